@@ -1,0 +1,1 @@
+"""Python client of a Backline server; needs grpcio and numpy, no torch."""

@@ -1,0 +1,1 @@
+"""The commands: serve, render, live, packs, train, doctor."""

@@ -1,0 +1,1 @@
+"""Audio and semantic tokenizers, offline and streaming."""

@@ -1,0 +1,1 @@
+"""Numba kernels of the hot path; no torch here."""

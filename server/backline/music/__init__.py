@@ -1,0 +1,1 @@
+"""Composes, renders and sings the training songs."""

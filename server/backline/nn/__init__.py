@@ -1,0 +1,1 @@
+"""Streaming building blocks that declare what they cost."""

@@ -1,0 +1,1 @@
+"""A pack is pack.toml and safetensors: found, verified, loaded, imported."""

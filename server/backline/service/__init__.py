@@ -1,0 +1,1 @@
+"""The outside world: gRPC servicer, health, reflection."""
