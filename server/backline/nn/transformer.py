@@ -1,0 +1,157 @@
+"""A causal transformer with a sliding window: the whole sequence at once, or step by step over a ring KV cache.
+
+Block: pre-RMSNorm, fused QKV, RMSNorm per head on queries and keys, T5 relative position bias, GEGLU. The bias is a
+function of the distance alone and one table serves all layers; keys carry no position.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backline.nn.ring import RingCache
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Sizes of a transformer."""
+
+    layers: int
+    width: int
+    heads: int
+    head_width: int
+    feed_forward: int  # inner width of the GEGLU
+    buckets: int
+    max_distance: int  # distances from here on share the last bucket
+    window: int  # positions that a position sees, itself included
+    norm_epsilon: float
+
+
+class Transformer(nn.Module):
+    """Blocks and the final norm, on embeddings [row, time, width]. A streaming layer (nn/streaming.py)."""
+
+    time_axis = 1
+    input_latency = 0
+    output_ratio = Fraction(1)
+    min_block = 1
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.receptive_field = config.layers * (config.window - 1) + 1
+        self.bias = nn.Parameter(torch.empty(config.buckets, config.heads))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        nn.init.normal_(self.bias, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The whole sequence [row, time, width]; every position sees the `window` last positions in each layer."""
+        mask = self.causal_bias(x.shape[1])[None].to(x.dtype)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)
+
+    def causal_bias(self, time: int) -> Tensor:
+        """[head, query, key] bias by distance; -inf where the key is later than the query or outside the window.
+
+        Rows of a Toeplitz matrix are one vector, shifted: laid out with a period one shorter than the vector, copies of
+        it shift by themselves. Unlike a gather of time x time indices this has a cheap gradient.
+        """
+        distances = torch.arange(time, device=self.bias.device)
+        by_distance = self._by_distance(distances)  # [time, head]
+        by_distance = by_distance.masked_fill((distances >= self.config.window)[:, None], -math.inf).T
+        later = by_distance.new_full((by_distance.shape[0], time), -math.inf)
+        line = torch.cat([by_distance[:, :1], later, by_distance[:, 1:].flip(1)], dim=1)  # [head, 2 * time]
+        lines = line[:, None].expand(-1, time, -1).reshape(line.shape[0], -1)
+        return lines[:, : time * (2 * time - 1)].view(-1, time, 2 * time - 1)[:, :, :time]
+
+    def init_state(self, batch: int) -> RingCache:
+        config = self.config
+        return RingCache.empty(
+            batch, config.layers, config.heads, config.window, config.head_width, device=self.bias.device
+        )
+
+    def step(self, x: Tensor, state: RingCache, mask: Tensor | None = None) -> tuple[Tensor, RingCache]:
+        """The next block [row, time, width] of every row; rows outside `mask` [row] do not move."""
+        state = state.clone()
+        return self.step_(x, state, mask), state
+
+    def step_(self, x: Tensor, state: RingCache, mask: Tensor | None = None) -> Tensor:
+        """`step` that moves `state` itself: fixed shapes, no synchronisation, fit for a CUDA graph."""
+        if mask is None:
+            mask = torch.ones_like(state.offset, dtype=torch.bool)
+        time = x.shape[1]
+        queries = state.offset[:, None] + torch.arange(time, device=x.device)  # [row, time]
+        held = state.positions()
+        distance = queries[:, :, None] - torch.cat([held, queries], dim=1)[:, None]  # [row, query, key]
+        visible = (distance >= 0) & (distance < self.config.window)
+        visible[:, :, : held.shape[1]] &= (held >= 0)[:, None]
+        bias = self._by_distance(distance.clamp(min=0)).masked_fill(~visible[..., None], -math.inf)
+        bias = bias.permute(0, 3, 1, 2)  # [row, head, query, key]
+        for layer, block in enumerate(cast("list[Block]", self.blocks)):
+            x = block.step_(x, bias, state, layer, mask)
+        state.advance_(time, mask)
+        return self.norm(x)
+
+    def _by_distance(self, distance: Tensor) -> Tensor:
+        """[.., head] bias for distances [..] of 0 and more."""
+        return F.embedding(relative_bucket(distance, self.config.buckets, self.config.max_distance), self.bias)
+
+
+class Block(nn.Module):
+    """One pre-norm block: attention, then GEGLU, each added to what comes in."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.heads, self.head_width = config.heads, config.head_width
+        inner = config.heads * config.head_width
+        self.norm1 = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.qkv = nn.Linear(config.width, 3 * inner, bias=False)
+        self.q_norm = nn.RMSNorm(config.head_width, eps=config.norm_epsilon)
+        self.k_norm = nn.RMSNorm(config.head_width, eps=config.norm_epsilon)
+        self.out = nn.Linear(inner, config.width, bias=False)
+        self.norm2 = nn.RMSNorm(config.width, eps=config.norm_epsilon)
+        self.gate = nn.Linear(config.width, config.feed_forward, bias=False)
+        self.up = nn.Linear(config.width, config.feed_forward, bias=False)
+        self.down = nn.Linear(config.feed_forward, config.width, bias=False)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x [row, time, width], bias [1 or row, head, time, time]."""
+        q, k, v = self._project(x)
+        return self._finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+
+    def step_(self, x: Tensor, bias: Tensor, state: RingCache, layer: int, mask: Tensor) -> Tensor:
+        """x [row, time, width] after what `state` holds, bias [row, head, time, slot + time]."""
+        q, k, v = self._project(x)
+        keys = torch.cat([state.keys[:, layer], k], dim=2)
+        values = torch.cat([state.values[:, layer], v], dim=2)
+        attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
+        state.write_(layer, k, v, mask)
+        return self._finish(x, attended)
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, each [row, head, time, head_width]."""
+        rows, time, _ = x.shape
+        qkv = self.qkv(self.norm1(x)).view(rows, time, 3, self.heads, self.head_width)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return self.q_norm(q), self.k_norm(k), v
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Adds the attention [row, head, time, head_width], then the feed-forward part."""
+        x = x + self.out(attended.transpose(1, 2).flatten(2))
+        y = self.norm2(x)
+        return x + self.down(F.gelu(self.gate(y)) * self.up(y))
+
+
+def relative_bucket(distance: Tensor, buckets: int, max_distance: int) -> Tensor:
+    """T5's causal bucket of a distance: exact below half of the buckets, then logarithmic up to `max_distance`."""
+    exact = buckets // 2
+    ratio = distance.clamp(min=exact).double() / exact
+    log = exact + (exact * ratio.log() / math.log(max_distance / exact)).floor().long()
+    return torch.where(distance < exact, distance, log.clamp(max=buckets - 1))
