@@ -1,1 +1,58 @@
-"""Python client of a Backline server; needs grpcio and numpy, no torch."""
+"""Python client of a Backline server; needs grpcio and numpy, no torch.
+
+    with Client() as client, client.open("default", sample_rate=48000, channels=2) as session:
+        session.send(block)              # float32 [channel, sample]
+        accompaniment = session.receive()
+
+`Client` for threads, `AsyncClient` for asyncio, `AlignedOutput` to play what comes back in time.
+"""
+
+from backline_client.aio import AsyncClient, AsyncSession
+from backline_client.client import Client, Session
+from backline_client.errors import (
+    BacklineError,
+    ConnectionFailed,
+    InvalidRequest,
+    NotFound,
+    NotServed,
+    PackDamaged,
+    ServerBusy,
+    SessionEnded,
+)
+from backline_client.playback import AlignedOutput
+from backline_client.wire import (
+    DEFAULT_ADDRESS,
+    Audio,
+    Block,
+    Control,
+    Event,
+    Frames,
+    Rendering,
+    SessionOptions,
+    Transport,
+)
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "AlignedOutput",
+    "AsyncClient",
+    "AsyncSession",
+    "Audio",
+    "BacklineError",
+    "Block",
+    "Client",
+    "ConnectionFailed",
+    "Control",
+    "Event",
+    "Frames",
+    "InvalidRequest",
+    "NotFound",
+    "NotServed",
+    "PackDamaged",
+    "Rendering",
+    "ServerBusy",
+    "Session",
+    "SessionEnded",
+    "SessionOptions",
+    "Transport",
+]

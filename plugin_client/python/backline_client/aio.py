@@ -1,0 +1,184 @@
+"""The client for asyncio: the calls of `Client`, awaited.
+
+It stands on the threaded client, because a grpc.aio call whose write fails loses the server's own status and message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Unpack
+
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
+from numpy.typing import ArrayLike
+
+from backline_client.client import Client
+from backline_client.session import SessionCall
+from backline_client.wire import (
+    DEFAULT_ADDRESS,
+    RENDER_BLOCK,
+    Block,
+    Control,
+    Event,
+    Rendering,
+    SessionOptions,
+    Transport,
+    open_message,
+)
+
+
+class AsyncClient:
+    """A connection to the server at `address` ("host:port" or "unix:/path"). Any task may use it."""
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = 60.0) -> None:
+        self._client = Client(address, timeout=timeout)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def address(self) -> str:
+        return self._client.address
+
+    async def close(self) -> None:
+        """Ends the connection and every session on it."""
+        await asyncio.to_thread(self._client.close)
+
+    async def open(
+        self,
+        pack: str,
+        sample_rate: int,
+        channels: int,
+        *,
+        block_size: int = RENDER_BLOCK,
+        offline: bool = False,
+        **options: Unpack[SessionOptions],
+    ) -> AsyncSession:
+        """Opens a session, as `Client.open`: `async with await client.open(...) as session`."""
+        opening = open_message(pack, sample_rate, channels, block_size, offline, options)
+        loop = asyncio.get_running_loop()
+        client = self._client
+        return await asyncio.to_thread(AsyncSession, client._stub, client.address, opening, client.timeout, loop)
+
+    async def render(
+        self,
+        pack: str,
+        audio: ArrayLike,
+        sample_rate: int,
+        *,
+        transport: Iterable[Transport] = (),
+        controls: Iterable[Control] = (),
+        progress: Callable[[float], None] | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> Rendering:
+        """The output of every port for `audio` [channel, sample], as `Client.render`; cancelling the task ends it."""
+        loop = asyncio.get_running_loop()
+
+        def report(share: float) -> None:
+            if progress is not None:
+                loop.call_soon_threadsafe(progress, share)
+
+        call, rendering = self._client._begin_render(pack, audio, sample_rate, transport, controls, options)
+        try:
+            return await asyncio.to_thread(self._client._finish_render, call, rendering, report)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+
+    async def packs(self) -> list[pb.Pack]:
+        """Every pack that the server knows, damaged ones included."""
+        return await asyncio.to_thread(self._client.packs)
+
+    async def pack(self, name: str) -> pb.Pack:
+        """One pack, with its ports, parameters and latency."""
+        return await asyncio.to_thread(self._client.pack, name)
+
+    async def load_pack(self, name: str) -> pb.Pack:
+        """Makes the pack resident, so that its sessions open at once."""
+        return await asyncio.to_thread(self._client.load_pack, name)
+
+    async def unload_pack(self, name: str, *, close_sessions: bool = False) -> None:
+        """Frees the pack's memory; refused while it has sessions unless `close_sessions`."""
+        await asyncio.to_thread(self._client.unload_pack, name, close_sessions=close_sessions)
+
+    async def sessions(self) -> list[pb.Session]:
+        """The sessions that are open on the server, of every client."""
+        return await asyncio.to_thread(self._client.sessions)
+
+    async def close_session(self, session: str) -> None:
+        """Ends any session by its id."""
+        await asyncio.to_thread(self._client.close_session, session)
+
+    async def stats(self) -> pb.Stats:
+        """Load, timing and memory of the server."""
+        return await asyncio.to_thread(self._client.stats)
+
+
+class AsyncSession(SessionCall):
+    """One open stream, made by `AsyncClient.open`: as `Session`, with `receive` and `close` awaited.
+
+    `send`, `transport`, `control` and `end_input` never wait and are plain functions.
+    """
+
+    def __init__(
+        self,
+        stub: BacklineStub,
+        address: str,
+        opening: pb.Open,
+        timeout: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._events: asyncio.Queue[Event | None] = asyncio.Queue()  # None: the call has ended
+
+        def deliver(event: Event | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits
+                loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+        super().__init__(stub, address, opening, timeout, deliver)
+
+    async def __aenter__(self) -> AsyncSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.cancel()
+        elif not self._cancelled:
+            await self.close()
+
+    async def receive(self) -> Block | None:
+        """The next block of output; None when the session has ended. Raises BacklineError when it has failed."""
+        while True:
+            event = await self.receive_event()
+            if event is None or isinstance(event, Block):
+                return event
+
+    async def receive_event(self) -> Event | None:
+        """As `receive`, but also frames, ledgers, warnings and the closing totals."""
+        event = await self._events.get()
+        if event is None:
+            self._events.put_nowait(None)  # for the next call
+            if self._error is not None:
+                raise self._error
+        return event
+
+    async def __aiter__(self) -> AsyncIterator[Block]:
+        """Blocks of output until the session ends."""
+        while (block := await self.receive()) is not None:
+            yield block
+
+    async def close(self, timeout: float = 60.0) -> pb.Closed:
+        """Ends the input and waits until the server has sent all that is due, which can still be received.
+
+        Raises:
+            TimeoutError: the server was not done within `timeout` seconds.
+            BacklineError: the session has failed.
+        """
+        return await asyncio.to_thread(self._close, timeout)

@@ -1,0 +1,225 @@
+"""The client for threads: `Client` makes calls, `Session` is one open stream."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Unpack
+
+import grpc
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
+from numpy.typing import ArrayLike
+
+from backline_client.errors import from_rpc
+from backline_client.session import SessionCall
+from backline_client.wire import (
+    CHANNEL_OPTIONS,
+    DEFAULT_ADDRESS,
+    RENDER_BLOCK,
+    Block,
+    Control,
+    Event,
+    Rendering,
+    SessionOptions,
+    Transport,
+    as_audio,
+    open_message,
+    render_requests,
+)
+
+
+class Client:
+    """A connection to the server at `address` ("host:port" or "unix:/path"). Any thread may use it.
+
+    Nothing is sent before the first call, so a missing server shows there, as `ConnectionFailed`.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = 60.0) -> None:
+        self.address = address
+        self.timeout = timeout  # seconds for opening a session (a pack may have to be loaded) and for every small call
+        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub = BacklineStub(self._channel)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection and every session on it."""
+        self._channel.close()
+
+    def open(
+        self,
+        pack: str,
+        sample_rate: int,
+        channels: int,
+        *,
+        block_size: int = RENDER_BLOCK,
+        offline: bool = False,
+        **options: Unpack[SessionOptions],
+    ) -> Session:
+        """Opens a session and returns when the server is ready for audio.
+
+        Args:
+            pack: name of the pack, see `packs`.
+            sample_rate: of the audio sent and received, in Hz.
+            channels: of the audio sent.
+            block_size: samples per channel of the largest block that will be sent.
+            offline: nothing is dropped and the server works as fast as it can; otherwise it keeps time.
+            options: see `SessionOptions`.
+        """
+        opening = open_message(pack, sample_rate, channels, block_size, offline, options)
+        return Session(self._stub, self.address, opening, self.timeout)
+
+    def render(
+        self,
+        pack: str,
+        audio: ArrayLike,
+        sample_rate: int,
+        *,
+        transport: Iterable[Transport] = (),
+        controls: Iterable[Control] = (),
+        progress: Callable[[float], None] | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> Rendering:
+        """The output of every port for `audio` [channel, sample], as long as the input.
+
+        Args:
+            pack: name of the pack.
+            audio: float [channel, sample], or a vector for mono.
+            sample_rate: of `audio` and of the result, in Hz.
+            transport: tempo and beat, each from its position on.
+            controls: parameter changes, each from its position on.
+            progress: called with the share that is done, 0 to 1.
+            options: see `SessionOptions`.
+        """
+        call, rendering = self._begin_render(pack, audio, sample_rate, transport, controls, options)
+        return self._finish_render(call, rendering, progress)
+
+    def _begin_render(
+        self,
+        pack: str,
+        audio: ArrayLike,
+        sample_rate: int,
+        transport: Iterable[Transport],
+        controls: Iterable[Control],
+        options: SessionOptions,
+    ) -> tuple[Any, Rendering]:
+        samples = as_audio(audio)
+        opening = open_message(pack, sample_rate, samples.shape[0], RENDER_BLOCK, True, options)
+        call = self._stub.Render(render_requests(opening, samples, transport, controls))
+        return call, Rendering(samples.shape[1])
+
+    def _finish_render(self, call: Any, rendering: Rendering, progress: Callable[[float], None] | None) -> Rendering:
+        try:
+            for message in call:
+                rendering.take(message)
+                if progress is not None:
+                    progress(rendering.progress)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.address, established=bool(rendering)) from None
+        finally:
+            call.cancel()  # has no effect on a call that has ended; otherwise the server stops working for nobody
+        return rendering
+
+    def packs(self) -> list[pb.Pack]:
+        """Every pack that the server knows, damaged ones included."""
+        return list(self._ask(self._stub.ListPacks, pb.ListPacksRequest()).packs)
+
+    def pack(self, name: str) -> pb.Pack:
+        """One pack, with its ports, parameters and latency."""
+        found: pb.Pack = self._ask(self._stub.GetPack, pb.GetPackRequest(name=name))
+        return found
+
+    def load_pack(self, name: str) -> pb.Pack:
+        """Makes the pack resident, so that its sessions open at once."""
+        loaded: pb.Pack = self._ask(self._stub.LoadPack, pb.LoadPackRequest(name=name))
+        return loaded
+
+    def unload_pack(self, name: str, *, close_sessions: bool = False) -> None:
+        """Frees the pack's memory; refused while it has sessions unless `close_sessions`."""
+        self._ask(self._stub.UnloadPack, pb.UnloadPackRequest(name=name, close_sessions=close_sessions))
+
+    def sessions(self) -> list[pb.Session]:
+        """The sessions that are open on the server, of every client."""
+        return list(self._ask(self._stub.ListSessions, pb.ListSessionsRequest()).sessions)
+
+    def close_session(self, session: str) -> None:
+        """Ends any session by its id."""
+        self._ask(self._stub.CloseSession, pb.CloseSessionRequest(id=session))
+
+    def stats(self) -> pb.Stats:
+        """Load, timing and memory of the server."""
+        stats: pb.Stats = self._ask(self._stub.GetStats, pb.GetStatsRequest())
+        return stats
+
+    def _ask(self, method: Callable[..., Any], request: Any) -> Any:
+        try:
+            return method(request, timeout=self.timeout)
+        except grpc.RpcError as error:
+            raise from_rpc(error, self.address) from None
+
+
+class Session(SessionCall):
+    """One open stream, made by `Client.open`.
+
+    Threads: any thread may send, set the transport, control or close; one thread at a time receives. What is not
+    received is kept, so a session that only sends grows. As a context manager it closes in order, or cancels the
+    call where the body raised.
+    """
+
+    def __init__(self, stub: BacklineStub, address: str, opening: pb.Open, timeout: float) -> None:
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: the call has ended
+        super().__init__(stub, address, opening, timeout, self._events.put)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        if kind is not None:
+            self.cancel()
+        elif not self._cancelled:
+            self.close()
+
+    def receive(self, timeout: float | None = None) -> Block | None:
+        """The next block of output; None when the session has ended.
+
+        Raises:
+            TimeoutError: none came within `timeout` seconds.
+            BacklineError: the session has failed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            event = self.receive_event(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if event is None or isinstance(event, Block):
+                return event
+
+    def receive_event(self, timeout: float | None = None) -> Event | None:
+        """As `receive`, but also frames, ledgers, warnings and the closing totals."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError(f"no output within {timeout:g} s") from None
+        if event is None:
+            self._events.put(None)  # for the next call
+            if self._error is not None:
+                raise self._error
+        return event
+
+    def __iter__(self) -> Iterator[Block]:
+        """Blocks of output until the session ends."""
+        return iter(self.receive, None)
+
+    def close(self, timeout: float = 60.0) -> pb.Closed:
+        """Ends the input and waits until the server has sent all that is due, which can still be received.
+
+        Raises:
+            TimeoutError: the server was not done within `timeout` seconds.
+            BacklineError: the session has failed.
+        """
+        return self._close(timeout)

@@ -1,0 +1,154 @@
+"""One open stream: the half that sends and knows the session's state, shared by `Session` and `AsyncSession`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+import grpc
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
+from numpy.typing import ArrayLike
+
+from backline_client.errors import BacklineError, SessionEnded, from_rpc
+from backline_client.wire import Control, Event, Incoming, Outgoing, Transport
+
+
+class SessionCall:
+    """The call of one session. Any thread may use any member; no public one waits.
+
+    A thread of its own reads the call and hands each event to `deliver`, and None when the call has ended. What the
+    server does not take yet is kept in memory: a live client is paced by its audio, an offline one by its file.
+    """
+
+    def __init__(
+        self,
+        stub: BacklineStub,
+        address: str,
+        opening: pb.Open,
+        timeout: float,
+        deliver: Callable[[Event | None], None],
+    ) -> None:
+        """Returns when the server is ready for audio; raises BacklineError if it is not within `timeout` seconds."""
+        self._address = address
+        self._deliver = deliver
+        self._requests: queue.SimpleQueue[pb.ClientMessage | None] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._input_ended = False
+        self._cancelled = False
+        self._error: BacklineError | None = None
+        self._ready = threading.Event()
+        self._ended = threading.Event()
+        self._requests.put(pb.ClientMessage(open=opening))
+        self._call = stub.Stream(iter(self._requests.get, None))
+        self._reader = threading.Thread(target=self._read, name="backline-session", daemon=True)
+        self._reader.start()
+        if not self._ready.wait(timeout):
+            self.cancel()
+            raise BacklineError(f"the server at {address} did not open the session within {timeout:g} s: is it stuck?")
+        if self._error is not None:
+            self._requests.put(None)
+            raise self._error
+        # A server that names no limit takes blocks of the size that was asked for.
+        self._outgoing = Outgoing(opening.channels, self.ready.max_block or opening.block_size)
+
+    @property
+    def ready(self) -> pb.Ready:
+        """What the server granted: session id, seed, ports, chunk, visibility, parameters."""
+        return self._incoming.ready
+
+    @property
+    def ledger(self) -> pb.Ledger:
+        """The newest itemised latency."""
+        return self._incoming.ledger
+
+    @property
+    def latency_samples(self) -> int:
+        """Play output p together with input p + this."""
+        return int(self.ledger.latency_samples)
+
+    @property
+    def warnings(self) -> dict[str, pb.Warning]:
+        """The newest warning of each code."""
+        return self._incoming.warnings
+
+    @property
+    def totals(self) -> pb.Closed | None:
+        """The server's sums, once the session has ended in order."""
+        return self._incoming.totals
+
+    @property
+    def position(self) -> int:
+        """Where the next block starts."""
+        return self._outgoing.position
+
+    def send(self, audio: ArrayLike, position: int | None = None) -> None:
+        """Sends input [channel, sample] (a vector for mono), by default right after the last.
+
+        Raises:
+            ValueError: the array is not audio with the session's channels.
+            BacklineError: the session has failed or is closed.
+        """
+        with self._sending:
+            for block in self._outgoing.blocks(audio, position):
+                self._put(pb.ClientMessage(audio=block))
+
+    def transport(self, transport: Transport) -> None:
+        """Sets tempo and beat, by default from the next block on."""
+        with self._sending:
+            self._put(pb.ClientMessage(transport=transport.message(self.position)))
+
+    def control(self, parameter: str, value: float, position: int | None = None) -> None:
+        """Sets a parameter, by default as soon as possible."""
+        with self._sending:
+            self._put(pb.ClientMessage(control=Control(parameter, value, position).message()))
+
+    def end_input(self) -> None:
+        """Says that no more input comes; output that is still due can be received until the session ends."""
+        with self._sending:
+            if not self._input_ended:
+                self._input_ended = True
+                self._requests.put(pb.ClientMessage(close=pb.Close()))
+                self._requests.put(None)
+
+    def cancel(self) -> None:
+        """Ends the session at once; what is due is lost."""
+        self._input_ended = self._cancelled = True
+        self._call.cancel()
+        self._requests.put(None)
+
+    def _close(self, timeout: float) -> pb.Closed:
+        self.end_input()
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"the server at {self._address} was not done within {timeout:g} s of closing")
+        if self._error is not None:
+            raise self._error
+        return self.totals or pb.Closed()
+
+    def _put(self, message: pb.ClientMessage) -> None:
+        if self._error is not None:
+            raise self._error
+        if self._input_ended or self._ended.is_set():
+            raise SessionEnded("the session is closed: open a new one to send more", grpc.StatusCode.CANCELLED)
+        self._requests.put(message)
+
+    def _read(self) -> None:
+        """Turns messages into events until the call ends; the only reader of the call."""
+        try:
+            for message in self._call:
+                if message.WhichOneof("message") == "ready":
+                    self._incoming = Incoming(message.ready)
+                    self._ready.set()
+                    continue
+                event = self._incoming.event(message) if self._ready.is_set() else None
+                if event is not None:
+                    self._deliver(event)
+            if not self._ready.is_set():
+                self._error = BacklineError(f"the server at {self._address} ended the call before it was ready")
+        except grpc.RpcError as error:
+            self._error = from_rpc(error, self._address, established=self._ready.is_set())
+        finally:
+            self._ended.set()
+            self._deliver(None)
+            self._ready.set()

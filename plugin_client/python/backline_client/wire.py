@@ -1,0 +1,255 @@
+"""Messages of the wire contract to and from numpy: what the sync and the asyncio client share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+from backline_protos.v1 import backline_pb2 as pb
+from numpy.typing import ArrayLike, NDArray
+
+DEFAULT_ADDRESS = "127.0.0.1:50505"
+# Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.
+CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1)]
+RENDER_BLOCK = 4096  # samples per channel and message when a whole file is sent
+
+Audio = NDArray[np.float32]  # [channel, sample]
+
+
+class SessionOptions(TypedDict, total=False):
+    """What `open` and `render` take beside pack, rate and channels; what is left out is the pack's default."""
+
+    visibility_seconds: float  # newest usable input minus chunk start; negative plays ahead
+    chunk_seconds: float
+    seed: int
+    parameters: Mapping[str, float]
+    want_frames: bool  # also receive `Frames`
+    client_name: str  # for the server's list of sessions
+    jitter_buffer_seconds: float  # what the client's playback adds, for the ledger
+
+
+@dataclass(frozen=True)
+class Block:
+    """One port's output: its first sample belongs under input sample `position`."""
+
+    port: str
+    position: int
+    audio: Audio
+    committed: int  # audio before this position will not change
+    sequence: int
+
+    @property
+    def end(self) -> int:
+        """The position after its last sample."""
+        return self.position + self.audio.shape[1]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Codec tokens [frame, codebook]; `first_frame` counts from the session's start."""
+
+    first_frame: int
+    codes: NDArray[np.int64]
+
+
+Event: TypeAlias = "Block | Frames | pb.Ledger | pb.Warning | pb.Closed"
+
+
+@dataclass(frozen=True)
+class Transport:
+    """The host's transport at sample `position` (None: where the next block starts); holds until the next one."""
+
+    tempo: float  # quarter notes per minute
+    position: int | None = None
+    playing: bool = True
+    numerator: int = 4
+    denominator: int = 4
+    song_position: float = 0.0  # quarter notes from the start of the song
+    bar_start: float = 0.0  # song position of the current bar's first beat
+    loop: tuple[float, float] | None = None  # quarter notes
+
+    def message(self, position: int) -> pb.Transport:
+        """As the wire wants it; `position` stands in where it has none of its own."""
+        start, end = self.loop or (0.0, 0.0)
+        return pb.Transport(
+            position=position if self.position is None else self.position,
+            playing=self.playing,
+            tempo=self.tempo,
+            numerator=self.numerator,
+            denominator=self.denominator,
+            song_position=self.song_position,
+            bar_start=self.bar_start,
+            looping=self.loop is not None,
+            loop_start=start,
+            loop_end=end,
+        )
+
+
+@dataclass(frozen=True)
+class Control:
+    """`parameter` takes `value` from the first chunk that starts at or after `position` (None: at once)."""
+
+    parameter: str
+    value: float
+    position: int | None = None
+
+    def message(self) -> pb.Control:
+        return pb.Control(parameter=self.parameter, value=self.value, position=self.position)
+
+
+def open_message(
+    pack: str, sample_rate: int, channels: int, block_size: int, offline: bool, options: SessionOptions
+) -> pb.Open:
+    """The message that begins a session.
+
+    Raises:
+        ValueError: a number does not fit into its field (a negative rate, say).
+    """
+    mode = pb.MODE_OFFLINE if offline else pb.MODE_LIVE
+    named: Any = {"client_name": "backline_client", **options}
+    try:
+        return pb.Open(pack=pack, sample_rate=sample_rate, channels=channels, block_size=block_size, mode=mode, **named)
+    except TypeError as error:  # protobuf's message names the type, not what it wanted
+        raise ValueError(f"session options {named} do not fit the contract: {error}") from error
+
+
+def as_audio(samples: ArrayLike, channels: int | None = None) -> Audio:
+    """`samples` as float32 [channel, sample]; a vector is mono.
+
+    Raises:
+        ValueError: it is no audio of `channels` channels, or integers, whose full scale nobody knows.
+    """
+    array = np.asarray(samples)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"audio is {array.dtype}: convert it to float with full scale 1.0")
+    if array.ndim == 1:
+        array = array[np.newaxis]
+    if array.ndim != 2 or (channels is not None and array.shape[0] != channels):
+        wanted = "channel" if channels is None else channels
+        raise ValueError(f"audio has shape {array.shape}: use [{wanted}, sample]")
+    return np.asarray(array, np.float32)
+
+
+def encode_pcm(audio: Audio) -> bytes:
+    """[channel, sample] as interleaved little-endian float32."""
+    return np.ascontiguousarray(audio.T, "<f4").tobytes()
+
+
+def decode_pcm(pcm: bytes, channels: int) -> Audio:
+    """Interleaved little-endian float32 as [channel, sample]."""
+    return np.frombuffer(pcm, "<f4").reshape(-1, channels).T.astype(np.float32, order="C")
+
+
+@dataclass
+class Outgoing:
+    """Numbers the blocks of one session: where the next one starts and which it is."""
+
+    channels: int
+    max_block: int
+    position: int = 0
+    sequence: int = 0
+
+    def blocks(self, samples: ArrayLike, position: int | None = None) -> Iterator[pb.AudioBlock]:
+        """`samples` [channel, sample] at `position` (None: after the last) in blocks that the server takes."""
+        audio = as_audio(samples, self.channels)
+        if position is not None:
+            self.position = position
+        for start in range(0, audio.shape[1], self.max_block):
+            piece = audio[:, start : start + self.max_block]
+            yield pb.AudioBlock(sequence=self.sequence, position=self.position, pcm=encode_pcm(piece))
+            self.position += piece.shape[1]
+            self.sequence += 1
+
+
+def as_block(message: pb.AudioBlock, ports: Sequence[pb.OutputPort]) -> Block:
+    port = ports[message.port]
+    audio = decode_pcm(message.pcm, port.channels)
+    return Block(port.name, message.position, audio, message.committed, message.sequence)
+
+
+def as_frames(message: pb.CodecFrames) -> Frames:
+    return Frames(message.first_frame, np.array(message.codes, np.int64).reshape(-1, message.codebooks))
+
+
+@dataclass
+class Incoming:
+    """What a session's server has said: Ready, the newest ledger, warnings and totals."""
+
+    ready: pb.Ready
+    ledger: pb.Ledger = field(init=False)
+    warnings: dict[str, pb.Warning] = field(default_factory=dict)  # the newest of each code
+    totals: pb.Closed | None = None
+
+    def __post_init__(self) -> None:
+        self.ledger = self.ready.ledger
+
+    def event(self, message: pb.ServerMessage) -> Event | None:
+        """`message` as the caller sees it; None: nothing to see, the call's status says the rest."""
+        match message.WhichOneof("message"):
+            case "audio":
+                return as_block(message.audio, self.ready.ports)
+            case "frames":
+                return as_frames(message.frames)
+            case "ledger":
+                self.ledger = message.ledger
+                return message.ledger
+            case "warning":
+                self.warnings[message.warning.code] = message.warning
+                return message.warning
+            case "closed":
+                self.totals = message.closed
+                return message.closed
+        return None
+
+
+class Rendering(dict[str, Audio]):
+    """Port name to audio [channel, sample], each as long as the input, and what the server said about it."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__()
+        self.samples = samples
+        self.ready = pb.Ready()
+        self.totals = pb.Closed()
+        self.warnings: dict[str, pb.Warning] = {}
+        self.frames: list[Frames] = []
+        self._ends: dict[str, int] = {}
+
+    @property
+    def progress(self) -> float:
+        """The share that is done, 0 to 1, of the port that is behind most."""
+        return min(self._ends.values(), default=0) / max(self.samples, 1)
+
+    def take(self, message: pb.RenderResponse) -> None:
+        """Puts one answer where it belongs."""
+        match message.WhichOneof("message"):
+            case "ready":
+                self.ready = message.ready
+                self.update(
+                    {port.name: np.zeros((port.channels, self.samples), np.float32) for port in self.ready.ports}
+                )
+                self._ends = dict.fromkeys(self, 0)
+            case "audio":
+                block = as_block(message.audio, self.ready.ports)
+                self[block.port][:, block.position : block.end] = block.audio
+                self._ends[block.port] = block.end
+            case "frames":
+                self.frames.append(as_frames(message.frames))
+            case "warning":
+                self.warnings[message.warning.code] = message.warning
+            case "closed":
+                self.totals = message.closed
+
+
+def render_requests(
+    opening: pb.Open, audio: Audio, transport: Iterable[Transport], controls: Iterable[Control]
+) -> Iterator[pb.RenderRequest]:
+    """A whole render: the session, what happens in it, then its audio."""
+    yield pb.RenderRequest(open=opening)
+    for change in transport:
+        yield pb.RenderRequest(transport=change.message(position=0))
+    for control in controls:
+        yield pb.RenderRequest(control=control.message())
+    for block in Outgoing(audio.shape[0], opening.block_size).blocks(audio):
+        yield pb.RenderRequest(audio=block)
