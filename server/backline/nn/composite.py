@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol, cast
@@ -105,11 +105,11 @@ class Sequential(nn.Module):
         self.min_block = block
         self.receptive_field = widest_reach(self)
 
-    def __iter__(self) -> Any:
-        return iter(self.parts)
+    def __iter__(self) -> Iterator[Part]:
+        return iter(cast(Iterable[Part], self.parts))
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
-        for part in reversed(self.parts):
+        for part in reversed(list(self)):
             first, last = part.reach(first, last)
         return first, last
 
@@ -122,13 +122,13 @@ class Sequential(nn.Module):
 
     def step(self, x: Tensor, state: SequentialState, mask: Tensor | None = None) -> tuple[Tensor, SequentialState]:
         states = []
-        for part, part_state in zip(self.parts, state.parts, strict=True):
+        for part, part_state in zip(self, state.parts, strict=True):
             x, part_state = part.step(x, part_state, mask)
             states.append(part_state)
         return x, SequentialState(tuple(states))
 
     def forward(self, x: Tensor) -> Tensor:
-        for part in self.parts:
+        for part in self:
             x = part(x)
         return x
 
@@ -151,7 +151,7 @@ class Residual(nn.Module):
         super().__init__()
         if branch.output_ratio != 1:
             raise ValueError(f"a residual branch keeps the rate, this one multiplies it by {branch.output_ratio}")
-        self.branch = cast(nn.Module, branch)
+        self.branch: Any = branch  # a Part that is an nn.Module, which no type can say
         self.channels = channels
         self.input_latency = delay(branch)
         self.min_block = branch.min_block
