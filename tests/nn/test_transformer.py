@@ -56,17 +56,18 @@ def test_buckets_are_those_of_the_specification() -> None:
         assert relative_bucket(torch.arange(2000), 32, max_distance).tolist() == expected
 
 
-def test_the_causal_bias_is_the_table_by_distance_within_the_window(transformer: Transformer) -> None:
-    time = 40
-    bias = transformer.causal_bias(time)
-    for query in range(time):
-        for key in range(time):
-            distance = query - key
+def test_the_bias_is_the_table_by_distance_within_the_window(transformer: Transformer) -> None:
+    block = 5
+    strip = transformer.strip_bias(CONFIG.window, block)
+    assert strip.shape == (CONFIG.heads, block, CONFIG.window + block)
+    for query in range(block):
+        for key in range(CONFIG.window + block):
+            distance = CONFIG.window + query - key
             if 0 <= distance < CONFIG.window:
                 bucket = relative_bucket(torch.tensor(distance), CONFIG.buckets, CONFIG.max_distance)
-                assert torch.equal(bias[:, query, key], transformer.bias[bucket])
+                assert torch.equal(strip[:, query, key], transformer.bias[bucket])
             else:
-                assert (bias[:, query, key] == -math.inf).all()
+                assert (strip[:, query, key] == -math.inf).all()
 
 
 def test_one_block_is_the_formula() -> None:
@@ -82,7 +83,7 @@ def test_one_block_is_the_formula() -> None:
     for head in range(CONFIG.heads):
         part = slice(head * 8, head * 8 + 8)
         scores = norm(q[0, :, part], block.q_norm.weight) @ norm(k[0, :, part], block.k_norm.weight).T / math.sqrt(8)
-        heads.append((scores + network.causal_bias(12)[head]).softmax(-1) @ v[0, :, part])
+        heads.append((scores + network.strip_bias(12, 12)[head, :, 12:]).softmax(-1) @ v[0, :, part])
     y = x + torch.cat(heads, -1) @ block.out.weight.T
     z = norm(y, block.norm2.weight)
     gelu = torch.nn.functional.gelu(z @ block.gate.weight.T)

@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 from backline.nn.ring import RingCache
 
+QUERY_BLOCK = 128  # queries whose attention is computed at once
+
 
 @dataclass(frozen=True)
 class TransformerConfig:
@@ -52,24 +54,23 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The whole sequence [row, time, width]; every position sees the `window` last positions in each layer."""
-        mask = self.causal_bias(x.shape[1])[None].to(x.dtype)
+        bias = self.strip_bias(min(self.config.window, x.shape[1]), QUERY_BLOCK)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, bias)
         return self.norm(x)
 
-    def causal_bias(self, time: int) -> Tensor:
-        """[head, query, key] bias by distance; -inf where the key is later than the query or outside the window.
+    def strip_bias(self, window: int, block: int) -> Tensor:
+        """[head, query, key] bias of a block of queries to the `window` keys before the block and those in it.
 
-        Rows of a Toeplitz matrix are one vector, shifted: laid out with a period one shorter than the vector, copies of
-        it shift by themselves. Unlike a gather of time x time indices this has a cheap gradient.
+        -inf where the key is later than the query or no longer in the window. One strip serves all blocks and layers.
+        Rows of a Toeplitz matrix are one line, shifted: laid out with a period one shorter than the line, copies of it
+        shift by themselves. Unlike a gather by distance this has a cheap gradient.
         """
-        distances = torch.arange(time, device=self.bias.device)
-        by_distance = self._by_distance(distances)  # [time, head]
-        by_distance = by_distance.masked_fill((distances >= self.config.window)[:, None], -math.inf).T
-        later = by_distance.new_full((by_distance.shape[0], time), -math.inf)
-        line = torch.cat([by_distance[:, :1], later, by_distance[:, 1:].flip(1)], dim=1)  # [head, 2 * time]
-        lines = line[:, None].expand(-1, time, -1).reshape(line.shape[0], -1)
-        return lines[:, : time * (2 * time - 1)].view(-1, time, 2 * time - 1)[:, :, :time]
+        by_distance = self._by_distance(torch.arange(window, device=self.bias.device)).T  # [head, window]
+        line = F.pad(by_distance.flip(1), (1, 2 * block - 1), value=-math.inf)  # key - query = -window, then rising
+        length = line.shape[1]
+        lines = line[:, None].expand(-1, block, -1).reshape(line.shape[0], -1)
+        return lines[:, : block * (length - 1)].view(-1, block, length - 1)[:, :, : window + block]
 
     def init_state(self, batch: int) -> RingCache:
         config = self.config
@@ -122,9 +123,21 @@ class Block(nn.Module):
         self.down = nn.Linear(config.feed_forward, config.width, bias=False)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x [row, time, width], bias [1 or row, head, time, time]."""
+        """x [row, time, width], bias [head, query, window + query] as `Transformer.strip_bias` gives it.
+
+        Attention in blocks of queries: what the window hides is not computed, and the scores of a block stay in cache.
+        """
         q, k, v = self._project(x)
-        return self._finish(x, F.scaled_dot_product_attention(q, k, v, attn_mask=bias))
+        q = q * self.head_width**-0.5
+        block = bias.shape[1]
+        window = bias.shape[2] - block
+        attended = []
+        for start in range(0, x.shape[1], block):
+            stop, first = min(start + block, x.shape[1]), max(0, start - window)
+            scores = q[:, :, start:stop] @ k[:, :, first:stop].transpose(2, 3)
+            scores += bias[:, : stop - start, first - start + window : stop - start + window]
+            attended.append(scores.softmax(dim=-1) @ v[:, :, first:stop])
+        return self._finish(x, torch.cat(attended, dim=2))
 
     def step_(self, x: Tensor, bias: Tensor, state: RingCache, layer: int, mask: Tensor) -> Tensor:
         """x [row, time, width] after what `state` holds, bias [row, head, time, slot + time]."""
