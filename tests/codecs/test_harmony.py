@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 from scipy.signal import butter, sosfilt
 from torch import Tensor
 
+from tests.support.contract import Semantics, verify_streaming_contract
+
 LATE = LOOKAHEAD // HOP
 
 
@@ -73,23 +75,9 @@ def test_a_stream_gives_the_same_tokens_for_any_block_split(blocks: list[int], s
     assert torch.equal(stream(audio, blocks), ENCODER.encode(audio))
 
 
-def test_rows_are_independent() -> None:
-    audio = music(3, 50)
-    together = ENCODER.encode(audio)
-    for row in range(3):
-        assert torch.equal(together[row : row + 1], ENCODER.encode(audio[row : row + 1]))
-
-
-def test_a_masked_row_does_not_advance() -> None:
-    audio = music(2, 40)
-    state = ENCODER.init_state(2)
-    _, state = ENCODER.step(audio[..., : 10 * HOP], state)
-    _, idle = ENCODER.step(audio[..., 10 * HOP : 20 * HOP], state, mask=torch.tensor([True, False]))
-    for name in ("history", "memory", "trail"):
-        assert torch.equal(getattr(idle, name)[1], getattr(state, name)[1])
-    skipped = torch.cat([audio[1:, :, : 10 * HOP], audio[1:, :, 20 * HOP :]], -1)
-    tokens, _ = ENCODER.step(audio[..., 20 * HOP :], idle)
-    assert torch.equal(tokens[1], stream(skipped, [40])[0, 10 - LATE :][: tokens.shape[1]])
+def test_the_contract_is_kept() -> None:
+    seeds = iter(range(1000))
+    verify_streaming_contract(Semantics(ENCODER), lambda rows, steps: music(rows, steps // HOP, next(seeds)), blocks=24)
 
 
 def test_stepping_leaves_the_given_state_alone() -> None:

@@ -1,7 +1,7 @@
 """EnCodec 24 kHz, causal, as a stream: the official architecture and weights, with state for encoder and decoder.
 
-The architecture is that of the `encodec` package (the tests compare with it), but nothing here imports it: the package's
-PyPI release is CC BY-NC 4.0, and it does not stream. Weights keep the official checkpoint's names.
+The architecture is that of the `encodec` package (the tests compare with it), but nothing here imports it: it does not
+stream, and its PyPI release is CC BY-NC 4.0. Weights keep the official checkpoint's names.
 
 Official EnCodec pads every convolution at the start by *reflection*, so its first frames look ahead: frame 0 needs
 frame 6. A stream is exact all the same, because it starts on START_FRAMES frames at once and holds its output back by
@@ -269,7 +269,7 @@ class _Conv:
         self.kernel = weight.shape[-1]
         self.overlap = self.kernel - stride
         self.flat = weight.flatten(1)  # [out, in * kernel]
-        self.state_shapes = [(weight.shape[1], self.overlap)]
+        self.state_shapes: list[tuple[int, ...]] = [(weight.shape[1], self.overlap)]
 
     def start(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self._convolve(_reflect(x, self.overlap, -x.shape[-1] % self.stride))
@@ -294,7 +294,7 @@ class _ConvTranspose:
         self.stride = weight.shape[-1] // 2
         self.flat = weight.flatten(1).T.contiguous()  # [out * kernel, in]
         self.bias = bias
-        self.state_shapes = [(len(bias), self.stride)]
+        self.state_shapes: list[tuple[int, ...]] = [(len(bias), self.stride)]
 
     def start(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.run(x, [x.new_zeros(len(x), *self.state_shapes[0])])
@@ -325,7 +325,8 @@ class _Residual:
 
 
 class _Elu:
-    state_shapes: list[tuple[int, ...]] = []  # noqa: RUF012
+    def __init__(self) -> None:
+        self.state_shapes: list[tuple[int, ...]] = []
 
     def start(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return F.elu(x), []
@@ -340,7 +341,7 @@ class _Lstm:
     def __init__(self, layers: list[tuple[Tensor, Tensor, Tensor]]) -> None:
         self.layers = layers  # weight_ih [4 * hidden, in], weight_hh [4 * hidden, hidden], sum of both biases
         hidden = layers[0][1].shape[1]
-        self.state_shapes = [(hidden,)] * (2 * len(layers))
+        self.state_shapes: list[tuple[int, ...]] = [(hidden,)] * (2 * len(layers))
 
     def start(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.run(x, [x.new_zeros(len(x), *shape) for shape in self.state_shapes])
