@@ -1,0 +1,85 @@
+"""Choosing a token from logits: temperature, top-k, then the token at which a uniform number falls."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from backline.kernels.simd import LANES, exp, load, splat, store
+
+LOWEST = np.float32(-3e38)
+SIGN = np.int32(31)
+MAGNITUDE_BITS = np.int32(0x7FFFFFFF)
+
+
+@njit(cache=True, nogil=True)
+def choose(
+    logits: NDArray[np.float32],
+    keys: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    vocabulary: int,
+    temperature: float,
+    top_k: int,
+    u: np.float32,
+) -> int:
+    """A token: the first one whose cumulative probability exceeds `u` in [0, 1).
+
+    `temperature` 0 takes the likeliest, the first of equals. `top_k` keeps the k likeliest and whatever equals the last
+    of them; 0 keeps all.
+
+    Args:
+        logits: [vocabulary padded to sixteens]; spent: what is in it afterwards means nothing.
+        keys, weights: scratch of the same size.
+    """
+    best = 0
+    for v in range(vocabulary):
+        if logits[v] > logits[best]:
+            best = v
+    if temperature <= 0:
+        return best
+    for v in range(vocabulary):
+        logits[v] /= np.float32(temperature)
+    top = splat(logits[best])
+    for v in range(0, vocabulary, LANES):
+        store(weights, v, exp(load(logits, v) - top))
+    if 0 < top_k < vocabulary:
+        ordered_keys(logits, keys, vocabulary)
+        threshold = kth_largest(keys, vocabulary, top_k)
+        for v in range(vocabulary):
+            if keys[v] < threshold:
+                weights[v] = 0
+    whole = 0.0
+    for v in range(vocabulary):
+        whole += weights[v]
+    wanted, reached = u * whole, 0.0
+    for v in range(vocabulary):
+        reached += weights[v]
+        if reached > wanted:
+            return v
+    return best  # only where logits are not numbers
+
+
+@njit(cache=True, nogil=True)
+def ordered_keys(values: NDArray[np.float32], keys: NDArray[np.int32], count: int) -> None:
+    """Integers in the order of the floats: a positive one's bits are its rank, a negative one's count backwards."""
+    bits = values.view(np.int32)
+    for v in range(count):
+        keys[v] = bits[v] ^ ((bits[v] >> SIGN) & MAGNITUDE_BITS)
+
+
+@njit(cache=True, nogil=True)
+def kth_largest(keys: NDArray[np.int32], count: int, k: int) -> np.int64:
+    """The k-th largest key, by bisection: 32 counts at most, each one sweep without a branch."""
+    low, high = np.int64(-(2**31)), np.int64(2**31 - 1)
+    while low < high:  # the answer lies in [low, high]
+        middle = low + (high - low + 1) // 2
+        pivot = np.int32(middle)
+        above = np.int32(0)
+        for v in range(count):
+            above += np.int32(keys[v] >= pivot)
+        if above >= k:
+            low = middle
+        else:
+            high = middle - 1
+    return low
