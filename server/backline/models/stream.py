@@ -22,7 +22,7 @@ class Port:
     """One output of a model."""
 
     name: str
-    channels: int
+    channels: int  # 0: as many as the session has
     description: str = ""
 
 
@@ -69,6 +69,7 @@ class StreamSpec:
     maximum_chunk_seconds: Fraction = Fraction(16, 5)
     default_visibility_seconds: float = 0.8
     minimum_visibility_seconds: float = -2.0  # the maximum is the session's chunk
+    revision_seconds: Fraction = Fraction(0)  # how far before the end of earlier output a chunk may begin
 
 
 @dataclass(frozen=True)

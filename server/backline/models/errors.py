@@ -1,0 +1,15 @@
+"""What is wrong with a pack: every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PackError(ValueError):
+    """A pack cannot be used. `problems` are sentences that each name one fault and what to do about it."""
+
+    def __init__(self, problems: Sequence[str], pack: str = "") -> None:
+        self.problems = tuple(problems)
+        self.pack = pack
+        subject = f"pack {pack!r}" if pack else "the pack"
+        super().__init__(f"{subject} cannot be loaded: " + "; ".join(self.problems))

@@ -1,0 +1,194 @@
+"""Gives back what it hears, bit for bit, on any number of ports: the model that every latency test uses.
+
+A declared latency is look-ahead: a chunk waits for that much more input than it needs, and its output keeps its place
+on the timeline. Input beyond the session's visibility has not been heard when its chunk is due, and is silent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from backline.models.errors import PackError
+from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Port, SessionConfig, StreamSpec
+
+CAPACITY = 256  # rows; one costs no more than the input that it holds
+WARM_UP_CHUNKS = 8
+
+
+@dataclass(frozen=True)
+class PassthroughConfig:
+    """The [passthrough] table of pack.toml. Every port carries all channels of the input."""
+
+    ports: tuple[str, ...] = ("main",)
+    latency_seconds: Fraction = Fraction(0)
+    latency_samples: int = 0  # at the session's rate; adds to latency_seconds
+    chunk_quantum: Fraction = Fraction(1, 1000)  # seconds, as the two below
+    default_chunk: Fraction = Fraction(1, 100)
+    maximum_chunk: Fraction = Fraction(4)
+
+
+@dataclass
+class Row:
+    """One session: its sizes in samples at its own rate, and the input that no chunk has given back yet."""
+
+    chunk: Fraction
+    visibility: Fraction
+    look_ahead: int
+    held: Audio  # [channel, sample]
+    held_from: int = 0  # position of the first sample of `held`
+    chunks: int = 0  # given so far
+
+    def start(self, chunk: int) -> int:
+        """The first sample of a chunk. A chunk need not be a whole number of samples long."""
+        return int(chunk * self.chunk)
+
+    def heard(self) -> int:
+        """The position up to which the next chunk may use the input."""
+        return int(self.chunks * self.chunk + self.visibility)
+
+    def required(self) -> int:
+        return self.heard() + self.look_ahead
+
+
+class PassthroughStream:
+    """A `Stream` at the session's own rate."""
+
+    capacity = CAPACITY
+
+    def __init__(self, config: PassthroughConfig) -> None:
+        self.config = config
+        self.spec = make_spec(config)
+        self._rows: dict[int, Row] = {}
+
+    def open(self, config: SessionConfig) -> int:
+        free = next((index for index in range(CAPACITY) if index not in self._rows), None)
+        if free is None:
+            raise RuntimeError(f"all {CAPACITY} rows of the passthrough are taken: close a session")
+        self._rows[free] = Row(
+            chunk=config.chunk_seconds * config.sample_rate,
+            # The fraction that was meant: a visibility of just the chunk must not miss its last sample.
+            visibility=Fraction(config.visibility_seconds).limit_denominator(1_000_000) * config.sample_rate,
+            look_ahead=self._look_ahead(config),
+            held=np.zeros((config.channels, 0), np.float32),
+        )
+        return free
+
+    def close(self, row: int) -> None:
+        del self._rows[row]
+
+    def required_input(self, row: int) -> int:
+        return self._rows[row].required()
+
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
+        return [self._chunk(self._rows[given.row], given) for given in inputs]
+
+    def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
+        look_ahead = self._look_ahead(config) / config.sample_rate
+        return (
+            LatencyItem("front_end", look_ahead, "look-ahead that the pack declares"),
+            LatencyItem("visibility", config.visibility_seconds, "newest input that a chunk hears, from its start"),
+        )
+
+    def warm_up(self, config: SessionConfig) -> float:
+        row = self.open(config)
+        fed = 0
+        seconds = []
+        for _ in range(WARM_UP_CHUNKS):
+            needed = max(fed, self.required_input(row))
+            audio = np.zeros((config.channels, needed - fed), np.float32)
+            fed = needed
+            begin = time.perf_counter()
+            self.step([ChunkInput(row, audio, None, {})])
+            seconds.append(time.perf_counter() - begin)
+        self.close(row)
+        return float(median(seconds) / config.chunk_seconds)
+
+    def resident_bytes(self) -> int:
+        return sum(row.held.nbytes for row in self._rows.values())
+
+    def _look_ahead(self, config: SessionConfig) -> int:
+        return round(self.config.latency_seconds * config.sample_rate) + self.config.latency_samples
+
+    def _chunk(self, row: Row, given: ChunkInput) -> ChunkOutput:
+        start, end = row.start(row.chunks), row.start(row.chunks + 1)
+        row.held = np.concatenate((row.held, given.audio), axis=1)
+        audio = np.zeros((row.held.shape[0], end - start), np.float32)
+        # Not later than `heard`: look-ahead delays a chunk, it does not let it hear more.
+        first, last = max(start, row.held_from), min(end, row.heard(), row.held_from + row.held.shape[1])
+        if first < last:
+            audio[:, first - start : last - start] = row.held[:, first - row.held_from : last - row.held_from]
+        spent = max(0, min(end - row.held_from, row.held.shape[1]))
+        row.held = row.held[:, spent:]
+        row.held_from += spent
+        row.chunks += 1
+        return ChunkOutput(given.row, start, (audio,) * len(self.spec.ports))
+
+
+def make_spec(config: PassthroughConfig) -> StreamSpec:
+    return StreamSpec(
+        input_rate=None,
+        output_rate=None,
+        input_channels=None,
+        ports=tuple(Port(name, channels=0, description="the input, bit for bit") for name in config.ports),
+        chunk_quantum_seconds=config.chunk_quantum,
+        default_chunk_seconds=config.default_chunk,
+        maximum_chunk_seconds=config.maximum_chunk,
+        default_visibility_seconds=float(config.maximum_chunk),  # all of the chunk, however long
+    )
+
+
+def read_config(config: Mapping[str, Any]) -> PassthroughConfig:
+    """The [passthrough] table of a pack.toml.
+
+    Raises:
+        PackError: it holds what no passthrough can be; names every fault.
+    """
+    table = config.get("passthrough", {})
+    problems = []
+    known = PassthroughConfig.__dataclass_fields__
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            problems.append(f"[passthrough] has no setting {key!r}: use {', '.join(known)}")
+        elif key == "ports":
+            names = tuple(value) if isinstance(value, list) else ()
+            if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
+                problems.append(f"[passthrough] ports is {value!r}: list one or more different names")
+            values[key] = names
+        else:
+            try:
+                number = Fraction(str(value))
+                whole = key != "latency_samples" or number.denominator == 1
+                positive = number >= 0 if key.startswith("latency") else number > 0
+                if not (whole and positive):
+                    raise ValueError
+                values[key] = int(number) if key == "latency_samples" else number
+            except (ValueError, ZeroDivisionError):
+                problems.append(f'[passthrough] {key} is {value!r}: use a positive number, or a fraction as in "1/750"')
+    if not problems:
+        made = PassthroughConfig(**values)
+        if (made.default_chunk / made.chunk_quantum).denominator != 1 or made.default_chunk > made.maximum_chunk:
+            problems.append(
+                f"[passthrough] default_chunk is {made.default_chunk} s: use a multiple of chunk_quantum "
+                f"({made.chunk_quantum} s) up to maximum_chunk ({made.maximum_chunk} s)"
+            )
+    if problems:
+        raise PackError(problems, str(config.get("name", "")))
+    return made
+
+
+def load(config: Mapping[str, Any], tensors: Mapping[str, Any], device: str) -> PassthroughStream:
+    """The stream of a pack.toml. A passthrough has no weights and lives on no device."""
+    return PassthroughStream(read_config(config))
+
+
+def describe(config: Mapping[str, Any]) -> StreamSpec:
+    """What `load` would serve."""
+    return make_spec(read_config(config))
