@@ -105,7 +105,24 @@ class StageNetwork(nn.Module):
         """[row, quantizer, frame, vocabulary] from the hidden states [row, frame * quantizer, width] of predictions."""
         rows, quantizers = hidden.shape[0], self.config.quantizers
         by_frame = hidden.view(rows, -1, quantizers, self.config.width)
-        return torch.einsum("rfqd,qvd->rqfv", by_frame, self.heads.roll(-self.config.first_head, 0))
+        return torch.einsum("rfqd,qvd->rqfv", by_frame, self.served_heads())
+
+    def served_heads(self) -> Tensor:
+        """[quantizer, vocabulary, width] such that prediction n is made by head n mod quantizers."""
+        return self.heads.roll(-self.config.first_head, 0)
+
+    @torch.no_grad()
+    def served_inputs(self) -> Tensor:
+        """[quantizer, vocabulary + 1, width] what goes in after a token of a quantizer, without clock.
+
+        The last entry of the last quantizer is what goes in first of all (BOS).
+        """
+        config = self.config
+        every = torch.arange(config.vocabulary + 1, device=self.segment.device)[:, None]
+        after = torch.cat([self.embed_prediction(every, q + 1) for q in range(config.quantizers)], dim=1)
+        inputs = after.transpose(0, 1).contiguous()
+        inputs[-1, -1] = self.embed_prediction(every[-1:], 0)[0, 0]
+        return inputs
 
     def _source_tokens(self, number: int, tokens: Tensor, drop: Tensor | None) -> Tensor:
         """Token and segment embedding [row, frame, width] of one source, without clock."""
