@@ -1,0 +1,89 @@
+"""Renders the band of a piece: every stem in one pass of FluidSynth, mixed at fixed levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backline.music.fluidsynth import BLOCK, Synth
+from backline.music.piece import Piece
+from backline.music.world import PARTS
+
+# Gains that set a band of these General MIDI instruments to a usual balance, peaks of the sum around a half.
+LEVELS = {"drums": 1.5, "bass": 1.2, "comp": 2.0, "pad": 1.5}
+CEILING = 0.9  # no peak of the sum is above it
+FADE_SECONDS = 0.02  # at the end, where the last notes are cut
+
+
+@dataclass(frozen=True)
+class Stems:
+    """The band as audio, mono, all of one length."""
+
+    parts: dict[str, NDArray[np.float32]]  # name of world.PARTS -> [sample]
+    accompaniment: NDArray[np.float32]  # [sample], the sum of the parts
+
+
+def render(piece: Piece, sample_rate: int = 24_000) -> Stems:
+    """The piece's instruments, as long as the piece. Equal pieces give equal samples, whatever was rendered before.
+
+    Raises:
+        FluidSynthMissing: FluidSynth or its sound font is not installed.
+    """
+    synth = _synth(sample_rate)
+    for channel, part in enumerate(PARTS):
+        synth.select(channel, getattr(piece.band, "kit" if part == "drums" else part))
+    synth.settle()
+    samples = piece.samples(sample_rate)
+    padded = -(-samples // BLOCK) * BLOCK
+    sound = np.zeros((2 * len(PARTS), padded), dtype=np.float32)  # [left and right of each stem, sample]
+    position = 0
+    for sample, _, channel, pitch, velocity in _events(piece, sample_rate):
+        if sample > position:
+            synth.process(sound, position, sample - position)
+            position = sample
+        if velocity:
+            synth.note_on(channel, pitch, velocity)
+        else:
+            synth.note_off(channel, pitch)
+    synth.process(sound, position, padded - position)
+    return _mix(sound[:, :samples], sample_rate)
+
+
+def _mix(sound: NDArray[np.float32], sample_rate: int) -> Stems:
+    """Stems from [left and right of each stem, sample]."""
+    mono = 0.5 * (sound[0::2] + sound[1::2]) * np.array([[LEVELS[part]] for part in PARTS], dtype=np.float32)
+    fade = min(round(FADE_SECONDS * sample_rate), mono.shape[1])
+    mono[:, mono.shape[1] - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
+    accompaniment = mono.sum(0)
+    peak = float(np.abs(accompaniment).max(initial=0.0))
+    if peak > CEILING:
+        mono *= CEILING / peak
+        accompaniment *= CEILING / peak
+    return Stems(dict(zip(PARTS, mono, strict=True)), accompaniment)
+
+
+def _events(piece: Piece, sample_rate: int) -> list[tuple[int, int, int, int, int]]:
+    """(sample, order, channel, pitch, velocity) in time, on the synthesizer's blocks; velocity 0 ends a note.
+
+    Ends come before starts of the same sample, so that a repeated note sounds again.
+    """
+    end = piece.samples(sample_rate) // BLOCK * BLOCK
+
+    def block(beat: float) -> int:
+        return min(end, round(beat * piece.seconds_per_beat * sample_rate / BLOCK) * BLOCK)
+
+    events = []
+    for channel, part in enumerate(PARTS):
+        for note in piece.parts[part]:
+            events.append((block(note.start), 1, channel, note.pitch, note.velocity))
+            events.append((block(note.start + note.length), 0, channel, note.pitch, 0))
+    return sorted(events)
+
+
+@cache
+def _synth(sample_rate: int) -> Synth:
+    """One per process and rate: loading a sound font takes longer than playing a piece."""
+    return Synth(len(PARTS), sample_rate)

@@ -1,0 +1,80 @@
+"""How varied composed pieces are: the band that plays, the voice that sings, keys, tempi and metres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PARTS = ("drums", "bass", "comp", "pad")
+
+
+@dataclass(frozen=True)
+class Band:
+    """General MIDI programmes, counted from 0; `kit` is a programme of the percussion bank."""
+
+    kit: int = 0
+    bass: int = 33  # fingered electric bass
+    comp: int = 0  # grand piano
+    pad: int = 48  # string ensemble
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who sings."""
+
+    low: int = 57  # MIDI pitches
+    high: int = 74
+    size: float = 1.0  # formant frequencies, against those of an adult woman
+    vibrato_rate: float = 5.6  # Hz
+    vibrato_depth: float = 0.28  # semitones to either side
+    breath: float = 0.5  # 0 pressed, 1 airy
+
+
+@dataclass(frozen=True)
+class World:
+    """What a composer may choose from. Every choice is drawn evenly."""
+
+    tonics: tuple[int, ...]  # pitch classes of the major key; a minor piece takes its relative minor
+    modes: tuple[str, ...]
+    tempi: tuple[int, int]  # lowest and highest, whole beats per minute, both included
+    beats_per_bar: tuple[int, ...]
+    bands: tuple[Band, ...]
+    voices: tuple[Voice, ...]
+    sevenths: float  # share of chords that take a seventh
+    bars: int = 8
+
+
+MEZZO = Voice()
+TENOR = Voice(low=50, high=67, size=0.86, vibrato_rate=5.2, vibrato_depth=0.25, breath=0.3)
+
+# One dry band, one voice, the white keys: what a small model can learn. Widen with dataclasses.replace.
+NARROW = World(
+    tonics=(0,),
+    modes=("major", "minor"),
+    tempi=(88, 112),
+    beats_per_bar=(4,),
+    bands=(Band(),),
+    voices=(MEZZO,),
+    sevenths=0.0,
+)
+
+WIDE = World(
+    tonics=tuple(range(12)),
+    modes=("major", "minor"),
+    tempi=(66, 152),
+    beats_per_bar=(4, 4, 4, 3),
+    bands=tuple(
+        Band(kit, bass, comp, pad)
+        for kit in (0, 8, 16, 25, 40)
+        for bass in (32, 33, 34, 35, 38)
+        for comp in (0, 4, 5, 16, 24, 25, 27)
+        for pad in (48, 49, 52, 61, 88, 89)
+    ),
+    voices=(
+        MEZZO,
+        TENOR,
+        Voice(low=59, high=77, size=1.06, vibrato_rate=6.0, vibrato_depth=0.35, breath=0.25),
+        Voice(low=55, high=70, size=0.95, vibrato_rate=5.0, vibrato_depth=0.12, breath=0.9),
+        Voice(low=45, high=62, size=0.8, vibrato_rate=5.0, vibrato_depth=0.3, breath=0.35),
+    ),
+    sevenths=0.3,
+)

@@ -1,0 +1,112 @@
+"""The rendered band plays what is written, where it is written, and the labels are true."""
+
+import numpy as np
+import pytest
+from backline.music import fluidsynth
+from backline.music.composer import compose
+from backline.music.fluidsynth import FluidSynthMissing
+from backline.music.render import CEILING, render
+from backline.music.songs import Song, song
+from backline.music.theory import QUALITIES, Chord
+from backline.music.world import PARTS, WIDE
+from numpy.typing import NDArray
+
+needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
+
+
+@pytest.fixture(scope="module")
+def songs() -> list[Song]:
+    return [song(seed) for seed in range(4)]
+
+
+@needs_fluidsynth
+def test_equal_pieces_sound_equal_whatever_was_rendered_before() -> None:
+    piece = compose(1)
+    first = render(piece)
+    render(compose(2, WIDE))
+    again = render(piece)
+    for part in PARTS:
+        np.testing.assert_array_equal(first.parts[part], again.parts[part])
+
+
+@needs_fluidsynth
+@pytest.mark.parametrize("sample_rate", [24_000, 48_000])
+def test_stems_are_as_long_as_the_piece_and_add_up(sample_rate: int) -> None:
+    piece = compose(3)
+    stems = render(piece, sample_rate)
+    assert len(stems.accompaniment) == piece.samples(sample_rate)
+    np.testing.assert_allclose(np.sum(list(stems.parts.values()), axis=0), stems.accompaniment, atol=1e-6)
+    for part in PARTS:
+        assert stems.parts[part].dtype == np.float32
+        assert np.sqrt(np.mean(stems.parts[part] ** 2)) > 0.01
+
+
+@needs_fluidsynth
+def test_nothing_clips_in_the_wide_world() -> None:
+    for seed in range(6):
+        each = song(seed, WIDE)
+        assert np.abs(each.accompaniment).max() <= CEILING + 1e-6
+        assert np.abs(each.mix).max() <= 0.951
+        assert np.isfinite(each.mix).all()
+
+
+@needs_fluidsynth
+def test_chords_are_heard_as_labelled(songs: list[Song]) -> None:
+    right = [best_triad(beat_chroma(each, beat)) == triad(each.chords[beat]) for each in songs for beat in range(32)]
+    assert np.mean(right) > 0.9
+
+
+@needs_fluidsynth
+def test_drums_fall_on_the_grid(songs: list[Song]) -> None:
+    for each in songs:
+        written = sorted({note.start * each.piece.seconds_per_beat for note in each.piece.parts["drums"]})
+        heard = onsets(each.stems["drums"], each.sample_rate)
+        near = [np.abs(heard - time).min() < 0.012 for time in written]
+        assert np.mean(near) > 0.95
+
+
+@needs_fluidsynth
+def test_labels_per_frame_agree_with_those_per_beat(songs: list[Song]) -> None:
+    for each in songs:
+        frames = each.chord_at(50)
+        sixteenths = each.sixteenth_at(50)
+        assert len(frames) == len(sixteenths) == int(each.piece.seconds * 50)
+        for beat, second in enumerate(each.beat_seconds):
+            frame = int(np.ceil(second * 50 - 0.5 + 1e-9))
+            assert frames[frame] == each.chords[beat].index
+            assert sixteenths[frame] == 4 * (beat % each.piece.beats_per_bar)
+
+
+def test_a_missing_sound_font_is_named_with_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKLINE_SOUNDFONT", "/nowhere/band.sf2")
+    with pytest.raises(FluidSynthMissing, match=r"/nowhere/band.sf2.*fluid-soundfont-gm"):
+        fluidsynth.sound_font()
+
+
+def triad(chord: Chord) -> tuple[int, ...]:
+    return tuple(sorted(chord.pitch_classes[:3]))
+
+
+def beat_chroma(each: Song, beat: int) -> NDArray[np.float64]:
+    """Energy per pitch class [12] within one beat of bass, comping and pad, from a plain Fourier transform."""
+    begin = int(each.beat_seconds[beat] * each.sample_rate)
+    tonal = each.stems["bass"] + each.stems["comp"] + each.stems["pad"]
+    frame = tonal[begin : begin + int(each.piece.seconds_per_beat * each.sample_rate)]
+    magnitude = np.abs(np.fft.rfft(frame * np.hanning(len(frame)), 4 * len(frame)))
+    hertz = np.fft.rfftfreq(4 * len(frame), 1 / each.sample_rate)
+    use = (hertz > 60) & (hertz < 1200)
+    classes = np.round(69 + 12 * np.log2(hertz[use] / 440)).astype(int) % 12
+    return np.bincount(classes, magnitude[use], 12).astype(np.float64)
+
+
+def best_triad(chroma: NDArray[np.float64]) -> tuple[int, ...]:
+    triads = [Chord(root, quality) for root in range(12) for quality in QUALITIES if len(QUALITIES[quality]) == 3]
+    return triad(max(triads, key=lambda chord: sum(chroma[pitch] for pitch in chord.pitch_classes)))
+
+
+def onsets(sound: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Times at which the level of 4 ms frames jumps."""
+    hop = sample_rate // 250
+    level = np.log(np.square(sound[: len(sound) // hop * hop]).reshape(-1, hop).mean(1) + 1e-7)
+    rise = level[1:] - level[:-1]
+    return (np.flatnonzero(rise > 0.4) + 1) * hop / sample_rate
