@@ -29,7 +29,7 @@ class Problem:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return {"loss": float(loss)}
+        return {"loss": float(loss.detach())}
 
     def until(self, last: int, number: int) -> Callable[[Moment], Losses]:
         """A step that sends the signal `number` to this process when step `last` is reached."""

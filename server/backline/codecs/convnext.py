@@ -94,6 +94,7 @@ def make_encoder(config: ConvNeXtCodecConfig) -> Sequential:
         *blocks(width, config.encoder_blocks, config),
         Pointwise(ChannelNorm(width)),
         CausalConv1d(width, config.latent, 1),
+        Pointwise(normalized),  # latents that could shrink would, and take the codebooks with them
     )
 
 
@@ -125,6 +126,11 @@ class ChannelNorm(nn.Module):
         return self.norm(x.transpose(1, 2)).transpose(1, 2)
 
 
+def normalized(latent: Tensor) -> Tensor:
+    """[row, latent, frame] with mean 0 and variance 1 over the latent dimensions of each frame."""
+    return nn.functional.layer_norm(latent.transpose(1, 2), latent.shape[1:2]).transpose(1, 2)
+
+
 def compressed(spectrum: Tensor) -> Tensor:
     """[row, 2 * bins, frame], magnitudes to the power 0.3: quiet partials are heard, so they must be seen."""
     real, imag = spectrum.chunk(2, dim=1)
@@ -134,6 +140,8 @@ def compressed(spectrum: Tensor) -> Tensor:
 
 def gained(parts: Tensor) -> Tensor:
     """[row, 3 * bins, frame] of log gains, real and imaginary parts -> spectrum [row, 2 * bins, frame]."""
+    if parts.dtype == torch.bfloat16:  # under autocast; the inverse transform has no bfloat16
+        parts = parts.float()
     gain, real, imag = parts.chunk(3, dim=1)
     gain = (gain - 3.0).clamp(max=6.0).exp()  # starts at the level of quiet music, and cannot overflow untrained
     return torch.cat([gain * real, gain * imag], dim=1)
