@@ -1,0 +1,164 @@
+"""Which packs there are: where they are looked for, what state each is in, and which are resident.
+
+The first pack of a name wins: folders that were asked for, then ~/.local/share/backline/packs (XDG), then the packs
+that come with Backline.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.resources import files
+from pathlib import Path
+
+from backline.models.errors import PackError
+from backline.models.stream import Stream, StreamSpec
+from backline.packs.pack import MANIFEST, Pack, load_stream, read_manifest, read_pack
+
+
+class PackNotFound(LookupError):
+    """No pack of that name; the message names those that there are."""
+
+
+class PackState(Enum):
+    """What can be done with a pack."""
+
+    AVAILABLE = "available"  # on disk; verified when it is loaded
+    RESIDENT = "resident"
+    DAMAGED = "damaged"
+
+
+@dataclass(frozen=True)
+class PackEntry:
+    """One pack as it stands. `pack` and `spec` are None where it cannot be read, and `problem` says why."""
+
+    name: str
+    folder: Path
+    state: PackState
+    pack: Pack | None = None
+    spec: StreamSpec | None = None
+    problem: str = ""
+
+
+class PackRegistry:
+    """The packs of one server on one device. All methods may be called from any thread; most read the disk."""
+
+    def __init__(self, folders: Sequence[Path] = (), device: str = "cpu") -> None:
+        """`folders`: packs, or folders of packs, that come before the usual places."""
+        self.device = device
+        self.folders = [*folders, user_packs(), packaged_packs()]
+        self._resident: dict[str, tuple[Pack, Stream]] = {}
+        self._failed: dict[str, PackError] = {}  # what loading found that reading the manifest does not
+        self._lock = threading.Lock()  # of the two above
+        self._loading: dict[str, threading.Lock] = {}
+
+    def entries(self) -> list[PackEntry]:
+        """Every pack, by name."""
+        return [self._entry(name, folder) for name, folder in sorted(self._folders().items())]
+
+    def entry(self, name: str) -> PackEntry:
+        """One pack. Raises PackNotFound."""
+        return self._entry(name, self._folder(name))
+
+    def resident(self) -> dict[str, Stream]:
+        """The loaded packs. Reads no disk."""
+        with self._lock:
+            return {name: stream for name, (_, stream) in self._resident.items()}
+
+    def load(self, name: str) -> Stream:
+        """The resident stream of a pack; loads it if need be, once however many ask at the same time.
+
+        Raises:
+            PackNotFound: there is no such pack.
+            PackError: it is damaged; the entry stays `DAMAGED` until a later load succeeds.
+        """
+        with self._lock:
+            if name in self._resident:
+                return self._resident[name][1]
+            loading = self._loading.setdefault(name, threading.Lock())
+        with loading:
+            with self._lock:
+                if name in self._resident:
+                    return self._resident[name][1]
+            folder = self._folder(name)
+            try:
+                pack = read_pack(folder)
+                stream = load_stream(pack, self.device)
+            except PackError as error:
+                with self._lock:
+                    self._failed[name] = error
+                raise
+            with self._lock:
+                self._failed.pop(name, None)
+                self._resident[name] = (pack, stream)
+            return stream
+
+    def unload(self, name: str) -> None:
+        """Forgets a resident stream; whoever plays it must have let go of it before. Raises PackNotFound."""
+        with self._lock:
+            if self._resident.pop(name, None) is None:
+                raise PackNotFound(f"pack {name!r} is not resident: nothing to unload")
+
+    def _folders(self) -> dict[str, Path]:
+        """Name to folder of every pack."""
+        found: dict[str, Path] = {}
+        for root in self.folders:
+            for folder in _packs_in(root):
+                found.setdefault(_name_of(folder), folder)
+        return found
+
+    def _folder(self, name: str) -> Path:
+        found = self._folders()
+        if name in found:
+            return found[name]
+        close = difflib.get_close_matches(name, found, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        there = ", ".join(sorted(found)) or "none"
+        raise PackNotFound(f"there is no pack {name!r}: {hint}The packs here are: {there}")
+
+    def _entry(self, name: str, folder: Path) -> PackEntry:
+        with self._lock:
+            if name in self._resident:
+                pack, stream = self._resident[name]
+                return PackEntry(name, folder, PackState.RESIDENT, pack, stream.spec)
+            failed = self._failed.get(name)
+        try:
+            pack = read_manifest(folder)
+            spec = pack.spec()
+        except PackError as error:
+            return PackEntry(name, folder, PackState.DAMAGED, problem="; ".join(error.problems))
+        if failed is not None:
+            return PackEntry(name, folder, PackState.DAMAGED, pack, spec, "; ".join(failed.problems))
+        return PackEntry(name, folder, PackState.AVAILABLE, pack, spec)
+
+
+def packaged_packs() -> Path:
+    """The packs that come with Backline."""
+    return Path(str(files("backline.packs"))) / "data"
+
+
+def user_packs() -> Path:
+    """The user's own packs, by the XDG base directory specification."""
+    home = os.environ.get("XDG_DATA_HOME") or ""
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share"
+    return base / "backline" / "packs"
+
+
+def _packs_in(root: Path) -> Iterator[Path]:
+    """`root` if it is a pack itself, else every pack right in it."""
+    if (root / MANIFEST).is_file():
+        yield root
+    elif root.is_dir():
+        yield from sorted(manifest.parent for manifest in root.glob(f"[!.]*/{MANIFEST}"))
+
+
+def _name_of(folder: Path) -> str:
+    """The name in pack.toml; the folder's where that cannot be read, so that a broken pack can be named."""
+    try:
+        return read_manifest(folder).name
+    except PackError as error:
+        return error.pack
