@@ -1,0 +1,318 @@
+"""The engine as the service sees it: resident models, sessions, and figures about both.
+
+engine = Engine()
+engine.add_stream("passthrough", stream)
+session = engine.open_session("passthrough", config, "me", on_event=events.put, block_size=512)
+session.write(0, audio)      # [channel, sample]
+session.close_input()        # ... OutputBlock, OutputBlock, Finished arrive in `events`
+engine.shutdown(drain_seconds=5)
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backline.engine.admission import LOAD_LIMIT, admit
+from backline.engine.errors import BadInput, NotFound, Refused
+from backline.engine.events import Event
+from backline.engine.ledger import LedgerBook
+from backline.engine.scheduler import Resident, Scheduler
+from backline.engine.session import Session, checked_parameters
+from backline.kernels.resample import Resampler
+from backline.models.stream import SessionConfig, Stream, StreamSpec
+
+RATES = (8_000, 192_000)  # Hz
+MAXIMUM_CHANNELS = 64
+MAXIMUM_BLOCK = 65_536  # samples of one channel
+CLOSING_SECONDS = 5.0  # that a session gets at shutdown to send what is due
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What the engine has done and is doing."""
+
+    device: str
+    uptime_seconds: float
+    sessions: int
+    sessions_total: int
+    sessions_refused: int
+    chunks: int
+    late_chunks: int
+    load: float  # cores that live sessions claim
+    call_seconds_p50: float  # wall time of one engine call, recent
+    call_seconds_p99: float
+    resident_bytes: int  # of the models
+
+
+class Engine:
+    """One device's engine thread and everything that lives on it.
+
+    All methods may be called from any thread but the engine's own (where `on_event` runs). Those that say so wait for
+    the engine call in progress, up to one chunk's compute time: call them from a worker thread, not from an event loop.
+    """
+
+    def __init__(self, device: str = "cpu", load_limit: float = LOAD_LIMIT) -> None:
+        self.device, self.load_limit = device, load_limit
+        self._scheduler = Scheduler(device)
+        self._started = time.monotonic()
+        self._lock = threading.Lock()  # of the names being loaded, and of the figures below
+        self._closing = False
+        self._sessions_total = 0
+        self._sessions_refused = 0
+        # Compiled before anyone waits for it.
+        Resampler(48_000, 24_000, 1).process(np.zeros((1, 64), np.float32))
+
+    # ---- models --------------------------------------------------------------------------------------
+
+    def add_stream(self, name: str, stream: Stream) -> None:
+        """Makes a model resident. Warms it up on the calling thread, so that open sessions play on meanwhile.
+
+        Raises:
+            BadInput: the name is taken.
+        """
+        if name in self._scheduler.residents:
+            raise BadInput(f"{name!r} is resident already: remove it first")
+        resident = Resident(name, stream, stream.warm_up(default_config(stream.spec)))
+        self._scheduler.call(lambda: self._scheduler.residents.setdefault(name, resident))
+
+    def remove_stream(self, name: str, close_sessions: bool = False) -> None:
+        """Lets go of a model. Waits for the engine call in progress.
+
+        Raises:
+            NotFound: no such model.
+            BadInput: sessions are open on it, and `close_sessions` is false.
+        """
+
+        def remove() -> None:
+            resident = self._resident(name)
+            if resident.sessions and not close_sessions:
+                raise BadInput(f"{len(resident.sessions)} sessions are open on {name!r}: close them, or ask for it")
+            for session in list(resident.sessions):
+                session.end(NotFound(f"{name!r} has been unloaded: load it and open a new session"))
+            del self._scheduler.residents[name]
+
+        self._scheduler.call(remove)
+
+    def streams(self) -> dict[str, Stream]:
+        """The resident models by name."""
+        return {name: resident.stream for name, resident in list(self._scheduler.residents.items())}
+
+    def session_count(self, name: str) -> int:
+        """Sessions open on the model.
+
+        Raises:
+            NotFound: no such model.
+        """
+        return len(self._open_sessions(self._resident(name)))
+
+    # ---- sessions ------------------------------------------------------------------------------------
+
+    def open_session(
+        self,
+        name: str,
+        config: SessionConfig,
+        client_name: str,
+        on_event: Callable[[Event], None],
+        *,
+        block_size: int,
+        jitter_buffer_seconds: float = 0.0,
+    ) -> Session:
+        """Opens a session on a resident model. Waits for the engine call in progress.
+
+        Args:
+            config: parameters that it does not name take their defaults.
+            on_event: called on the engine thread, in order, with everything the session has to say. It must not block;
+                for every `OutputBlock` the client has taken, `Session.acknowledge` is due, or the session pauses.
+            block_size: the largest block the client will write.
+            jitter_buffer_seconds: what the client's playback adds, for the ledger.
+
+        Raises:
+            NotFound: unknown model or parameter.
+            BadInput: a value that cannot be served; the message names the range.
+            Refused: no row is free, or the others' deadlines would break.
+        """
+        resident = self._resident(name)
+        config = self._checked(name, resident.stream, config)
+        if not 0 < block_size <= MAXIMUM_BLOCK:
+            raise BadInput(f"block size is {block_size}: use 1 to {MAXIMUM_BLOCK} samples")
+        if not 0 <= jitter_buffer_seconds <= 60:
+            raise BadInput(f"jitter buffer is {jitter_buffer_seconds:g} s: use 0 to 60")
+
+        def opened() -> Session:
+            self._resident(name)  # it may have gone meanwhile
+            if not config.offline:
+                admit(name, resident.cost.value, self.load(), self.load_limit)
+            try:
+                row = resident.stream.open(config)
+            except RuntimeError as error:
+                raise Refused(
+                    f"all {resident.stream.capacity} rows of {name!r} are taken ({error}): close a session first"
+                ) from error
+            try:
+                session = Session(
+                    stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
+                    block_size=block_size, on_event=on_event, wake=self._scheduler.wake, post=self._scheduler.post,
+                )  # fmt: skip
+                session.book = self._ledger_book(session, jitter_buffer_seconds)
+            except BaseException:
+                resident.stream.close(row)
+                raise
+            resident.sessions.append(session)
+            self._expect_queues()
+            return session
+
+        if self._closing:
+            raise Refused("the server is shutting down: connect to another one or try again later")
+        try:
+            session = self._scheduler.call(opened)
+        except Refused:
+            with self._lock:
+                self._sessions_refused += 1
+            raise
+        with self._lock:
+            self._sessions_total += 1
+        return session
+
+    def list_sessions(self) -> list[Session]:
+        """All open sessions."""
+        residents = list(self._scheduler.residents.values())
+        return [session for resident in residents for session in self._open_sessions(resident)]
+
+    def close_session(self, session_id: str) -> None:
+        """Closes a session's input: its client still gets what is due, then `Finished`.
+
+        Raises:
+            NotFound: no such session.
+        """
+        for session in self.list_sessions():
+            if session.id == session_id:
+                session.close_input()
+                return
+        raise NotFound(f"no session {session_id!r}: see ListSessions")
+
+    # ---- figures -------------------------------------------------------------------------------------
+
+    def load(self) -> float:
+        """Cores that live sessions claim."""
+        return sum(
+            resident.cost.value * sum(not session.config.offline for session in self._open_sessions(resident))
+            for resident in list(self._scheduler.residents.values())
+        )
+
+    def stats(self) -> EngineStats:
+        """Figures of now and since the start."""
+        sessions = self.list_sessions()
+        calls = list(self._scheduler.call_seconds) or [0.0]
+        with self._lock:
+            return EngineStats(
+                device=self.device,
+                uptime_seconds=time.monotonic() - self._started,
+                sessions=len(sessions),
+                sessions_total=self._sessions_total,
+                sessions_refused=self._sessions_refused,
+                chunks=self._scheduler.chunks,
+                late_chunks=self._scheduler.late_chunks,
+                load=self.load(),
+                call_seconds_p50=float(np.percentile(calls, 50)),
+                call_seconds_p99=float(np.percentile(calls, 99)),
+                resident_bytes=sum(stream.resident_bytes() for stream in self.streams().values()),
+            )
+
+    # ---- the end -------------------------------------------------------------------------------------
+
+    def shutdown(self, drain_seconds: float) -> None:
+        """Refuses new sessions, lets open ones play for `drain_seconds`, then closes their input, then ends them.
+
+        Returns when every row has been given back and the engine thread has ended.
+        """
+        self._closing = True
+        self._wait_for_sessions(drain_seconds)
+        for session in self.list_sessions():
+            session.close_input()
+        self._wait_for_sessions(CLOSING_SECONDS)
+        for session in self.list_sessions():
+            session.abort(Refused("the server is shutting down: open a new session on another one"))
+        self._scheduler.stop()
+
+    # ---- parts ---------------------------------------------------------------------------------------
+
+    def _resident(self, name: str) -> Resident:
+        resident = self._scheduler.residents.get(name)
+        if resident is None:
+            names = ", ".join(self._scheduler.residents) or "none"
+            raise NotFound(f"{name!r} is not resident: load it first (resident: {names})")
+        return resident
+
+    def _open_sessions(self, resident: Resident) -> list[Session]:
+        return [session for session in resident.sessions if not session.closed.is_set()]
+
+    def _checked(self, name: str, stream: Stream, config: SessionConfig) -> SessionConfig:
+        """`config` with every parameter, if it can be served."""
+        spec = stream.spec
+        if not RATES[0] <= config.sample_rate <= RATES[1]:
+            raise BadInput(f"sample rate is {config.sample_rate} Hz: use {RATES[0]} to {RATES[1]}")
+        if not 1 <= config.channels <= MAXIMUM_CHANNELS:
+            raise BadInput(f"the session has {config.channels} channels: use 1 to {MAXIMUM_CHANNELS}")
+        quantum, longest = spec.chunk_quantum_seconds, spec.maximum_chunk_seconds
+        if not 0 < config.chunk_seconds <= longest or config.chunk_seconds % quantum:
+            raise BadInput(
+                f"chunk is {float(config.chunk_seconds):g} s: use a multiple of {float(quantum):g} s "
+                f"up to {float(longest):g} s"
+            )
+        earliest, latest = spec.minimum_visibility_seconds, float(config.chunk_seconds)
+        if not earliest <= config.visibility_seconds <= latest:
+            raise BadInput(
+                f"visibility is {config.visibility_seconds:g} s: use {earliest:g} to {latest:g} s, the chunk's length"
+            )
+        if not 0 <= config.seed < 2**64:
+            raise BadInput(f"seed is {config.seed}: use 0 to 2^64 - 1")
+        return replace(config, parameters=checked_parameters(name, stream, config.parameters))
+
+    def _chunk_cost(self, session: Session) -> float:
+        """Compute seconds of one of its chunks."""
+        cost = self._resident(session.stream_name).cost.value
+        return cost * float(session.config.chunk_seconds)
+
+    def _queue_seconds(self, session: Session) -> float:
+        """How long the others may keep one of its chunks waiting: a chunk of each of them."""
+        return sum(self._chunk_cost(other) for other in self.list_sessions() if other is not session)
+
+    def _ledger_book(self, session: Session, jitter_buffer_seconds: float) -> LedgerBook:
+        return LedgerBook(
+            session.stream.latency(session.config),
+            sample_rate=session.config.sample_rate,
+            block_size=session.block_size,
+            input_seconds=session.input_seconds,
+            output_seconds=session.output_seconds,
+            compute_seconds=self._chunk_cost(session),
+            queue_seconds=self._queue_seconds(session),
+            jitter_buffer_seconds=jitter_buffer_seconds,
+        )
+
+    def _expect_queues(self) -> None:
+        """Tells live sessions what the company they are in may cost them. Engine thread."""
+        for session in self.list_sessions():
+            if not session.config.offline:
+                session.announce(session.book.expect_queue(self._queue_seconds(session)))
+
+    def _wait_for_sessions(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        for session in self.list_sessions():
+            session.closed.wait(max(0.0, deadline - time.monotonic()))
+
+
+def default_config(spec: StreamSpec) -> SessionConfig:
+    """The session that a model is warmed up for."""
+    return SessionConfig(
+        sample_rate=48_000,
+        channels=spec.input_channels or 2,
+        chunk_seconds=spec.default_chunk_seconds,
+        visibility_seconds=min(spec.default_visibility_seconds, float(spec.default_chunk_seconds)),
+        seed=0,
+        parameters={parameter.name: parameter.default for parameter in spec.parameters},
+    )

@@ -1,0 +1,75 @@
+"""What a session tells its client, in the order in which it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backline.engine.ledger import Ledger
+from backline.models.stream import Audio
+
+
+@dataclass(frozen=True)
+class OutputBlock:
+    """Audio of one port; positions are the client's, at the session's rate."""
+
+    sequence: int  # counts the session's blocks over all ports
+    position: int
+    port: int
+    audio: Audio  # [channel, sample]
+    committed: int  # audio before this position will not change
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Codec frames of one chunk."""
+
+    first_frame: int
+    codes: NDArray[np.int32]  # [frame, codebook]
+
+
+@dataclass(frozen=True)
+class LedgerChanged:
+    """The latency has grown: play output p at input p + ledger.latency_samples from now on."""
+
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Warned:
+    """Something that does not end the session; sent when `count` is 1 and each time it has doubled."""
+
+    code: str  # non_finite_input, non_finite_output, input_gap, output_gap, late_output, late_event
+    message: str
+    count: int  # occurrences since the session began
+    position: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A session in numbers."""
+
+    samples_in: int = 0
+    samples_out: int = 0  # per port; what was dropped as late is not in it
+    chunks: int = 0
+    late_chunks: int = 0
+    compute_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The session has ended in order; the last event."""
+
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The session has ended because of `error`; the last event."""
+
+    error: Exception
+
+
+Event = OutputBlock | Frames | LedgerChanged | Warned | Finished | Failed

@@ -1,0 +1,118 @@
+"""The latency ledger: every millisecond between an input sample and the output that belongs under it has a name."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from backline.models.stream import LatencyItem
+
+NAMES = ("capture", "network", "queue", "front_end", "visibility", "compute", "codec", "jitter_buffer")
+NETWORK_SECONDS = 0.002  # one way there and back on one machine, gRPC's own work included
+MEDIAN_TO_P99 = 1.5  # until a session has been measured
+OBSERVATIONS = 256  # newest chunks that a percentile is taken of
+LEAST_OBSERVATIONS = 20
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The items in the order of the signal's way, and what they come to."""
+
+    items: tuple[LatencyItem, ...]
+    sample_rate: int
+
+    @property
+    def total_seconds(self) -> float:
+        """Never below zero: a model that plays ahead far enough costs nothing."""
+        return max(0.0, sum(item.seconds for item in self.items))
+
+    @property
+    def latency_samples(self) -> int:
+        """Play output p at input p + this."""
+        return math.ceil(round(self.total_seconds * self.sample_rate, 6))
+
+
+class LedgerBook:
+    """One session's ledger: what follows from contracts, and what is measured as it plays.
+
+    Measured items only grow during a session, by steps: a latency that moves with every chunk cannot be played.
+    """
+
+    def __init__(
+        self,
+        model_items: Iterable[LatencyItem],
+        *,
+        sample_rate: int,
+        block_size: int,
+        input_seconds: float,
+        output_seconds: float,
+        compute_seconds: float,
+        queue_seconds: float,
+        jitter_buffer_seconds: float,
+    ) -> None:
+        """`input_seconds` and `output_seconds` are the resamplers' delays, `compute_seconds` the median of a chunk."""
+        self._sample_rate = sample_rate
+        self._model_items = tuple(model_items)
+        self._contract = {
+            "capture": (block_size / sample_rate, f"a block of {block_size} samples is sent when it is full"),
+            "network": (NETWORK_SECONDS, "there and back; the default for one machine"),
+            "front_end": (input_seconds, "resampling to the model's rate"),
+            "codec": (output_seconds, "resampling to the session's rate"),
+            "jitter_buffer": (jitter_buffer_seconds, "the client's playback buffer"),
+        }
+        self._measured = {"queue": queue_seconds, "compute": compute_seconds * MEDIAN_TO_P99}
+        self._seen = {name: deque[float](maxlen=OBSERVATIONS) for name in self._measured}
+        self._is_measured = {"queue": False, "compute": False}
+        self.current = self._write()
+
+    def observe(self, queue_seconds: float, compute_seconds: float) -> Ledger | None:
+        """Takes one chunk's times; the new ledger if they make it grow."""
+        self._seen["queue"].append(queue_seconds)
+        self._seen["compute"].append(compute_seconds)
+        grown = False
+        for name, seen in self._seen.items():
+            if len(seen) >= LEAST_OBSERVATIONS:
+                grown |= self._raise_to(name, float(np.percentile(seen, 99)), measured=True)
+        return self._rewrite(grown)
+
+    def expect_queue(self, seconds: float) -> Ledger | None:
+        """The others on the engine may keep a chunk waiting this long; the new ledger if that makes it grow."""
+        return self._rewrite(self._raise_to("queue", seconds, measured=False))
+
+    def _raise_to(self, name: str, seconds: float, measured: bool) -> bool:
+        announced = self._measured[name]
+        if seconds <= announced + max(0.002, 0.1 * announced):
+            return False
+        self._measured[name] = 1.2 * seconds if measured else seconds
+        self._is_measured[name] = measured
+        return True
+
+    def _rewrite(self, grown: bool) -> Ledger | None:
+        if not grown:
+            return None
+        self.current = self._write()
+        return self.current
+
+    def _write(self) -> Ledger:
+        items = []
+        for name in NAMES:
+            seconds, why = self._contract.get(name, (0.0, ""))
+            parts = [item for item in self._model_items if item.name == name]
+            reasons = [item.explanation for item in parts if item.explanation] + ([why] if seconds else [])
+            seconds += sum(item.seconds for item in parts)
+            if name in self._measured:
+                seconds += self._measured[name]
+                reasons.append(self._reason(name))
+            items.append(LatencyItem(name, seconds, "; ".join(reasons), self._is_measured.get(name, False)))
+        return Ledger(tuple(items), self._sample_rate)
+
+    def _reason(self, name: str) -> str:
+        if self._is_measured[name]:
+            return f"99th percentile of the last {len(self._seen[name])} chunks and a fifth"
+        if name == "queue":
+            return "one chunk of every other session on the engine"
+        return f"the warm-up's median, times {MEDIAN_TO_P99:g}"

@@ -1,0 +1,153 @@
+"""The engine thread: takes every session that has a chunk's worth, and steps all rows of one model in one call.
+
+One thread per device makes every call into a model. It sleeps on a condition until a session becomes ready or a task
+is posted; while a model computes in its kernels, the interpreter's lock is free for the threads that serve clients.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
+
+from backline.engine.admission import Cost
+from backline.engine.errors import EngineError, Refused
+from backline.engine.session import Session
+from backline.models.stream import ChunkInput, Stream
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class Resident:
+    """A model in memory and what its sessions cost."""
+
+    def __init__(self, name: str, stream: Stream, warm_up_cost: float) -> None:
+        self.name, self.stream = name, stream
+        self.cost = Cost(warm_up_cost)
+        self.sessions: list[Session] = []  # changed by the engine thread only
+
+
+class Scheduler:
+    """One device's engine thread and the models on it."""
+
+    def __init__(self, device: str) -> None:
+        self.residents: dict[str, Resident] = {}  # changed by the engine thread only
+        self.call_seconds: deque[float] = deque(maxlen=1024)  # wall times of the newest engine calls
+        self.chunks = 0  # since the start, over all sessions
+        self.late_chunks = 0
+        self._condition = threading.Condition()
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"engine-{device}", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Has the engine thread look for ready sessions. Any thread; never waits for a model."""
+        with self._condition:
+            self._condition.notify()
+
+    def post(self, task: Callable[[], None]) -> None:
+        """Runs `task` on the engine thread between two engine calls. Any thread; never waits for a model."""
+        with self._condition:
+            self._tasks.append(task)
+            self._condition.notify()
+
+    def call(self, function: Callable[[], T]) -> T:
+        """`function()`, run on the engine thread; waits for the engine call in progress. Any thread but that."""
+        future: Future[T] = Future()
+
+        def task() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._condition:
+            if self._stopping:
+                raise Refused("the engine has stopped: start it again")
+            self._tasks.append(task)
+            self._condition.notify()
+        return future.result()
+
+    def stop(self) -> None:
+        """Ends the thread after what has been posted. Any thread but the engine's."""
+        with self._condition:
+            self._stopping = True
+            self._condition.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._condition:
+                batch = None
+                while not self._tasks and (batch := self._next_batch()) is None:
+                    if self._stopping:
+                        return
+                    self._condition.wait()
+                task = self._tasks.popleft() if self._tasks else None
+            if task is not None:
+                try:
+                    task()
+                except Exception:  # a client's callback; its session notices by itself
+                    log.exception("a task of the engine thread failed")
+            elif batch is not None:
+                self._step(*batch)
+            for resident in self.residents.values():
+                if any(session.closed.is_set() for session in resident.sessions):
+                    resident.sessions = [s for s in resident.sessions if not s.closed.is_set()]
+
+    def _next_batch(self) -> tuple[Resident, list[Session]] | None:
+        """The rows to step next: live before offline, and whoever has waited longest brings its whole model along."""
+        ready = [(resident, s) for resident in self.residents.values() for s in resident.sessions if s.ready()]
+        if not ready:
+            return None
+        now = time.perf_counter()
+        for _, session in ready:
+            if session.ready_since is None:
+                session.ready_since = now
+        pool = [entry for entry in ready if not entry[1].config.offline] or ready
+        first, _ = min(pool, key=lambda entry: entry[1].ready_since or now)
+        return first, [session for resident, session in pool if resident is first]
+
+    def _step(self, resident: Resident, batch: list[Session]) -> None:
+        """One chunk for every session of the batch. What goes wrong ends the sessions that it concerns, no others."""
+        start = time.perf_counter()
+        waited = {session.id: start - (session.ready_since or start) for session in batch}
+        inputs: dict[int, tuple[Session, ChunkInput]] = {}
+        for session in batch:
+            try:
+                inputs[session.row] = (session, session.gather())
+            except Exception as error:
+                self._fail(session, error)
+        try:
+            outputs = {output.row: output for output in resident.stream.step([chunk for _, chunk in inputs.values()])}
+            missing = inputs.keys() - outputs.keys()
+            if missing:
+                raise EngineError(f"{resident.name!r} gave no output for rows {sorted(missing)}")
+        except Exception as error:
+            log.exception("%s failed with %d sessions in the call", resident.name, len(inputs))
+            for session, _ in inputs.values():
+                self._fail(session, error)
+            return
+        share = (time.perf_counter() - start) / max(1, len(inputs))
+        for row, (session, _) in inputs.items():
+            try:
+                self.late_chunks += session.deliver(outputs[row], share)
+                self.chunks += 1
+                resident.cost.observe(share, float(session.config.chunk_seconds))
+                session.observe(waited[session.id], time.perf_counter() - start)
+            except Exception as error:
+                self._fail(session, error)
+        self.call_seconds.append(time.perf_counter() - start)
+
+    def _fail(self, session: Session, error: Exception) -> None:
+        try:
+            session.end(error)
+        except Exception:  # its client or its model cannot even be told
+            log.exception("session %s could not be ended in order", session.id)

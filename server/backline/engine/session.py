@@ -1,0 +1,481 @@
+"""A session: one client's streaming state on one row of a model, from its first block to its totals.
+
+Three threads meet here. The *client's thread* (one, whichever serves this client) writes audio and events. The *engine
+thread* takes chunks from it and calls `on_event`. Any thread may read counters or abort.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from fractions import Fraction
+
+import numpy as np
+
+from backline.engine.conversion import InputPath, OutputPath
+from backline.engine.errors import BadInput, EngineError, NotFound
+from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Totals, Warned
+from backline.engine.ledger import Ledger, LedgerBook
+from backline.engine.timeline import InputTimeline, late_samples, zero_non_finite
+from backline.models.stream import Audio, ChunkInput, ChunkOutput, Port, SessionConfig, Stream, StreamSpec, Transport
+
+UNREAD_SECONDS = 4  # of output that may wait for an unread client before its session pauses
+PADDING_LIMIT_SECONDS = 120  # of silence after the input's end within which a model must have answered
+LOG_LENGTH = 65_536  # newest events that a session remembers
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    OPEN = "open"  # no audio yet, so no time 0
+    STREAMING = "streaming"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class LoggedEvent:
+    """A control or transport and the sample of the session from which it has been in force."""
+
+    at: int
+    change: tuple[str, float] | Transport
+
+
+class Session:
+    """Made by `Engine.open_session`; its row is already open."""
+
+    def __init__(
+        self,
+        *,
+        stream_name: str,
+        stream: Stream,
+        row: int,
+        config: SessionConfig,
+        client_name: str,
+        block_size: int,
+        on_event: Callable[[Event], None],
+        wake: Callable[[], None],
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.token = secrets.token_hex(16)
+        self.stream_name, self.stream, self.row, self.config = stream_name, stream, row, config
+        self.client_name, self.block_size = client_name, block_size
+        self.ports = session_ports(stream.spec, config)
+        self.opened_at = time.monotonic()
+        self.state = State.OPEN
+        self.totals = Totals()
+        self.log: deque[LoggedEvent] = deque(maxlen=LOG_LENGTH)
+        self.closed = threading.Event()  # set when the row has been given back and the last event is out
+        self.ready_since: float | None = None  # perf_counter
+        self.book: LedgerBook  # set by the engine, which knows the others on the device
+        self.input_seconds, self.output_seconds = 0.0, 0.0
+
+        self._on_event, self._wake, self._post = on_event, wake, post
+        self._lock = threading.Lock()  # of what both threads change: pending events, room, warnings
+        self._timeline = InputTimeline(config.sample_rate)
+        self._input = InputPath(stream.spec, config, self._ring_capacity())
+        self._output = OutputPath(stream.spec, config, [port.channels for port in self.ports])
+        self.input_seconds, self.output_seconds = self._input.delay_seconds, self._output.delay_seconds
+        self._input_closed = False
+        self._started_at = 0.0  # perf_counter at the first block
+        self._controls: list[tuple[int | None, str, float]] = []  # position; None: at once
+        self._transports: list[tuple[int, Transport]] = []  # position, still to come
+        self._transport: Transport | None = None
+        self._last_transport: tuple[int, Transport] | None = None  # newest that the client has sent
+        self._parameters = dict(config.parameters)
+        self._room: tuple[int, Callable[[], None]] | None = None
+        self._counts: dict[str, int] = {}  # of warnings, by code
+        self._warnings: list[Warned] = []  # still to be told
+        self._unread = 0  # output blocks that the client has not acknowledged
+        self._unread_limit = len(self.ports) * max(3, math.ceil(UNREAD_SECONDS / config.chunk_seconds))
+        self._sequence = 0
+        self._required = 0
+        self._needed = 0
+        self._look()
+
+    # ---- the client's thread -------------------------------------------------------------------------
+
+    def write(self, position: int, audio: Audio) -> None:
+        """The next input block [channel, sample] at `position`; waits for room. The client's thread, never a loop's.
+
+        Raises:
+            BadInput: see `try_write`.
+        """
+        while not self.try_write(position, audio):
+            room = threading.Event()
+            self.when_room(audio.shape[1], room.set)
+            room.wait()
+
+    def try_write(self, position: int, audio: Audio) -> bool:
+        """The same without waiting: false where there is no room yet; then call again with the same block.
+
+        What is not finite becomes zero, what is missing before `position` silence; both are counted and warned of.
+
+        Raises:
+            BadInput: wrong shape, a block over the session's limit, time going backwards, or a closed input.
+        """
+        channels, count = self.config.channels, audio.shape[-1]
+        if audio.ndim != 2 or audio.shape[0] != channels:
+            raise BadInput(f"audio block of shape {audio.shape}: send [channel, sample] with {channels} channels")
+        if count > self.block_size:
+            raise BadInput(f"audio block of {count} samples: this session takes at most {self.block_size} at once")
+        if self._input_closed:
+            raise BadInput("audio after the end of the input: open a new session")
+        if self.state is State.CLOSED:
+            return True  # nobody listens any more; the last event has said why
+        gap = self._timeline.gap_before(position)
+        ring = self._input.ring
+        filled = min(gap, ring.free)
+        if filled:
+            ring.write_silence(filled)
+            self._timeline.advance(filled)
+            self._warn("input_gap", "missing input was filled with silence: send every block", filled, position)
+        if self._timeline.end < position or ring.free < count:
+            self._input_arrived()
+            return False
+        audio, zeroed = zero_non_finite(audio)
+        if zeroed:
+            self._warn("non_finite_input", "NaN or infinite input samples were set to zero", zeroed, position)
+        ring.write(audio)
+        self._timeline.advance(count)
+        if self.state is State.OPEN:
+            self._started_at = time.perf_counter() - count / self.config.sample_rate
+            self.state = State.STREAMING
+        self._input_arrived()
+        return True
+
+    def free_input(self) -> int:
+        """Samples that can be written now. Any thread."""
+        return self._input.ring.free
+
+    def when_room(self, samples: int, callback: Callable[[], None]) -> None:
+        """Calls `callback` once, as soon as `samples` fit or the session has ended. The client's thread.
+
+        The callback runs on this thread where there is room already, else on the engine thread; it must not block.
+        """
+        with self._lock:
+            if self.state is not State.CLOSED and self.free_input() < samples:
+                self._room = (samples, callback)
+                return
+        callback()
+
+    def control(self, parameter: str, value: float, position: int | None = None) -> None:
+        """Sets a parameter from the first chunk that starts at or after `position`. The client's thread.
+
+        Without a position: a live session takes it with its next chunk, an offline one at the input's present end, so
+        that a render depends on nothing but the order of its messages.
+
+        Raises:
+            NotFound: no such parameter.
+            BadInput: out of range, or not to be changed during a session.
+        """
+        known = {entry.name: entry for entry in self.stream.spec.parameters}
+        if parameter not in known:
+            raise NotFound(f"no parameter {parameter!r} in {self.stream_name!r}: use {', '.join(known) or 'none'}")
+        if not known[parameter].automatable:
+            raise BadInput(f"parameter {parameter!r} is fixed when the session opens: open a new session with it")
+        try:
+            value = known[parameter].check(value)
+        except ValueError as error:
+            raise BadInput(str(error)) from error
+        if position is None and self.config.offline:
+            position = self._timeline.end
+        with self._lock:
+            self._controls.append((position, parameter, value))
+
+    def set_transport(
+        self,
+        position: int,
+        *,
+        playing: bool,
+        tempo: float,
+        numerator: int = 4,
+        denominator: int = 4,
+        song_position: float = 0.0,
+        bar_start: float = 0.0,
+    ) -> None:
+        """The host's transport at `position`; what follows from the one before is no news. The client's thread.
+
+        Raises:
+            BadInput: a tempo or signature that no music has.
+        """
+        if not (0 < tempo < 1000 and 0 < numerator <= 64 and denominator in (1, 2, 4, 8, 16, 32, 64)):
+            raise BadInput(
+                f"transport with tempo {tempo:g} and signature {numerator}/{denominator}: use 1 to 999 and n/2^m"
+            )
+        if not (math.isfinite(song_position) and math.isfinite(bar_start)):
+            raise BadInput(f"transport at song position {song_position}, bar start {bar_start}: use finite numbers")
+        # Seconds of the position, not of the session: its time 0 may not be known yet.
+        transport = Transport(
+            position / self.config.sample_rate, playing, tempo, numerator, denominator, song_position, bar_start
+        )
+        if self._last_transport is not None and _follows(self._last_transport[1], transport):
+            return
+        self._last_transport = (position, transport)
+        with self._lock:
+            bisect.insort(self._transports, (position, transport), key=lambda entry: entry[0])
+
+    def close_input(self) -> None:
+        """The input is complete: the rest of the output comes, as long as the input, then `Finished`. Any thread."""
+        self._input_closed = True
+        self._post(self._settle)
+        self._input_arrived()
+
+    def acknowledge(self, blocks: int = 1) -> None:
+        """The client has taken this many `OutputBlock`s. Any thread.
+
+        A session whose blocks are not taken pauses after some seconds of output, so memory stays bounded.
+        """
+        with self._lock:
+            self._unread = max(0, self._unread - blocks)
+        self._input_arrived()
+
+    def abort(self, error: Exception | None = None) -> None:
+        """Ends the session and frees its row at once; at most `Failed`, with the error given, follows. Any thread."""
+        self._post(lambda: self.end(error))
+
+    @property
+    def ledger(self) -> Ledger:
+        """The latency as it stands. Any thread."""
+        return self.book.current
+
+    # ---- the engine thread ---------------------------------------------------------------------------
+
+    def ready(self) -> bool:
+        """Whether the next chunk can be computed. Any thread."""
+        if self.state is not State.STREAMING or self._unread >= self._unread_limit:
+            return False
+        return self._input_closed or self._input.ring.written >= self._needed
+
+    def gather(self) -> ChunkInput:
+        """What the row gets for its next chunk. Engine thread, when `ready`."""
+        self._apply_events()
+        audio = self._input.take(self._required)
+        self._offer_room()
+        return ChunkInput(self.row, audio, self._transport, self._parameters)
+
+    def deliver(self, output: ChunkOutput, compute_seconds: float) -> bool:
+        """Sends what the row has answered and books its share of the engine's time; whether some of it was too late.
+
+        Engine thread.
+        """
+        finite = tuple(zero_non_finite(audio) for audio in output.audio)
+        zeroed = sum(count for _, count in finite)
+        output = replace(output, audio=tuple(audio for audio, _ in finite))
+        start = self._output.end
+        position = (self._timeline.origin or 0) + start
+        if zeroed:
+            self._warn(
+                "non_finite_output", "the model gave NaN or infinite samples; they are silence", zeroed, position
+            )
+        missing = self._output.timeline.missing
+        late = self._send(start, self._output.add(output))
+        if self._output.timeline.missing > missing:
+            count = self._output.timeline.missing - missing
+            self._warn("output_gap", "the model left samples out; they are silence", count, position)
+        if output.frames is not None and len(output.frames):
+            self._on_event(Frames(output.first_frame, output.frames))
+        self.totals = replace(
+            self.totals,
+            samples_in=self._timeline.received,
+            chunks=self.totals.chunks + 1,
+            late_chunks=self.totals.late_chunks + (late > 0),
+            compute_seconds=self.totals.compute_seconds + compute_seconds,
+        )
+        self._look()
+        self._settle()
+        return late > 0
+
+    def observe(self, queued_seconds: float, call_seconds: float) -> None:
+        """Takes how long the last chunk waited and how long its call took into the ledger. Engine thread."""
+        if self.state is State.STREAMING and not self.config.offline:
+            self.announce(self.book.observe(queued_seconds, call_seconds))
+
+    def announce(self, ledger: Ledger | None) -> None:
+        """Tells the client of a ledger that has grown. Engine thread."""
+        if ledger is not None:
+            self._on_event(LedgerChanged(ledger))
+
+    def end(self, error: Exception | None = None, *, finished: bool = False) -> None:
+        """Gives the row back; `Finished` or `Failed` is the last event. Engine thread; twice does no harm."""
+        if self.state is State.CLOSED:
+            return
+        with self._lock:
+            self.state = State.CLOSED
+        self.totals = replace(self.totals, samples_in=self._timeline.received)
+        try:
+            self.stream.close(self.row)
+        finally:
+            self._offer_room()
+            try:
+                if finished or error is not None:
+                    self._tell_warnings()
+                if finished:
+                    self._on_event(Finished(self.totals))
+                elif error is not None:
+                    self._on_event(Failed(error))
+            finally:
+                self.closed.set()
+                self._wake()
+
+    # ---- parts ---------------------------------------------------------------------------------------
+
+    def _ring_capacity(self) -> int:
+        """Room for what one chunk can need at most, for a chunk that arrives meanwhile, and for blocks on their way."""
+        rate = self.config.sample_rate
+        first = Fraction(max(0, self.stream.required_input(self.row)), self.stream.spec.input_rate or rate)
+        seconds = first + 2 * self.config.chunk_seconds + Fraction(1, 2)
+        return math.ceil(seconds * rate) + 2 * self.block_size
+
+    def _chunk_start(self) -> Fraction:
+        """Session samples, not rounded, at which the next chunk starts."""
+        return self.totals.chunks * self.config.chunk_seconds * self.config.sample_rate
+
+    def _look(self) -> None:
+        """Notes what the next chunk needs."""
+        self._required = self.stream.required_input(self.row)
+        self._needed = self._input.needed(self._required)
+        if self.config.offline:  # output never runs ahead of input, whose end it must keep to
+            chunk = self.config.chunk_seconds * self.config.sample_rate
+            self._needed = max(self._needed, math.ceil(self._chunk_start() + chunk))
+        if self._needed - self._input.ring.read_count > self._input.ring.capacity:
+            raise EngineError(
+                f"{self.stream_name!r} wants {self._needed - self._input.ring.read_count} samples for one chunk, which "
+                f"exceeds the session's ring of {self._input.ring.capacity}: its chunks must advance evenly"
+            )
+        self.ready_since = time.perf_counter() if self.ready() else None
+
+    def _input_arrived(self) -> None:
+        if self.ready_since is None and self.ready():
+            self.ready_since = time.perf_counter()
+            self._wake()
+
+    def _offer_room(self) -> None:
+        with self._lock:
+            if self._room is None or (self.state is not State.CLOSED and self.free_input() < self._room[0]):
+                return
+            callback, self._room = self._room[1], None
+        callback()
+
+    def _apply_events(self) -> None:
+        """Puts the events in force that the next chunk must obey."""
+        origin, rate = self._timeline.origin or 0, self.config.sample_rate
+        start = self._chunk_start()
+        model_rate = self.stream.spec.input_rate or rate
+        with self._lock:
+            due = [c for c in self._controls if c[0] is None or c[0] - origin <= start]
+            self._controls = [c for c in self._controls if not (c[0] is None or c[0] - origin <= start)]
+            heard = max(0, self._required) * rate // model_rate + origin
+            count = bisect.bisect_right(self._transports, heard, key=lambda entry: entry[0])
+            transports, self._transports = self._transports[:count], self._transports[count:]
+        at = math.ceil(start)
+        previous = start - self.config.chunk_seconds * rate
+        for position, name, value in sorted(due, key=lambda c: origin - 1 if c[0] is None else c[0]):
+            self._parameters = {**self._parameters, name: value}
+            self.log.append(LoggedEvent(at, (name, value)))
+            if position is not None and position - origin <= previous and self.totals.chunks:
+                message = f"a change of {name!r} came after the chunk it was meant for: send it before the audio"
+                self._warn("late_event", message, 1, position)
+        for position, transport in transports:
+            self._transport = replace(transport, at_seconds=(position - origin) / rate)
+            self.log.append(LoggedEvent(position - origin, self._transport))
+
+    def _send(self, start: int, audio: Audio) -> int:
+        """Sends [channel of all ports, sample] from session sample `start` on; returns how much of it is too late."""
+        if self._input_closed:
+            audio = audio[:, : max(0, self._timeline.received - start)]
+        late = 0
+        if not self.config.offline:
+            late = late_samples(start, audio.shape[1], self._now(), self.ledger.latency_samples)
+        origin = self._timeline.origin or 0
+        if late:
+            self._warn("late_output", "output came too late to be played and was dropped", late, origin + start)
+        audio = audio[:, late:]
+        if audio.shape[1] == 0:
+            return late
+        position = origin + start + late
+        for port, port_audio in enumerate(self._output.split(audio)):
+            with self._lock:
+                self._unread += 1
+            self._on_event(OutputBlock(self._sequence, position, port, port_audio, committed=position + audio.shape[1]))
+            self._sequence += 1
+        self.totals = replace(self.totals, samples_out=self.totals.samples_out + audio.shape[1])
+        return late
+
+    def _now(self) -> int:
+        """Session samples that the client has lived through: what it has sent, as far as real time has come.
+
+        A client that sends ahead of time has not yet played what it would have to play by then.
+        """
+        elapsed = int((time.perf_counter() - self._started_at) * self.config.sample_rate)
+        return min(self._timeline.received, elapsed)
+
+    def _settle(self) -> None:
+        """Ends the session if its input is closed and all of it is answered. Engine thread."""
+        if not self._input_closed or self.state is State.CLOSED:
+            return
+        length = self._timeline.received
+        if self._output.covers(length):
+            start = self._output.end
+            self._send(start, self._output.finish(length))
+            self.end(finished=True)
+        elif self._chunk_start() > length + PADDING_LIMIT_SECONDS * self.config.sample_rate:
+            self.end(
+                EngineError(
+                    f"{self.stream_name!r} has not answered all of its input after {PADDING_LIMIT_SECONDS} s of "
+                    "silence: its chunks do not advance"
+                )
+            )
+
+    def _warn(self, code: str, message: str, count: int, position: int) -> None:
+        """Counts, and has the engine thread tell the client the first time and whenever the count has doubled."""
+        with self._lock:
+            before = self._counts.get(code, 0)
+            self._counts[code] = now = before + count
+            if now.bit_length() == before.bit_length():
+                return
+            self._warnings.append(Warned(code, message, now, position))
+        self._post(self._tell_warnings)
+
+    def _tell_warnings(self) -> None:
+        with self._lock:
+            warnings, self._warnings = self._warnings, []
+        for warning in warnings:
+            self._on_event(warning)
+
+
+def _follows(earlier: Transport, later: Transport) -> bool:
+    """Whether `later` is what `earlier` becomes by itself."""
+    return replace(later, at_seconds=0.0, song_position=0.0) == replace(
+        earlier, at_seconds=0.0, song_position=0.0
+    ) and bool(np.isclose(earlier.song_position_at(later.at_seconds), later.song_position, rtol=0, atol=1e-4))
+
+
+def session_ports(spec: StreamSpec, config: SessionConfig) -> tuple[Port, ...]:
+    """The model's outputs with the channels they have in this session."""
+    channels = spec.input_channels or config.channels
+    return tuple(replace(port, channels=port.channels or channels) for port in spec.ports)
+
+
+def checked_parameters(stream_name: str, stream: Stream, given: Mapping[str, float]) -> dict[str, float]:
+    """Every parameter of the model with its value: the one given, or the default.
+
+    Raises:
+        NotFound: no such parameter.
+        BadInput: out of range.
+    """
+    known = {parameter.name: parameter for parameter in stream.spec.parameters}
+    for name in given:
+        if name not in known:
+            raise NotFound(f"no parameter {name!r} in {stream_name!r}: use {', '.join(known) or 'none'}")
+    try:
+        return {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}
+    except ValueError as error:
+        raise BadInput(str(error)) from error
