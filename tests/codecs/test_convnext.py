@@ -1,8 +1,11 @@
 """The default codec streams exactly, costs what it says, and fits the pack."""
 
+from dataclasses import asdict
+
+import pytest
 import torch
 from backline.codecs.base import Codec
-from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
+from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from torch import Tensor
 
 from tests.support.contract import Decoding, Encoding, verify_streaming_contract
@@ -60,3 +63,30 @@ def test_full_size_streams_exactly_and_fits_the_pack() -> None:
 
 def test_the_state_dict_holds_only_what_a_pack_needs() -> None:
     assert all(value.is_floating_point() for value in small().state_dict().values())
+
+
+def test_a_pack_gives_the_codec_back() -> None:
+    codec = small()
+    tensors = {f"codec.{name}": value for name, value in codec.state_dict().items()} | {"coarse.norm": torch.ones(1)}
+    loaded = convnext_codec({"kind": "convnext", **asdict(SMALL)}, tensors)
+    audio = noise(1, 10 * SMALL.hop)
+    assert torch.equal(loaded.decode(loaded.encode(audio)), codec.decode(codec.encode(audio)))
+
+
+def test_every_tensor_that_does_not_fit_is_named_at_once() -> None:
+    tensors = {f"codec.{name}": value for name, value in small().state_dict().items()}
+    tensors["codec.quantizer.codebooks"] = torch.zeros(3, 16, 7)
+    tensors["codec.extra"] = torch.zeros(1)
+    missing = next(name for name in tensors if name.startswith("codec.decoder"))
+    del tensors[missing]
+    with pytest.raises(ValueError) as caught:
+        convnext_codec(asdict(SMALL), tensors)
+    message = str(caught.value)
+    assert f"{missing} is missing" in message
+    assert "codec.extra is not part" in message
+    assert "codec.quantizer.codebooks has shape [3, 16, 7], not [3, 16, 8]" in message
+
+
+def test_an_unknown_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="depth"):
+        convnext_codec({"depth": 3}, {})

@@ -7,8 +7,10 @@ not late at all; the decoder is late by the frames that overlap in the inverse t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +84,36 @@ class ConvNeXtCodec(nn.Module):
         self, codes: Tensor, state: SequentialState, mask: Tensor | None = None
     ) -> tuple[Tensor, SequentialState]:
         return self.decoder.step(self.quantizer.decode(codes), state, mask)
+
+
+def convnext_codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ConvNeXtCodec:
+    """The codec of a pack, in float32 and evaluation mode.
+
+    Args:
+        table: the pack's [codec] table; "kind" is "convnext", the rest are fields of the configuration.
+        tensors: named `codec.…`, of any floating type; others are left alone.
+
+    Raises:
+        ValueError: table or tensors do not fit; every mismatch is named.
+    """
+    sizes = {name: value for name, value in table.items() if name != "kind"}
+    known = {field.name for field in fields(ConvNeXtCodecConfig)}
+    if unknown := sorted(sizes.keys() - known):
+        raise ValueError(f"[codec] has unknown entries {unknown}: known are {sorted(known)}")
+    codec = ConvNeXtCodec(ConvNeXtCodecConfig(**sizes))
+    given = {name.removeprefix("codec."): value for name, value in tensors.items() if name.startswith("codec.")}
+    wanted = codec.state_dict()
+    wrong = [f"codec.{name} is missing" for name in wanted.keys() - given.keys()]
+    wrong += [f"codec.{name} is not part of this codec" for name in given.keys() - wanted.keys()]
+    wrong += [
+        f"codec.{name} has shape {list(given[name].shape)}, not {list(wanted[name].shape)}"
+        for name in wanted.keys() & given.keys()
+        if given[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        raise ValueError("; ".join(sorted(wrong)))
+    codec.load_state_dict({name: value.float() for name, value in given.items()})
+    return codec.eval()
 
 
 def make_encoder(config: ConvNeXtCodecConfig) -> Sequential:

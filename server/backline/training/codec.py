@@ -235,7 +235,8 @@ def evaluate(codec: ConvNeXtCodec, songs: list[Stems], device: torch.device, sec
     Returns:
         For each of accompaniment, mix, vocal and drums the SI-SDR in dB (`sdr_..`) and the log-mel distance (`mel_..`);
         `mel`, that of the accompaniment; `perplexity_first` and `perplexity_last` of the accompaniment's codes in the
-        first and last codebook; `buzz`, by how much the high band's correlation over one frame exceeds the original's.
+        first and last codebook; `buzz`, by how much more the high band repeats (or alternates) from frame to frame than
+        the original's does: 0 is best, 1 worst.
     """
     figures: dict[str, list[float]] = {}
     codes: list[Tensor] = []
@@ -256,8 +257,8 @@ def evaluate(codec: ConvNeXtCodec, songs: list[Stems], device: torch.device, sec
                 figures.setdefault(f"mel_{kind}", []).append(log_mel_distance(found, wanted, rate))
                 if kind == "accompaniment":
                     codes.append(code[0])
-                    excess = frame_correlation(found, hop, rate) - frame_correlation(wanted, hop, rate)
-                    figures.setdefault("buzz", []).append(excess)
+                    buzz = abs(frame_correlation(found, hop, rate)) - abs(frame_correlation(wanted, hop, rate))
+                    figures.setdefault("buzz", []).append(buzz)
     result = {name: float(np.mean(values)) for name, values in figures.items()}
     every = torch.cat(codes, dim=1)
     return result | {

@@ -1,0 +1,141 @@
+"""The codec trainer learns, carries on exactly, and hands over what a pack needs."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from backline.codecs.convnext import ConvNeXtCodecConfig, convnext_codec
+from backline.training.codec import (
+    CodecTrainer,
+    CodecTraining,
+    Excerpts,
+    Stems,
+    best_codec,
+    codec_song,
+    frame_correlation,
+    packed,
+    perplexity,
+    train_codec,
+)
+from backline.training.loop import LoopConfig, Losses, Moment, train
+
+SMALL = ConvNeXtCodecConfig(
+    hop=80,
+    window=320,
+    codebooks=2,
+    codebook_size=32,
+    latent=8,
+    encoder_width=24,
+    encoder_blocks=1,
+    decoder_width=24,
+    decoder_blocks=1,
+)
+TRAINING = CodecTraining(SMALL, rate=3e-3, rows=4, frames=36, songs=5, quantize_from=20, batches_to_start=2)
+
+
+def tones(seed: int) -> Stems:
+    """A second of two stems that need no synthesiser."""
+    choose = np.random.default_rng(seed)
+    time = np.arange(24_000) / 24_000
+    vocal = 0.2 * np.sin(2 * np.pi * choose.uniform(100, 800) * time).astype(np.float32)
+    drums = (0.1 * choose.standard_normal(24_000) * np.exp(-10 * (time % 0.25))).astype(np.float32)
+    return {"vocal": vocal, "drums": drums, "accompaniment": drums}
+
+
+def trainer(config: CodecTraining = TRAINING) -> CodecTrainer:
+    torch.manual_seed(0)
+    return CodecTrainer(config, tones, 0, torch.device("cpu"))
+
+
+def test_training_lowers_the_losses_and_starts_the_codebooks() -> None:
+    trained = trainer()
+    losses = [dict(trained.step(Moment(step, progress=step / 60))) for step in range(60)]
+    assert trained.learner.started
+    for name in ("magnitude", "complex", "waveform"):
+        early = np.mean([step[name] for step in losses[:10]])
+        late = np.mean([step[name] for step in losses[-10:]])
+        assert late < 0.8 * early, name
+
+
+def test_an_adversarial_step_trains_both_sides() -> None:
+    trained = trainer(CodecTraining(SMALL, rows=2, frames=48, adversarial=True, adversarial_from=0.0))
+    before = [value.clone() for value in trained.discriminator.parameters()]
+    losses = trained.step(Moment())
+    assert losses.keys() >= {"adversarial", "features", "verdict"}
+    assert any(not torch.equal(a, b) for a, b in zip(before, trained.discriminator.parameters(), strict=True))
+    assert all(value.requires_grad for value in trained.discriminator.parameters())
+
+
+def test_no_song_is_heard_again() -> None:
+    asked: list[int] = []
+
+    def make(seed: int) -> Stems:
+        asked.append(seed)
+        return tones(seed)
+
+    first = Excerpts(TRAINING, make, 0)
+    for _ in range(9):
+        first.batch()
+    second = Excerpts(TRAINING, make, 0)
+    second.load_state_dict(first.state_dict())
+    second.batch()
+    assert len(set(asked)) == len(asked)
+    assert len(first.songs) == TRAINING.songs
+
+
+def test_excerpts_are_full_length_and_within_full_scale() -> None:
+    batch = Excerpts(TRAINING, tones, 0).batch()
+    assert batch.shape == (TRAINING.rows, 1, TRAINING.frames * SMALL.hop)
+    assert batch.dtype == np.float32
+    assert np.abs(batch).max() < 1
+
+
+def test_an_interrupted_run_carries_on(tmp_path: Path) -> None:
+    first, second = trainer(), trainer()
+
+    def stopping_at(number: int, trained: CodecTrainer, moment: Moment) -> Losses:
+        if moment.step == number - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return trained.step(moment)
+
+    config = LoopConfig(tmp_path, minutes=5)
+    train(config, lambda moment: stopping_at(22, first, moment), first.state())
+    outcome = train(config, lambda moment: stopping_at(24, second, moment), second.state())
+    assert outcome.step == 24
+    assert second.learner.started
+
+
+def test_a_run_leaves_a_codec_that_packs_and_loads(tmp_path: Path) -> None:
+    _, outcome = train_codec(LoopConfig(tmp_path, minutes=0.02), TRAINING, tones, "cpu", held_out=range(900, 902))
+    assert outcome.validation.keys() >= {"sdr_accompaniment", "mel_vocal", "perplexity_first", "buzz", "mel"}
+    codec = best_codec(tmp_path, SMALL)
+    table, tensors = packed(codec)
+    assert all(name.startswith("codec.") and value.dtype == torch.float16 for name, value in tensors.items())
+    loaded = convnext_codec(table, tensors)
+    audio = torch.from_numpy(tones(5)["vocal"])[None, None]
+    with torch.no_grad():
+        wanted, found = codec.decoder(codec.encoder(audio)), loaded.decoder(loaded.encoder(audio))
+    assert torch.allclose(wanted, found, atol=0.02)
+
+
+def test_perplexity_counts_the_entries_in_use() -> None:
+    assert perplexity(torch.arange(16).repeat(3), 32) == pytest.approx(16)
+    assert perplexity(torch.zeros(10, dtype=torch.int64), 32) == pytest.approx(1)
+
+
+def test_buzz_is_heard_in_a_high_tone_of_the_frame_rate_and_not_in_noise() -> None:
+    buzz = np.zeros(24_000, dtype=np.float32)
+    buzz[::320] = 1
+    noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
+    assert frame_correlation(buzz, 320, 24_000) > 0.9
+    assert abs(frame_correlation(noise, 320, 24_000)) < 0.1
+
+
+@pytest.mark.slow
+def test_songs_have_all_that_the_codec_is_trained_on() -> None:
+    song = codec_song(3)
+    assert song.keys() >= {"accompaniment", "vocal", "drums"}
+    assert len({len(stem) for stem in song.values()}) == 1
