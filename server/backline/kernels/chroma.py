@@ -20,9 +20,9 @@ ONSETS = slice(24, 28)
 TONALITY = 28
 LEVEL = 29
 
-_CHROMA_FLOOR = 1e-3  # amplitude (-60 dB) below which chroma fades to zero instead of being normalised up
-_ENERGY_FLOOR = 1e-7  # mean square (-70 dB) that stands for silence in every logarithm
-_TRAIL_DECAY = 0.35  # nats that a band's recent maximum falls per frame; a rise above it is an onset
+_CHROMA_FLOOR = 1e-2  # amplitude (-40 dB, as the noise on training vocals) below which chroma fades to zero
+_ENERGY_FLOOR = 1e-5  # mean square (-50 dB) that stands for silence in every logarithm
+_TRAIL_DECAY = 0.2  # nats that a band's recent maximum falls per frame; a rise above it is an onset
 _ONSET_LIMIT = 5.0  # nats: an attack out of silence says no more than one of 22 dB
 
 
