@@ -33,7 +33,7 @@ SMALL = ConvNeXtCodecConfig(
     decoder_width=24,
     decoder_blocks=1,
 )
-TRAINING = CodecTraining(SMALL, rate=3e-3, rows=4, frames=36, songs=5, quantize_from=20, batches_to_start=2)
+TRAINING = CodecTraining(SMALL, rate=3e-3, rows=3, frames=24, songs=5, quantize_from=20, batches_to_start=2)
 
 
 def tones(seed: int) -> Stems:
@@ -52,7 +52,7 @@ def trainer(config: CodecTraining = TRAINING) -> CodecTrainer:
 
 def test_training_lowers_the_losses_and_starts_the_codebooks() -> None:
     trained = trainer()
-    losses = [dict(trained.step(Moment(step, progress=step / 60))) for step in range(60)]
+    losses = [dict(trained.step(Moment(step, progress=step / 45))) for step in range(45)]
     assert trained.learner.started
     for name in ("magnitude", "complex", "waveform"):
         early = np.mean([step[name] for step in losses[:10]])
