@@ -1,7 +1,7 @@
 """Decoding a stage step by step in torch: the reference for kernels/decode.py, and the way on a GPU.
 
-Same interface and rules as the fused `DecodeStage`. Every step has the same shapes (all rows, idle ones masked), so that
-on a GPU one step is one CUDA graph, captured once.
+Same interface and rules as the fused `DecodeStage`. Every step has the same shapes (all rows, idle ones masked), so on
+a GPU one step is one CUDA graph, captured once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RowSnapshot:
     keys: Tensor  # [branch, layer, head, slot, head_width]
     values: Tensor
     position: Tensor  # [branch]
-    count: int
+    predicted: int
     last: int
     seed: int
 
@@ -123,7 +123,7 @@ class TorchDecodeStage:
             keys=self._state.keys[branches].clone(),
             values=self._state.values[branches].clone(),
             position=self._state.offset[branches].clone(),
-            count=int(self._counts[row]),
+            predicted=int(self._counts[row]),
             last=int(self._last[row]),
             seed=self._seeds[row],
         )
@@ -134,7 +134,7 @@ class TorchDecodeStage:
         self._state.keys[branches] = snapshot.keys
         self._state.values[branches] = snapshot.values
         self._state.offset[branches] = snapshot.position
-        self._counts[row] = self._count[row] = snapshot.count
+        self._counts[row] = self._count[row] = snapshot.predicted
         self._last[row], self._seeds[row] = snapshot.last, snapshot.seed
 
     def position(self, row: int) -> int:

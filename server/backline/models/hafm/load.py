@@ -1,0 +1,239 @@
+"""A HAFM pack made resident: its tables read, every tensor checked, the parts put together.
+
+[network.semantic] [network.coarse] [network.fine]   fields of StageConfig
+[codec]      kind = "convnext" or "encodec", and its sizes
+[semantics]  kind = "harmony"; vocal_noise
+[sampling]   guidance, temperature, top_k: the parameters' defaults
+[stream]     default_chunk_seconds ("4/5"), default_visibility_seconds, cache = "evict" or "recompute"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from backline.codecs.base import Codec
+from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
+from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
+from backline.kernels.chroma import FEATURES
+from backline.models.errors import PackError
+from backline.models.hafm.config import TINY, HafmConfig, StageConfig
+from backline.models.hafm.network import StageNetwork
+from backline.models.hafm.player import Backend, Cache, Sampling
+from backline.models.hafm.stream import PREDICTED, HafmParts, HafmStream, make_spec
+from backline.models.stream import StreamSpec
+
+CODECS = ("convnext", "encodec")
+SEMANTICS = ("harmony",)
+CODEC_RATE = 24_000  # Hz, of both codecs
+VOCAL_NOISE = 0.01  # the paper's
+KNOWN_SOURCES = {  # stage -> sources that exist when it runs
+    "semantic": {"vocal", "transport"},
+    "coarse": {"vocal", "transport", "instrumental"},
+    "fine": {"vocal", "transport", "instrumental", "coarse"},
+}
+TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class PackTables:
+    """The tables of pack.toml, checked."""
+
+    network: HafmConfig
+    codec: Mapping[str, Any]
+    vocal_noise: float
+    sampling: Sampling
+    default_chunk_seconds: Fraction
+    default_visibility_seconds: float
+    cache: Cache
+
+
+def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> HafmStream:
+    """The stream of a pack: on the CPU through the fused step, on a GPU through torch.
+
+    Raises:
+        PackError: names everything that is missing or does not fit.
+    """
+    return build(config, tensors, device, "torch" if torch.device(device).type == "cuda" else "bfloat16")
+
+
+def describe(config: Mapping[str, Any]) -> StreamSpec:
+    """What `load` would serve.
+
+    Raises:
+        PackError: names everything in the tables that does not fit.
+    """
+    return _spec(read_tables(config))
+
+
+def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str, backend: Backend) -> HafmStream:
+    """`load` with a choice of what decodes."""
+    name = str(config.get("name", ""))
+    tables = read_tables(config)
+    problems: list[str] = []
+
+    def attempt(make: Callable[[], Part]) -> Part | None:
+        try:
+            return make()
+        except ValueError as error:
+            problems.append(str(error))
+            return None
+
+    networks = {
+        stage: attempt(lambda stage=stage, sizes=sizes: read_network(stage, sizes, tensors))  # type: ignore[misc]
+        for stage, sizes in tables.network.stages().items()
+    }
+    codec = attempt(lambda: _codec(tables.codec, tensors, device))
+    encoder = attempt(lambda: HarmonyEncoder(HarmonyTables.from_tensors(tensors, "semantics.vocal.")))
+    if problems or codec is None or encoder is None:
+        raise PackError(problems, name)
+    parts = HafmParts(
+        config=tables.network,
+        networks={stage: network.to(device) for stage, network in networks.items() if network is not None},
+        encoder=encoder,
+        codec=codec,
+        spec=_spec(tables),
+        vocal_noise=tables.vocal_noise,
+        other_bytes=sum(4 * t.numel() for n, t in tensors.items() if n.startswith(("codec.", "semantics."))),
+    )
+    return HafmStream(parts, backend, tables.cache)
+
+
+def read_tables(config: Mapping[str, Any]) -> PackTables:
+    """The tables of a pack.toml.
+
+    Raises:
+        PackError: names everything that is missing or impossible.
+    """
+    problems: list[str] = []
+    network = None
+    try:
+        network = HafmConfig.from_dict(config.get("network", {}))
+        problems += _mismatches(network, config.get("codec", {}).get("codebooks", ConvNeXtCodecConfig.codebooks))
+    except ValueError as error:
+        problems.append(str(error))
+    codec = config.get("codec", {})
+    if codec.get("kind") not in CODECS:
+        problems.append(f"[codec] kind is {codec.get('kind')!r}: use one of {', '.join(CODECS)}")
+    semantics = config.get("semantics", {})
+    if semantics.get("kind") not in SEMANTICS:
+        problems.append(f"[semantics] kind is {semantics.get('kind')!r}: use {', '.join(SEMANTICS)}")
+    stream = config.get("stream", {})
+    cache = stream.get("cache", "evict")
+    if cache not in get_args(Cache):
+        problems.append(f"[stream] cache is {cache!r}: use one of {', '.join(get_args(Cache))}")
+    try:
+        sampling = Sampling(**config.get("sampling", {}))
+        chunk = Fraction(stream.get("default_chunk_seconds", "4/5"))
+        visibility = float(stream.get("default_visibility_seconds", chunk))
+        noise = float(semantics.get("vocal_noise", VOCAL_NOISE))
+    except (TypeError, ValueError) as error:
+        problems.append(f"[sampling], [stream] or [semantics]: {error}")
+    if problems or network is None:
+        raise PackError(problems, str(config.get("name", "")))
+    return PackTables(network, codec, noise, sampling, chunk, visibility, cache)
+
+
+def read_network(stage: str, config: StageConfig, tensors: Mapping[str, Tensor]) -> StageNetwork:
+    """A stage with the tensors named `stage.`…, in float32.
+
+    Raises:
+        ValueError: names every tensor that is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        network = StageNetwork(config)
+    given = {name.removeprefix(f"{stage}."): t for name, t in tensors.items() if name.startswith(f"{stage}.")}
+    wanted = {name: list(t.shape) for name, t in network.state_dict().items()}
+    wrong = [f"{stage}.{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - given.keys())]
+    wrong += [f"{stage}.{name} is not part of this stage" for name in sorted(given.keys() - wanted.keys())]
+    wrong += [
+        f"{stage}.{name} is {list(given[name].shape)}, must be {wanted[name]}"
+        for name in sorted(wanted.keys() & given.keys())
+        if list(given[name].shape) != wanted[name]
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    network.load_state_dict({name: t.detach().to(torch.float32) for name, t in given.items()}, assign=True)
+    return network
+
+
+def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Tables and tensors of a HAFM of random weights, as small as it gets: it opens at once and plays noise."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        codec = ConvNeXtCodec(TINY_CODEC)
+        tensors = {f"codec.{name}": t for name, t in codec.state_dict().items()}
+        for stage, sizes in TINY.stages().items():
+            tensors |= {f"{stage}.{name}": t for name, t in StageNetwork(sizes).state_dict().items()}
+        for side in ("vocal", "instrumental"):
+            tables = HarmonyTables(
+                mean=torch.zeros(FEATURES), gain=torch.ones(FEATURES), centroids=torch.rand(500, FEATURES)
+            )
+            tensors |= tables.tensors(f"semantics.{side}.")
+    config = {
+        "format": 1,
+        "name": "tiny",
+        "version": "0.1.0",
+        "family": "hafm",
+        "description": "A HAFM of random weights, for tests",
+        "license": "Apache-2.0",
+        "network": TINY.to_dict(),
+        "codec": {"kind": "convnext", **vars(TINY_CODEC)},
+        "semantics": {"kind": "harmony"},
+        "stream": {"default_chunk_seconds": "2/5", "default_visibility_seconds": 0.4},
+    }
+    return config, {name: t.detach().contiguous() for name, t in tensors.items()}
+
+
+def _codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Codec:
+    if table["kind"] == "convnext":
+        return convnext_codec(table, tensors).requires_grad_(False).to(device)
+    from backline.codecs.encodec import EncodecStream
+
+    given = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
+    return EncodecStream(given, codebooks=table.get("codebooks", 8), device=device)
+
+
+def _spec(tables: PackTables) -> StreamSpec:
+    return make_spec(
+        input_rate=HarmonyEncoder.sample_rate,
+        output_rate=CODEC_RATE,
+        frame_rate=Fraction(tables.network.coarse.rate),
+        sampling=tables.sampling,
+        codebook_size=tables.network.coarse.vocabulary,
+        default_chunk_seconds=tables.default_chunk_seconds,
+        default_visibility_seconds=tables.default_visibility_seconds,
+    )
+
+
+def _mismatches(network: HafmConfig, codebooks: int) -> list[str]:
+    """What keeps the three stages and the codec from working together."""
+    problems = []
+    predicted = network.coarse.quantizers + network.fine.quantizers
+    if predicted != codebooks:
+        problems.append(f"coarse and fine stage predict {predicted} codebooks, the codec has {codebooks}")
+    if network.coarse.rate != network.fine.rate:
+        problems.append(f"coarse and fine stage run at {network.coarse.rate} and {network.fine.rate} frames a second")
+    for name, stage in network.stages().items():
+        unknown = sorted({source.name for source in stage.sources} - KNOWN_SOURCES[name])
+        if unknown:
+            problems.append(f"[network.{name}] is conditioned on {', '.join(unknown)}, which is not there when it runs")
+    for name, becomes in PREDICTED.items():
+        made = network.stages()[name]
+        for other, stage in network.stages().items():
+            for source in stage.sources:
+                fits = (source.rate, source.codebooks, source.vocabulary) == (
+                    made.rate,
+                    made.quantizers,
+                    made.vocabulary,
+                )
+                if source.name == becomes and not fits:
+                    problems.append(f"[network.{other}] takes {becomes} in another form than [network.{name}] makes it")
+    return problems
