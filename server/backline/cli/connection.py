@@ -1,0 +1,67 @@
+"""Where a command finds its server: at an address, in this process, or in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from backline_client import Client
+
+from backline.cli.console import UserError
+from backline.cli.options import pick_device
+
+
+@contextmanager
+def connected(address: str | None, packs: Sequence[Path], device: str) -> Iterator[Client]:
+    """A client of the server at `address`, or of one that lives in this process as long as the block."""
+    if address is not None:
+        with Client(address) as client:
+            yield client
+        return
+    from backline.service.server import start_server
+
+    with start_server(packs=packs, device=pick_device(device)) as server, Client(server.address) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server in a process of its own."""
+
+    address: str
+    process: psutil.Process
+
+
+@contextmanager
+def server_process(packs: Sequence[Path], cores: int | None = None, log: Path | None = None) -> Iterator[ServerProcess]:
+    """`backline serve` on a free port, on `cores` cores where the system can say so; ends with the block."""
+    arguments = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0"]
+    for folder in packs:
+        arguments += ["--packs", str(folder)]
+    with (
+        open(log or os.devnull, "wb") as errors,
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
+    ):
+        try:
+            process = psutil.Process(child.pid)
+            if cores is not None and hasattr(process, "cpu_affinity"):
+                # Set before the server has threads, so that all of them inherit it.
+                process.cpu_affinity(process.cpu_affinity()[-cores:])
+            assert child.stdout is not None
+            first = child.stdout.readline().split()
+            if not first:
+                child.wait()
+                raise UserError(f"the server did not start (exit code {child.returncode}): try `backline serve`")
+            yield ServerProcess(first[-1], process)
+        finally:
+            child.terminate()
+            try:
+                child.wait(15.0)
+            except subprocess.TimeoutExpired:
+                child.kill()

@@ -1,0 +1,147 @@
+"""`backline doctor`: what is installed, what this machine can do, and what to do about each problem."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from backline.cli import options
+
+if TYPE_CHECKING:
+    pass
+
+REQUIRED = ("torch", "numba", "numpy", "grpcio", "protobuf", "safetensors", "soundfile", "soxr", "sounddevice")
+OPTIONAL = {  # package: what it is for
+    "encodec": "the official EnCodec, CC BY-NC 4.0: pip install 'backline[encodec]'",
+    "torchaudio": "HuBERT semantics: pip install 'backline[hubert]'",
+    "pyfluidsynth": "rendering training songs: pip install 'backline[train]'",
+    "matplotlib": "the demo's picture: pip install 'backline[demo]'",
+}
+CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")  # that make the kernels fast
+REAL_TIME_FACTOR_LIMIT = 0.7  # above it, chunks come late when anything else runs
+
+
+@dataclass
+class Findings:
+    """Rows of what was found, and problems with what to do about each."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)  # nothing is broken, but something could be done
+
+
+def doctor(packs: options.PackFolders = None, device: options.Device = "auto") -> None:
+    """Say what is installed, how fast each pack is here, and what to do about each problem. Exit code 1 if any.
+
+    Example: [cyan]backline doctor[/]
+    """
+    from rich.table import Table
+
+    from backline.cli.console import console
+
+    findings = Findings()
+    for look in (look_at_software, look_at_machine):
+        look(findings)
+    look_at_packs(findings, packs or [], device)
+    table = Table(show_header=False)
+    for row in findings.rows:
+        table.add_row(*row)
+    console.print(table)
+    for hint in findings.hints:
+        console.print(f"[yellow]could be better:[/] {hint}", highlight=False)
+    for problem in findings.problems:
+        console.print(f"[bold red]problem:[/] {problem}", highlight=False)
+    if findings.problems:
+        raise typer.Exit(1)
+    console.print("[green]all is well[/]")
+
+
+def look_at_software(findings: Findings) -> None:
+    findings.rows.append(("backline", version("backline"), ""))
+    findings.rows.append(("Python", platform.python_version(), sys.executable))
+    for name in REQUIRED:
+        try:
+            findings.rows.append((name, version(name), ""))
+        except PackageNotFoundError:
+            findings.problems.append(f"{name} is not installed: pip install backline")
+    for name, purpose in OPTIONAL.items():
+        try:
+            findings.rows.append((name, version(name), ""))
+        except PackageNotFoundError:
+            findings.rows.append((name, "not installed", purpose))
+    try:
+        import sounddevice
+
+        findings.rows.append(("PortAudio", sounddevice.get_portaudio_version()[1], ""))
+        if not len(sounddevice.query_devices()):
+            findings.hints.append("no audio device: `backline live` can only work from file to file")
+    except OSError:
+        findings.hints.append("PortAudio is missing, which `backline live` needs (Debian: apt install libportaudio2)")
+    except ImportError:
+        pass  # reported above
+
+
+def look_at_machine(findings: Findings) -> None:
+    import psutil
+    import torch
+
+    features, model = cpu_features()
+    cores = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
+    findings.rows.append(("CPU", model or platform.machine(), cores))
+    findings.rows.append(("CPU features", " ".join(features) or "none known", ""))
+    if platform.machine() in {"x86_64", "AMD64"} and features and "avx2" not in features:
+        findings.hints.append("the CPU has no AVX2: expect models to be several times slower than real time")
+    if torch.cuda.is_available():
+        findings.rows.append(("GPU", torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}"))
+    else:
+        findings.rows.append(("GPU", "none", "models run on the CPU"))
+
+
+def cpu_features() -> tuple[list[str], str]:
+    """The features among CPU_FEATURES that this CPU has, and its name, as far as the system says."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return [], platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    return [name for name in CPU_FEATURES if name in flags], facts.get("model name", platform.processor())
+
+
+def look_at_packs(findings: Findings, folders: list[Path], device: str) -> None:
+    """Loads every pack and plays a few chunks with it."""
+    import torch
+
+    from backline.cli.console import error_console
+    from backline.engine.engine import default_config
+    from backline.models.errors import PackError
+    from backline.packs.registry import PackRegistry
+
+    torch.set_num_threads(1)  # as the server does
+    registry = PackRegistry(folders, options.pick_device(device))
+    for entry in registry.entries():
+        try:
+            with error_console.status(f"playing a few chunks with {entry.name}"):
+                stream = registry.load(entry.name)
+                factor = stream.warm_up(default_config(stream.spec))
+        except PackError as error:
+            findings.rows.append((f"pack {entry.name}", "damaged", str(entry.folder)))
+            findings.problems.append(str(error))
+            continue
+        findings.rows.append((f"pack {entry.name}", f"real-time factor {factor:.3f}", f"on {registry.device}"))
+        if factor > REAL_TIME_FACTOR_LIMIT:
+            findings.problems.append(
+                f"pack {entry.name} takes {factor:.2f} s for a second of audio: chunks will come late; "
+                "close other programs, use a GPU (--device cuda), or render offline with `backline render`"
+            )
+    if not any(entry.name == "default" for entry in registry.entries()):
+        findings.problems.append(
+            "there is no pack named default: install Backline again, or make one with `backline train default-pack`"
+        )

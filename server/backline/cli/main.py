@@ -1,0 +1,45 @@
+"""The `backline` command. Nothing heavy is imported before a command runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from backline.cli.demo import demo
+from backline.cli.doctor import doctor
+from backline.cli.live import live
+from backline.cli.packs import packs
+from backline.cli.render import render
+from backline.cli.serve import serve
+from backline.cli.train import train
+
+app = typer.Typer(
+    help="Music models that play along: serve them, render files with them, play live with them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+for command in (serve, render, live, doctor, demo):
+    app.command()(command)
+app.add_typer(packs, name="packs")
+app.add_typer(train, name="train")
+
+
+def main() -> None:
+    """Runs the command line. Exit code 2 for a wrong command line, 1 for what failed, with one line that says why."""
+    try:
+        app()
+    except Exception as error:
+        from backline.cli.console import error_console, explanation
+
+        text = explanation(error)
+        if text is None:
+            raise
+        error_console.print(f"[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

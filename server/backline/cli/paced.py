@@ -1,0 +1,112 @@
+"""Plays a session as a host does: a block in and a block out every turn, at one latency; notes when output came."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from backline_client import AlignedOutput, BacklineError, Block, Session
+from backline_protos.v1 import backline_pb2 as pb
+from numpy.typing import NDArray
+
+Audio = NDArray[np.float32]  # [channel, sample]
+INPUT = "input"  # name under which the delayed input itself comes back beside the ports
+
+
+@dataclass
+class Measured:
+    """What came when. An output's delay is from the moment of the input it belongs under to its arrival."""
+
+    latency_samples: int  # D: output p is played with input p + D
+    positions: list[int] = field(default_factory=list)  # of each output block of the first port
+    delays: list[float] = field(default_factory=list)  # seconds, of each of them
+    underrun_samples: int = 0  # played as silence
+    totals: pb.Closed = field(default_factory=pb.Closed)
+
+    def delay_percentile(self, percent: float) -> float:
+        """Seconds; not a number if nothing came."""
+        return float(np.percentile(self.delays, percent)) if self.delays else float("nan")
+
+
+class Host:
+    """One host around one session. `turn` may be called from an audio callback, always from the same thread."""
+
+    def __init__(self, session: Session, sample_rate: int, channels: int) -> None:
+        self.measured = Measured(session.latency_samples)
+        self._session = session
+        self._rate = sample_rate
+        self._position = 0
+        self._start = 0.0  # monotonic seconds of sample 0
+        self._failure: BacklineError | None = None
+        ports = [*session.ready.ports, pb.OutputPort(name=INPUT, channels=channels)]
+        self._output = AlignedOutput(ports, session.latency_samples)
+        self._receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
+
+    def turn(self, block: Audio) -> dict[str, Audio]:
+        """Sends the block [channel, sample] just captured; gives what is heard meanwhile, per port and INPUT."""
+        if self._failure is not None:
+            raise self._failure
+        if self._position == 0:
+            self._start = time.monotonic() - block.shape[1] / self._rate
+            self._receiver.start()
+        self._session.send(block)
+        position, self._position = self._position, self._position + block.shape[1]
+        self._output.push(Block(INPUT, position, block, committed=self._position, sequence=0))
+        return self._output.pull(position, block.shape[1])
+
+    def finish(self) -> dict[str, Audio]:
+        """Closes the session; gives what is heard after the last turn, as much as the latency."""
+        self.measured.totals = self._session.close()
+        if self._position:
+            self._receiver.join()
+        if self._failure is not None:
+            raise self._failure
+        tail = self._output.pull(self._position, self.measured.latency_samples)
+        self.measured.underrun_samples = self._output.underrun_samples
+        return tail
+
+    def _receive(self) -> None:
+        first_port = self._session.ready.ports[0].name
+        try:
+            for block in self._session:
+                if block.port == first_port:
+                    self.measured.positions.append(block.position)
+                    self.measured.delays.append(time.monotonic() - self._start - block.position / self._rate)
+                self._output.push(block)
+        except BacklineError as error:
+            self._failure = error
+
+
+def play_paced(host: Host, blocks: Iterable[Audio], rate: int, hear: Callable[[dict[str, Audio]], None]) -> None:
+    """Gives the host each block when its last sample would have been captured, and `hear` what is heard."""
+    start, position = time.monotonic(), 0
+    for block in blocks:
+        position += block.shape[1]
+        time.sleep(max(0.0, start + position / rate - time.monotonic()))
+        hear(host.turn(block))
+
+
+def in_blocks(audio: Audio, block_size: int) -> Iterable[Audio]:
+    """[channel, sample] in blocks of at most `block_size` samples."""
+    for start in range(0, audio.shape[1], block_size):
+        yield audio[:, start : start + block_size]
+
+
+class Recording:
+    """Keeps what is heard, per port."""
+
+    def __init__(self) -> None:
+        self._pieces: list[dict[str, Audio]] = []
+
+    def hear(self, ports: dict[str, Audio]) -> None:
+        self._pieces.append(ports)
+
+    def aligned(self, latency_samples: int) -> dict[str, Audio]:
+        """Everything heard, moved back under the input it belongs to: as long as the input, if it was finished."""
+        names = self._pieces[0] if self._pieces else {}
+        return {
+            name: np.concatenate([piece[name] for piece in self._pieces], axis=1)[:, latency_samples:] for name in names
+        }

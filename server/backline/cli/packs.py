@@ -1,0 +1,119 @@
+"""`backline packs`: which packs there are, what is in them, and how to make one from an official checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backline.cli import options
+
+if TYPE_CHECKING:
+    from backline.models.stream import StreamSpec
+    from backline.packs.registry import PackEntry
+
+packs = typer.Typer(help="List, show, verify and import packs.", no_args_is_help=True)
+importing = typer.Typer(help="Make a pack from an official checkpoint on this machine.", no_args_is_help=True)
+packs.add_typer(importing, name="import")
+
+Checkpoint = Annotated[Path, typer.Argument(metavar="FILE", help="The checkpoint, a local file.")]
+OutFolder = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The pack's folder; without it, among your own packs.")
+]
+
+
+@packs.command("list")
+def list_packs(packs: options.PackFolders = None) -> None:
+    """Every pack that a server here would offer, damaged ones included.
+
+    Example: [cyan]backline packs list --packs ~/my-packs[/]
+    """
+    from rich.table import Table
+
+    from backline.cli.console import console
+    from backline.packs.registry import PackRegistry
+
+    table = Table("name", "version", "family", "state", "what it is")
+    for entry in PackRegistry(packs or []).entries():
+        if entry.pack is None:
+            table.add_row(entry.name, "", "", entry.state.value, entry.problem)
+        else:
+            pack = entry.pack
+            table.add_row(pack.name, pack.version, pack.family, entry.state.value, entry.problem or pack.description)
+    console.print(table)
+
+
+@packs.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of the pack.")],
+    packs: options.PackFolders = None,
+) -> None:
+    """What one pack takes and gives, and what a session may set.
+
+    Example: [cyan]backline packs show default[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.packs.registry import PackRegistry
+
+    entry = PackRegistry(packs or []).entry(name)
+    if entry.pack is None or entry.spec is None:
+        raise UserError(f"pack {name!r} in {entry.folder} is damaged: {entry.problem}")
+    console.print(f"[bold]{entry.pack.name}[/] {entry.pack.version} ({entry.pack.family}), {entry.pack.license}")
+    console.print(f"{entry.pack.description}\nin {entry.folder}")
+    console.print(facts(entry.spec))
+    _print_card(entry)
+
+
+@packs.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Without a name: all packs.")] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Check files against their hashes and tensors against their shapes. Exit code 1 if a pack is damaged.
+
+    Example: [cyan]backline packs verify default[/]
+    """
+    from backline.cli.console import console, error_console
+    from backline.models.errors import PackError
+    from backline.packs.registry import PackRegistry
+
+    registry = PackRegistry(packs or [])
+    damaged = False
+    for name in names or [entry.name for entry in registry.entries()]:
+        try:
+            with error_console.status(f"verifying {name}"):
+                registry.load(name)
+            console.print(f"[green]{name}[/] is whole")
+        except PackError as error:
+            damaged = True
+            for problem in error.problems:
+                console.print(f"[bold red]{name}[/]: {problem}", highlight=False)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def facts(spec: StreamSpec) -> str:
+    """A stream's description in lines."""
+    rate = "the session's rate" if spec.output_rate is None else f"{spec.output_rate} Hz"
+    lines = [
+        f"outputs: {', '.join(f'{port.name} ({port.description})' for port in spec.ports)}, at {rate}",
+        f"chunk: {float(spec.default_chunk_seconds):g} s, up to {float(spec.maximum_chunk_seconds):g} s "
+        f"in steps of {float(spec.chunk_quantum_seconds):g} s",
+        f"visibility: {min(spec.default_visibility_seconds, float(spec.default_chunk_seconds)):g} s, "
+        f"from {spec.minimum_visibility_seconds:g} s",
+    ]
+    for parameter in spec.parameters:
+        lines.append(
+            f"{parameter.name}: {parameter.default:g}, {parameter.minimum:g} to {parameter.maximum:g} "
+            f"{parameter.unit} {parameter.description}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _print_card(entry: PackEntry) -> None:
+    from backline.cli.console import console
+
+    assert entry.pack is not None
+    for key, value in entry.pack.config.get("card", {}).items():
+        console.print(f"{key}: {value}", highlight=False)

@@ -1,0 +1,34 @@
+"""`backline serve`: the server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backline.cli import options
+
+
+def serve(
+    address: Annotated[
+        str, typer.Option(help="Where to listen: HOST:PORT (port 0: any free one) or unix:/path/to/socket.")
+    ] = "127.0.0.1:50505",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    load: Annotated[
+        list[str] | None, typer.Option(help="Make this pack resident at once; may be given several times.")
+    ] = None,
+) -> None:
+    """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
+
+    Example: [cyan]backline serve --load default[/]
+    """
+    import asyncio
+
+    from backline.service.server import serve as serve_until_signalled
+
+    def ready(bound: str) -> None:
+        print(f"listening on {bound}", flush=True)
+
+    place = options.pick_device(device)
+    asyncio.run(serve_until_signalled(address, packs=packs or [], load=load or [], device=place, on_ready=ready))

@@ -1,0 +1,101 @@
+"""`backline train`: makes the default pack, whole or part by part, from songs that Backline composes itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backline.cli import options
+
+train = typer.Typer(
+    help="Train a pack, whole or part by part. Everything lies in one run folder and goes on from there.",
+    no_args_is_help=True,
+)
+
+Run = Annotated[Path, typer.Option(help="The run folder: checkpoints, logs, tokens. Goes on with what is there.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="The pack's folder; without it, among your own packs.")
+]
+Minutes = Annotated[float, typer.Option(help="Training time of the whole pack; every part takes its share.", min=0)]
+TrainingSeed = Annotated[int, typer.Option(help="Decides songs and weights.", min=0)]
+
+RUN = Path("runs/default")
+
+
+@train.command("default-pack")
+def default_pack(
+    run: Run = RUN,
+    output: Output = None,
+    minutes: Minutes = 150.0,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+) -> None:
+    """Train everything and write the pack. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train default-pack --minutes 150[/]
+    """
+    _train((), run, output, minutes, device, seed)
+
+
+@train.command()
+def semantics(
+    run: Run = RUN,
+    output: Output = None,
+    minutes: Minutes = 150.0,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+) -> None:
+    """Fit the semantic tokens of voice and band, the first part.
+
+    Example: [cyan]backline train semantics --run runs/mine[/]
+    """
+    _train(("semantics",), run, output, minutes, device, seed)
+
+
+@train.command()
+def codec(
+    run: Run = RUN,
+    output: Output = None,
+    minutes: Minutes = 150.0,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+) -> None:
+    """Train the codec, the second part.
+
+    Example: [cyan]backline train codec --run runs/mine --minutes 200[/]
+    """
+    _train(("codec",), run, output, minutes, device, seed)
+
+
+@train.command()
+def stage(
+    name: Annotated[str, typer.Argument(metavar="semantic|coarse|fine")],
+    run: Run = RUN,
+    output: Output = None,
+    minutes: Minutes = 150.0,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+) -> None:
+    """Train one stage of the language model; semantics and codec must be there.
+
+    Example: [cyan]backline train stage coarse --run runs/mine[/]
+    """
+    if name not in {"semantic", "coarse", "fine"}:
+        raise typer.BadParameter(f"there is no stage {name!r}: use semantic, coarse or fine")
+    _train((name,), run, output, minutes, device, seed)
+
+
+def _train(parts: tuple[str, ...], run: Path, output: Path | None, minutes: float, device: str, seed: int) -> None:
+    """Trains `parts`, all of them if there are none."""
+    from backline.cli.console import UserError, console
+    from backline.packs.registry import user_packs
+    from backline.training.default_pack import PARTS, Recipe, train_default_pack
+
+    recipe = Recipe(minutes=minutes, seed=seed, device=device)
+    out = output or user_packs() / "default"
+    try:
+        train_default_pack(run, out, recipe, parts or PARTS, lambda line: console.print(line, highlight=False))
+    except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
+        raise UserError(str(error)) from error
