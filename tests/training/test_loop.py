@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, restore, train
+from backline.training.loop import (
+    LoopConfig,
+    Losses,
+    Moment,
+    Outcome,
+    Stateful,
+    cosine_rate,
+    pick_device,
+    restore,
+    train,
+)
 from torch import Tensor, nn
 
 
@@ -19,7 +29,7 @@ class Problem:
         torch.manual_seed(5)
         self.model = nn.Linear(4, 1)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.01)
-        self.state = {"model": self.model, "optimizer": self.optimizer}
+        self.state: dict[str, Stateful] = {"model": self.model, "optimizer": self.optimizer}
         self.seen: list[Tensor] = []
 
     def step(self, moment: Moment) -> Losses:
