@@ -21,7 +21,7 @@ SOUND_FONTS = (
     "/opt/homebrew/share/soundfonts/default.sf2",
 )
 REMEDY = "install Debian's packages libfluidsynth3 and fluid-soundfont-gm, or name a sound font in BACKLINE_SOUNDFONT"
-VOICES = 96  # enough that none is stolen
+VOICES = 192  # enough that none is stolen
 _DRUMS = 1  # CHANNEL_TYPE_DRUM
 _DRUM_BANK = 128
 _SIGNATURES = {
