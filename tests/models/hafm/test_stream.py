@@ -159,7 +159,9 @@ def test_recomputing_differs_from_evicting_only_once_the_window_slides() -> None
     )
     settings = session(0.08, 0.08, parameters={"temperature": 0.0})
     codes = [alone(stream, settings, voice(1), 9).codes() for stream in (evict, recompute)]
-    filled = 128 // (4 + 4 + 6 * 4)  # chunks whose vocal, instrumental and coarse positions fill the coarse stage's window
+    filled = 128 // (
+        4 + 4 + 6 * 4
+    )  # chunks whose vocal, instrumental and coarse positions fill the coarse stage's window
     np.testing.assert_array_equal(codes[0][: filled * 6], codes[1][: filled * 6])
     assert (codes[0] != codes[1]).any()
 

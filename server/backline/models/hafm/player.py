@@ -88,10 +88,10 @@ class StagePlayer:
         )
         predictions = []
         for job, tokens, count in zip(jobs, flat, frames, strict=True):
-            own = tokens[: count * quantizers].astype(np.int64)
+            own = tokens[: count * quantizers].astype(np.int64).reshape(count, quantizers).T
             if self.cache == "recompute":
                 self._remember_predictions(job, own)
-            predictions.append(np.ascontiguousarray(own.reshape(count, quantizers).T))
+            predictions.append(np.ascontiguousarray(own))
         return predictions
 
     @torch.inference_mode()
@@ -116,6 +116,21 @@ class StagePlayer:
             drop = torch.tensor([False, True], device=self._device)
             parts.append(self.network.embed_source(number, both, torch.from_numpy(clock).to(self._device), drop))
         return torch.cat(parts, dim=1).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def predicting(self, grid: Grid, predictions: Tokens, before: int | None = None) -> Floats:
+        """[2, position, width] what goes in where a chunk's first frames [quantizer, frame] are predicted.
+
+        That is the token before each, with offset, segment and clock: `before`, or BOS, then all but the last.
+        """
+        quantizers, frames = predictions.shape
+        first = 0 if before is None else quantizers  # of any frame but the very first
+        begin = self.config.vocabulary if before is None else before
+        inputs = torch.from_numpy(np.concatenate([[begin], predictions.T.reshape(-1)[:-1]])).to(self._device)
+        x = self.network.embed_prediction(inputs[None], first)[0].float().cpu().numpy()
+        if self.config.chunk_clock:
+            x = x + np.repeat(self.clock(grid)[:frames], quantizers, axis=0)
+        return np.stack([x, x])
 
     def resident_bytes(self) -> int:
         """Memory held by weights and rows."""
@@ -142,19 +157,13 @@ class StagePlayer:
         else:
             self.decoder.prefill([job.row], x[None])
 
-    @torch.inference_mode()
-    def _remember_predictions(self, job: ChunkJob, tokens: Tokens) -> None:
-        """Adds what went in at the chunk's predictions: the token before each, with offset, segment and clock."""
+    def _remember_predictions(self, job: ChunkJob, predictions: Tokens) -> None:
+        """Adds what went in at the chunk's predictions."""
         history = self._history[job.row]
-        inputs = torch.from_numpy(np.concatenate([[history.last_token(self.config.vocabulary)], tokens[:-1]]))
-        first = job.chunk * len(tokens)
-        x = self.network.embed_prediction(inputs[None].to(self._device), first)[0].float().cpu().numpy()
-        if self.config.chunk_clock:
-            x = x + np.repeat(self._clock(job.grid), self.config.quantizers, axis=0)
-        history.append(np.stack([x, x]))
-        history.token = int(tokens[-1])
+        history.append(self.predicting(job.grid, predictions, history.token))
+        history.token = int(predictions[-1, -1])
 
-    def _clock(self, grid: Grid) -> Floats:
+    def clock(self, grid: Grid) -> Floats:
         """[frame, width] what the clock adds at the predictions of a chunk."""
         if grid not in self._clocks:
             frames = np.arange(grid.frames(self.config.rate))
@@ -167,7 +176,7 @@ class StagePlayer:
         """[job, frame, width], zeros beyond a job's own frames."""
         clocks = np.zeros((len(jobs), frames, self.config.width), np.float32)
         for clock, job in zip(clocks, jobs, strict=True):
-            own = self._clock(job.grid)
+            own = self.clock(job.grid)
             clock[: len(own)] = own
         return clocks
 
@@ -187,9 +196,6 @@ class _Recent:
     def newest(self) -> Floats:
         """[2, position, width], as many as the window holds."""
         return self._x
-
-    def last_token(self, begin: int) -> int:
-        return begin if self.token is None else self.token
 
 
 def _bytes(tensors: Any) -> int:

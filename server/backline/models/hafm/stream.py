@@ -85,7 +85,7 @@ class HafmStream:
         }
         encoder, codec = parts.encoder, parts.codec
         self._encoder_delay = math.ceil(encoder.lookahead / encoder.hop)  # frames by which its step is late
-        self._codec_device = _device_of(codec)
+        self.codec_device = _device_of(codec)
         self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
         self._rows: dict[int, Row] = {}
 
@@ -197,7 +197,7 @@ class HafmStream:
         row, codec = self._rows[index], self.parts.codec
         frames = codes.shape[1]
         audio, row.decoder_state = codec.decode_step(
-            torch.from_numpy(codes)[None].to(self._codec_device), row.decoder_state
+            torch.from_numpy(codes)[None].to(self.codec_device), row.decoder_state
         )
         position = row.chunk * frames * codec.hop - codec.decode_latency
         before_start = max(0, min(-position, audio.shape[2]))
