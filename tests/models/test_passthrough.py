@@ -74,6 +74,16 @@ def test_what_is_not_yet_heard_is_silent() -> None:
     assert np.array_equal(output, np.where(heard, audio[:, : output.shape[1]], 0.0))
 
 
+def test_gain_is_in_force_from_the_chunk_that_gets_it() -> None:
+    stream = PassthroughStream(PassthroughConfig())
+    row = stream.open(session(rate=48_000, channels=1))
+    audio = noise(1, 960)
+    (first,) = stream.step([ChunkInput(row, audio[:, :480], None, {"gain": 1.0})])
+    (second,) = stream.step([ChunkInput(row, audio[:, 480:], None, {"gain": 0.5})])
+    assert np.array_equal(first.audio[0], audio[:, :480])
+    assert np.array_equal(second.audio[0], audio[:, 480:] * np.float32(0.5))
+
+
 def test_rows_are_independent_and_can_be_taken_again() -> None:
     stream = PassthroughStream(PassthroughConfig())
     first, second = stream.open(session()), stream.open(session(channels=1))

@@ -158,7 +158,9 @@ class Session:
     def when_room(self, samples: int, callback: Callable[[], None]) -> None:
         """Calls `callback` once, as soon as `samples` fit or the session has ended. The client's thread.
 
-        The callback runs on this thread where there is room already, else on the engine thread; it must not block.
+        The callback runs on this thread where there is room already, else on the engine thread; it must not block. From
+        an event loop: `while not session.try_write(position, audio)`, call this with
+        `lambda: loop.call_soon_threadsafe(room.set)` for an `asyncio.Event` of its own, and await that.
         """
         with self._lock:
             if self.state is not State.CLOSED and self.free_input() < samples:
@@ -228,6 +230,11 @@ class Session:
         self._post(self._settle)
         self._input_arrived()
 
+    @property
+    def input_closed(self) -> bool:
+        """Whether the input is complete, whoever said so. Any thread."""
+        return self._input_closed
+
     def acknowledge(self, blocks: int = 1) -> None:
         """The client has taken this many `OutputBlock`s. Any thread.
 
@@ -245,6 +252,12 @@ class Session:
     def ledger(self) -> Ledger:
         """The latency as it stands. Any thread."""
         return self.book.current
+
+    @property
+    def realtime_factor(self) -> float:
+        """Compute seconds per second of its audio so far. Any thread."""
+        totals = self.totals
+        return totals.compute_seconds / max(1e-9, float(totals.chunks * self.config.chunk_seconds))
 
     # ---- the engine thread ---------------------------------------------------------------------------
 
@@ -345,10 +358,11 @@ class Session:
         if self.config.offline:  # output never runs ahead of input, whose end it must keep to
             chunk = self.config.chunk_seconds * self.config.sample_rate
             self._needed = max(self._needed, math.ceil(self._chunk_start() + chunk))
-        if self._needed - self._input.ring.read_count > self._input.ring.capacity:
+        ring = self._input.ring
+        if self._needed - ring.read_count > ring.capacity and not self._input_closed:
             raise EngineError(
-                f"{self.stream_name!r} wants {self._needed - self._input.ring.read_count} samples for one chunk, which "
-                f"exceeds the session's ring of {self._input.ring.capacity}: its chunks must advance evenly"
+                f"{self.stream_name!r} wants {self._needed - ring.read_count} samples for one chunk, which exceeds "
+                f"the session's ring of {ring.capacity}: its chunks must advance evenly"
             )
         self.ready_since = time.perf_counter() if self.ready() else None
 
@@ -384,8 +398,10 @@ class Session:
                 message = f"a change of {name!r} came after the chunk it was meant for: send it before the audio"
                 self._warn("late_event", message, 1, position)
         for position, transport in transports:
-            self._transport = replace(transport, at_seconds=(position - origin) / rate)
-            self.log.append(LoggedEvent(position - origin, self._transport))
+            at_seconds = (position - origin) / rate
+            if self._transport is None or at_seconds >= self._transport.at_seconds:
+                self._transport = replace(transport, at_seconds=at_seconds)
+                self.log.append(LoggedEvent(position - origin, self._transport))
 
     def _send(self, start: int, audio: Audio) -> int:
         """Sends [channel of all ports, sample] from session sample `start` on; returns how much of it is too late."""

@@ -16,10 +16,20 @@ from typing import Any
 import numpy as np
 
 from backline.models.errors import PackError
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Port, SessionConfig, StreamSpec
+from backline.models.stream import (
+    Audio,
+    ChunkInput,
+    ChunkOutput,
+    LatencyItem,
+    Parameter,
+    Port,
+    SessionConfig,
+    StreamSpec,
+)
 
 CAPACITY = 256  # rows; one costs no more than the input that it holds
 WARM_UP_CHUNKS = 8
+GAIN = Parameter("gain", default=1.0, minimum=0.0, maximum=1.0, description="factor on the output; 1 is bit-exact")
 
 
 @dataclass(frozen=True)
@@ -124,6 +134,9 @@ class PassthroughStream:
         first, last = max(start, row.held_from), min(end, row.heard(), row.held_from + row.held.shape[1])
         if first < last:
             audio[:, first - start : last - start] = row.held[:, first - row.held_from : last - row.held_from]
+        gain = given.parameters.get(GAIN.name, GAIN.default)
+        if gain != 1.0:
+            audio *= np.float32(gain)
         spent = max(0, min(end - row.held_from, row.held.shape[1]))
         row.held = row.held[:, spent:]
         row.held_from += spent
@@ -137,6 +150,7 @@ def make_spec(config: PassthroughConfig) -> StreamSpec:
         output_rate=None,
         input_channels=None,
         ports=tuple(Port(name, channels=0, description="the input, bit for bit") for name in config.ports),
+        parameters=(GAIN,),
         chunk_quantum_seconds=config.chunk_quantum,
         default_chunk_seconds=config.default_chunk,
         maximum_chunk_seconds=config.maximum_chunk,

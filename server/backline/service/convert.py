@@ -1,0 +1,198 @@
+"""Between the messages of the contract and the engine's own types; nothing is decided here that both do not say."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from fractions import Fraction
+
+import grpc
+import numpy as np
+from backline_protos.v1 import backline_pb2 as pb
+
+from backline.engine import errors
+from backline.engine.events import Frames, OutputBlock, Totals, Warned
+from backline.engine.ledger import Ledger
+from backline.engine.session import Session
+from backline.models.errors import PackError
+from backline.models.stream import Audio, LatencyItem, Port, SessionConfig, StreamSpec
+from backline.packs.registry import PackEntry, PackNotFound, PackState
+
+STATUS: dict[type[Exception], grpc.StatusCode] = {
+    errors.BadInput: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.NotFound: grpc.StatusCode.NOT_FOUND,
+    errors.Refused: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.Damaged: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.Unserved: grpc.StatusCode.UNIMPLEMENTED,
+    PackNotFound: grpc.StatusCode.NOT_FOUND,
+    PackError: grpc.StatusCode.FAILED_PRECONDITION,
+}
+STATES = {
+    PackState.AVAILABLE: pb.PACK_STATE_AVAILABLE,
+    PackState.RESIDENT: pb.PACK_STATE_RESIDENT,
+    PackState.DAMAGED: pb.PACK_STATE_DAMAGED,
+}
+FINEST = 1_000_000  # denominator: times on the wire are doubles, and mean the simple fraction next to them
+
+
+def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """The status and message that a call ends with because of `error`."""
+    if type(error) in STATUS:
+        return STATUS[type(error)], str(error)
+    text = f"{type(error).__name__}: {error}"
+    return grpc.StatusCode.INTERNAL, f"the server failed ({text}): see its log, and open a new session"
+
+
+# ---- from the wire -----------------------------------------------------------------------------------
+
+
+def session_config(opening: pb.Open, spec: StreamSpec, offline: bool) -> SessionConfig:
+    """What a session asks for, with the model's defaults for what it leaves open; the engine checks the values."""
+    chunk = spec.default_chunk_seconds
+    if opening.HasField("chunk_seconds"):
+        if not np.isfinite(opening.chunk_seconds):
+            raise errors.BadInput(f"chunk is {opening.chunk_seconds} s: use a number of seconds")
+        chunk = Fraction(opening.chunk_seconds).limit_denominator(FINEST)
+    visibility = min(spec.default_visibility_seconds, float(chunk))
+    if opening.HasField("visibility_seconds"):
+        visibility = opening.visibility_seconds
+    return SessionConfig(
+        sample_rate=opening.sample_rate,
+        channels=opening.channels,
+        chunk_seconds=chunk,
+        visibility_seconds=visibility,
+        seed=opening.seed if opening.HasField("seed") else secrets.randbits(64),
+        parameters=dict(opening.parameters),
+        offline=offline,
+    )
+
+
+def read_pcm(pcm: bytes, channels: int) -> Audio:
+    """Interleaved little-endian float32 as a view [channel, sample].
+
+    Raises:
+        BadInput: the bytes are not whole samples of every channel.
+    """
+    if len(pcm) % (4 * channels):
+        raise errors.BadInput(
+            f"pcm holds {len(pcm)} bytes: send float32 of {channels} interleaved channels, a multiple of {4 * channels}"
+        )
+    return np.frombuffer(pcm, "<f4").reshape(-1, channels).T
+
+
+# ---- to the wire -------------------------------------------------------------------------------------
+
+
+def ready(session: Session) -> pb.Ready:
+    return pb.Ready(
+        session=session.id,
+        token=session.token,
+        seed=session.config.seed,
+        ports=output_ports(session.ports),
+        ledger=ledger(session.ledger),
+        chunk_seconds=float(session.config.chunk_seconds),
+        visibility_seconds=session.config.visibility_seconds,
+        parameters=session.config.parameters,
+        max_block=session.block_size,
+    )
+
+
+def audio_block(block: OutputBlock) -> pb.AudioBlock:
+    return pb.AudioBlock(
+        sequence=block.sequence,
+        position=block.position,
+        pcm=block.audio.T.astype("<f4", order="C", copy=False).tobytes(),
+        port=block.port,
+        committed=block.committed,
+    )
+
+
+def codec_frames(frames: Frames) -> pb.CodecFrames:
+    return pb.CodecFrames(
+        first_frame=frames.first_frame, codebooks=frames.codes.shape[1], codes=frames.codes.ravel().tolist()
+    )
+
+
+def warning(warned: Warned) -> pb.Warning:
+    return pb.Warning(code=warned.code, message=warned.message, count=warned.count, position=warned.position)
+
+
+def closed(totals: Totals) -> pb.Closed:
+    return pb.Closed(
+        samples_in=totals.samples_in,
+        samples_out=totals.samples_out,
+        chunks=totals.chunks,
+        late_chunks=totals.late_chunks,
+        compute_seconds=totals.compute_seconds,
+    )
+
+
+def ledger(book: Ledger) -> pb.Ledger:
+    return pb.Ledger(
+        items=ledger_items(book.items), total_seconds=book.total_seconds, latency_samples=book.latency_samples
+    )
+
+
+def ledger_items(items: Iterable[LatencyItem]) -> list[pb.LedgerItem]:
+    return [
+        pb.LedgerItem(name=item.name, seconds=item.seconds, measured=item.measured, explanation=item.explanation)
+        for item in items
+    ]
+
+
+def output_ports(ports: Iterable[Port]) -> list[pb.OutputPort]:
+    return [pb.OutputPort(name=port.name, channels=port.channels, description=port.description) for port in ports]
+
+
+def pack(entry: PackEntry) -> pb.Pack:
+    """A pack as it lies on disk; what only a resident one knows is left to the caller."""
+    message = pb.Pack(name=entry.name, state=STATES[entry.state], problem=entry.problem)
+    if entry.pack is not None:
+        message.version, message.family = entry.pack.version, entry.pack.family
+        message.description, message.license = entry.pack.description, entry.pack.license
+    if entry.spec is not None:
+        spec = entry.spec
+        message.model_rate = spec.output_rate or 0
+        message.ports.extend(output_ports(spec.ports))
+        message.parameters.extend(
+            pb.Parameter(
+                name=parameter.name,
+                default_value=parameter.default,
+                minimum=parameter.minimum,
+                maximum=parameter.maximum,
+                unit=parameter.unit,
+                description=parameter.description,
+                integer=parameter.integer,
+                automatable=parameter.automatable,
+            )
+            for parameter in spec.parameters
+        )
+        message.chunk_quantum_seconds = float(spec.chunk_quantum_seconds)
+        message.default_chunk_seconds = float(spec.default_chunk_seconds)
+        message.maximum_chunk_seconds = float(spec.maximum_chunk_seconds)
+        message.default_visibility_seconds = min(spec.default_visibility_seconds, float(spec.default_chunk_seconds))
+        message.minimum_visibility_seconds = spec.minimum_visibility_seconds
+        message.frame_rate = float(spec.frame_rate)
+    return message
+
+
+def session(playing: Session, now: float) -> pb.Session:
+    """An open session; `now` by time.monotonic."""
+    totals, config = playing.totals, playing.config
+    audio_seconds = totals.chunks * float(config.chunk_seconds)
+    return pb.Session(
+        id=playing.id,
+        pack=playing.stream_name,
+        client_name=playing.client_name,
+        state=playing.state.value,
+        sample_rate=config.sample_rate,
+        channels=config.channels,
+        mode=pb.MODE_OFFLINE if config.offline else pb.MODE_LIVE,
+        age_seconds=now - playing.opened_at,
+        samples_in=totals.samples_in,
+        samples_out=totals.samples_out,
+        chunks=totals.chunks,
+        late_chunks=totals.late_chunks,
+        realtime_factor=totals.compute_seconds / audio_seconds if audio_seconds else 0.0,
+        ledger=ledger(playing.ledger),
+    )

@@ -1,0 +1,235 @@
+"""The server: one engine behind one address, until it is told to stop.
+
+asyncio.run(serve("127.0.0.1:50505", load=["default"]))      # a process of its own, until SIGTERM or Ctrl+C
+with start_server() as server: Client(server.address)         # a thread of this process, on a free port
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import add_BacklineServicer_to_server
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from backline.engine.admission import LOAD_LIMIT
+from backline.engine.engine import Engine
+from backline.packs.registry import PackRegistry
+from backline.service.servicer import Servicer
+
+log = logging.getLogger(__name__)
+
+DEFAULT_ADDRESS = "127.0.0.1:50505"
+SERVICE = pb.DESCRIPTOR.services_by_name["Backline"].full_name
+MAX_SESSIONS = 64
+DRAIN_SECONDS = 10.0
+WORKERS = 16  # threads for calls that wait: for a disk, a warm-up, an engine call in progress
+CHANNEL_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a second server on the port is a mistake that must show
+    ("grpc.max_receive_message_length", 64 << 20),  # above the largest block, so that our own message names the limit
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 10_000),  # finds clients that have vanished without a word
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+]
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server in a thread of this process; clients connect to `address`."""
+
+    address: str
+
+
+async def serve(
+    address: str = DEFAULT_ADDRESS,
+    *,
+    packs: Sequence[Path] = (),
+    load: Sequence[str] = (),
+    device: str = "auto",
+    max_sessions: int = MAX_SESSIONS,
+    load_limit: float = LOAD_LIMIT,
+    drain_seconds: float = DRAIN_SECONDS,
+    on_ready: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serves until `stop` is set; without it, until SIGTERM or SIGINT, the second of which ends the process at once.
+
+    Args:
+        address: host:port (port 0: any free one) or unix:/path.
+        packs: folders that are searched for packs before the usual ones.
+        load: packs to make resident before the first client comes.
+        device: auto, cpu or cuda.
+        max_sessions: open at the same time.
+        load_limit: cores that live sessions may claim together.
+        drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
+        on_ready: called with the address, its port filled in, once clients may come.
+        stop: ends the serving, for whoever has no signals.
+
+    Raises:
+        OSError: the address cannot be listened at.
+        PackNotFound, PackError: a pack of `load` is not there, or damaged.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
+    device = choose_device(device)
+    engine = Engine(device, load_limit)
+    servicer = Servicer(engine, PackRegistry(packs, device), max_sessions)
+    try:
+        for name in load:
+            await asyncio.to_thread(servicer.load, name)
+        server, healths = _make_server(servicer)
+        bound = _listen(server, address)
+        await server.start()
+        for name in ("", SERVICE):
+            await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("listening at %s on %s", bound, device)
+        if on_ready is not None:
+            on_ready(bound)
+        if stop is None:
+            await _signalled(loop)
+        else:
+            await stop.wait()
+        log.info("stopping: open sessions may play for %g s", drain_seconds)
+        await healths.enter_graceful_shutdown()
+    finally:
+        await asyncio.to_thread(engine.shutdown, drain_seconds)
+    await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
+
+
+@contextmanager
+def start_server(
+    address: str = "127.0.0.1:0",
+    *,
+    packs: Sequence[Path] = (),
+    load: Sequence[str] = (),
+    device: str = "auto",
+    max_sessions: int = MAX_SESSIONS,
+    load_limit: float = LOAD_LIMIT,
+    drain_seconds: float = 1.0,
+) -> Iterator[RunningServer]:
+    """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
+    started = threading.Event()
+    found: list[str] = []
+    failed: list[BaseException] = []
+    handles: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+
+    def ready(bound: str) -> None:
+        found.append(bound)
+        started.set()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        handles.append((asyncio.get_running_loop(), stop))
+        await serve(
+            address, packs=packs, load=load, device=device, max_sessions=max_sessions, load_limit=load_limit,
+            drain_seconds=drain_seconds, on_ready=ready, stop=stop,
+        )  # fmt: skip
+
+    def work() -> None:
+        try:
+            asyncio.run(run())
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            started.set()
+
+    thread = threading.Thread(target=work, name="backline-server", daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        if found:
+            yield RunningServer(found[0])
+    finally:
+        loop, stop = handles[0]
+        with suppress(RuntimeError):  # it has ended by itself
+            loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        if failed:
+            raise failed[0]
+
+
+def choose_device(device: str) -> str:
+    """`device`, or the best one where it is "auto".
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if device == "cpu":
+        return device
+    if device.partition(":")[0] not in ("auto", "cuda"):
+        raise ValueError(f"device is {device!r}: use auto, cpu or cuda")
+    import torch  # takes seconds, and is not needed to know that there is a CPU
+
+    if torch.cuda.is_available():
+        return "cuda" if device == "auto" else device
+    if device == "auto":
+        return "cpu"
+    raise ValueError(f"device is {device!r}, but torch sees no GPU: use cpu, or install torch with CUDA")
+
+
+def _make_server(servicer: Servicer) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    server = grpc.aio.server(options=CHANNEL_OPTIONS)
+    add_BacklineServicer_to_server(servicer, server)
+    healths = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(healths, server)
+    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    return server, healths
+
+
+def _listen(server: grpc.aio.Server, address: str) -> str:
+    """The address that clients connect to."""
+    path = Path(address.removeprefix("unix:")) if address.startswith("unix:") else None
+    if path is not None and _answers(path):
+        raise OSError(f"cannot listen at {address}: another server does; stop it or use another path")
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(
+            f"cannot listen at {address}: is another server running there, or is it no address of this machine? "
+            "Stop it, or use port 0 for any free one"
+        ) from error
+    if path is not None:
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # there is no password: the file's owner only
+        return address
+    host = address.rpartition(":")[0]
+    if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
+        log.warning("anyone who reaches %s may play here: there is no password", address)
+    return f"{host}:{port}"
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server listens at the socket; gRPC itself would take it away from it."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
+async def _signalled(loop: asyncio.AbstractEventLoop) -> None:
+    """Returns at the first SIGTERM or SIGINT; the next one has its usual effect."""
+    stop = asyncio.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await stop.wait()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
