@@ -106,3 +106,32 @@ def test_a_broken_layer_is_caught(kind: Any) -> None:
     torch.manual_seed(0)
     with pytest.raises(AssertionError, match=BROKEN[kind]):
         verify_streaming_contract(kind(), make_input)
+
+
+class TimeFirst(torch.nn.Module):
+    """The same convolution over [row, time, channel], as transformers have it."""
+
+    time_axis = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Honest()
+        self.input_latency = self.inner.input_latency
+        self.output_ratio = self.inner.output_ratio
+        self.receptive_field = self.inner.receptive_field
+        self.min_block = self.inner.min_block
+
+    def init_state(self, batch: int) -> ConvState:
+        return self.inner.init_state(batch)
+
+    def step(self, x: Tensor, state: ConvState, mask: Tensor | None = None) -> tuple[Tensor, ConvState]:
+        y, state = self.inner.step(x.transpose(1, 2), state, mask)
+        return y.transpose(1, 2), state
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.transpose(1, 2)).transpose(1, 2)
+
+
+def test_time_may_be_the_first_axis() -> None:
+    torch.manual_seed(0)
+    verify_streaming_contract(TimeFirst(), lambda rows, steps: torch.randn(rows, steps, 2))
