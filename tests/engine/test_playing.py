@@ -9,7 +9,7 @@ from backline.engine.events import OutputBlock
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio
 
-from tests.support.playing import open_session, play, running, write_blocks
+from tests.support.playing import open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 
 
@@ -76,8 +76,7 @@ def test_output_is_emitted_exactly_when_its_last_needed_input_has_come(
         needed = int(0.08 * model_rate) + look_ahead + round(to_model)  # model samples, from 1
         last = (needed - 1) * rate // model_rate + 1  # the client's samples that let these out
         write_blocks(session, np.zeros((1, last - 1), np.float32), 256)
-        engine.stats()
-        engine._scheduler.call(lambda: None)
+        settle(engine)
         assert not stream.calls
         session.write(last - 1, np.zeros((1, 1), np.float32))
         heard.wait(lambda: len(heard.blocks()) == 1)
@@ -145,7 +144,7 @@ def test_a_model_that_plays_ahead_starts_with_the_first_block() -> None:
         session.write(0, noise(2, 10))
         heard.wait(lambda: len(heard.blocks()) == 7)  # chunks of 80 ms from -0.5 s on need nothing
         assert session.ledger.latency_samples == 0
-        engine._scheduler.call(lambda: None)
+        settle(engine)
         assert len(heard.blocks()) == 7
 
 

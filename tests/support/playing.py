@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -105,6 +106,13 @@ def open_session(
     session = engine.open_session(name, make_config(**changes), "test", listener, block_size=block_size)
     listener.session = session
     return session, listener
+
+
+def settle(engine: Engine) -> None:
+    """Waits until no session has a chunk's worth left."""
+    while any(session.ready() for session in engine.list_sessions()):
+        time.sleep(0.0005)
+    engine._scheduler.call(lambda: None)  # the engine call in progress is over, too
 
 
 def write_blocks(session: Session, audio: Audio, block: int, start: int = 0) -> None:

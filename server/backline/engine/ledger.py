@@ -13,9 +13,10 @@ from backline.models.stream import LatencyItem
 
 NAMES = ("capture", "network", "queue", "front_end", "visibility", "compute", "codec", "jitter_buffer")
 NETWORK_SECONDS = 0.002  # one way there and back on one machine, gRPC's own work included
+WAKE_SECONDS = 0.001  # until the engine thread runs
 MEDIAN_TO_P99 = 1.5  # until a session has been measured
 OBSERVATIONS = 256  # newest chunks that a percentile is taken of
-LEAST_OBSERVATIONS = 20
+OBSERVATIONS_BETWEEN_LOOKS = 16
 
 
 @dataclass(frozen=True)
@@ -64,24 +65,27 @@ class LedgerBook:
             "codec": (output_seconds, "resampling to the session's rate"),
             "jitter_buffer": (jitter_buffer_seconds, "the client's playback buffer"),
         }
-        self._measured = {"queue": queue_seconds, "compute": compute_seconds * MEDIAN_TO_P99}
+        self._measured = {"queue": WAKE_SECONDS + queue_seconds, "compute": compute_seconds * MEDIAN_TO_P99}
         self._seen = {name: deque[float](maxlen=OBSERVATIONS) for name in self._measured}
         self._is_measured = {"queue": False, "compute": False}
+        self._chunks = 0
         self.current = self._write()
 
     def observe(self, queue_seconds: float, compute_seconds: float) -> Ledger | None:
         """Takes one chunk's times; the new ledger if they make it grow."""
         self._seen["queue"].append(queue_seconds)
         self._seen["compute"].append(compute_seconds)
-        grown = False
-        for name, seen in self._seen.items():
-            if len(seen) >= LEAST_OBSERVATIONS:
-                grown |= self._raise_to(name, float(np.percentile(seen, 99)), measured=True)
-        return self._rewrite(grown)
+        self._chunks += 1
+        if self._chunks % OBSERVATIONS_BETWEEN_LOOKS:
+            return None
+        grown = [
+            self._raise_to(name, float(np.percentile(seen, 99)), measured=True) for name, seen in self._seen.items()
+        ]
+        return self._rewrite(any(grown))
 
     def expect_queue(self, seconds: float) -> Ledger | None:
         """The others on the engine may keep a chunk waiting this long; the new ledger if that makes it grow."""
-        return self._rewrite(self._raise_to("queue", seconds, measured=False))
+        return self._rewrite(self._raise_to("queue", WAKE_SECONDS + seconds, measured=False))
 
     def _raise_to(self, name: str, seconds: float, measured: bool) -> bool:
         announced = self._measured[name]
@@ -114,5 +118,5 @@ class LedgerBook:
         if self._is_measured[name]:
             return f"99th percentile of the last {len(self._seen[name])} chunks and a fifth"
         if name == "queue":
-            return "one chunk of every other session on the engine"
+            return "waking the engine, and one chunk of every other session on it"
         return f"the warm-up's median, times {MEDIAN_TO_P99:g}"

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from backline.engine.admission import Cost
-from backline.engine.errors import EngineError, Refused
+from backline.engine.errors import Damaged, EngineError, Refused
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, Stream
 
@@ -94,7 +94,7 @@ class Scheduler:
             if task is not None:
                 try:
                     task()
-                except Exception:  # a client's callback; its session notices by itself
+                except Exception:  # of a client's callback, as a rule; whoever waits in `call` gets it
                     log.exception("a task of the engine thread failed")
             elif batch is not None:
                 self._step(*batch)
@@ -125,6 +125,8 @@ class Scheduler:
                 inputs[session.row] = (session, session.gather())
             except Exception as error:
                 self._fail(session, error)
+        if not inputs:
+            return
         try:
             outputs = {output.row: output for output in resident.stream.step([chunk for _, chunk in inputs.values()])}
             missing = inputs.keys() - outputs.keys()
@@ -132,10 +134,12 @@ class Scheduler:
                 raise EngineError(f"{resident.name!r} gave no output for rows {sorted(missing)}")
         except Exception as error:
             log.exception("%s failed with %d sessions in the call", resident.name, len(inputs))
+            problem = Damaged(f"{resident.name!r} failed in a chunk: {error!r}; unload it and load it again")
+            problem.__cause__ = error
             for session, _ in inputs.values():
-                self._fail(session, error)
+                self._fail(session, problem)
             return
-        share = (time.perf_counter() - start) / max(1, len(inputs))
+        share = (time.perf_counter() - start) / len(inputs)
         for row, (session, _) in inputs.items():
             try:
                 self.late_chunks += session.deliver(outputs[row], share)

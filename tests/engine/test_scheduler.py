@@ -1,0 +1,234 @@
+"""Who is served when; what fails alone; what is late; and how it all ends."""
+
+import threading
+import time
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from backline.engine.engine import Engine
+from backline.engine.errors import Damaged, Refused
+from backline.models.stream import Audio, ChunkInput
+
+from tests.support.playing import open_session, play, running, settle, write_blocks
+from tests.support.streams import GainStream
+
+CHUNK = 3_840
+
+
+def noise(count: int) -> Audio:
+    return np.random.default_rng(9).uniform(-0.5, 0.5, (2, count)).astype(np.float32)
+
+
+def plain(capacity: int = 8) -> GainStream:
+    return GainStream(rate=None, channels=None, capacity=capacity)
+
+
+class Gate:
+    """Holds the engine thread inside a model's call until it is opened."""
+
+    def __init__(self, stream: GainStream) -> None:
+        self.entered, self._open = threading.Event(), threading.Event()
+        stream.before_step = self._wait
+
+    def _wait(self, inputs: Sequence[ChunkInput]) -> None:
+        self.entered.set()
+        assert self._open.wait(20)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+def test_live_sessions_are_served_before_offline_ones() -> None:
+    blocker, stream = plain(), plain()
+    with running(blocker=blocker, gain=stream) as engine:
+        gate = Gate(blocker)
+        held, _ = open_session(engine, "blocker")
+        offline, _ = open_session(engine, "gain", offline=True)
+        live, _ = open_session(engine, "gain", offline=False)
+        held.write(0, noise(CHUNK))
+        gate.entered.wait(20)
+        write_blocks(offline, noise(3 * CHUNK), CHUNK)
+        write_blocks(live, noise(2 * CHUNK), CHUNK)
+        gate.open()
+        settle(engine)
+        assert [[given.row for given in call] for call in stream.calls] == [[live.row]] * 2 + [[offline.row]] * 3
+
+
+def test_models_take_turns_by_who_has_waited_longest() -> None:
+    order: list[str] = []
+    streams = {name: plain() for name in ("a", "b", "c")}
+    with running(**streams) as engine:
+        for name, stream in streams.items():
+            stream.before_step = lambda inputs, name=name: order.append(name)  # type: ignore[misc]
+        sessions = [open_session(engine, name)[0] for name in streams]
+
+        def write_all() -> None:
+            for session in sessions:
+                write_blocks(session, noise(4 * CHUNK), CHUNK)
+
+        engine._scheduler.call(write_all)
+        settle(engine)
+    assert order == ["a", "b", "c"] * 4
+
+
+def test_a_model_that_fails_ends_the_sessions_in_that_call_and_no_others() -> None:
+    broken, sound = plain(), plain()
+    with running(broken=broken, sound=sound) as engine:
+        victim, victim_heard = open_session(engine, "broken")
+        bystander, bystander_heard = open_session(engine, "broken")
+        other, other_heard = open_session(engine, "sound")
+        audio = noise(3 * CHUNK)
+        write_blocks(bystander, audio[:, :CHUNK], CHUNK)
+        write_blocks(other, audio[:, :CHUNK], CHUNK)
+        settle(engine)
+
+        def fail(inputs: Sequence[ChunkInput]) -> None:
+            broken.before_step = lambda inputs: None
+            raise ZeroDivisionError("a weight is zero")
+
+        broken.before_step = fail
+        victim.write(0, audio[:, :CHUNK])
+        error = victim_heard.failed().error
+        assert isinstance(error, Damaged)
+        assert "'broken' failed in a chunk" in str(error)
+        assert "a weight is zero" in str(error)
+        assert victim.row not in broken.rows
+        for session, heard in ((bystander, bystander_heard), (other, other_heard)):
+            write_blocks(session, audio[:, CHUNK:], CHUNK, start=CHUNK)
+            session.close_input()
+            heard.finished()
+            assert np.array_equal(heard.audio(), audio)
+        assert play(engine, "broken", audio, CHUNK).audio().shape == audio.shape  # the row is free again
+
+
+def test_a_model_that_forgets_a_row_fails_it() -> None:
+    stream = plain()
+    with running(gain=stream) as engine:
+        session, heard = open_session(engine, "gain")
+        stream.step = lambda inputs: []  # type: ignore[method-assign]
+        session.write(0, noise(CHUNK))
+        assert "gave no output for rows" in str(heard.failed().error)
+
+
+def test_company_and_its_order_do_not_change_a_session() -> None:
+    audio = noise(5 * CHUNK)
+    with running(gain=GainStream(capacity=8)) as engine:
+        alone = play(engine, "gain", audio, 1_000).audio()
+        companions = [open_session(engine, "gain") for _ in range(3)]
+        threads = [
+            threading.Thread(target=write_blocks, args=(session, noise(6 * CHUNK), 700)) for session, _ in companions
+        ]
+        for thread in threads:
+            thread.start()
+        together = play(engine, "gain", audio, 333).audio()
+        for thread in threads:
+            thread.join(20)
+    assert np.array_equal(alone, together)
+
+
+def test_late_output_is_dropped_and_counted_and_the_rest_is_kept_in_its_place() -> None:
+    stream = plain()
+    with running(gain=stream) as engine:
+        session, heard = open_session(engine, "gain", offline=False)
+        latency = session.ledger.latency_samples
+        audio = noise(4 * CHUNK)
+        gate = Gate(stream)
+        write_blocks(session, audio[:, :CHUNK], 480)
+        gate.entered.wait(20)
+        lived = latency + CHUNK // 2  # half of the first chunk should have been played by then
+        write_blocks(session, audio[:, CHUNK:lived], 480, start=CHUNK)
+        time.sleep(lived / 48_000 + 0.05)  # real time has come as far as the input
+        gate.open()
+        write_blocks(session, audio[:, lived:], 480, start=lived)
+        session.close_input()
+        totals = heard.finished().totals
+        stats = engine.stats()
+    first = heard.blocks()[0]
+    assert first.position >= CHUNK // 2
+    assert np.array_equal(heard.audio(), audio[:, first.position :])
+    assert totals.late_chunks == stats.late_chunks >= 1
+    assert totals.samples_out == 4 * CHUNK - first.position
+    assert heard.warnings("late_output")[0].position == 0
+
+
+def test_a_client_that_sends_ahead_of_real_time_loses_nothing() -> None:
+    stream = plain()
+    with running(gain=stream) as engine:
+        audio = noise(48_000)
+        heard = play(engine, "gain", audio, 4_096, offline=False)
+        assert np.array_equal(heard.audio(), audio)
+
+
+def test_offline_nothing_is_late() -> None:
+    stream = plain()
+    stream.before_step = lambda inputs: time.sleep(0.02)
+    with running(gain=stream) as engine:
+        audio = noise(10 * CHUNK)
+        heard = play(engine, "gain", audio, 480, chunk_seconds=Fraction(1, 25), visibility_seconds=0.04)
+        assert np.array_equal(heard.audio(), audio)
+        assert heard.finished().totals.late_chunks == 0
+
+
+def test_the_thread_sleeps_while_nobody_has_a_chunk() -> None:
+    with running(gain=plain()) as engine:
+        session, _ = open_session(engine, "gain")
+        looks = []
+        scheduler = engine._scheduler
+        next_batch = scheduler._next_batch
+        scheduler._next_batch = lambda: looks.append(1) or next_batch()  # type: ignore[method-assign, func-returns-value]
+        for position in range(0, CHUNK - 64, 64):
+            session.write(position, noise(64))
+        time.sleep(0.05)
+        assert len(looks) <= 1
+
+
+def test_statistics_add_up() -> None:
+    with running(gain=plain()) as engine:
+        play(engine, "gain", noise(3 * CHUNK), CHUNK)
+        open_session(engine, "gain", offline=False)
+        settle(engine)
+        stats = engine.stats()
+        assert (stats.sessions, stats.sessions_total, stats.chunks, stats.device) == (1, 2, 3, "cpu")
+        assert 0 < stats.call_seconds_p50 <= stats.call_seconds_p99
+        assert stats.resident_bytes == 1_000
+        assert stats.uptime_seconds > 0
+
+
+def test_shutdown_lets_streams_finish() -> None:
+    stream = plain()
+    engine = Engine()
+    engine.add_stream("gain", stream)
+    session, heard = open_session(engine, "gain")
+    audio = noise(4 * CHUNK)
+    session.write(0, audio[:, :CHUNK])
+    closing = threading.Thread(target=engine.shutdown, args=(20.0,))
+    closing.start()
+    while not engine._closing:
+        time.sleep(0.001)
+    write_blocks(session, audio[:, CHUNK:], 4_096, start=CHUNK)
+    session.close_input()
+    heard.finished()
+    closing.join(20)
+    assert not closing.is_alive()
+    assert np.array_equal(heard.audio(), audio)
+    assert not stream.rows
+
+
+def test_shutdown_gives_endless_streams_what_is_due_and_ends_those_who_do_not_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine()
+    engine.add_stream("gain", plain())
+    playing, heard = open_session(engine, "gain", offline=False)
+    audio = noise(CHUNK + 100)
+    write_blocks(playing, audio, 1_000)
+    deaf, deaf_heard = open_session(engine, "gain", acknowledges=False)
+    while deaf.try_write(deaf._timeline.end, np.zeros((2, 4_096), np.float32)) or deaf.ready():
+        pass
+    monkeypatch.setattr("backline.engine.engine.CLOSING_SECONDS", 0.2)
+    engine.shutdown(0.0)
+    heard.finished()
+    assert np.array_equal(heard.audio(), audio)
+    assert isinstance(deaf_heard.failed().error, Refused)
