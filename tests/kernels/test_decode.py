@@ -5,13 +5,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
+import torch
 from backline.kernels.decode import DecodeStage, StageArrays, distance_buckets
 from backline.kernels.packed import to_bfloat16
 from backline.kernels.random import uniform_array
+from backline.models.hafm.config import DEFAULT
+from backline.models.hafm.network import StageNetwork
+from backline.models.hafm.torch_decode import stage_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -152,6 +156,23 @@ def test_bfloat16_is_the_definition_with_rounded_matrices_over_three_wraps(size:
     decided = best - runner_up > 1e-2 * np.abs(expected).max()  # the rounded cache may swap near equals
     assert decided.mean() > 0.7
     np.testing.assert_array_equal(got.argmax(-1)[decided], expected.argmax(-1)[decided])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 5e-3)])
+def test_a_stage_is_its_torch_network_over_three_wraps(dtype: str, tolerance: float) -> None:
+    """At the shipped sizes but for the window. In bfloat16 both have the same, rounded, matrices."""
+    torch.manual_seed(0)
+    config = replace(DEFAULT.coarse, window=48, max_distance=48)
+    network = StageNetwork(config).eval().requires_grad_(False)
+    if dtype == "bfloat16":
+        for matrix in network.parameters():
+            matrix.data = torch.from_numpy(as_bfloat16(matrix.numpy())) if matrix.dim() > 1 else matrix
+    x = network.embed_prediction(torch.randint(config.vocabulary, (2, 4 * 48 + 3)), first=1)
+    expected = (network.transformer(x) @ network.heads[0].T).numpy()
+    stage = DecodeStage(stage_arrays(network), 1, config.window, dtype)
+    got = np.stack([stage.step([0], x[None, :, n].numpy())[0] for n in range(x.shape[1])], axis=1)
+    assert np.abs(got - expected).max() < tolerance * np.abs(expected).max()
+    np.testing.assert_array_equal(got.argmax(-1), expected.argmax(-1))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
