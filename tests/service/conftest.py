@@ -10,7 +10,7 @@ from backline.packs.pack import write_pack
 from backline.service.server import RunningServer, start_server
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
-from tests.support.server import OPTIONS
+from tests.support.wire import OPTIONS
 
 
 def make_pack(folder: Path, passthrough: dict[str, object], weights: bool = False) -> None:
@@ -21,7 +21,7 @@ def make_pack(folder: Path, passthrough: dict[str, object], weights: bool = Fals
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packs: `stems` has four ports, `late` a second of look-ahead, `torn` and `bent` are damaged, `bare` lacks weights."""
+    """Packs: `stems` has four ports, `late` looks ahead by a second, `torn` and `bent` are damaged, `bare` is empty."""
     folder = tmp_path_factory.mktemp("packs")
     make_pack(folder / "stems", {"ports": ["vocals", "drums", "bass", "other"]})
     make_pack(folder / "late", {"latency_seconds": 1.0})
@@ -45,3 +45,9 @@ def server(folder: Path) -> Iterator[RunningServer]:
 def stub(server: RunningServer) -> Iterator[BacklineStub]:
     with grpc.insecure_channel(server.address, options=OPTIONS) as channel:
         yield BacklineStub(channel)
+
+
+@pytest.fixture(scope="module")
+def server_address(server: RunningServer) -> str:
+    """For tests that hypothesis repeats, which may use no fixture of a function's scope."""
+    return server.address
