@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAMILIES: dict[str, str] = {  # family -> module:function that loads it
+    "codec": "backline.models.codec:load",
     "hafm": "backline.models.hafm.load:load",
     "passthrough": "backline.models.passthrough:load",
 }

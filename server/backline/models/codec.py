@@ -1,0 +1,185 @@
+"""Plays a codec by itself: what goes in comes out as the codec's frames have it. For judging a codec by ear, live.
+
+[codec]  kind = "convnext" or "encodec", and its sizes
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backline.codecs.base import Codec
+from backline.codecs.convnext import ConvNeXtCodecConfig, convnext_codec
+from backline.codecs.encodec import HOP, SAMPLE_RATE, EncodecStream
+from backline.models.errors import PackError
+from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Port, SessionConfig, StreamSpec
+
+CAPACITY = 16  # rows
+KINDS = ("convnext", "encodec")
+DEFAULT_CHUNK_FRAMES = 6
+MAXIMUM_CHUNK_SECONDS = 4
+WARM_UP_CHUNKS = 6
+
+
+@dataclass
+class Row:
+    """One session, in samples at the codec's rate."""
+
+    chunk_frames: int
+    visibility: int  # samples
+    encoding: Any
+    decoding: Any
+    held: Audio  # [1, sample], input that the encoder has not had
+    codes: NDArray[np.int32]  # [frame, codebook], of frames that are not decoded out yet
+    fed: int = 0  # that the encoder has had; also where `held` begins
+    chunks: int = 0
+
+
+class CodecStream:
+    """A `Stream` through one codec. A chunk waits for what the codec lags behind; input not heard by then is silent."""
+
+    capacity = CAPACITY
+
+    def __init__(self, codec: Codec, device: str, resident_bytes: int) -> None:
+        self.codec = codec
+        self.device = device
+        self.spec = make_spec(codec.sample_rate, codec.hop)
+        self.late = codec.encode_latency + codec.decode_latency  # samples
+        self._weights = resident_bytes
+        self._rows: dict[int, Row] = {}
+
+    def open(self, config: SessionConfig) -> int:
+        free = next((index for index in range(CAPACITY) if index not in self._rows), None)
+        if free is None:
+            raise RuntimeError(f"all {CAPACITY} rows of the codec are taken: close a session")
+        rate = self.codec.sample_rate
+        frames = config.chunk_seconds * self.codec.frame_rate
+        if frames.denominator != 1 or frames < 1:
+            raise ValueError(
+                f"a chunk of {config.chunk_seconds} s is no whole number of frames of 1/{rate // self.codec.hop} s"
+            )
+        self._rows[free] = Row(
+            chunk_frames=int(frames),
+            visibility=round(config.visibility_seconds * rate),
+            encoding=self.codec.init_encode_state(1),
+            decoding=self.codec.init_decode_state(1),
+            held=np.zeros((1, 0), np.float32),
+            codes=np.zeros((0, self.codec.codebooks), np.int32),
+        )
+        return free
+
+    def close(self, row: int) -> None:
+        del self._rows[row]
+
+    def required_input(self, row: int) -> int:
+        playing = self._rows[row]
+        return playing.chunks * playing.chunk_frames * self.codec.hop + playing.visibility + self.late
+
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
+        return [self._chunk(self._rows[given.row], given) for given in inputs]
+
+    def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
+        return (
+            LatencyItem("codec", self.late / self.codec.sample_rate, "what encoder and decoder lag behind"),
+            LatencyItem("visibility", config.visibility_seconds, "newest input that a chunk hears, from its start"),
+        )
+
+    def warm_up(self, config: SessionConfig) -> float:
+        row = self.open(config)
+        fed = 0
+        seconds = []
+        for _ in range(WARM_UP_CHUNKS):
+            needed = max(fed, self.required_input(row))
+            begin = time.perf_counter()
+            self.step([ChunkInput(row, np.zeros((1, needed - fed), np.float32), None, {})])
+            seconds.append(time.perf_counter() - begin)
+            fed = needed
+        self.close(row)
+        return float(median(seconds) / config.chunk_seconds)
+
+    def resident_bytes(self) -> int:
+        return self._weights + sum(row.held.nbytes + row.codes.nbytes for row in self._rows.values())
+
+    def _chunk(self, row: Row, given: ChunkInput) -> ChunkOutput:
+        hop = self.codec.hop
+        first_frame = row.chunks * row.chunk_frames
+        row.held = np.concatenate((row.held, given.audio), axis=1)
+        end = (first_frame + row.chunk_frames) * hop + self.late
+        block = np.zeros((1, end - row.fed), np.float32)
+        heard = min(block.shape[1], max(0, row.held.shape[1]))
+        block[:, :heard] = row.held[:, :heard]
+        row.held = row.held[:, heard:]
+
+        audio = torch.from_numpy(block)[None].to(self.device)
+        codes, row.encoding = self.codec.encode_step(audio, row.encoding)
+        if row.chunks == 0:  # what comes before the stream's start is dropped; the first block is longer by it
+            codes = codes[..., self.codec.encode_latency // hop :]
+        sound, row.decoding = self.codec.decode_step(codes, row.decoding)
+        if row.chunks == 0:
+            sound = sound[..., self.codec.decode_latency :]
+        fresh = codes[0].T.to("cpu", torch.int32).numpy()
+        row.codes = np.concatenate((row.codes, fresh))
+        frames, row.codes = row.codes[: row.chunk_frames], row.codes[row.chunk_frames :]
+        row.fed = end
+        row.chunks += 1
+        return ChunkOutput(given.row, first_frame * hop, (sound[0].cpu().numpy(),), first_frame, frames)
+
+
+def make_spec(sample_rate: int, hop: int) -> StreamSpec:
+    frame = Fraction(hop, sample_rate)
+    return StreamSpec(
+        input_rate=sample_rate,
+        output_rate=sample_rate,
+        input_channels=1,
+        ports=(Port("main", channels=1, description="the input, through the codec"),),
+        frame_rate=1 / frame,
+        chunk_quantum_seconds=frame,
+        default_chunk_seconds=DEFAULT_CHUNK_FRAMES * frame,
+        maximum_chunk_seconds=MAXIMUM_CHUNK_SECONDS // frame * frame,
+        default_visibility_seconds=MAXIMUM_CHUNK_SECONDS,  # all of the chunk, however long
+    )
+
+
+def load_codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Codec:
+    """The codec of a pack's [codec] table and tensors "codec.*". Raises ValueError with all that does not fit."""
+    if table["kind"] == "convnext":
+        return convnext_codec(table, tensors).requires_grad_(False).to(device)
+    given = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
+    return EncodecStream(given, codebooks=table.get("codebooks", 8), device=device)
+
+
+def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> CodecStream:
+    """The stream of a pack. Raises PackError."""
+    try:
+        codec = load_codec(_table(config), tensors, device)
+    except ValueError as error:
+        raise PackError([str(error)], str(config.get("name", ""))) from error
+    size = sum(tensor.numel() * 4 for name, tensor in tensors.items() if name.startswith("codec."))
+    return CodecStream(codec, device, size)
+
+
+def describe(config: Mapping[str, Any]) -> StreamSpec:
+    """What `load` would serve. Raises PackError."""
+    table = _table(config)
+    if table["kind"] == "encodec":
+        return make_spec(SAMPLE_RATE, HOP)
+    return make_spec(
+        table.get("sample_rate", ConvNeXtCodecConfig.sample_rate), table.get("hop", ConvNeXtCodecConfig.hop)
+    )
+
+
+def _table(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    table: Mapping[str, Any] = config.get("codec", {})
+    if table.get("kind") not in KINDS:
+        problem = f"[codec] kind is {table.get('kind')!r}: use one of {', '.join(KINDS)}"
+        raise PackError([problem], str(config.get("name", "")))
+    return table
