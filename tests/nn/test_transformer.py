@@ -10,6 +10,8 @@ from backline.nn.transformer import Transformer, TransformerConfig, relative_buc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.contract import verify_streaming_contract
+
 CONFIG = TransformerConfig(
     layers=3,
     width=24,
@@ -142,10 +144,6 @@ def test_a_reset_row_starts_over(transformer: Transformer) -> None:
     assert torch.equal(y[1], fresh[1])
 
 
-def test_the_receptive_field_is_the_declared_one() -> None:
-    network = make(replace(CONFIG, layers=2, window=5))
-    x = torch.randn(1, 20, CONFIG.width, requires_grad=True)
-    network(x)[0, -1].sum().backward()
-    reached = x.grad[0].abs().sum(-1) > 0
-    assert int(reached.sum()) == network.receptive_field
-    assert reached[-network.receptive_field :].all()
+def test_it_keeps_the_streaming_contract() -> None:
+    network = make(replace(CONFIG, layers=2, window=6))
+    verify_streaming_contract(network, lambda rows, steps: torch.randn(rows, steps, CONFIG.width), blocks=30)

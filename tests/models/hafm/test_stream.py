@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from backline.codecs.encodec import HELD_FRAMES, checkpoint_layout
+from backline.codecs.hubert import HubertConfig, hubert_layout
 from backline.models.errors import PackError
 from backline.models.families import describe
 from backline.models.families import load as load_family
@@ -189,6 +192,39 @@ def test_a_chunk_off_the_grid_is_refused() -> None:
         Grid.of(0.4, 0.5)
 
 
+@pytest.mark.skipif(find_spec("torchaudio") is None, reason="needs torchaudio: pip install 'backline[hubert]'")
+def test_the_papers_front_end_and_codec_serve_as_well() -> None:
+    """HuBERT at 16 kHz, late by its windows, and EnCodec, late by the frames that it holds back; random weights."""
+    hubert = HubertConfig(
+        layers=2,
+        dimension=32,
+        heads=4,
+        feed_forward=64,
+        conv_channels=16,
+        position_kernel=16,
+        position_groups=4,
+        window_seconds=0.4,
+        lookahead_seconds=0.1,
+        group_frames=3,
+    )
+    config, tensors = tiny_random()
+    random = torch.Generator().manual_seed(0)
+    tensors |= {f"codec.{n}": torch.randn(s, generator=random) * 0.02 for n, s in checkpoint_layout(8).items()}
+    tensors |= {f"semantics.hubert.{n}": torch.randn(s, generator=random) for n, s in hubert_layout(hubert).items()}
+    tensors["semantics.hubert.centroids"] = torch.randn(500, 32, generator=random)
+    config |= {"codec": {"kind": "encodec", "codebooks": 8}}
+    config |= {"semantics": {"kind": "hubert", "vocabulary": 500, **hubert.to_table()}}
+    stream = load(config, tensors, "cpu")
+    assert (stream.spec.input_rate, stream.spec.output_rate) == (16_000, 24_000)
+    player = Player(stream, session(0.4, 0.2), voice(2))
+    assert stream.required_input(player.row) == int(0.2 * 16_000) + stream.parts.encoder.lookahead
+    play([player], 3)
+    assert player.audio().shape[1] == 3 * 9600 - HELD_FRAMES * 320
+    assert np.isfinite(player.audio()).all()
+    items = {item.name: item.seconds for item in stream.latency(player.config)}
+    assert items == pytest.approx({"front_end": 7 / 50, "visibility": 0.2, "codec": HELD_FRAMES / 75})
+
+
 # ---- loading
 
 
@@ -226,6 +262,8 @@ def test_impossible_tables_are_named() -> None:
     message = str(caught.value)
     for part in ("kind is 'mp3'", "kind is None", "cache is 'none'", "'p'"):
         assert part in message
+    with pytest.raises(PackError, match="knows 500 vocal tokens, the semantic encoder has 100"):
+        describe({**config, "semantics": {"kind": "hubert", "vocabulary": 100}})
     network = config["network"] | {"fine": {**config["network"]["fine"], "rate": 50}}
     with pytest.raises(PackError, match="coarse and fine stage run at 75 and 50"):
         describe({**config, "network": network})

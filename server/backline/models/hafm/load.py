@@ -10,26 +10,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
-from backline.codecs.base import Codec
+from backline.codecs.base import Codec, SemanticEncoder
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
+from backline.codecs.encodec import EncodecStream
 from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
+from backline.codecs.hubert import HubertConfig, HubertEncoder
 from backline.kernels.chroma import FEATURES
 from backline.models.errors import PackError
-from backline.models.hafm.config import TINY, HafmConfig, StageConfig
+from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache, Sampling
 from backline.models.hafm.stream import PREDICTED, HafmParts, HafmStream, make_spec
 from backline.models.stream import StreamSpec
 
 CODECS = ("convnext", "encodec")
-SEMANTICS = ("harmony",)
+SEMANTICS = ("harmony", "hubert")
 CODEC_RATE = 24_000  # Hz, of both codecs
 VOCAL_NOISE = 0.01  # the paper's
 KNOWN_SOURCES = {  # stage -> sources that exist when it runs
@@ -48,6 +50,7 @@ class PackTables:
 
     network: HafmConfig
     codec: Mapping[str, Any]
+    semantics: Mapping[str, Any]
     vocal_noise: float
     sampling: Sampling
     default_chunk_seconds: Fraction
@@ -91,7 +94,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         for stage, sizes in tables.network.stages().items()
     }
     codec = attempt(lambda: _codec(tables.codec, tensors, device))
-    encoder = attempt(lambda: HarmonyEncoder(HarmonyTables.from_tensors(tensors, "semantics.vocal.")))
+    encoder = attempt(lambda: _encoder(tables.semantics, tensors, device))
     if problems or codec is None or encoder is None:
         raise PackError(problems, name)
     parts = HafmParts(
@@ -101,6 +104,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         codec=codec,
         spec=_spec(tables),
         vocal_noise=tables.vocal_noise,
+        device=device,
         other_bytes=sum(4 * t.numel() for n, t in tensors.items() if n.startswith(("codec.", "semantics."))),
     )
     return HafmStream(parts, backend, tables.cache)
@@ -116,7 +120,7 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
     network = None
     try:
         network = HafmConfig.from_dict(config.get("network", {}))
-        problems += _mismatches(network, config.get("codec", {}).get("codebooks", ConvNeXtCodecConfig.codebooks))
+        problems += _mismatches(network, config.get("codec", {}), config.get("semantics", {}))
     except ValueError as error:
         problems.append(str(error))
     codec = config.get("codec", {})
@@ -124,7 +128,7 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         problems.append(f"[codec] kind is {codec.get('kind')!r}: use one of {', '.join(CODECS)}")
     semantics = config.get("semantics", {})
     if semantics.get("kind") not in SEMANTICS:
-        problems.append(f"[semantics] kind is {semantics.get('kind')!r}: use {', '.join(SEMANTICS)}")
+        problems.append(f"[semantics] kind is {semantics.get('kind')!r}: use one of {', '.join(SEMANTICS)}")
     stream = config.get("stream", {})
     cache = stream.get("cache", "evict")
     if cache not in get_args(Cache):
@@ -138,7 +142,7 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         problems.append(f"[sampling], [stream] or [semantics]: {error}")
     if problems or network is None:
         raise PackError(problems, str(config.get("name", "")))
-    return PackTables(network, codec, noise, sampling, chunk, visibility, cache)
+    return PackTables(network, codec, semantics, noise, sampling, chunk, visibility, cache)
 
 
 def read_network(stage: str, config: StageConfig, tensors: Mapping[str, Tensor]) -> StageNetwork:
@@ -195,15 +199,24 @@ def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
 def _codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Codec:
     if table["kind"] == "convnext":
         return convnext_codec(table, tensors).requires_grad_(False).to(device)
-    from backline.codecs.encodec import EncodecStream
-
     given = {name.removeprefix("codec."): t for name, t in tensors.items() if name.startswith("codec.")}
     return EncodecStream(given, codebooks=table.get("codebooks", 8), device=device)
 
 
+def _encoder(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> SemanticEncoder:
+    if table["kind"] == "harmony":
+        return HarmonyEncoder(HarmonyTables.from_tensors(tensors, "semantics.vocal."))
+    prefix = "semantics.hubert."
+    given = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    if "centroids" not in given:
+        raise ValueError(f"{prefix}centroids is missing")
+    sizes = {field.name: table[field.name] for field in fields(HubertConfig) if field.name in table}
+    return HubertEncoder(given, given["centroids"], HubertConfig(**sizes), device)
+
+
 def _spec(tables: PackTables) -> StreamSpec:
     return make_spec(
-        input_rate=HarmonyEncoder.sample_rate,
+        input_rate=(HubertEncoder if tables.semantics["kind"] == "hubert" else HarmonyEncoder).sample_rate,
         output_rate=CODEC_RATE,
         frame_rate=Fraction(tables.network.coarse.rate),
         sampling=tables.sampling,
@@ -213,9 +226,11 @@ def _spec(tables: PackTables) -> StreamSpec:
     )
 
 
-def _mismatches(network: HafmConfig, codebooks: int) -> list[str]:
-    """What keeps the three stages and the codec from working together."""
+def _mismatches(network: HafmConfig, codec: Mapping[str, Any], semantics: Mapping[str, Any]) -> list[str]:
+    """What keeps the three stages, the codec and the semantic encoder from working together."""
     problems = []
+    codebooks = codec.get("codebooks", ConvNeXtCodecConfig.codebooks)
+    vocabulary = semantics.get("vocabulary", HarmonyEncoder.vocabulary)
     predicted = network.coarse.quantizers + network.fine.quantizers
     if predicted != codebooks:
         problems.append(f"coarse and fine stage predict {predicted} codebooks, the codec has {codebooks}")
@@ -223,6 +238,11 @@ def _mismatches(network: HafmConfig, codebooks: int) -> list[str]:
         problems.append(f"coarse and fine stage run at {network.coarse.rate} and {network.fine.rate} frames a second")
     for name, stage in network.stages().items():
         unknown = sorted({source.name for source in stage.sources} - KNOWN_SOURCES[name])
+        problems += [
+            f"[network.{name}] knows {source.vocabulary} vocal tokens, the semantic encoder has {vocabulary}"
+            for source in stage.sources
+            if source.name == VOCAL.name and source.vocabulary != vocabulary
+        ]
         if unknown:
             problems.append(f"[network.{name}] is conditioned on {', '.join(unknown)}, which is not there when it runs")
     for name, becomes in PREDICTED.items():

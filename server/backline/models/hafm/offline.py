@@ -133,7 +133,7 @@ def _render(
     for name, becomes in PREDICTED.items():
         tokens[becomes] = slide(stream.players[name], stream.capacity, tokens, length, clips[name], hop, seed, sampling)
     codes = np.concatenate([tokens["coarse"], tokens["fine"]])
-    audio = codec.decode(torch.from_numpy(codes)[None].to(stream.codec_device))[0].float().cpu().numpy()
+    audio = codec.decode(torch.from_numpy(codes)[None].to(stream.parts.device))[0].float().cpu().numpy()
     return Rendered(audio[:, : round(voice.shape[1] * codec.sample_rate / encoder.sample_rate)], codes)
 
 

@@ -55,7 +55,8 @@ class HafmParts:
     codec: Codec
     spec: StreamSpec
     vocal_noise: float  # deviation of the noise under the voice, which the encoder's tokens were trained with
-    other_bytes: int = 0  # weights of encoder and codec
+    device: str
+    other_bytes: int  # weights of encoder and codec
 
 
 @dataclass
@@ -83,9 +84,8 @@ class HafmStream:
             name: StagePlayer(parts.networks[name], capacity + 1, number, backend, cache)  # one row is for warming up
             for number, name in enumerate(PREDICTED)
         }
-        encoder, codec = parts.encoder, parts.codec
-        self._encoder_delay = math.ceil(encoder.lookahead / encoder.hop)  # frames by which its step is late
-        self.codec_device = _device_of(codec)
+        # Frames by which the encoder's step is late.
+        self._encoder_delay = math.ceil(parts.encoder.lookahead / parts.encoder.hop)
         self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
         self._rows: dict[int, Row] = {}
 
@@ -197,7 +197,7 @@ class HafmStream:
         row, codec = self._rows[index], self.parts.codec
         frames = codes.shape[1]
         audio, row.decoder_state = codec.decode_step(
-            torch.from_numpy(codes)[None].to(self.codec_device), row.decoder_state
+            torch.from_numpy(codes)[None].to(self.parts.device), row.decoder_state
         )
         position = row.chunk * frames * codec.hop - codec.decode_latency
         before_start = max(0, min(-position, audio.shape[2]))
@@ -248,10 +248,3 @@ def make_spec(
 
 def _grid(config: SessionConfig) -> Grid:
     return Grid.of(config.chunk_seconds, config.visibility_seconds)
-
-
-def _device_of(codec: Codec) -> torch.device:
-    """Where the codec computes; codecs that are no modules say it by `device`, or compute on the CPU."""
-    if isinstance(codec, torch.nn.Module):
-        return next(codec.parameters()).device
-    return torch.device(getattr(codec, "device", "cpu"))
