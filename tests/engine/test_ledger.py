@@ -59,7 +59,12 @@ def test_slower_chunks_make_the_ledger_grow_once_and_say_that_it_is_measured() -
     compute = next(item for item in book.current.items if item.name == "compute")
     assert compute.seconds == pytest.approx(0.12)
     assert compute.measured
-    assert "99th percentile" in compute.explanation
+    assert "90th percentile of the last 16 chunks" in compute.explanation
+
+
+def test_a_single_stumble_of_the_machine_changes_nothing() -> None:
+    book = make_book()
+    assert all(book.observe(0.0, 0.5 if chunk in (3, 200) else 0.02) is None for chunk in range(300))
 
 
 def test_small_moves_and_faster_chunks_change_nothing() -> None:

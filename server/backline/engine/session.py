@@ -386,8 +386,9 @@ class Session:
         with self._lock:
             due = [c for c in self._controls if c[0] is None or c[0] - origin <= start]
             self._controls = [c for c in self._controls if not (c[0] is None or c[0] - origin <= start)]
-            heard = max(0, self._required) * rate // model_rate + origin
-            count = bisect.bisect_right(self._transports, heard, key=lambda entry: entry[0])
+            # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
+            heard = origin + max(1, self._required * rate // model_rate)
+            count = bisect.bisect_left(self._transports, heard, key=lambda entry: entry[0])
             transports, self._transports = self._transports[:count], self._transports[count:]
         at = math.ceil(start)
         previous = start - self.config.chunk_seconds * rate

@@ -125,7 +125,7 @@ class ChunkInput:
 
     row: int
     audio: Audio  # [channel, sample] at the input rate; may be empty while the model plays ahead
-    transport: Transport | None  # the newest at or before the end of `audio`
+    transport: Transport | None  # the newest before the end of `audio`
     parameters: Mapping[str, float]
 
 
