@@ -20,7 +20,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from backline.kernels.decode import DecodeStage, StageArrays, distance_buckets
+from backline.kernels.decode import DecodeStage
+from backline.kernels.decode_arrays import StageArrays, distance_buckets
 from backline.nn.sampling import choose, guide
 from numpy.typing import NDArray
 from rich.console import Console

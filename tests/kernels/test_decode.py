@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
-from backline.kernels.decode import DecodeStage, StageArrays, distance_buckets
+from backline.kernels.decode import DecodeStage
+from backline.kernels.decode_arrays import StageArrays, distance_buckets
 from backline.kernels.packed import to_bfloat16
 from backline.kernels.random import uniform_array
 from backline.models.hafm.config import DEFAULT
