@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from backline.cli.connection import server_process
-from backline.cli.paced import Audio, Host, play_paced
+from backline.cli.paced import JITTER_BUFFER_SECONDS, Audio, Host, play_paced
 from backline.cli.phrase import sung_phrase
 from backline_client import Client
 from rich.console import Console
@@ -69,7 +69,14 @@ def soak(pack: str, packs: list[Path], minutes: float, seed: int) -> Result:
     early: list[int] = []
     with server_process(packs, cores=1) as server, Client(server.address) as client:
         client.load_pack(pack)
-        with client.open(pack, phrase.rate, phrase.audio.shape[0], block_size=BLOCK, seed=seed) as session:
+        with client.open(
+            pack,
+            phrase.rate,
+            phrase.audio.shape[0],
+            block_size=BLOCK,
+            seed=seed,
+            jitter_buffer_seconds=JITTER_BUFFER_SECONDS,
+        ) as session:
             session.transport(phrase.transport)
             host = Host(session, phrase.rate, phrase.audio.shape[0])
             before = server.process.cpu_times()

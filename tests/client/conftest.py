@@ -1,19 +1,5 @@
-"""One real server, in this process, for all tests of the client."""
+"""The server that the client's tests talk to."""
 
-from collections.abc import Iterator
+from tests.support.server import address, client
 
-import pytest
-from backline.service.server import start_server
-from backline_client import Client
-
-
-@pytest.fixture(scope="session")
-def address() -> Iterator[str]:
-    with start_server() as server:
-        yield server.address
-
-
-@pytest.fixture
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as connected:
-        yield connected
+__all__ = ["address", "client"]

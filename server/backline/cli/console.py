@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.text import Text
 
-console = Console()
-error_console = Console(stderr=True)
+# No markup and no emoji: what is printed holds paths and messages, where [brackets] and :colons: mean themselves.
+console = Console(markup=False, emoji=False, highlight=False)
+error_console = Console(markup=False, emoji=False, highlight=False, stderr=True)
+
+
+def labelled(label: str, text: str, style: str) -> Text:
+    """`label: text`, the label in its style."""
+    return Text.assemble((f"{label}:", style), " ", text)
 
 
 class UserError(Exception):

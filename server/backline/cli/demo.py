@@ -33,22 +33,24 @@ def demo(
     from backline.cli.audio_files import mix, with_channels, write_audio
     from backline.cli.connection import server_process
     from backline.cli.console import console, error_console
-    from backline.cli.paced import INPUT, Host, Recording, in_blocks, play_paced
+    from backline.cli.paced import INPUT, JITTER_BUFFER_SECONDS, Host, Recording, in_blocks, play_paced
     from backline.cli.phrase import sung_phrase
 
     phrase = sung_phrase()
     wanted = options.session_options(chunk=None, visibility=None, seed=seed, parameters={})
+    wanted["jitter_buffer_seconds"] = JITTER_BUFFER_SECONDS
     folder.mkdir(parents=True, exist_ok=True)
     with error_console.status(f"loading {pack}"), server_process(packs or [], cores=1) as server:
         client = Client(server.address)
         client.load_pack(pack)
         with client.open(pack, phrase.rate, phrase.audio.shape[0], block_size=block, **wanted) as session:
             error_console.print(f"streaming {phrase.seconds:.0f} s in real time")
+            ledger = session.ready.ledger  # what `host` plays at, whatever is measured on the way
             session.transport(phrase.transport)
             host, recording = Host(session, phrase.rate, phrase.audio.shape[0]), Recording()
             play_paced(host, in_blocks(phrase.audio, block), phrase.rate, recording.hear)
             recording.hear(host.finish())
-            ledger, measured = session.ledger, host.measured
+            measured = host.measured
         stats = client.stats()
         client.close()
 

@@ -44,7 +44,7 @@ def doctor(packs: options.PackFolders = None, device: options.Device = "auto") -
     """
     from rich.table import Table
 
-    from backline.cli.console import console
+    from backline.cli.console import console, labelled
 
     findings = Findings()
     for look in (look_at_software, look_at_machine):
@@ -55,12 +55,12 @@ def doctor(packs: options.PackFolders = None, device: options.Device = "auto") -
         table.add_row(*row)
     console.print(table)
     for hint in findings.hints:
-        console.print(f"[yellow]could be better:[/] {hint}", highlight=False)
+        console.print(labelled("could be better", hint, "yellow"), soft_wrap=True)
     for problem in findings.problems:
-        console.print(f"[bold red]problem:[/] {problem}", highlight=False)
+        console.print(labelled("problem", problem, "bold red"), soft_wrap=True)
     if findings.problems:
         raise typer.Exit(1)
-    console.print("[green]all is well[/]")
+    console.print("all is well", style="green")
 
 
 def look_at_software(findings: Findings) -> None:

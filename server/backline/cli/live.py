@@ -133,7 +133,7 @@ def play_on_card(
     `hear` turns what is heard per port into what the speakers play [2, sample].
     """
     from backline.cli.audio_files import with_channels
-    from backline.cli.console import UserError, error_console
+    from backline.cli.console import UserError, error_console, labelled
 
     done = threading.Event()
     failure: list[Exception] = []
@@ -142,7 +142,7 @@ def play_on_card(
     def turn(captured: Any, played: Any, frames: int, _time: Any, status: Any) -> None:
         nonlocal position
         if status:
-            error_console.print(f"[yellow]sound card:[/] {status}", highlight=False)
+            error_console.print(labelled("sound card", str(status), "yellow"))
         try:
             if audio is None:
                 taken = captured.T.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -29,15 +30,16 @@ app.add_typer(train, name="train")
 
 def main() -> None:
     """Runs the command line. Exit code 2 for a wrong command line, 1 for what failed, with one line that says why."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand beside ours
     try:
         app()
     except Exception as error:
-        from backline.cli.console import error_console, explanation
+        from backline.cli.console import error_console, explanation, labelled
 
         text = explanation(error)
         if text is None:
             raise
-        error_console.print(f"[bold red]error:[/] {text}", highlight=False, soft_wrap=True)
+        error_console.print(labelled("error", text, "bold red"), soft_wrap=True)
         sys.exit(1)
 
 

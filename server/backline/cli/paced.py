@@ -13,6 +13,7 @@ from backline_protos.v1 import backline_pb2 as pb
 from numpy.typing import NDArray
 
 Audio = NDArray[np.float32]  # [channel, sample]
+JITTER_BUFFER_SECONDS = 0.02  # that demo and soak hold back, as a client in Python on a busy machine should
 INPUT = "input"  # name under which the delayed input itself comes back beside the ports
 
 

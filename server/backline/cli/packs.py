@@ -59,7 +59,7 @@ def show(
     entry = PackRegistry(packs or []).entry(name)
     if entry.pack is None or entry.spec is None:
         raise UserError(f"pack {name!r} in {entry.folder} is damaged: {entry.problem}")
-    console.print(f"[bold]{entry.pack.name}[/] {entry.pack.version} ({entry.pack.family}), {entry.pack.license}")
+    console.print(f"{entry.pack.name} {entry.pack.version} ({entry.pack.family}), {entry.pack.license}", style="bold")
     console.print(f"{entry.pack.description}\nin {entry.folder}")
     console.print(facts(entry.spec))
     _print_card(entry)
@@ -74,7 +74,7 @@ def verify(
 
     Example: [cyan]backline packs verify default[/]
     """
-    from backline.cli.console import console, error_console
+    from backline.cli.console import console, error_console, labelled
     from backline.models.errors import PackError
     from backline.packs.registry import PackRegistry
 
@@ -84,11 +84,11 @@ def verify(
         try:
             with error_console.status(f"verifying {name}"):
                 registry.load(name)
-            console.print(f"[green]{name}[/] is whole")
+            console.print(labelled(name, "whole", "green"))
         except PackError as error:
             damaged = True
             for problem in error.problems:
-                console.print(f"[bold red]{name}[/]: {problem}", highlight=False)
+                console.print(labelled(name, problem, "bold red"), soft_wrap=True)
     if damaged:
         raise typer.Exit(1)
 
@@ -116,4 +116,24 @@ def _print_card(entry: PackEntry) -> None:
 
     assert entry.pack is not None
     for key, value in entry.pack.config.get("card", {}).items():
-        console.print(f"{key}: {value}", highlight=False)
+        console.print(f"{key}: {value}", soft_wrap=True)
+
+
+@importing.command()
+def encodec(
+    file: Checkpoint,
+    output: OutFolder = None,
+    codebooks: Annotated[int, typer.Option(help="To keep; 8 make 6 kbit/s.", min=1, max=32)] = 8,
+) -> None:
+    """The official EnCodec 24 kHz, whose licence is the checkpoint's own.
+
+    Example: [cyan]backline packs import encodec encodec_24khz-d7cc33bc.th[/]
+    """
+    from backline.cli.console import console, error_console, labelled
+    from backline.packs.importers import import_encodec
+    from backline.packs.registry import user_packs
+
+    imported = import_encodec(file, output or user_packs() / "encodec-24khz", codebooks)
+    for warning in imported.warnings:
+        error_console.print(labelled("warning", warning, "yellow"), soft_wrap=True)
+    console.print(f"pack {imported.pack.name} written to {imported.pack.folder}")

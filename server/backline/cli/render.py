@@ -41,14 +41,15 @@ def render(
 
     from backline.cli.audio_files import change_rate, check_writable, read_audio, served_rate, write_audio
     from backline.cli.connection import connected
-    from backline.cli.console import UserError, console, error_console
+    from backline.cli.console import UserError, console, error_console, labelled
 
     check_writable(output)
     audio, rate = read_audio(source)
     if not audio.shape[1]:
         raise UserError(f"{source} holds no samples: there is nothing to play along with")
     session_rate = served_rate(rate)
-    with connected(server, packs or [], device) as client, Progress(console=error_console, transient=True) as bar:
+    progress = Progress(console=error_console, transient=True, disable=not error_console.is_terminal)
+    with connected(server, packs or [], device) as client, progress as bar:
         task = bar.add_task(f"{pack} plays", total=1.0)
         rendering = client.render(
             pack,
@@ -59,7 +60,7 @@ def render(
             **wanted,
         )
     for warning in rendering.warnings.values():
-        error_console.print(f"[yellow]warning:[/] {warning.message}", highlight=False)
+        error_console.print(labelled("warning", warning.message, "yellow"), soft_wrap=True)
     for port, played in rendering.items():
         path = output if len(rendering) == 1 else output.with_stem(f"{output.stem}-{port}")
         write_audio(path, change_rate(played, session_rate, rate, audio.shape[1]), rate)

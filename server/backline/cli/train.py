@@ -96,6 +96,6 @@ def _train(parts: tuple[str, ...], run: Path, output: Path | None, minutes: floa
     recipe = Recipe(minutes=minutes, seed=seed, device=device)
     out = output or user_packs() / "default"
     try:
-        train_default_pack(run, out, recipe, parts or PARTS, lambda line: console.print(line, highlight=False))
+        train_default_pack(run, out, recipe, parts or PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error

@@ -1,0 +1,146 @@
+"""`backline live`: what is heard is the output, moved by the latency alone; without a sound card it says what to do."""
+
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from backline.cli.live import mix_heard, play_on_card
+from backline.cli.paced import INPUT, Host, Recording
+from backline_client import Client
+
+from tests.cli.test_commands import Backline
+
+RATE = 48_000
+PATIENT = 1.0  # seconds of jitter buffer, so that a busy machine drops nothing
+
+
+def voice(samples: int) -> np.ndarray:
+    """[channel, sample]"""
+    return np.random.default_rng(3).uniform(-0.5, 0.5, (2, samples)).astype(np.float32)
+
+
+def test_from_file_to_file_the_recording_lies_under_the_input(backline: Backline, address: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(12_000).T, RATE, subtype="FLOAT")
+    said = backline(
+        "live", "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--pack", "passthrough",
+        "--server", address, "--jitter-buffer", PATIENT, "--tempo", 96,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "0 late" in said.out
+    recorded, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    assert rate == RATE
+    np.testing.assert_array_equal(recorded.T, voice(12_000))
+
+
+def test_the_dry_input_is_heard_with_the_output_that_belongs_under_it() -> None:
+    ports = {"band": np.ones((1, 4), np.float32), INPUT: np.full((2, 4), 0.5, np.float32)}
+    np.testing.assert_array_equal(mix_heard(ports, dry=0.5), np.full((2, 4), 1.25))
+
+
+class Card:
+    """A sound card that runs as fast as it can: what `play_on_card` uses of the sounddevice package."""
+
+    class PortAudioError(Exception):
+        pass
+
+    class CallbackStop(Exception):
+        pass
+
+    def __init__(self, captured: np.ndarray) -> None:
+        self.captured = captured  # [channel, sample], by the microphone
+        self.played: list[np.ndarray] = []
+
+    def Stream(self, *, callback: Callable[..., None], **shape: Any) -> "Running":
+        assert shape["channels"] == (1, 2)
+        return Running(self, callback, shape)
+
+    def OutputStream(self, *, callback: Callable[..., None], **shape: Any) -> "Running":
+        return Running(self, lambda _, *arguments: callback(*arguments), shape)
+
+
+class Running:
+    """The card's thread."""
+
+    def __init__(self, card: Card, callback: Callable[..., None], shape: dict[str, Any]) -> None:
+        self.card, self.callback, self.shape = card, callback, shape
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self) -> None:
+        self.thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.join()
+
+    def run(self) -> None:
+        frames = self.shape["blocksize"]
+        position = 0
+        try:
+            while True:
+                taken = self.card.captured[:, position : position + frames]
+                played = np.full((frames, 2), np.nan, np.float32)
+                position += frames
+                self.callback(np.pad(taken, ((0, 0), (0, frames - taken.shape[1]))).T, played, frames, None, "")
+                self.card.played.append(played)
+        except Card.CallbackStop:
+            self.card.played.append(played)
+        finally:
+            self.shape["finished_callback"]()
+
+
+@pytest.mark.parametrize("block", [64, 1_000])
+def test_a_sound_card_plays_a_file_to_its_end(client: Client, block: int) -> None:
+    audio = voice(10_000)
+    card, recording = Card(np.zeros((1, 0), np.float32)), Recording()
+    with client.open("passthrough", RATE, 2, offline=True, block_size=block) as session:
+        host = Host(session, RATE, 2)
+        latency = session.latency_samples
+
+        def hear(ports: dict[str, np.ndarray]) -> np.ndarray:
+            recording.hear(ports)
+            return ports[INPUT]
+
+        play_on_card(card, (None, None), host, audio, RATE, block, hear)
+        recording.hear(host.finish())
+    played = np.concatenate(card.played).T
+    assert np.isfinite(played).all()
+    np.testing.assert_array_equal(played[:, latency:10_000], audio[:, : 10_000 - latency])
+    np.testing.assert_array_equal(recording.aligned(latency)[INPUT], audio)
+
+
+def test_what_fails_in_the_audio_thread_ends_the_command(client: Client) -> None:
+    def hear(_: dict[str, np.ndarray]) -> np.ndarray:
+        raise OSError("no more speakers")
+
+    with client.open("passthrough", RATE, 1) as session:
+        host = Host(session, RATE, 1)
+        with pytest.raises(OSError, match="no more speakers"):
+            play_on_card(Card(voice(1_000)[:1]), ("0", "speakers"), host, None, RATE, 64, hear)
+        session.cancel()
+
+
+@pytest.mark.parametrize("arguments", [["live"], ["live", "--list-devices"]])
+def test_a_machine_without_audio_devices_is_told_what_to_do(
+    backline: Backline, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SimpleNamespace(query_devices=list))
+    said = backline(*arguments)
+    assert said.code == 1
+    assert "no audio device" in said.err
+    assert "--input FILE --output FILE" in said.err
+
+
+def test_missing_portaudio_is_named_with_its_package(
+    backline: Backline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    said = backline("live")
+    assert said.code == 1
+    assert "libportaudio2" in said.err

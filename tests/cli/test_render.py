@@ -1,0 +1,98 @@
+"""`backline render`: what comes back is as long as what went in, at its rate, a file for each output."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.cli.test_commands import Backline, write_pack
+
+
+def sine(path: Path, rate: int, channels: int, samples: int) -> np.ndarray:
+    """Writes and returns [sample, channel]."""
+    time = np.arange(samples)[:, np.newaxis] / rate
+    audio = 0.5 * np.sin(2 * np.pi * 440.0 * time * np.arange(1, channels + 1))
+    soundfile.write(path, audio, rate)
+    return soundfile.read(path, always_2d=True, dtype="float32")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels", "samples"),
+    [
+        ("a.wav", 44_100, 2, 30_011),
+        ("b.flac", 48_000, 1, 4_800),
+        ("c.ogg", 16_000, 1, 16_001),
+        ("d.wav", 8_000, 5, 800),
+        ("e.wav", 192_000, 2, 20_000),
+        ("f.wav", 48_000, 2, 1),
+    ],
+)
+def test_passthrough_gives_back_the_file(
+    backline: Backline, address: str, tmp_path: Path, name: str, rate: int, channels: int, samples: int
+) -> None:
+    audio = sine(tmp_path / name, rate, channels, samples)
+    out = tmp_path / "out.wav"
+    said = backline("render", tmp_path / name, "-o", out, "--pack", "passthrough", "--server", address)
+    assert said.code == 0, said.err
+    rendered, rendered_rate = soundfile.read(out, always_2d=True, dtype="float32")
+    assert rendered_rate == rate
+    np.testing.assert_array_equal(rendered, audio)
+
+
+@pytest.mark.parametrize("rate", [4_000, 384_000])
+def test_rates_that_the_wire_does_not_take_are_converted_there_and_back(
+    backline: Backline, address: str, tmp_path: Path, rate: int
+) -> None:
+    audio = sine(tmp_path / "in.wav", rate, 1, 20_003)
+    out = tmp_path / "out.wav"
+    assert backline("render", tmp_path / "in.wav", "-o", out, "-p", "passthrough", "--server", address).code == 0
+    rendered, rendered_rate = soundfile.read(out, always_2d=True, dtype="float32")
+    assert rendered_rate == rate
+    assert rendered.shape == audio.shape
+    middle = slice(2_000, -2_000)  # the filters need room at both ends
+    np.testing.assert_allclose(rendered[middle], audio[middle], atol=1e-3)
+
+
+def test_a_server_of_its_own_renders_a_file_for_each_output(backline: Backline, tmp_path: Path) -> None:
+    audio = sine(tmp_path / "in.wav", 48_000, 2, 10_000)
+    packs = write_pack(tmp_path / "packs")
+    said = backline(
+        "render", tmp_path / "in.wav", "-o", tmp_path / "out.flac", "--pack", "pair", "--packs", packs, "--seed", 3,
+        "--chunk", 0.05, "--tempo", 96, "--signature", "3/4", "--downbeat", 0.5,
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "seed 3" in said.out
+    for port in ("drums", "bass"):
+        rendered = soundfile.read(tmp_path / f"out-{port}.flac", always_2d=True, dtype="float32")[0]
+        np.testing.assert_allclose(rendered, audio, atol=1 / 32_000)
+
+
+@pytest.mark.parametrize("option", [["--set", "nonsense=1"], ["--temperature", "0.5"], ["--chunk", "77"]])
+def test_the_servers_refusal_is_the_commands_error(
+    backline: Backline, address: str, tmp_path: Path, option: list[str]
+) -> None:
+    sine(tmp_path / "in.wav", 48_000, 2, 100)
+    out = tmp_path / "out.wav"
+    said = backline("render", tmp_path / "in.wav", "-o", out, "-p", "passthrough", "--server", address, *option)
+    assert said.code == 1
+    assert said.err.startswith("error: ")
+    assert not out.exists()
+
+
+def test_a_file_that_is_no_audio_and_one_without_samples_are_refused(backline: Backline, tmp_path: Path) -> None:
+    (tmp_path / "text.wav").write_text("not audio")
+    said = backline("render", tmp_path / "text.wav", "-o", tmp_path / "out.wav")
+    assert said.code == 1
+    assert "no audio file" in said.err
+    sine(tmp_path / "empty.wav", 48_000, 2, 0)
+    said = backline("render", tmp_path / "empty.wav", "-o", tmp_path / "out.wav")
+    assert said.code == 1
+    assert "no samples" in said.err
+
+
+def test_a_server_that_is_not_there_is_said_so(backline: Backline, tmp_path: Path) -> None:
+    sine(tmp_path / "in.wav", 48_000, 2, 100)
+    said = backline("render", tmp_path / "in.wav", "-o", tmp_path / "out.wav", "--server", "127.0.0.1:1")
+    assert said.code == 1
+    assert "is `backline serve` running there?" in said.err
