@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 from backline.codecs.harmony import HOP, SAMPLE_RATE, VOCABULARY, HarmonyEncoder, HarmonyTables
-from backline.music.world import NARROW
-from backline.training.semantics import LabelledSong, kmeans, labelled_songs, normalised_information, train_semantics
+from backline.training.semantics import LabelledSong, kmeans, normalised_information, train_semantics
 
 CHORDS = [(0, 4, 7), (5, 9, 12), (7, 11, 14), (9, 12, 16)]
 FRAMES_PER_SIXTEENTH = 6
@@ -77,12 +76,3 @@ def test_information_is_one_for_equal_and_zero_for_unrelated_labels() -> None:
     labels = np.arange(4000) % 4
     assert normalised_information(labels * 3, labels) == pytest.approx(1)
     assert normalised_information(np.arange(4000) // 4 % 5, labels) == pytest.approx(0, abs=1e-9)
-
-
-def test_songs_come_with_a_label_for_every_frame() -> None:
-    [song] = labelled_songs(7, 1, NARROW)
-    frames = len(song.vocal) // HOP
-    assert len(song.vocal) == len(song.instrumental)
-    assert abs(len(song.chords) - frames) <= 1
-    assert abs(len(song.beats) - frames) <= 1
-    assert set(song.beats) == set(range(16))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,6 @@ from torch import Tensor
 
 from backline.codecs.harmony import HOP, SAMPLE_RATE, VOCABULARY, HarmonyEncoder, HarmonyFeatures, HarmonyTables
 from backline.kernels.chroma import BASS, FEATURES, LEVEL, ONSETS, TONALITY, TREBLE
-from backline.music.songs import song
-from backline.music.world import World
 
 VOCAL_NOISE = 0.01  # standard deviation added to vocals before the encoder, as HAFM does: hides separation residue
 GAINS = (0.5, 1.5)  # songs to fit on come at levels in between, as singers and mixes do
@@ -41,14 +39,6 @@ class LabelledSong:
     instrumental: NDArray[np.float32]  # [sample]
     chords: NDArray[np.int64]  # [frame], any numbering
     beats: NDArray[np.int64]  # [frame], position within the bar in 16ths
-
-
-def labelled_songs(first_seed: int, count: int, world: World) -> Iterator[LabelledSong]:
-    """Songs of the project's own, composed and rendered as they are asked for."""
-    for seed in range(first_seed, first_seed + count):
-        made = song(seed, world, SAMPLE_RATE)
-        frame_rate = SAMPLE_RATE / HOP
-        yield LabelledSong(made.vocal, made.accompaniment, made.chord_at(frame_rate), made.sixteenth_at(frame_rate))
 
 
 @dataclass(frozen=True)
