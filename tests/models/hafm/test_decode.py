@@ -1,5 +1,6 @@
 """Decoding a stage chunk by chunk: in torch as in the kernel, and both as the network under its windowed mask."""
 
+import copy
 from dataclasses import replace
 from fractions import Fraction
 
@@ -131,6 +132,29 @@ def test_a_restored_row_goes_on_as_the_saved_one(kind: str) -> None:
     expected = decoder.generate([0], 30)
     decoder.restore(1, saved)
     np.testing.assert_array_equal(decoder.generate([1], 30), expected)
+
+
+def test_a_torch_step_keeps_to_its_addresses_so_that_a_graph_can_replay_it() -> None:
+    decoder = TorchDecodeStage(network(TINY.fine), 2)
+    held = (decoder._state.keys, decoder._state.values, decoder._state.offset, decoder._last, decoder._count)
+    before = [tensor.data_ptr() for tensor in held]
+    decoder.generate([0, 1], [5, 2], temperature=[0.9, 0.0], top_k=10)
+    after = (decoder._state.keys, decoder._state.values, decoder._state.offset, decoder._last, decoder._count)
+    assert [tensor.data_ptr() for tensor in after] == before
+    assert decoder._count.tolist() == [5, 2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_graph_on_a_gpu_chooses_what_the_cpu_chooses() -> None:
+    built = network(TINY.coarse)
+    x, _ = embeddings(built, interleaved(TINY.coarse, Fraction(2, 25), Grid.of(0.08, 0.08)))
+    tokens = []
+    for device in ("cpu", "cuda"):
+        decoder = TorchDecodeStage(copy.deepcopy(built).to(device), 2)
+        decoder.reset(1, seed=4)
+        decoder.prefill([1], x[None])
+        tokens.append(decoder.generate([1], 40, guidance=2.0, temperature=0.9, top_k=50))
+    np.testing.assert_array_equal(tokens[0], tokens[1])
 
 
 def test_torch_and_kernel_hold_the_same_weights() -> None:
