@@ -99,7 +99,7 @@ def test_what_follows_from_contracts_is_what_chunks_really_wait_for(
             engine, "gain", 8192, channels=1, sample_rate=rate, offline=False, visibility_seconds=visibility
         )
         declared = sum(i.seconds for i in session.ledger.items if i.name in ("front_end", "visibility", "codec")) * rate
-        waits = []
+        waits: list[int] = []
         while len(waits) < 6:
             needed, before = session._needed, len(heard.blocks())
             end = session._timeline.end

@@ -156,8 +156,8 @@ def test_late_output_is_dropped_and_counted_and_the_rest_is_kept_in_its_place() 
 def test_a_client_that_sends_ahead_of_real_time_loses_nothing() -> None:
     stream = plain()
     with running(gain=stream) as engine:
-        audio = noise(48_000)
-        heard = play(engine, "gain", audio, 4_096, offline=False)
+        audio = noise(30 * 48_000)
+        heard = play(engine, "gain", audio, 4_096, offline=False, jitter_buffer_seconds=10.0)
         assert np.array_equal(heard.audio(), audio)
 
 

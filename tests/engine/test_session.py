@@ -1,6 +1,7 @@
 """What a session does with odd input, with controls and transports, and with clients that stall or vanish."""
 
 import threading
+import time
 from fractions import Fraction
 
 import numpy as np
@@ -231,15 +232,19 @@ def test_a_client_that_does_not_read_pauses_its_session_and_nothing_grows() -> N
 def test_writing_waits_for_room_and_goes_on() -> None:
     stream = plain()
     gate = threading.Event()
-    stream.before_step = lambda inputs: gate.wait(20) and None
+
+    def hold(inputs: object) -> None:
+        assert gate.wait(20)
+
+    stream.before_step = hold
     audio = noise(100_000)
     with running(gain=stream) as engine:
         session, heard = open_session(engine, "gain")
         writer = threading.Thread(target=write_blocks, args=(session, audio, 4_096))
         writer.start()
-        heard.wait(lambda: True)
         while session.free_input() >= 4_096:
             assert writer.is_alive()
+            time.sleep(0.001)
         gate.set()
         writer.join(20)
         session.close_input()

@@ -26,7 +26,6 @@ class Listener:
         self.events: list[Event] = []
         self.session: Session | None = None
         self._acknowledges = acknowledges
-        self._unread_before_session = 0
         self._changed = threading.Condition()
 
     def __call__(self, event: Event) -> None:
@@ -100,10 +99,22 @@ def make_config(**changes: Any) -> SessionConfig:
 
 
 def open_session(
-    engine: Engine, name: str, block_size: int = 4096, acknowledges: bool = True, **changes: Any
+    engine: Engine,
+    name: str,
+    block_size: int = 4096,
+    acknowledges: bool = True,
+    jitter_buffer_seconds: float = 0.0,
+    **changes: Any,
 ) -> tuple[Session, Listener]:
     listener = Listener(acknowledges)
-    session = engine.open_session(name, make_config(**changes), "test", listener, block_size=block_size)
+    session = engine.open_session(
+        name,
+        make_config(**changes),
+        "test",
+        listener,
+        block_size=block_size,
+        jitter_buffer_seconds=jitter_buffer_seconds,
+    )
     listener.session = session
     return session, listener
 

@@ -23,6 +23,7 @@ from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
 from backline.engine.scheduler import Resident, Scheduler
 from backline.engine.session import Session, checked_parameters
+from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
 from backline.models.stream import SessionConfig, Stream, StreamSpec
 
@@ -65,7 +66,9 @@ class Engine:
         self._sessions_total = 0
         self._sessions_refused = 0
         # Compiled before anyone waits for it.
-        Resampler(48_000, 24_000, 1).process(np.zeros((1, 64), np.float32))
+        silence = np.zeros((1, 64), np.float32)
+        Resampler(48_000, 24_000, 1).process(silence)
+        crossfade(silence, silence, "linear")
 
     # ---- models --------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 Audio = NDArray[np.float32]  # [channel, sample]
 FadeKind = Literal["equal_power", "linear"]
 
+KERNEL_ARRAY: list[Literal["C", "W"]] = ["C", "W"]  # one array type, so that one compilation serves all
 LEAST_WEIGHT = np.float32(1e-6)  # where the windows sum to less, there is nothing to divide
 
 
@@ -34,7 +35,7 @@ class OverlapAdd:
         if frame.shape != self._sum.shape:
             raise ValueError(f"frame is {frame.shape}: give {self._sum.shape}, [channel, sample]")
         out = np.empty((self.channels, self.hop), np.float32)
-        _overlap_add(np.ascontiguousarray(frame, np.float32), self.window, self._sum, self._weight, out)
+        _overlap_add(np.require(frame, np.float32, KERNEL_ARRAY), self.window, self._sum, self._weight, out)
         return out
 
     def flush(self) -> Audio:
@@ -75,7 +76,8 @@ def crossfade(a: Audio, b: Audio, kind: FadeKind = "equal_power") -> Audio:
     if a.shape != b.shape:
         raise ValueError(f"cannot cross-fade {a.shape} and {b.shape}: give equal shapes")
     out = np.empty(a.shape, np.float32)
-    _crossfade(np.asarray(a, np.float32), np.asarray(b, np.float32), out, kind == "equal_power")
+    a, b = np.require(a, np.float32, KERNEL_ARRAY), np.require(b, np.float32, KERNEL_ARRAY)
+    _crossfade(a, b, out, kind == "equal_power")
     return out
 
 

@@ -86,7 +86,8 @@ class Resampler:
         if self.rate_in == self.rate_out:
             out[:] = audio
         else:
-            _resample(np.asarray(audio, np.float32), out, self._window, self._place, self._table, self._up, self._down)
+            audio = np.require(audio, np.float32, ["C", "W"])  # one array type, so that one compilation serves all
+            _resample(audio, out, self._window, self._place, self._table, self._up, self._down)
         return out
 
     def reset(self) -> None:
