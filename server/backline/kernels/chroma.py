@@ -6,11 +6,11 @@ order: that is what makes any split of a signal into blocks, and any batch, give
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+
+from backline.kernels.dot import dot
 
 BANDS = 4
 FEATURES = 12 + 12 + BANDS + 2  # bass chroma, treble chroma, onset of each band, tonality, level
@@ -24,14 +24,6 @@ _CHROMA_FLOOR = 1e-2  # amplitude (-40 dB, as the noise on training vocals) belo
 _ENERGY_FLOOR = 1e-5  # mean square (-50 dB) that stands for silence in every logarithm
 _TRAIL_DECAY = 0.2  # nats that a band's recent maximum falls per frame; a rise above it is an onset
 _ONSET_LIMIT = 5.0  # nats: an attack out of silence says no more than one of 22 dB
-
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> Any:
-    total = np.float32(0.0)
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
 
 
 @njit(nogil=True, cache=True)
@@ -62,8 +54,8 @@ def music_features(
         for k in range(pitches.size):
             first, last = starts[k], starts[k + 1]
             part = seen[window - (last - first) :]
-            re = _dot(part, cosines[first:last])
-            im = _dot(part, sines[first:last])
+            re = dot(part, cosines[first:last])
+            im = dot(part, sines[first:last])
             power = re * re + im * im
             tonal += power
             if pitches[k] < bass_below:

@@ -8,13 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-def _dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> Any:
-    total = np.float32(0.0)
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
+from backline.kernels.dot import dot
 
 
 @njit(nogil=True, cache=True)
@@ -37,7 +31,7 @@ def lstm_block(
     for time in range(times):
         for gate in range(4 * size):
             for row in range(rows):
-                gates[row, gate] = projected[row, time, gate] + _dot(weight[gate], hidden[row])
+                gates[row, gate] = projected[row, time, gate] + dot(weight[gate], hidden[row])
         for row in range(rows):
             for i in range(size):
                 remembered = _sigmoid(gates[row, size + i]) * cell[row, i]
