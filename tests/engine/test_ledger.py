@@ -91,8 +91,6 @@ def test_what_follows_from_contracts_is_what_chunks_really_wait_for(
     rate: int, model_rate: int | None, look_ahead: int, visibility: float, revision: Fraction
 ) -> None:
     """The worst sample of any chunk comes out exactly as late as front_end, visibility and codec say."""
-    if model_rate is None and revision:
-        pytest.skip("the test's model revises at its own rate only")
     stream = GainStream(rate=model_rate, look_ahead=look_ahead, revision_seconds=revision)
     with running(gain=stream) as engine:
         session, heard = open_session(

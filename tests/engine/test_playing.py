@@ -97,7 +97,7 @@ def test_block_sizes_do_not_change_a_bit(rate: int) -> None:
             write_blocks(session, audio, block)
             session.close_input()
             heard.finished()
-            outputs.append((heard.audio().tobytes(), list(session.log)))
+            outputs.append((heard.audio().tobytes(), list(session.changes.log)))
     assert all(output == outputs[0] for output in outputs)
 
 

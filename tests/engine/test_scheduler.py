@@ -232,3 +232,44 @@ def test_shutdown_gives_endless_streams_what_is_due_and_ends_those_who_do_not_re
     heard.finished()
     assert np.array_equal(heard.audio(), audio)
     assert isinstance(deaf_heard.failed().error, Refused)
+
+
+def test_many_clients_come_and_go_at_once_and_those_who_stay_are_served_in_full() -> None:
+    streams = {"resampled": GainStream(capacity=16), "plain": plain(16)}
+    failures: list[BaseException] = []
+
+    def client(number: int, engine: Engine) -> None:
+        try:
+            rng = np.random.default_rng(number)
+            audio = rng.uniform(-0.5, 0.5, (2, 20_000)).astype(np.float32)
+            name = ("resampled", "plain")[number % 2]
+            for _ in range(3):
+                session, heard = open_session(engine, name, offline=number % 3 == 0, jitter_buffer_seconds=30.0)
+                at = 0
+                while at < audio.shape[1]:
+                    count = int(rng.integers(1, 4_096))
+                    session.write(at, audio[:, at : at + count])
+                    at += audio[:, at : at + count].shape[1]
+                    if number % 4 == 0 and at > 9_000:
+                        break
+                if number % 4 == 0:  # vanishes
+                    session.abort()
+                    assert session.closed.wait(20)
+                else:
+                    session.close_input()
+                    heard.finished()
+                    assert heard.audio().shape[1] == audio.shape[1]
+                    assert name == "resampled" or np.array_equal(heard.audio(), audio)
+        except BaseException as error:
+            failures.append(error)
+
+    with running(**streams) as engine:
+        threads = [threading.Thread(target=client, args=(number, engine)) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not failures, failures
+        assert not engine.list_sessions()
+        assert engine.stats().sessions_total == 36
+        assert all(not stream.rows for stream in streams.values())

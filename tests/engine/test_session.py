@@ -11,6 +11,8 @@ from backline.engine.events import Failed, Finished, Totals
 from backline.engine.session import State
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio, Transport
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.support.playing import open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
@@ -111,7 +113,7 @@ def test_a_control_holds_from_the_first_chunk_at_or_after_its_position() -> None
         heard.finished()
     levels = heard.audio()[0, CHUNK // 2 :: CHUNK]
     assert levels.tolist() == [1.0, 0.5, 0.5, 0.25]
-    assert [(event.at, event.change) for event in session.log] == [
+    assert [(event.at, event.change) for event in session.changes.log] == [
         (CHUNK, ("gain", 0.5)),
         (3 * CHUNK, ("gain", 0.25)),
     ]
@@ -152,7 +154,7 @@ def test_a_control_that_comes_too_late_is_applied_and_warned_of() -> None:
         heard.finished()
     assert heard.audio()[0, -1] == 0.5
     assert heard.warnings("late_event")[0].position == 0
-    assert session.log[0].at == 2 * CHUNK
+    assert session.changes.log[0].at == 2 * CHUNK
 
 
 def test_impossible_controls_are_refused() -> None:
@@ -179,7 +181,7 @@ def test_a_chunk_gets_the_newest_transport_before_the_end_of_its_input() -> None
     seen = [call[0].transport for call in stream.calls]
     assert [transport.tempo for transport in seen if transport] == [120, 90, 60, 60]
     assert seen[1] == Transport(CHUNK / 48_000, True, 90, 3)
-    assert [event.at for event in session.log] == [0, CHUNK, 2 * CHUNK + 1]
+    assert [event.at for event in session.changes.log] == [0, CHUNK, 2 * CHUNK + 1]
 
 
 def test_a_transport_that_only_says_what_follows_from_the_last_is_no_event() -> None:
@@ -193,8 +195,8 @@ def test_a_transport_that_only_says_what_follows_from_the_last_is_no_event() -> 
         write_blocks(session, noise(CHUNK), 4_096, start=4 * CHUNK)
         session.close_input()
         heard.finished()
-    assert [event.at for event in session.log] == [0, 4 * CHUNK]
-    assert all(call[0].transport == session.log[0].change for call in stream.calls[:4])
+    assert [event.at for event in session.changes.log] == [0, 4 * CHUNK]
+    assert all(call[0].transport == session.changes.log[0].change for call in stream.calls[:4])
 
 
 @pytest.mark.parametrize(
@@ -329,3 +331,22 @@ def test_chunks_need_not_be_whole_samples_long() -> None:
             engine, "echo", audio, 512, sample_rate=44_100, chunk_seconds=Fraction(7, 1000), visibility_seconds=0.007
         )  # fmt: skip
     assert np.array_equal(heard.audio(), audio)
+
+
+@given(blocks=st.lists(st.tuples(st.integers(0, 3_000), st.integers(0, 2_000)), max_size=12))
+@settings(max_examples=15, deadline=None)
+def test_any_sequence_of_blocks_and_gaps_comes_back_with_silence_in_the_gaps(blocks: list[tuple[int, int]]) -> None:
+    position, parts = 0, [np.zeros((2, 0), np.float32)]
+    with running(gain=plain()) as engine:
+        session, heard = open_session(engine, "gain")
+        for index, (gap, count) in enumerate(blocks):
+            gap = gap if index else 0  # the first block is where time begins
+            audio = noise(count)
+            session.write(position + gap, audio)
+            parts += [np.zeros((2, gap), np.float32), audio]
+            position += gap + count
+        session.close_input()
+        heard.finished()
+    expected = np.concatenate(parts, axis=1)
+    output = heard.audio() if heard.blocks() else expected[:, :0]
+    assert np.array_equal(output, expected)

@@ -25,6 +25,7 @@ class GainRow:
 
     chunk: int
     visibility: int
+    revision: int
     chunks: int = 0
     heard: list[Audio] = field(default_factory=list)
 
@@ -65,7 +66,11 @@ class GainStream:
         rate = self.spec.input_rate or config.sample_rate
         for row in range(self.capacity):
             if row not in self.rows:
-                self.rows[row] = GainRow(int(config.chunk_seconds * rate), round(config.visibility_seconds * rate))
+                self.rows[row] = GainRow(
+                    int(config.chunk_seconds * rate),
+                    round(config.visibility_seconds * rate),
+                    int(self.spec.revision_seconds * rate),
+                )
                 return row
         raise RuntimeError("no row is free")
 
@@ -98,9 +103,8 @@ class GainStream:
         state = self.rows[given.row]
         state.heard.append(given.audio)
         heard = np.concatenate(state.heard, axis=1)
-        revision = int(self.spec.revision_seconds * (self.spec.output_rate or 0))
         end = (state.chunks + 1) * state.chunk
-        start = max(0, end - state.chunk - revision)
+        start = max(0, end - state.chunk - state.revision)
         audio = np.zeros((heard.shape[0], end - start), np.float32)
         there = heard[:, start:end]
         audio[:, : there.shape[1]] = there * np.float32(given.parameters["gain"])

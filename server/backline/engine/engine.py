@@ -21,7 +21,7 @@ from backline.engine.admission import LOAD_LIMIT, admit
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
-from backline.engine.scheduler import Resident, Scheduler
+from backline.engine.scheduler import Resident
 from backline.engine.session import Session, checked_parameters
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler

@@ -1,7 +1,8 @@
-"""The engine thread: takes every session that has a chunk's worth, and steps all rows of one model in one call.
+"""A resident model and its engine thread, which takes every session that has a chunk's worth into one call.
 
-One thread per device makes every call into a model. It sleeps on a condition until a session becomes ready or a task
-is posted; while a model computes in its kernels, the interpreter's lock is free for the threads that serve clients.
+Every model has a thread of its own, which makes every call into it: models do not wait for each other, and a quick one
+answers while a slow one computes. The thread sleeps on a condition until a session becomes ready or a task is posted;
+while a model computes in its kernels, the interpreter's lock is free for everyone else.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from backline.engine.admission import Cost
-from backline.engine.errors import Damaged, EngineError, Refused
+from backline.engine.errors import Damaged, EngineError, NotFound
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, Stream
 
@@ -25,27 +26,24 @@ log = logging.getLogger(__name__)
 
 
 class Resident:
-    """A model in memory and what its sessions cost."""
+    """A model in memory, its sessions, and the thread that all its calls come from."""
 
     def __init__(self, name: str, stream: Stream, warm_up_cost: float) -> None:
         self.name, self.stream = name, stream
         self.cost = Cost(warm_up_cost)
         self.sessions: list[Session] = []  # changed by the engine thread only
-
-
-class Scheduler:
-    """One device's engine thread and the models on it."""
-
-    def __init__(self, device: str) -> None:
-        self.residents: dict[str, Resident] = {}  # changed by the engine thread only
         self.call_seconds: deque[float] = deque(maxlen=1024)  # wall times of the newest engine calls
         self.chunks = 0  # since the start, over all sessions
         self.late_chunks = 0
         self._condition = threading.Condition()
         self._tasks: deque[Callable[[], None]] = deque()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"engine-{device}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
+
+    def open_sessions(self) -> list[Session]:
+        """Those that have not ended. Any thread."""
+        return [session for session in self.sessions if not session.closed.is_set()]
 
     def wake(self) -> None:
         """Has the engine thread look for ready sessions. Any thread; never waits for a model."""
@@ -70,7 +68,7 @@ class Scheduler:
 
         with self._condition:
             if self._stopping:
-                raise Refused("the engine has stopped: start it again")
+                raise NotFound(f"{self.name!r} has been unloaded: load it again")
             self._tasks.append(task)
             self._condition.notify()
         return future.result()
@@ -85,8 +83,8 @@ class Scheduler:
     def _run(self) -> None:
         while True:
             with self._condition:
-                batch = None
-                while not self._tasks and (batch := self._next_batch()) is None:
+                batch: list[Session] = []
+                while not self._tasks and not (batch := self._next_batch()):
                     if self._stopping:
                         return
                     self._condition.wait()
@@ -96,26 +94,21 @@ class Scheduler:
                     task()
                 except Exception:  # of a client's callback, as a rule; whoever waits in `call` gets it
                     log.exception("a task of the engine thread failed")
-            elif batch is not None:
-                self._step(*batch)
-            for resident in self.residents.values():
-                if any(session.closed.is_set() for session in resident.sessions):
-                    resident.sessions = [s for s in resident.sessions if not s.closed.is_set()]
+            elif batch:
+                self._step(batch)
+            if any(session.closed.is_set() for session in self.sessions):
+                self.sessions = self.open_sessions()
 
-    def _next_batch(self) -> tuple[Resident, list[Session]] | None:
-        """The rows to step next: live before offline, and whoever has waited longest brings its whole model along."""
-        ready = [(resident, s) for resident in self.residents.values() for s in resident.sessions if s.ready()]
-        if not ready:
-            return None
+    def _next_batch(self) -> list[Session]:
+        """The rows to step next: those that have a chunk's worth, and live ones before offline ones."""
+        ready = [session for session in self.sessions if session.ready()]
         now = time.perf_counter()
-        for _, session in ready:
+        for session in ready:
             if session.ready_since is None:
                 session.ready_since = now
-        pool = [entry for entry in ready if not entry[1].config.offline] or ready
-        first, _ = min(pool, key=lambda entry: entry[1].ready_since or now)
-        return first, [session for resident, session in pool if resident is first]
+        return [session for session in ready if not session.config.offline] or ready
 
-    def _step(self, resident: Resident, batch: list[Session]) -> None:
+    def _step(self, batch: list[Session]) -> None:
         """One chunk for every session of the batch. What goes wrong ends the sessions that it concerns, no others."""
         start = time.perf_counter()
         waited = {session.id: start - (session.ready_since or start) for session in batch}
@@ -128,13 +121,13 @@ class Scheduler:
         if not inputs:
             return
         try:
-            outputs = {output.row: output for output in resident.stream.step([chunk for _, chunk in inputs.values()])}
+            outputs = {output.row: output for output in self.stream.step([chunk for _, chunk in inputs.values()])}
             missing = inputs.keys() - outputs.keys()
             if missing:
-                raise EngineError(f"{resident.name!r} gave no output for rows {sorted(missing)}")
+                raise EngineError(f"{self.name!r} gave no output for rows {sorted(missing)}")
         except Exception as error:
-            log.exception("%s failed with %d sessions in the call", resident.name, len(inputs))
-            problem = Damaged(f"{resident.name!r} failed in a chunk: {error!r}; unload it and load it again")
+            log.exception("%s failed with %d sessions in the call", self.name, len(inputs))
+            problem = Damaged(f"{self.name!r} failed in a chunk: {error!r}; unload it and load it again")
             problem.__cause__ = error
             for session, _ in inputs.values():
                 self._fail(session, problem)
@@ -144,7 +137,7 @@ class Scheduler:
             try:
                 self.late_chunks += session.deliver(outputs[row], share)
                 self.chunks += 1
-                resident.cost.observe(share, float(session.config.chunk_seconds))
+                self.cost.observe(share, float(session.config.chunk_seconds))
                 session.observe(waited[session.id], time.perf_counter() - start)
             except Exception as error:
                 self._fail(session, error)

@@ -6,19 +6,16 @@ thread* takes chunks from it and calls `on_event`. Any thread may read counters 
 
 from __future__ import annotations
 
-import bisect
 import math
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from fractions import Fraction
 
-import numpy as np
-
+from backline.engine.changes import Changes, Control
 from backline.engine.conversion import InputPath, OutputPath
 from backline.engine.errors import BadInput, EngineError, NotFound
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Totals, Warned
@@ -28,7 +25,6 @@ from backline.models.stream import Audio, ChunkInput, ChunkOutput, Port, Session
 
 UNREAD_SECONDS = 4  # of output that may wait for an unread client before its session pauses
 PADDING_LIMIT_SECONDS = 120  # of silence after the input's end within which a model must have answered
-LOG_LENGTH = 65_536  # newest events that a session remembers
 
 
 class State(Enum):
@@ -37,14 +33,6 @@ class State(Enum):
     OPEN = "open"  # no audio yet, so no time 0
     STREAMING = "streaming"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True)
-class LoggedEvent:
-    """A control or transport and the sample of the session from which it has been in force."""
-
-    at: int
-    change: tuple[str, float] | Transport
 
 
 class Session:
@@ -71,25 +59,20 @@ class Session:
         self.opened_at = time.monotonic()
         self.state = State.OPEN
         self.totals = Totals()
-        self.log: deque[LoggedEvent] = deque(maxlen=LOG_LENGTH)
+        self.changes = Changes(config.sample_rate, config.parameters)
         self.closed = threading.Event()  # set when the row has been given back and the last event is out
         self.ready_since: float | None = None  # perf_counter
         self.book: LedgerBook  # set by the engine, which knows the others on the device
         self.input_seconds, self.output_seconds = 0.0, 0.0
 
         self._on_event, self._wake, self._post = on_event, wake, post
-        self._lock = threading.Lock()  # of what both threads change: pending events, room, warnings
+        self._lock = threading.Lock()  # of what both threads change: room, warnings, unread blocks
         self._timeline = InputTimeline(config.sample_rate)
         self._input = InputPath(stream.spec, config, self._ring_capacity())
         self._output = OutputPath(stream.spec, config, [port.channels for port in self.ports])
         self.input_seconds, self.output_seconds = self._input.delay_seconds, self._output.delay_seconds
         self._input_closed = False
         self._started_at = 0.0  # perf_counter at the first block
-        self._controls: list[tuple[int | None, str, float]] = []  # position; None: at once
-        self._transports: list[tuple[int, Transport]] = []  # position, still to come
-        self._transport: Transport | None = None
-        self._last_transport: tuple[int, Transport] | None = None  # newest that the client has sent
-        self._parameters = dict(config.parameters)
         self._room: tuple[int, Callable[[], None]] | None = None
         self._counts: dict[str, int] = {}  # of warnings, by code
         self._warnings: list[Warned] = []  # still to be told
@@ -189,8 +172,7 @@ class Session:
             raise BadInput(str(error)) from error
         if position is None and self.config.offline:
             position = self._timeline.end
-        with self._lock:
-            self._controls.append((position, parameter, value))
+        self.changes.add_control(Control(position, parameter, value))
 
     def set_transport(
         self,
@@ -206,23 +188,10 @@ class Session:
         """The host's transport at `position`; what follows from the one before is no news. The client's thread.
 
         Raises:
-            BadInput: a tempo or signature that no music has.
+            BadInput: a tempo, signature or song position that no music has.
         """
-        if not (0 < tempo < 1000 and 0 < numerator <= 64 and denominator in (1, 2, 4, 8, 16, 32, 64)):
-            raise BadInput(
-                f"transport with tempo {tempo:g} and signature {numerator}/{denominator}: use 1 to 999 and n/2^m"
-            )
-        if not (math.isfinite(song_position) and math.isfinite(bar_start)):
-            raise BadInput(f"transport at song position {song_position}, bar start {bar_start}: use finite numbers")
-        # Seconds of the position, not of the session: its time 0 may not be known yet.
-        transport = Transport(
-            position / self.config.sample_rate, playing, tempo, numerator, denominator, song_position, bar_start
-        )
-        if self._last_transport is not None and _follows(self._last_transport[1], transport):
-            return
-        self._last_transport = (position, transport)
-        with self._lock:
-            bisect.insort(self._transports, (position, transport), key=lambda entry: entry[0])
+        transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start)
+        self.changes.add_transport(position, transport)
 
     def close_input(self) -> None:
         """The input is complete: the rest of the output comes, as long as the input, then `Finished`. Any thread."""
@@ -269,10 +238,10 @@ class Session:
 
     def gather(self) -> ChunkInput:
         """What the row gets for its next chunk. Engine thread, when `ready`."""
-        self._apply_events()
+        self._apply_changes()
         audio = self._input.take(self._required)
         self._offer_room()
-        return ChunkInput(self.row, audio, self._transport, self._parameters)
+        return ChunkInput(self.row, audio, self.changes.transport, self.changes.parameters)
 
     def deliver(self, output: ChunkOutput, compute_seconds: float) -> bool:
         """Sends what the row has answered and books its share of the engine's time; whether some of it was too late.
@@ -378,31 +347,14 @@ class Session:
             callback, self._room = self._room[1], None
         callback()
 
-    def _apply_events(self) -> None:
-        """Puts the events in force that the next chunk must obey."""
-        origin, rate = self._timeline.origin or 0, self.config.sample_rate
+    def _apply_changes(self) -> None:
+        """Puts the changes in force that the next chunk must obey."""
         start = self._chunk_start()
-        model_rate = self.stream.spec.input_rate or rate
-        with self._lock:
-            due = [c for c in self._controls if c[0] is None or c[0] - origin <= start]
-            self._controls = [c for c in self._controls if not (c[0] is None or c[0] - origin <= start)]
-            # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
-            heard = origin + max(1, self._required * rate // model_rate)
-            count = bisect.bisect_left(self._transports, heard, key=lambda entry: entry[0])
-            transports, self._transports = self._transports[:count], self._transports[count:]
-        at = math.ceil(start)
-        previous = start - self.config.chunk_seconds * rate
-        for position, name, value in sorted(due, key=lambda c: origin - 1 if c[0] is None else c[0]):
-            self._parameters = {**self._parameters, name: value}
-            self.log.append(LoggedEvent(at, (name, value)))
-            if position is not None and position - origin <= previous and self.totals.chunks:
-                message = f"a change of {name!r} came after the chunk it was meant for: send it before the audio"
-                self._warn("late_event", message, 1, position)
-        for position, transport in transports:
-            at_seconds = (position - origin) / rate
-            if self._transport is None or at_seconds >= self._transport.at_seconds:
-                self._transport = replace(transport, at_seconds=at_seconds)
-                self.log.append(LoggedEvent(position - origin, self._transport))
+        previous = start - self.config.chunk_seconds * self.config.sample_rate if self.totals.chunks else None
+        heard = self._required * self.config.sample_rate // (self.stream.spec.input_rate or self.config.sample_rate)
+        for late in self.changes.apply(self._timeline.origin or 0, start, previous, heard):
+            message = f"a change of {late.parameter!r} came after the chunk it was meant for: send it before the audio"
+            self._warn("late_event", message, 1, late.position or 0)
 
     def _send(self, start: int, audio: Audio) -> int:
         """Sends [channel of all ports, sample] from session sample `start` on; returns how much of it is too late."""
@@ -466,13 +418,6 @@ class Session:
             warnings, self._warnings = self._warnings, []
         for warning in warnings:
             self._on_event(warning)
-
-
-def _follows(earlier: Transport, later: Transport) -> bool:
-    """Whether `later` is what `earlier` becomes by itself."""
-    return replace(later, at_seconds=0.0, song_position=0.0) == replace(
-        earlier, at_seconds=0.0, song_position=0.0
-    ) and bool(np.isclose(earlier.song_position_at(later.at_seconds), later.song_position, rtol=0, atol=1e-4))
 
 
 def session_ports(spec: StreamSpec, config: SessionConfig) -> tuple[Port, ...]:
