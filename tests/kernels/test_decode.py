@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from backline.kernels import decode_step
 from backline.kernels.decode import DecodeStage
 from backline.kernels.decode_arrays import StageArrays, distance_buckets
 from backline.kernels.packed import to_bfloat16
@@ -315,6 +316,20 @@ def test_buckets_are_exact_up_close_and_logarithmic_beyond() -> None:
     for max_distance in (64, 512, 1000):
         expected = [slow_bucket(n, max_distance) for n in distances]
         np.testing.assert_array_equal(distance_buckets(distances, 32, max_distance), expected)
+
+
+def test_any_kind_of_array_is_taken_without_compiling_again() -> None:
+    stage = DecodeStage(random_arrays("odd"), 2, WINDOW)
+    x = embeddings("odd", 6)
+    stage.prefill([0], x)
+    stage.generate([0], 3, clock=np.zeros((1, 2, 40), np.float32))
+    before = [len(function.overloads) for function in (decode_step.prefill, decode_step.generate)]
+    frozen = np.asfortranarray(x.astype(np.float64))
+    frozen.setflags(write=False)
+    stage.prefill([1], frozen)
+    stage.generate([1], 3, clock=np.broadcast_to(np.zeros(40, np.float32), (1, 2, 40)))
+    np.testing.assert_array_equal(stage.snapshot(0).keys, stage.snapshot(1).keys)
+    assert before == [len(function.overloads) for function in (decode_step.prefill, decode_step.generate)]
 
 
 def test_wrong_calls_are_told_what_to_do() -> None:

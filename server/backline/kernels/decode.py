@@ -74,9 +74,7 @@ class DecodeStage:
         indices = self._indices(rows)
         positions = x.shape[2] if x.ndim == 4 else 0
         self._check("x", x, (len(indices), 2, positions, self.shape.dim))
-        decode_step.prefill(
-            self.shape, self.weights, self._state, self._scratch, indices, np.ascontiguousarray(x, np.float32)
-        )
+        decode_step.prefill(self.shape, self.weights, self._state, self._scratch, indices, _plain(x))
 
     def generate(
         self,
@@ -120,7 +118,7 @@ class DecodeStage:
             np.broadcast_to(np.asarray(guidance, np.float32), count).copy(),
             np.broadcast_to(np.asarray(temperature, np.float32), count).copy(),
             np.broadcast_to(np.asarray(top_k, np.int64), count).copy(),
-            np.ascontiguousarray(clock, np.float32),
+            _plain(clock),
             tokens,
         )
         return tokens
@@ -129,8 +127,7 @@ class DecodeStage:
         """Appends one position x [row, 2, dim]; the logits [row, 2, V] that the head of `quantizer` gives for it."""
         indices = self._indices(rows)
         self._check("x", x, (len(indices), 2, self.shape.dim))
-        x = np.ascontiguousarray(x, np.float32)
-        decode_step.step(self.shape, self.weights, self._state, self._scratch, indices, x, quantizer)
+        decode_step.step(self.shape, self.weights, self._state, self._scratch, indices, _plain(x), quantizer)
         logits = self._scratch.logits[: 2 * len(indices) * self.shape.padded_vocabulary]
         return logits.reshape(len(indices), 2, -1)[:, :, : self.shape.vocabulary].copy()
 
@@ -189,3 +186,8 @@ class RowSnapshot:
     predicted: int
     last: int
     seed: int
+
+
+def _plain(array: Floats) -> Floats:
+    """float32, contiguous and writable: of any other kind of array Numba would compile another version."""
+    return np.require(array, np.float32, ["C", "W"])

@@ -8,6 +8,8 @@ Numba notices changes to this file only: after changing one of the kernels that 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -20,6 +22,12 @@ from backline.kernels.simd import BLOCK, LANES, ONE, ZERO, exp, fma, gelu, large
 from backline.kernels.simd import total as sum_of
 
 PREFILL_POSITIONS = 16  # share a pass over the weights
+
+# Numba compiles a function anew for every constant that it is called with; not so for NumPy's.
+START: Any = np.int64(0)
+ONE_PAIR: Any = np.int64(1)
+TO_THE_END: Any = np.bool_(True)
+KEYS_AND_VALUES: Any = np.bool_(False)
 
 
 @njit(cache=True, nogil=True)
@@ -39,7 +47,7 @@ def generate(
 ) -> None:
     """`steps` steps; a row that is through is left out, so it neither costs nor moves."""
     for step in range(tokens.shape[1]):
-        pairs = 0
+        pairs = START
         for i in range(len(rows)):
             if step < steps[i]:
                 row = rows[i]
@@ -50,7 +58,7 @@ def generate(
                 scratch.pair_position[pairs] = state.position[row]
                 scratch.pair_index[pairs] = i
                 pairs += 1
-        _layers(shape, weights, state, scratch, pairs, True)
+        _layers(shape, weights, state, scratch, pairs, TO_THE_END)
         for pair in range(pairs):
             row, i = scratch.pair_row[pair], scratch.pair_index[pair]
             count = state.predicted[row]
@@ -72,7 +80,7 @@ def step(
     for pair in range(len(rows)):
         scratch.pair_row[pair], scratch.pair_position[pair] = rows[pair], state.position[rows[pair]]
         _take(shape, scratch, pair, x[pair, 0], x[pair, 1])
-    _layers(shape, weights, state, scratch, len(rows), True)
+    _layers(shape, weights, state, scratch, len(rows), TO_THE_END)
     for pair in range(len(rows)):
         _logits(shape, weights, scratch, pair, quantizer)
         state.position[rows[pair]] += 1
@@ -88,7 +96,7 @@ def prefill(shape: Shape, weights: Weights, state: State, scratch: Scratch, rows
             for pair in range(pairs):
                 scratch.pair_row[pair], scratch.pair_position[pair] = row, state.position[row] + pair
                 _take(shape, scratch, pair, x[i, 0, start + pair], x[i, 1, start + pair])
-            _layers(shape, weights, state, scratch, pairs, False)
+            _layers(shape, weights, state, scratch, pairs, KEYS_AND_VALUES)
             state.position[row] += pairs
 
 
@@ -110,7 +118,7 @@ def _embed(
     a = 2 * pair * shape.padded_dim
     b = a + shape.padded_dim
     count = state.predicted[row]
-    source, at = weights.begin, 0
+    source, at = weights.begin, START
     if count > 0:
         quantizer = (count - 1) % shape.quantizers
         source, at = weights.tokens, (quantizer * shape.vocabulary + state.last[row]) * shape.padded_dim
@@ -138,7 +146,7 @@ def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, pair
             _rms_norm(scratch.x, vector * dim, weights.norm1, layer * dim, scratch.normed, vector * dim, shape)
         multiply_pairs(
             weights.qkv, layer * 3 * across * dim, 3 * across, dim,
-            scratch.normed, 0, dim, scratch.qkv, 0, 3 * across, pairs,
+            scratch.normed, START, dim, scratch.qkv, START, 3 * across, pairs,
         )  # fmt: skip
         only_write = layer == shape.layers - 1 and not to_the_end
         for head in range(shape.heads):
@@ -149,14 +157,14 @@ def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, pair
             return
         multiply_pairs(
             weights.out, layer * stored_dim * across, stored_dim, across,
-            scratch.attended, 0, across, scratch.projected, 0, stored_dim, pairs,
+            scratch.attended, START, across, scratch.projected, START, stored_dim, pairs,
         )  # fmt: skip
         for vector in range(2 * pairs):
             _accumulate(scratch.x, vector * dim, scratch.projected, vector * stored_dim, dim)
             _rms_norm(scratch.x, vector * dim, weights.norm2, layer * dim, scratch.normed, vector * dim, shape)
         multiply_pairs(
             weights.gate_up, layer * 2 * inner * dim, 2 * inner, dim,
-            scratch.normed, 0, dim, scratch.inner, 0, 2 * inner, pairs,
+            scratch.normed, START, dim, scratch.inner, START, 2 * inner, pairs,
         )  # fmt: skip
         for vector in range(2 * pairs):
             for i in range(0, inner, LANES):
@@ -165,7 +173,7 @@ def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, pair
                 store(scratch.activated, vector * inner + i, gated)
         multiply_pairs(
             weights.down, layer * stored_dim * inner, stored_dim, inner,
-            scratch.activated, 0, inner, scratch.projected, 0, stored_dim, pairs,
+            scratch.activated, START, inner, scratch.projected, START, stored_dim, pairs,
         )  # fmt: skip
         for vector in range(2 * pairs):
             _accumulate(scratch.x, vector * dim, scratch.projected, vector * stored_dim, dim)
@@ -204,7 +212,7 @@ def _attend(
     seen = min(position + 1, shape.window)
     padded = (seen + SLOTS - 1) // SLOTS * SLOTS
     scores = scratch.scores
-    multiply_one(state.keys, ring, dim, padded, dim, scratch.qkv, query, scores, 0)
+    multiply_one(state.keys, ring, dim, padded, dim, scratch.qkv, query, scores, START)
     bias = head * shape.bias_stride + shape.window - 1 - slot
     top = splat(LOWEST)
     for s in range(0, padded, LANES):
@@ -222,7 +230,7 @@ def _attend(
     for s in range(0, padded, LANES):
         whole = whole + load(scores, s)
     at = vector * across + head * dim
-    multiply_one(state.values, ring, capacity, dim, (seen + 1) // 2 * 2, scores, 0, scratch.attended, at)
+    multiply_one(state.values, ring, capacity, dim, (seen + 1) // 2 * 2, scores, START, scratch.attended, at)
     share = splat(ONE / sum_of(whole))
     for i in range(0, dim, LANES):
         store(scratch.attended, at + i, load(scratch.attended, at + i) * share)
@@ -246,10 +254,10 @@ def _logits(shape: Shape, weights: Weights, scratch: Scratch, pair: int, quantiz
     """The final norm and one head, for both branches of a pair."""
     dim, vocabulary = shape.padded_dim, shape.padded_vocabulary
     for vector in range(2 * pair, 2 * pair + 2):
-        _rms_norm(scratch.x, vector * dim, weights.norm, 0, scratch.normed, vector * dim, shape)
+        _rms_norm(scratch.x, vector * dim, weights.norm, START, scratch.normed, vector * dim, shape)
     multiply_pairs(
         weights.heads, quantizer * vocabulary * dim, vocabulary, dim,
-        scratch.normed, 2 * pair * dim, dim, scratch.logits, 2 * pair * vocabulary, vocabulary, 1,
+        scratch.normed, 2 * pair * dim, dim, scratch.logits, 2 * pair * vocabulary, vocabulary, ONE_PAIR,
     )  # fmt: skip
 
 
