@@ -18,6 +18,10 @@ def serve(
     load: Annotated[
         list[str] | None, typer.Option(help="Make this pack resident at once; may be given several times.")
     ] = None,
+    max_sessions: Annotated[int, typer.Option(help="Open at the same time, at most.", min=1)] = 64,
+    load_limit: Annotated[
+        float, typer.Option(help="Cores that live sessions may claim; one that would go beyond is refused.", min=0)
+    ] = 0.85,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 
@@ -30,5 +34,14 @@ def serve(
     def ready(bound: str) -> None:
         print(f"listening on {bound}", flush=True)
 
-    place = options.pick_device(device)
-    asyncio.run(serve_until_signalled(address, packs=packs or [], load=load or [], device=place, on_ready=ready))
+    asyncio.run(
+        serve_until_signalled(
+            address,
+            packs=packs or [],
+            load=load or [],
+            device=options.pick_device(device),
+            max_sessions=max_sessions,
+            load_limit=load_limit,
+            on_ready=ready,
+        )
+    )
