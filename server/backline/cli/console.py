@@ -24,9 +24,10 @@ def explanation(error: Exception) -> str | None:
     from backline_client import BacklineError
 
     from backline.models.errors import PackError
+    from backline.music.fluidsynth import FluidSynthMissing
     from backline.packs.registry import PackNotFound
 
-    if isinstance(error, (UserError, BacklineError, PackError, PackNotFound)):
+    if isinstance(error, (UserError, BacklineError, PackError, PackNotFound, FluidSynthMissing)):
         return str(error)
     if isinstance(error, OSError):
         return str(error) if error.filename is None else f"{error.filename}: {error.strerror}"

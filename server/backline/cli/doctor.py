@@ -21,7 +21,6 @@ REQUIRED = ("torch", "numba", "numpy", "grpcio", "protobuf", "safetensors", "sou
 OPTIONAL = {  # package: what it is for
     "encodec": "the official EnCodec, CC BY-NC 4.0: pip install 'backline[encodec]'",
     "torchaudio": "HuBERT semantics: pip install 'backline[hubert]'",
-    "pyfluidsynth": "rendering training songs: pip install 'backline[train]'",
     "matplotlib": "the demo's picture: pip install 'backline[demo]'",
 }
 CPU_FEATURES = ("avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")  # that make the kernels fast
@@ -76,10 +75,18 @@ def look_at_software(findings: Findings) -> None:
             findings.rows.append((name, version(name), ""))
         except PackageNotFoundError:
             findings.rows.append((name, "not installed", purpose))
+    from backline.music.fluidsynth import missing, sound_font
+
+    without = missing()
+    findings.rows.append(("FluidSynth", "found" if without is None else "missing", "for training"))
+    if without is None:
+        findings.rows.append(("SoundFont", sound_font().name, str(sound_font())))
+    else:
+        findings.hints.append(f"`backline train` cannot render songs: {without}")
     try:
         import sounddevice
 
-        findings.rows.append(("PortAudio", sounddevice.get_portaudio_version()[1], ""))
+        findings.rows.append(("PortAudio", sounddevice.get_portaudio_version()[1].partition(",")[0], ""))
         if not len(sounddevice.query_devices()):
             findings.hints.append("no audio device: `backline live` can only work from file to file")
     except OSError:
