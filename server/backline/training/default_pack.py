@@ -1,0 +1,226 @@
+"""Makes the whole default pack: semantic tables, codec, three stages, and the pack folder with its card.
+
+Everything lies in one run folder and goes on from there:
+
+    RUN/semantics.safetensors   RUN/codec/   RUN/shards-<what tokenized them>/   RUN/semantic/   RUN/coarse/   RUN/fine/
+
+A part whose minutes are used up is not trained again; more minutes train it on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from backline.codecs.convnext import ConvNeXtCodec
+from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
+from backline.models.hafm.config import DEFAULT, HafmConfig
+from backline.music.songs import song
+from backline.music.world import NARROW, World
+from backline.packs.pack import write_pack
+from backline.training.codec import CodecTraining, best_codec, packed, train_codec
+from backline.training.data import HELD_OUT_SEED, training_seed
+from backline.training.loop import LoopConfig
+from backline.training.semantics import FRAME_SECONDS, LabelledSong, train_semantics
+from backline.training.stages import best_network, train_stage
+from backline.training.tokens import (
+    SONGS_PER_SHARD,
+    Tokenizers,
+    Tokens,
+    producer,
+    read_shard,
+    write_shard,
+)
+
+# Of the minutes given, what each part takes. Fitting the semantic tables takes about one minute and is not counted.
+SHARES = {"codec": 0.30, "semantic": 0.15, "coarse": 0.35, "fine": 0.20}
+PARTS = ("semantics", *SHARES)
+SEMANTIC_SONGS, SEMANTIC_HELD_OUT = 200, 24
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a default pack is made of. The same recipe on the same machine makes the same data, song by song."""
+
+    minutes: float = 150.0
+    seed: int = 0
+    device: str = "auto"
+    world: World = NARROW
+    codec: CodecTraining = field(default_factory=CodecTraining)
+    network: HafmConfig = DEFAULT
+
+    def loop(self, run: Path, part: str) -> LoopConfig:
+        return LoopConfig(run / part, minutes=self.minutes * SHARES[part], seed=self.seed)
+
+
+def train_default_pack(
+    run: Path,
+    out: Path,
+    recipe: Recipe,
+    parts: tuple[str, ...] = PARTS,
+    progress: Callable[[str], None] = print,
+) -> Path:
+    """Trains `parts` in order, as far as they need it, then writes the pack to `out`.
+
+    Args:
+        run: the run folder; made, or gone on with.
+        out: the pack's folder.
+        parts: fewer than all train those alone; the pack is written when all parts are there.
+    Raises:
+        ValueError: `parts` names something else; or an earlier part that is needed has not been trained yet.
+    """
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise ValueError(f"no such part: {', '.join(sorted(unknown))}; use {', '.join(PARTS)}")
+    run.mkdir(parents=True, exist_ok=True)
+    if "semantics" in parts and not (run / "semantics.safetensors").exists():
+        fit_semantics(run, recipe, progress)
+    if "codec" in parts and not _finished(run, recipe, "codec"):
+        train_codec(recipe.loop(run, "codec"), recipe.codec, lambda seed: _stems(seed, recipe.world), recipe.device)
+    stages = [part for part in parts if part in recipe.network.stages() and not _finished(run, recipe, part)]
+    if stages:
+        train_stages(run, recipe, stages)
+    missing = [part for part in SHARES if not (run / part / "checkpoint.pt").exists()]
+    if missing:
+        progress(f"no pack yet: {', '.join(missing)} not trained in {run}")
+        return out
+    export(run, out, recipe)
+    progress(f"pack written to {out}")
+    return out
+
+
+def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
+    """Fits the tables and saves them, with a report of what they are worth."""
+    first = training_seed(recipe.seed, 0)
+    fitted = _labelled(range(first, first + SEMANTIC_SONGS), recipe.world)
+    held_out = _labelled(range(HELD_OUT_SEED, HELD_OUT_SEED + SEMANTIC_HELD_OUT), recipe.world)
+    found = train_semantics(fitted, held_out, recipe.seed, progress=progress)
+    report = {"vocal": str(found.vocal_report), "instrumental": str(found.instrumental_report)}
+    save_file(found.tensors(), run / "semantics.safetensors", metadata=report)
+
+
+def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
+    """Trains stages one after the other while a side process makes the songs."""
+    vocal, instrumental, codec = _tokenizers(run, recipe)
+    folder = run / f"shards-{_fingerprint(run, codec)}"
+    folder.mkdir(exist_ok=True)
+    held_out = _held_out(folder, Tokenizers(vocal, instrumental, codec), recipe.world)
+    with producer(folder, codec, vocal, instrumental, recipe.world, recipe.seed):
+        for name in stages:
+            stage = recipe.network.stages()[name]
+            train_stage(name, stage, recipe.loop(run, name), folder, held_out, recipe.device)
+
+
+def export(run: Path, out: Path, recipe: Recipe) -> None:
+    """Writes the pack: every part at its best validation, weights in float16."""
+    table, tensors = packed(best_codec(run / "codec", recipe.codec.codec))
+    tensors |= load_file(run / "semantics.safetensors")
+    for name, stage in recipe.network.stages().items():
+        weights = best_network(run / name, stage).state_dict()
+        tensors |= {f"{name}.{key}": value.to(torch.float16).contiguous() for key, value in weights.items()}
+    config: dict[str, Any] = {
+        "format": 1,
+        "name": "default",
+        "version": "0.1.0",
+        "family": "hafm",
+        "description": "A dry band of drums, bass, piano and strings that accompanies a singer in C major and A minor",
+        "license": "Apache-2.0",
+        "network": recipe.network.to_dict(),
+        "codec": table,
+        "semantics": {"kind": "harmony"},
+        "card": card(run, recipe),
+    }
+    write_pack(out, config, tensors)
+
+
+def card(run: Path, recipe: Recipe) -> dict[str, Any]:
+    """Where the pack comes from and what was measured on the way."""
+    judged: dict[str, Any] = {part: _best_validation(run / part) for part in SHARES}
+    return {
+        "data": "composed by backline.music, rendered with FluidSynth and its General MIDI sound font FluidR3 (MIT), "
+        "sung by backline.music.singer; no song is heard twice",
+        "world": repr(recipe.world),
+        "seed": recipe.seed,
+        "trained_minutes": {part: round(_seconds(run / part) / 60, 1) for part in SHARES},
+        "steps": {part: _last(run / part)["step"] for part in SHARES},
+        "command": "backline train default-pack",
+        "validation": judged,
+    }
+
+
+def _stems(seed: int, world: World) -> dict[str, np.ndarray]:
+    made = song(seed, world)
+    return {"accompaniment": made.accompaniment, "vocal": made.vocal, **made.stems}
+
+
+def _labelled(seeds: range, world: World) -> Iterator[LabelledSong]:
+    rate = 1 / FRAME_SECONDS
+    for seed in seeds:
+        made = song(seed, world, SAMPLE_RATE)
+        yield LabelledSong(made.vocal, made.accompaniment, made.chord_at(rate), made.sixteenth_at(rate))
+
+
+def _tokenizers(run: Path, recipe: Recipe) -> tuple[HarmonyEncoder, HarmonyEncoder, ConvNeXtCodec]:
+    for path, part in ((run / "semantics.safetensors", "semantics"), (run / "codec" / "checkpoint.pt", "codec")):
+        if not path.exists():
+            raise ValueError(f"{path} is missing: train the part {part!r} first")
+    tables = load_file(run / "semantics.safetensors")
+    vocal, instrumental = (
+        HarmonyEncoder(HarmonyTables.from_tensors(tables, f"semantics.{side}.")) for side in ("vocal", "instrumental")
+    )
+    return vocal, instrumental, best_codec(run / "codec", recipe.codec.codec)
+
+
+def _fingerprint(run: Path, codec: ConvNeXtCodec) -> str:
+    """Of everything that decides which tokens a song becomes."""
+    tables = load_file(run / "semantics.safetensors")
+    digest = hashlib.sha256()
+    weights: dict[str, Tensor] = {**tables, **codec.state_dict()}
+    for name in sorted(weights):
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()[:8]
+
+
+def _held_out(folder: Path, tokenizers: Tokenizers, world: World) -> list[Tokens]:
+    path = folder / "held-out.npz"
+    if not path.exists():
+        write_shard(path, tokenizers, world, HELD_OUT_SEED, SONGS_PER_SHARD)
+    return read_shard(path)
+
+
+# ---- what a run folder says of itself ----
+
+
+def _entries(folder: Path) -> list[dict[str, Any]]:
+    log = folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def _last(folder: Path) -> dict[str, Any]:
+    entries = _entries(folder)
+    return entries[-1] if entries else {"step": 0, "seconds": 0.0}
+
+
+def _seconds(folder: Path) -> float:
+    return float(_last(folder)["seconds"])
+
+
+def _best_validation(folder: Path) -> dict[str, float]:
+    """The validation results of the weights that are exported."""
+    results = [entry for entry in _entries(folder) if entry["kind"] == "validation"]
+    watched = "mel" if folder.name == "codec" else "loss"
+    best = min(results, key=lambda entry: entry[watched], default={})
+    return {name: round(value, 4) for name, value in best.items() if name not in {"kind", "step", "seconds"}}
+
+
+def _finished(run: Path, recipe: Recipe, part: str) -> bool:
+    return _seconds(run / part) >= recipe.minutes * SHARES[part] * 60

@@ -1,0 +1,222 @@
+"""Songs as tokens, for the three stages: made once by a side process, read from disk by every trainer.
+
+A shard is one .npz of a few dozen songs. Shards are numbered; number n holds the songs of its own seeds and no song
+stands in two, so whoever reads the shards in order never meets a piece again.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backline.codecs.base import Codec, SemanticEncoder
+from backline.codecs.convnext import ConvNeXtCodec
+from backline.codecs.harmony import HarmonyEncoder
+from backline.models.hafm.config import StageConfig
+from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.transport import transport_tokens
+from backline.models.stream import Transport
+from backline.music.songs import Song, song
+from backline.music.world import World
+from backline.training.data import add_noise, training_seed, vary_equalization, vary_gain, vary_polarity
+from backline.training.semantics import VOCAL_NOISE
+
+SONGS_PER_SHARD = 24
+POLL_SECONDS = 0.2
+
+Tokens = dict[str, NDArray[np.int16]]  # name of a source or "fine" -> [codebook, frame]
+
+
+@dataclass(frozen=True)
+class Tokenizers:
+    """What makes tokens of a song's two sides."""
+
+    vocal: SemanticEncoder
+    instrumental: SemanticEncoder
+    codec: Codec
+
+    @torch.inference_mode()
+    def __call__(self, source: Song, seed: int) -> Tokens:
+        """All tokens of a song, cut to whole chunk quanta so that every rate fits.
+
+        The voice comes in another level, colour and polarity every time, and under noise, so that none of it tells.
+        """
+        rate = self.codec.sample_rate
+        quanta = len(source.accompaniment) // int(CHUNK_QUANTUM * rate)
+        samples = quanta * int(CHUNK_QUANTUM * rate)
+        random = np.random.default_rng(seed)
+        voice = vary_equalization(source.vocal[:samples], rate, random)
+        voice = add_noise(vary_polarity(vary_gain(voice, random), random, 0.5), VOCAL_NOISE, random)
+        vocal = torch.from_numpy(voice)[None, None]
+        band = torch.from_numpy(source.accompaniment[:samples])[None, None]
+        codes = self.codec.encode(band)[0].numpy()
+        found = {
+            "vocal": self.vocal.encode(vocal).numpy(),
+            "instrumental": self.instrumental.encode(band).numpy(),
+            "transport": transport_tokens(_transport(source), 0, quanta)[None],
+            "coarse": codes[:4],
+            "fine": codes[4:],
+        }
+        return {name: tokens.astype(np.int16) for name, tokens in found.items()}
+
+
+def _transport(source: Song) -> Transport:
+    piece = source.piece
+    return Transport(at_seconds=0.0, playing=True, tempo=piece.tempo, numerator=piece.beats_per_bar)
+
+
+# ---- writing ----
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:05d}.npz"
+
+
+def write_shard(path: Path, tokenizers: Tokenizers, world: World, first_seed: int, songs: int) -> None:
+    """Composes, renders and tokenizes `songs` songs; the file appears whole or not at all."""
+    arrays: dict[str, Any] = {}
+    for number in range(songs):
+        tokens = tokenizers(song(first_seed + number, world), first_seed + number)
+        arrays |= {f"{number}.{name}": array for name, array in tokens.items()}
+    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def read_shard(path: Path) -> list[Tokens]:
+    """The songs of a shard."""
+    songs: dict[str, Tokens] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            number, name = key.split(".")
+            songs.setdefault(number, {})[name] = arrays[key]
+    return list(songs.values())
+
+
+@contextmanager
+def producer(
+    folder: Path, codec: ConvNeXtCodec, vocal: HarmonyEncoder, instrumental: HarmonyEncoder, world: World, seed: int
+) -> Iterator[None]:
+    """Within, a side process writes shard after shard into `folder`, from the first that is not there yet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    tokenizers = Tokenizers(vocal, instrumental, codec)
+    process = context.Process(target=_produce, args=(folder, tokenizers, world, seed), daemon=True)
+    process.start()
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int) -> None:
+    os.nice(5)
+    torch.set_num_threads(1)
+    failure = folder / "failed.txt"
+    failure.unlink(missing_ok=True)
+    number = 0
+    try:
+        while True:
+            if not shard_path(folder, number).exists():
+                first = training_seed(seed, number * SONGS_PER_SHARD)
+                write_shard(shard_path(folder, number), tokenizers, world, first, SONGS_PER_SHARD)
+            number += 1
+    except Exception:
+        failure.write_text(traceback.format_exc())
+        raise
+
+
+# ---- reading ----
+
+
+class ShardReader:
+    """Crops of songs for one stage, each song once, in an order that the seed decides.
+
+    Args:
+        folder: where shards are, or will be: a missing one is waited for.
+        clip: seconds of a crop.
+        rows: crops of a batch.
+        shuffle: crops that are held and drawn from.
+    """
+
+    def __init__(self, folder: Path, stage: StageConfig, target: str, clip: Fraction, rows: int, seed: int) -> None:
+        self.folder, self.stage, self.target, self.clip, self.rows = folder, stage, target, clip, rows
+        self.shuffle = 32 * rows
+        self.random = np.random.default_rng([seed, stage.rate, stage.quantizers])
+        self.number = 0
+        self.held: list[Tokens] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The held crops are not part of it: a resumed run goes on with the next shard."""
+        return {"number": self.number, "random": self.random.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.number = state["number"]
+        self.random.bit_generator.state = state["random"]
+
+    def batch(self) -> tuple[list[Tensor], Tensor]:
+        """Conditions per source [row, codebook, frame] and targets [row, quantizer, frame], int64.
+
+        Raises:
+            RuntimeError: the side process that writes the shards has failed.
+        """
+        while len(self.held) < self.shuffle:
+            self.held += self._crops(read_shard(self._wait_for_shard()))
+            self.number += 1
+        chosen = [self._draw() for _ in range(self.rows)]
+        return stack(chosen, self.stage, self.target)
+
+    def _draw(self) -> Tokens:
+        index = int(self.random.integers(len(self.held)))
+        self.held[index], self.held[-1] = self.held[-1], self.held[index]
+        return self.held.pop()
+
+    def _crops(self, songs: list[Tokens]) -> list[Tokens]:
+        quanta = int(self.clip / CHUNK_QUANTUM)
+        crops = []
+        for tokens in songs:
+            whole = tokens["transport"].shape[1]
+            start = int(self.random.integers(min(quanta, whole - quanta + 1)))
+            crops += [crop(tokens, at, quanta) for at in range(start, whole - quanta + 1, quanta)]
+        return crops
+
+    def _wait_for_shard(self) -> Path:
+        path, failure = shard_path(self.folder, self.number), self.folder / "failed.txt"
+        while not path.exists():
+            if failure.exists():
+                raise RuntimeError(f"the process that composes the songs has failed:\n{failure.read_text()}")
+            time.sleep(POLL_SECONDS)
+        return path
+
+
+def crop(tokens: Tokens, first: int, quanta: int) -> Tokens:
+    """`quanta` chunk quanta from number `first` on."""
+    whole = tokens["transport"].shape[1]
+    cut = {}
+    for name, array in tokens.items():
+        frames = array.shape[1] // whole  # per quantum
+        cut[name] = array[:, first * frames : (first + quanta) * frames]
+    return cut
+
+
+def stack(crops: list[Tokens], stage: StageConfig, target: str) -> tuple[list[Tensor], Tensor]:
+    """A batch of crops, as the stage's network takes it."""
+
+    def tensor(name: str) -> Tensor:
+        return torch.from_numpy(np.stack([tokens[name] for tokens in crops]).astype(np.int64))
+
+    return [tensor(source.name) for source in stage.sources], tensor(target)
