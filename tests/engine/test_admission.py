@@ -56,15 +56,15 @@ def test_no_free_row_is_refused() -> None:
 
 
 def test_a_session_learns_what_a_newcomer_may_cost_it() -> None:
-    with running(first=GainStream(), heavy=GainStream(cost=0.5)) as engine:
-        session, heard = open_session(engine, "first", offline=False)
+    with running(heavy=GainStream(cost=0.4)) as engine:
+        session, heard = open_session(engine, "heavy", offline=False)
         before = session.ledger.latency_samples
         open_session(engine, "heavy", offline=False)
         heard.wait(lambda: bool(heard.events))
         change = heard.events[0]
         assert isinstance(change, LedgerChanged)
         assert change.ledger == session.ledger
-        assert session.ledger.latency_samples - before == pytest.approx(0.5 * 0.08 * 48_000, abs=1)
+        assert session.ledger.latency_samples - before == pytest.approx(0.4 * 0.08 * 48_000, abs=1)
 
 
 @pytest.mark.parametrize(

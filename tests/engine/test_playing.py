@@ -168,7 +168,7 @@ def test_sessions_of_one_model_share_its_calls() -> None:
                 write_blocks(session, given, 4_096)
                 session.close_input()
 
-        engine._scheduler.call(write_all)
+        engine._resident("gain").call(write_all)
         for _, heard in players:
             heard.finished()
         assert max(len(call) for call in stream.calls) == 8

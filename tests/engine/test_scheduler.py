@@ -41,10 +41,10 @@ class Gate:
 
 
 def test_live_sessions_are_served_before_offline_ones() -> None:
-    blocker, stream = plain(), plain()
-    with running(blocker=blocker, gain=stream) as engine:
-        gate = Gate(blocker)
-        held, _ = open_session(engine, "blocker")
+    stream = plain()
+    with running(gain=stream) as engine:
+        gate = Gate(stream)
+        held, _ = open_session(engine, "gain")
         offline, _ = open_session(engine, "gain", offline=True)
         live, _ = open_session(engine, "gain", offline=False)
         held.write(0, noise(CHUNK))
@@ -53,24 +53,21 @@ def test_live_sessions_are_served_before_offline_ones() -> None:
         write_blocks(live, noise(2 * CHUNK), CHUNK)
         gate.open()
         settle(engine)
-        assert [[given.row for given in call] for call in stream.calls] == [[live.row]] * 2 + [[offline.row]] * 3
+        calls = [[given.row for given in call] for call in stream.calls]
+        assert calls == [[held.row]] + [[live.row]] * 2 + [[offline.row]] * 3
 
 
-def test_models_take_turns_by_who_has_waited_longest() -> None:
-    order: list[str] = []
-    streams = {name: plain() for name in ("a", "b", "c")}
-    with running(**streams) as engine:
-        for name, stream in streams.items():
-            stream.before_step = lambda inputs, name=name: order.append(name)  # type: ignore[misc]
-        sessions = [open_session(engine, name)[0] for name in streams]
-
-        def write_all() -> None:
-            for session in sessions:
-                write_blocks(session, noise(4 * CHUNK), CHUNK)
-
-        engine._scheduler.call(write_all)
-        settle(engine)
-    assert order == ["a", "b", "c"] * 4
+def test_a_model_does_not_wait_for_the_calls_of_another() -> None:
+    slow, quick = plain(), plain()
+    with running(slow=slow, quick=quick) as engine:
+        gate = Gate(slow)
+        held, _ = open_session(engine, "slow")
+        held.write(0, noise(CHUNK))
+        gate.entered.wait(20)
+        audio = noise(3 * CHUNK)
+        assert np.array_equal(play(engine, "quick", audio, CHUNK).audio(), audio)
+        assert held.totals.chunks == 0
+        gate.open()
 
 
 def test_a_model_that_fails_ends_the_sessions_in_that_call_and_no_others() -> None:
@@ -175,9 +172,9 @@ def test_the_thread_sleeps_while_nobody_has_a_chunk() -> None:
     with running(gain=plain()) as engine:
         session, _ = open_session(engine, "gain")
         looks = []
-        scheduler = engine._scheduler
-        next_batch = scheduler._next_batch
-        scheduler._next_batch = lambda: looks.append(1) or next_batch()  # type: ignore[method-assign, func-returns-value]
+        resident = engine._resident("gain")
+        next_batch = resident._next_batch
+        resident._next_batch = lambda: looks.append(1) or next_batch()  # type: ignore[method-assign, func-returns-value]
         for position in range(0, CHUNK - 64, 64):
             session.write(position, noise(64))
         time.sleep(0.05)

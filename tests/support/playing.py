@@ -123,7 +123,8 @@ def settle(engine: Engine) -> None:
     """Waits until no session has a chunk's worth left."""
     while any(session.ready() for session in engine.list_sessions()):
         time.sleep(0.0005)
-    engine._scheduler.call(lambda: None)  # the engine call in progress is over, too
+    for resident in engine._all_residents():
+        resident.call(lambda: None)  # its call in progress is over, too
 
 
 def write_blocks(session: Session, audio: Audio, block: int, start: int = 0) -> None:

@@ -51,18 +51,20 @@ class EngineStats:
 
 
 class Engine:
-    """One device's engine thread and everything that lives on it.
+    """One device's models, each with an engine thread of its own, and all their sessions.
 
-    All methods may be called from any thread but the engine's own (where `on_event` runs). Those that say so wait for
-    the engine call in progress, up to one chunk's compute time: call them from a worker thread, not from an event loop.
+    All methods may be called from any thread but the engine threads (where `on_event` runs). Those that say so wait for
+    the model's call in progress, up to one chunk's compute time: call them from a worker thread, not an event loop.
     """
 
     def __init__(self, device: str = "cpu", load_limit: float = LOAD_LIMIT) -> None:
         self.device, self.load_limit = device, load_limit
-        self._scheduler = Scheduler(device)
+        self._residents: dict[str, Resident] = {}
         self._started = time.monotonic()
-        self._lock = threading.Lock()  # of the names being loaded, and of the figures below
+        self._lock = threading.Lock()  # of the models above and the figures below
+        self._admitting = threading.Lock()  # one session at a time, so that each sees the load of those before it
         self._closing = False
+        self._chunks_of_removed, self._late_chunks_of_removed = 0, 0
         self._sessions_total = 0
         self._sessions_refused = 0
         # Compiled before anyone waits for it.
@@ -78,10 +80,11 @@ class Engine:
         Raises:
             BadInput: the name is taken.
         """
-        if name in self._scheduler.residents:
-            raise BadInput(f"{name!r} is resident already: remove it first")
-        resident = Resident(name, stream, stream.warm_up(default_config(stream.spec)))
-        self._scheduler.call(lambda: self._scheduler.residents.setdefault(name, resident))
+        self._check_free(name)
+        cost = stream.warm_up(default_config(stream.spec))
+        with self._lock:
+            self._check_free(name)  # it may have been taken meanwhile
+            self._residents[name] = Resident(name, stream, cost)
 
     def remove_stream(self, name: str, close_sessions: bool = False) -> None:
         """Lets go of a model. Waits for the engine call in progress.
@@ -91,19 +94,24 @@ class Engine:
             BadInput: sessions are open on it, and `close_sessions` is false.
         """
 
-        def remove() -> None:
-            resident = self._resident(name)
+        resident = self._resident(name)
+
+        def end_sessions() -> None:
             if resident.sessions and not close_sessions:
                 raise BadInput(f"{len(resident.sessions)} sessions are open on {name!r}: close them, or ask for it")
             for session in list(resident.sessions):
                 session.end(NotFound(f"{name!r} has been unloaded: load it and open a new session"))
-            del self._scheduler.residents[name]
+            with self._lock:
+                del self._residents[name]
+                self._chunks_of_removed += resident.chunks
+                self._late_chunks_of_removed += resident.late_chunks
 
-        self._scheduler.call(remove)
+        resident.call(end_sessions)
+        resident.stop()
 
     def streams(self) -> dict[str, Stream]:
         """The resident models by name."""
-        return {name: resident.stream for name, resident in list(self._scheduler.residents.items())}
+        return {resident.name: resident.stream for resident in self._all_residents()}
 
     def session_count(self, name: str) -> int:
         """Sessions open on the model.
@@ -111,7 +119,7 @@ class Engine:
         Raises:
             NotFound: no such model.
         """
-        return len(self._open_sessions(self._resident(name)))
+        return len(self._resident(name).open_sessions())
 
     # ---- sessions ------------------------------------------------------------------------------------
 
@@ -147,32 +155,32 @@ class Engine:
             raise BadInput(f"jitter buffer is {jitter_buffer_seconds:g} s: use 0 to 60")
 
         def opened() -> Session:
-            self._resident(name)  # it may have gone meanwhile
-            if not config.offline:
-                admit(name, resident.cost.value, self.load(), self.load_limit)
-            try:
-                row = resident.stream.open(config)
-            except RuntimeError as error:
-                raise Refused(
-                    f"all {resident.stream.capacity} rows of {name!r} are taken ({error}): close a session first"
-                ) from error
-            try:
-                session = Session(
-                    stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
-                    block_size=block_size, on_event=on_event, wake=self._scheduler.wake, post=self._scheduler.post,
-                )  # fmt: skip
-                session.book = self._ledger_book(session, jitter_buffer_seconds)
-            except BaseException:
-                resident.stream.close(row)
-                raise
-            resident.sessions.append(session)
-            self._expect_queues()
+            with self._admitting:
+                if not config.offline:
+                    admit(name, resident.cost.value, self.load(), self.load_limit)
+                try:
+                    row = resident.stream.open(config)
+                except RuntimeError as error:
+                    raise Refused(
+                        f"all {resident.stream.capacity} rows of {name!r} are taken ({error}): close a session first"
+                    ) from error
+                try:
+                    session = Session(
+                        stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
+                        block_size=block_size, on_event=on_event, wake=resident.wake, post=resident.post,
+                    )  # fmt: skip
+                    session.book = self._ledger_book(resident, session, jitter_buffer_seconds)
+                except BaseException:
+                    resident.stream.close(row)
+                    raise
+                resident.sessions.append(session)
+            self._expect_queues(resident)
             return session
 
         if self._closing:
             raise Refused("the server is shutting down: connect to another one or try again later")
         try:
-            session = self._scheduler.call(opened)
+            session = resident.call(opened)
         except Refused:
             with self._lock:
                 self._sessions_refused += 1
@@ -183,8 +191,7 @@ class Engine:
 
     def list_sessions(self) -> list[Session]:
         """All open sessions."""
-        residents = list(self._scheduler.residents.values())
-        return [session for resident in residents for session in self._open_sessions(resident)]
+        return [session for resident in self._all_residents() for session in resident.open_sessions()]
 
     def close_session(self, session_id: str) -> None:
         """Closes a session's input: its client still gets what is due, then `Finished`.
@@ -203,27 +210,27 @@ class Engine:
     def load(self) -> float:
         """Cores that live sessions claim."""
         return sum(
-            resident.cost.value * sum(not session.config.offline for session in self._open_sessions(resident))
-            for resident in list(self._scheduler.residents.values())
+            resident.cost.value * sum(not session.config.offline for session in resident.open_sessions())
+            for resident in self._all_residents()
         )
 
     def stats(self) -> EngineStats:
         """Figures of now and since the start."""
-        sessions = self.list_sessions()
-        calls = list(self._scheduler.call_seconds) or [0.0]
+        residents = self._all_residents()
+        calls = [seconds for resident in residents for seconds in list(resident.call_seconds)] or [0.0]
         with self._lock:
             return EngineStats(
                 device=self.device,
                 uptime_seconds=time.monotonic() - self._started,
-                sessions=len(sessions),
+                sessions=len(self.list_sessions()),
                 sessions_total=self._sessions_total,
                 sessions_refused=self._sessions_refused,
-                chunks=self._scheduler.chunks,
-                late_chunks=self._scheduler.late_chunks,
+                chunks=self._chunks_of_removed + sum(resident.chunks for resident in residents),
+                late_chunks=self._late_chunks_of_removed + sum(resident.late_chunks for resident in residents),
                 load=self.load(),
                 call_seconds_p50=float(np.percentile(calls, 50)),
                 call_seconds_p99=float(np.percentile(calls, 99)),
-                resident_bytes=sum(stream.resident_bytes() for stream in self.streams().values()),
+                resident_bytes=sum(resident.stream.resident_bytes() for resident in residents),
             )
 
     # ---- the end -------------------------------------------------------------------------------------
@@ -231,7 +238,7 @@ class Engine:
     def shutdown(self, drain_seconds: float) -> None:
         """Refuses new sessions, lets open ones play for `drain_seconds`, then closes their input, then ends them.
 
-        Returns when every row has been given back and the engine thread has ended.
+        Returns when every row has been given back and the engine threads have ended.
         """
         self._closing = True
         self._wait_for_sessions(drain_seconds)
@@ -240,19 +247,27 @@ class Engine:
         self._wait_for_sessions(CLOSING_SECONDS)
         for session in self.list_sessions():
             session.abort(Refused("the server is shutting down: open a new session on another one"))
-        self._scheduler.stop()
+        for resident in self._all_residents():
+            resident.stop()
 
     # ---- parts ---------------------------------------------------------------------------------------
 
+    def _all_residents(self) -> list[Resident]:
+        return list(self._residents.values())
+
     def _resident(self, name: str) -> Resident:
-        resident = self._scheduler.residents.get(name)
+        resident = self._residents.get(name)
         if resident is None:
-            names = ", ".join(self._scheduler.residents) or "none"
+            names = ", ".join(self._residents) or "none"
             raise NotFound(f"{name!r} is not resident: load it first (resident: {names})")
         return resident
 
-    def _open_sessions(self, resident: Resident) -> list[Session]:
-        return [session for session in resident.sessions if not session.closed.is_set()]
+    def _check_free(self, name: str) -> None:
+        """Whether a model of this name may become resident."""
+        if self._closing:
+            raise Refused("the engine has stopped: start it again")
+        if name in self._residents:
+            raise BadInput(f"{name!r} is resident already: remove it first")
 
     def _checked(self, name: str, stream: Stream, config: SessionConfig) -> SessionConfig:
         """`config` with every parameter, if it can be served."""
@@ -276,32 +291,28 @@ class Engine:
             raise BadInput(f"seed is {config.seed}: use 0 to 2^64 - 1")
         return replace(config, parameters=checked_parameters(name, stream, config.parameters))
 
-    def _chunk_cost(self, session: Session) -> float:
-        """Compute seconds of one of its chunks."""
-        cost = self._resident(session.stream_name).cost.value
-        return cost * float(session.config.chunk_seconds)
+    def _queue_seconds(self, resident: Resident, session: Session) -> float:
+        """How long the others on its model may keep one of its chunks waiting: a chunk of each of them."""
+        others = [other for other in resident.open_sessions() if other is not session]
+        return sum(resident.cost.value * float(other.config.chunk_seconds) for other in others)
 
-    def _queue_seconds(self, session: Session) -> float:
-        """How long the others may keep one of its chunks waiting: a chunk of each of them."""
-        return sum(self._chunk_cost(other) for other in self.list_sessions() if other is not session)
-
-    def _ledger_book(self, session: Session, jitter_buffer_seconds: float) -> LedgerBook:
+    def _ledger_book(self, resident: Resident, session: Session, jitter_buffer_seconds: float) -> LedgerBook:
         return LedgerBook(
             session.stream.latency(session.config),
             sample_rate=session.config.sample_rate,
             block_size=session.block_size,
             input_seconds=session.input_seconds,
             output_seconds=session.output_seconds,
-            compute_seconds=self._chunk_cost(session),
-            queue_seconds=self._queue_seconds(session),
+            compute_seconds=resident.cost.value * float(session.config.chunk_seconds),
+            queue_seconds=self._queue_seconds(resident, session),
             jitter_buffer_seconds=jitter_buffer_seconds,
         )
 
-    def _expect_queues(self) -> None:
-        """Tells live sessions what the company they are in may cost them. Engine thread."""
-        for session in self.list_sessions():
+    def _expect_queues(self, resident: Resident) -> None:
+        """Tells live sessions what the company they are in may cost them. The model's engine thread."""
+        for session in resident.open_sessions():
             if not session.config.offline:
-                session.announce(session.book.expect_queue(self._queue_seconds(session)))
+                session.announce(session.book.expect_queue(self._queue_seconds(resident, session)))
 
     def _wait_for_sessions(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

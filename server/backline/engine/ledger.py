@@ -123,5 +123,5 @@ class LedgerBook:
         if self._is_measured[name]:
             return f"{self._percentile()}th percentile of the last {len(self._seen[name])} chunks, and a fifth"
         if name == "queue":
-            return "waking the engine, and one chunk of every other session on it"
+            return "waking the engine, and one chunk of every other session on the model"
         return f"the warm-up's median, times {MEDIAN_TO_P99:g}"

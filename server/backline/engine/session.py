@@ -62,7 +62,7 @@ class Session:
         self.changes = Changes(config.sample_rate, config.parameters)
         self.closed = threading.Event()  # set when the row has been given back and the last event is out
         self.ready_since: float | None = None  # perf_counter
-        self.book: LedgerBook  # set by the engine, which knows the others on the device
+        self.book: LedgerBook  # set by the engine, which knows the others on the model
         self.input_seconds, self.output_seconds = 0.0, 0.0
 
         self._on_event, self._wake, self._post = on_event, wake, post
