@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from backline.engine.engine import Engine
-from backline.engine.errors import Damaged, Refused
+from backline.engine.errors import Damaged, NotFound, Refused
 from backline.models.stream import Audio, ChunkInput
 
 from tests.support.playing import open_session, play, running, settle, write_blocks
@@ -270,3 +270,55 @@ def test_many_clients_come_and_go_at_once_and_those_who_stay_are_served_in_full(
         assert not engine.list_sessions()
         assert engine.stats().sessions_total == 36
         assert all(not stream.rows for stream in streams.values())
+
+
+@pytest.mark.parametrize("ending", ["remove", "shutdown"])
+def test_a_session_that_opens_while_its_model_goes_is_refused_and_never_left_behind(ending: str) -> None:
+    stream = plain()
+    engine = Engine()
+    engine.add_stream("gain", stream)
+    resident = engine._resident("gain")
+    held = threading.Event()
+
+    def hold() -> None:
+        assert held.wait(20)
+
+    resident.post(hold)
+    outcomes: list[object] = []
+
+    def go() -> None:
+        if ending == "remove":
+            engine.remove_stream("gain")
+        else:
+            engine.shutdown(0.0)
+
+    def open_one() -> None:
+        try:
+            outcomes.append(open_session(engine, "gain"))
+        except Exception as error:
+            outcomes.append(error)
+
+    def waiting(count: int) -> None:
+        while len(resident._tasks) < count:
+            time.sleep(0.001)
+
+    # Both have begun before either is done: the model's removal first, the shutdown while the opening waits its turn.
+    going, opening = threading.Thread(target=go), threading.Thread(target=open_one)
+    if ending == "remove":
+        going.start()
+        waiting(1)
+        opening.start()
+        waiting(2)
+    else:
+        opening.start()
+        waiting(1)
+        going.start()
+        while not engine._closing:
+            time.sleep(0.001)
+    held.set()
+    for thread in (going, opening):
+        thread.join(20)
+        assert not thread.is_alive()
+    assert [type(outcome) for outcome in outcomes] == [NotFound if ending == "remove" else Refused]
+    assert not stream.rows
+    engine.shutdown(0.0)

@@ -97,6 +97,8 @@ class Engine:
         resident = self._resident(name)
 
         def end_sessions() -> None:
+            if self._residents.get(name) is not resident:
+                raise NotFound(f"{name!r} has been unloaded already")
             if resident.sessions and not close_sessions:
                 raise BadInput(f"{len(resident.sessions)} sessions are open on {name!r}: close them, or ask for it")
             for session in list(resident.sessions):
@@ -156,6 +158,9 @@ class Engine:
 
         def opened() -> Session:
             with self._admitting:
+                self._check_open()  # either may have begun while this waited for the engine thread
+                if self._residents.get(name) is not resident:
+                    raise NotFound(f"{name!r} has been unloaded: load it and open a new session")
                 if not config.offline:
                     admit(name, resident.cost.value, self.load(), self.load_limit)
                 try:
@@ -177,8 +182,7 @@ class Engine:
             self._expect_queues(resident)
             return session
 
-        if self._closing:
-            raise Refused("the server is shutting down: connect to another one or try again later")
+        self._check_open()
         try:
             session = resident.call(opened)
         except Refused:
@@ -240,7 +244,8 @@ class Engine:
 
         Returns when every row has been given back and the engine threads have ended.
         """
-        self._closing = True
+        with self._admitting:  # a session is either seen below or refused
+            self._closing = True
         self._wait_for_sessions(drain_seconds)
         for session in self.list_sessions():
             session.close_input()
@@ -261,6 +266,11 @@ class Engine:
             names = ", ".join(self._residents) or "none"
             raise NotFound(f"{name!r} is not resident: load it first (resident: {names})")
         return resident
+
+    def _check_open(self) -> None:
+        """Whether sessions may still be opened."""
+        if self._closing:
+            raise Refused("the server is shutting down: connect to another one or try again later")
 
     def _check_free(self, name: str) -> None:
         """Whether a model of this name may become resident."""
