@@ -1,6 +1,7 @@
 """Packs, sessions, figures, health and reflection, as a client asks for them."""
 
 import threading
+import time
 from collections.abc import Iterator
 
 import grpc
@@ -120,6 +121,7 @@ def test_the_number_of_sessions_is_limited(stub: BacklineStub) -> None:
     refused = Answer(stub.Stream(client(opening())))
     assert refused.status is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "all 8 sessions are taken: close one" in refused.details
+    assert stub.GetStats(pb.GetStatsRequest()).sessions_refused == 1
     for call in calls:
         call.cancel()
     assert eventually(lambda: not stub.ListSessions(pb.ListSessionsRequest()).sessions)
@@ -147,3 +149,15 @@ def test_health_and_reflection_answer(server: RunningServer) -> None:
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         (listed,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
         assert "backline.v1.Backline" in {service.name for service in listed.list_services_response.service}
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.002, 0.02])
+def test_a_client_that_leaves_while_its_session_opens_leaves_nothing_behind(
+    stub: BacklineStub, patience: float
+) -> None:
+    call = stub.Stream(held(opening(pack="late")))
+    time.sleep(patience)
+    call.cancel()
+    stub.LoadPack(pb.LoadPackRequest(name="late"))  # waits for the load that the client began
+    assert eventually(lambda: not stub.ListSessions(pb.ListSessionsRequest()).sessions)
+    stub.UnloadPack(pb.UnloadPackRequest(name="late"))

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -34,6 +35,7 @@ class Servicer(BacklineServicer):
     def __init__(self, engine: Engine, registry: PackRegistry, max_sessions: int) -> None:
         self._engine, self._registry, self._max_sessions = engine, registry, max_sessions
         self._loading = threading.Lock()  # of changes to what is resident; a warm-up wants the machine for itself
+        self._taken = self._refused = 0  # places for sessions
         self._process = psutil.Process()
 
     # ---- sessions ------------------------------------------------------------------------------------
@@ -48,22 +50,38 @@ class Servicer(BacklineServicer):
         """A session from its Open to its end, whichever it comes to."""
         try:
             opening = check_first(await context.read())
-            offline = response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
-            outbox = Outbox(asyncio.get_running_loop())
-            session = await self._open(opening, offline, outbox)
-            log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
-            await SessionCall(context, session, outbox, response, opening.want_frames).serve()
+            with self._place():
+                await self._serve(context, response, opening)
         except Exception as error:
             status, message = _status(error)
             if response is pb.ServerMessage:
                 await context.write(pb.ServerMessage(error=pb.Error(status=status.value[0], message=message)))
             await context.abort(status, message)
 
+    async def _serve(
+        self, context: Context, response: type[pb.ServerMessage] | type[pb.RenderResponse], opening: pb.Open
+    ) -> None:
+        offline = response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
+        outbox = Outbox(asyncio.get_running_loop())
+        session = await self._open(opening, offline, outbox)
+        log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
+        await SessionCall(context, session, outbox, response, opening.want_frames).serve()
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of the places for sessions. The event loop."""
+        if self._taken >= self._max_sessions:
+            self._refused += 1
+            raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
         def opened() -> Session:
-            if len(self._engine.list_sessions()) >= self._max_sessions:
-                raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
-            config = convert.session_config(opening, self._load(opening.pack), offline)
+            config = convert.session_config(opening, self.load(opening.pack), offline)
             return self._engine.open_session(
                 opening.pack,
                 config,
@@ -95,7 +113,7 @@ class Servicer(BacklineServicer):
             device=stats.device,
             sessions=stats.sessions,
             sessions_total=stats.sessions_total,
-            sessions_refused=stats.sessions_refused,
+            sessions_refused=stats.sessions_refused + self._refused,
             chunks=stats.chunks,
             late_chunks=stats.late_chunks,
             load=stats.load,
@@ -122,7 +140,7 @@ class Servicer(BacklineServicer):
 
     async def LoadPack(self, request: pb.LoadPackRequest, context: Context) -> pb.Pack:
         def loaded() -> pb.Pack:
-            self._load(request.name)
+            self.load(request.name)
             return self._pack(self._registry.entry(request.name))
 
         return await _answer(context, loaded)
@@ -131,12 +149,8 @@ class Servicer(BacklineServicer):
         await _answer(context, self._unload, request.name, request.close_sessions)
         return pb.UnloadPackResponse()
 
-    def load(self, name: str) -> None:
-        """Makes a pack resident. Slow; a worker thread."""
-        self._load(name)
-
-    def _load(self, name: str) -> StreamSpec:
-        """What a pack serves, after loading and warming it up where it is not resident."""
+    def load(self, name: str) -> StreamSpec:
+        """Makes a pack resident where it is not, and returns what it serves. Slow: for a worker thread."""
         if (stream := self._engine.streams().get(name)) is not None:
             return stream.spec
         with self._loading:
