@@ -28,6 +28,7 @@ class StageTraining:
 
     clip: Fraction  # seconds
     rows: int
+    cuts: int = 1  # crops of the same song that a stage may meet: where it learns faster than songs can be made
     rate: float = 1e-3
     warmup_steps: int = 200
     weight_decay: float = 0.01
@@ -40,9 +41,9 @@ class StageTraining:
 
 # Clips fill the window that the stage is served with, and some of what lies beyond it.
 TRAINING = {
-    "semantic": StageTraining(clip=Fraction(8), rows=8),
-    "coarse": StageTraining(clip=Fraction(44, 25), rows=12),
-    "fine": StageTraining(clip=Fraction(44, 25), rows=12),
+    "semantic": StageTraining(clip=Fraction(8), rows=6, cuts=4),
+    "coarse": StageTraining(clip=Fraction(44, 25), rows=8),
+    "fine": StageTraining(clip=Fraction(44, 25), rows=8),
 }
 
 
@@ -66,7 +67,7 @@ def train_stage(
     training = training or TRAINING[name]
     place = pick_device(device)
     torch.manual_seed(loop.seed)
-    reader = ShardReader(shards, stage, TARGETS[name], training.clip, training.rows, loop.seed)
+    reader = ShardReader(shards, stage, TARGETS[name], training.clip, training.rows, loop.seed, training.cuts)
     trainer = StageTrainer(stage, training, reader, loop.seed, place)
     judge = Judge(stage, TARGETS[name], training, held_out)
     outcome = train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss")

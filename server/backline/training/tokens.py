@@ -6,6 +6,7 @@ stands in two, so whoever reads the shards in order never meets a piece again.
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import time
@@ -35,6 +36,7 @@ from backline.training.data import add_noise, training_seed, vary_equalization, 
 from backline.training.semantics import VOCAL_NOISE
 
 SONGS_PER_SHARD = 24
+SHARDS_AHEAD = 16  # that lie ready for the trainer that has read most
 POLL_SECONDS = 0.2
 
 Tokens = dict[str, NDArray[np.int16]]  # name of a source or "fine" -> [codebook, frame]
@@ -110,7 +112,10 @@ def read_shard(path: Path) -> list[Tokens]:
 def producer(
     folder: Path, codec: ConvNeXtCodec, vocal: HarmonyEncoder, instrumental: HarmonyEncoder, world: World, seed: int
 ) -> Iterator[None]:
-    """Within, a side process writes shard after shard into `folder`, from the first that is not there yet."""
+    """Within, a side process writes shard after shard into `folder`, from the first that is not there yet.
+
+    Where several trainers share the folder, one process at a time writes.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     tokenizers = Tokenizers(vocal, instrumental, codec)
@@ -130,32 +135,45 @@ def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int) -> N
     failure.unlink(missing_ok=True)
     number = 0
     try:
-        while True:
-            if not shard_path(folder, number).exists():
-                first = training_seed(seed, number * SONGS_PER_SHARD)
-                write_shard(shard_path(folder, number), tokenizers, world, first, SONGS_PER_SHARD)
-            number += 1
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            while True:
+                if not shard_path(folder, number).exists():
+                    first = training_seed(seed, number * SONGS_PER_SHARD)
+                    write_shard(shard_path(folder, number), tokenizers, world, first, SONGS_PER_SHARD)
+                number += 1
+                while number > _furthest(folder) + SHARDS_AHEAD:
+                    time.sleep(POLL_SECONDS)
     except Exception:
         failure.write_text(traceback.format_exc())
         raise
+
+
+def _furthest(folder: Path) -> int:
+    """The shard up to which the quickest trainer has read."""
+    return max((int(path.read_text() or 0) for path in folder.glob("read-*")), default=0)
 
 
 # ---- reading ----
 
 
 class ShardReader:
-    """Crops of songs for one stage, each song once, in an order that the seed decides.
+    """Crops of songs for one stage, in an order that the seed decides; no song comes again later.
 
     Args:
         folder: where shards are, or will be: a missing one is waited for.
+        target: name of the tokens that the stage predicts.
         clip: seconds of a crop.
         rows: crops of a batch.
-        shuffle: crops that are held and drawn from.
+        cuts: how often a song is cut into crops, each time elsewhere, while it is at hand.
     """
 
-    def __init__(self, folder: Path, stage: StageConfig, target: str, clip: Fraction, rows: int, seed: int) -> None:
+    def __init__(
+        self, folder: Path, stage: StageConfig, target: str, clip: Fraction, rows: int, seed: int, cuts: int = 1
+    ) -> None:
         self.folder, self.stage, self.target, self.clip, self.rows = folder, stage, target, clip, rows
-        self.shuffle = 32 * rows
+        self.cuts = cuts
+        self.shuffle = 32 * rows * cuts
         self.random = np.random.default_rng([seed, stage.rate, stage.quantizers])
         self.number = 0
         self.held: list[Tokens] = []
@@ -177,6 +195,7 @@ class ShardReader:
         while len(self.held) < self.shuffle:
             self.held += self._crops(read_shard(self._wait_for_shard()))
             self.number += 1
+            (self.folder / f"read-{self.target}").write_text(str(self.number))
         chosen = [self._draw() for _ in range(self.rows)]
         return stack(chosen, self.stage, self.target)
 
@@ -188,7 +207,7 @@ class ShardReader:
     def _crops(self, songs: list[Tokens]) -> list[Tokens]:
         quanta = int(self.clip / CHUNK_QUANTUM)
         crops = []
-        for tokens in songs:
+        for tokens in songs * self.cuts:
             whole = tokens["transport"].shape[1]
             start = int(self.random.integers(min(quanta, whole - quanta + 1)))
             crops += [crop(tokens, at, quanta) for at in range(start, whole - quanta + 1, quanta)]
