@@ -158,6 +158,5 @@ def test_a_client_that_leaves_while_its_session_opens_leaves_nothing_behind(
     call = stub.Stream(held(opening(pack="late")))
     time.sleep(patience)
     call.cancel()
-    stub.LoadPack(pb.LoadPackRequest(name="late"))  # waits for the load that the client began
+    time.sleep(0.1)  # the server may still be opening it
     assert eventually(lambda: not stub.ListSessions(pb.ListSessionsRequest()).sessions)
-    stub.UnloadPack(pb.UnloadPackRequest(name="late"))
