@@ -1,7 +1,9 @@
 """Official checkpoints become packs; what does not fit is reported all at once, and no pickled code runs."""
 
+import argparse
 import pickle
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ import torch
 from backline.codecs.encodec import EncodecStream
 from backline.codecs.hubert import HubertConfig, HubertEncoder, hubert_layout
 from backline.models.errors import PackError
-from backline.packs.importers import import_encodec, read_checkpoint, read_encodec, read_hubert
+from backline.packs.importers.checkpoint import read_checkpoint
+from backline.packs.importers.encodec import import_encodec, read_encodec
+from backline.packs.importers.hubert import read_hubert
 from backline.packs.pack import load_stream, read_pack, read_tensors
 from safetensors.torch import save_file
 
@@ -78,6 +82,21 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
     for name in ("evil.th", "plain.th"):
         with pytest.raises(PackError, match="objects other than tensors, which may run code"):
             read_checkpoint(tmp_path / name)
+
+
+def test_settings_beside_the_tensors_are_harmless(tmp_path: Path) -> None:
+    content = {"model_state": {"a": torch.ones(2)}, "global_step": 7, "args": argparse.Namespace(width=512, name="x")}
+    torch.save(content, tmp_path / "trained.pt")
+    assert torch.equal(read_checkpoint(tmp_path / "trained.pt")["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_other_objects_are_refused_by_their_names(tmp_path: Path, zipped: bool) -> None:
+    content = {"model_state": {"a": torch.ones(2)}, "config": Fraction(1, 2), "evil": Malicious()}
+    torch.save(content, tmp_path / "trained.pt", _use_new_zipfile_serialization=zipped)
+    named = r"\w+\.exec, fractions.Fraction" if zipped else "fractions.Fraction"
+    with pytest.raises(PackError, match=rf"not read \(.*{named}\): .* save its tensors alone"):
+        read_checkpoint(tmp_path / "trained.pt")
 
 
 def test_files_that_are_no_checkpoint_are_refused_with_the_reason(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from backline.cli import options
 
 if TYPE_CHECKING:
     from backline.models.stream import StreamSpec
+    from backline.packs.importers.checkpoint import Imported
     from backline.packs.registry import PackEntry
 
 packs = typer.Typer(help="List, show, verify and import packs.", no_args_is_help=True)
@@ -129,11 +130,45 @@ def encodec(
 
     Example: [cyan]backline packs import encodec encodec_24khz-d7cc33bc.th[/]
     """
-    from backline.cli.console import console, error_console, labelled
-    from backline.packs.importers import import_encodec
+    from backline.packs.importers.encodec import import_encodec
     from backline.packs.registry import user_packs
 
-    imported = import_encodec(file, output or user_packs() / "encodec-24khz", codebooks)
+    _report(import_encodec(file, output or user_packs() / "encodec-24khz", codebooks))
+
+
+@importing.command()
+def hafm(
+    semantic: Annotated[Path, typer.Option(metavar="FILE", help="First stage, e.g. ar_semantic/ckpt_best.pt.")],
+    coarse: Annotated[Path, typer.Option(metavar="FILE", help="Second stage, e.g. ar_coarse/ckpt_best.pt.")],
+    fine: Annotated[Path, typer.Option(metavar="FILE", help="Third stage, e.g. ar_fine/ckpt_best.pt.")],
+    hubert: Annotated[Path, typer.Option(metavar="FILE", help="HuBERT Large, hubert_fairseq_large_ll60k.pth.")],
+    centroids: Annotated[Path, typer.Option(metavar="FILE", help="Its k-means centroids, .npy or .safetensors.")],
+    encodec: Annotated[Path, typer.Option(metavar="FILE", help="EnCodec, encodec_24khz-d7cc33bc.th.")],
+    output: OutFolder = None,
+    max_distance: Annotated[
+        tuple[int, int, int],
+        typer.Option(
+            metavar="N N N", help="Of the position bias, by stage; no file tells it. The paper's, if not given."
+        ),
+    ] = (1000, 1500, 900),
+) -> None:
+    """The published HAFM: three stages, HuBERT and EnCodec, each a local file under its own licence.
+
+    What the files do not tell is assumed as in the paper, said here, and can be changed in the pack's pack.toml.
+
+    Example: [cyan]backline packs import hafm --semantic s.pt --coarse c.pt --fine f.pt --hubert hubert.pth
+    --centroids kmeans.npy --encodec encodec_24khz-d7cc33bc.th -o ~/my-packs/hafm[/]
+    """
+    from backline.packs.importers.hafm import HafmFiles, import_hafm
+    from backline.packs.registry import user_packs
+
+    files = HafmFiles(semantic, coarse, fine, hubert, centroids, encodec)
+    _report(import_hafm(files, output or user_packs() / "hafm", max_distance))
+
+
+def _report(imported: Imported) -> None:
+    from backline.cli.console import console, error_console, labelled
+
     for warning in imported.warnings:
         error_console.print(labelled("warning", warning, "yellow"), soft_wrap=True)
     console.print(f"pack {imported.pack.name} written to {imported.pack.folder}")

@@ -1,0 +1,97 @@
+"""What every importer needs: tensors out of a file that nobody vouches for, and what a pack is made of."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backline.models.errors import PackError
+from backline.packs.pack import Pack
+
+# What trainers leave beside the tensors and is nothing but data. Not numpy's numbers: their types believe any state
+# that a pickle gives them.
+HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
+
+
+@dataclass(frozen=True)
+class Component:
+    """One part of a pack: its table in pack.toml, its tensors by their names in the pack, and what to be wary of."""
+
+    table: dict[str, Any]
+    tensors: dict[str, Tensor]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A pack that was written, and what to be wary of."""
+
+    pack: Pack
+    warnings: list[str]
+
+
+def read_checkpoint(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name: .safetensors, or a torch file that holds tensors and plain data in containers.
+
+    A torch file is a pickle, and a pickle can run code: only torch's restricted unpickler reads it here, which knows
+    tensors, plain containers and HARMLESS.
+
+    Raises:
+        PackError: it cannot be read so, or holds no tensors by name.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        with torch.serialization.safe_globals(HARMLESS):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PackError(["there is no such file: give the path of a checkpoint"], str(file)) from None
+    except pickle.UnpicklingError as error:
+        raise PackError([_unread(file, error)], file.name) from error
+    except Exception as error:  # whatever damage makes torch or safetensors stumble over
+        raise PackError([f"it is no torch or safetensors file ({error}): download it again"], file.name) from error
+    for wrapper in ("state_dict", "model_state", "model"):  # what trainers put around the tensors
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    tensors = content if isinstance(content, Mapping) else {}
+    found = {str(name): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+    if not found:
+        raise PackError(["it holds no tensors by name: give a checkpoint's state dict"], file.name)
+    return found
+
+
+def hash_warnings(file: Path, beginning: str, what: str) -> list[str]:
+    """A warning where the file's SHA-256 does not begin as the official one's."""
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if found.startswith(beginning):
+        return []
+    return [f"{file.name} is not the official {what} checkpoint (sha256 {found[:8]}..., that one is {beginning}...)"]
+
+
+def _unread(file: Path, error: pickle.UnpicklingError) -> str:
+    """Which objects keep a file from being read, and what to do about it."""
+    found = re.search(r"GLOBAL (\S+)", str(error))
+    names = [found[1]] if found else []
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(file) or names
+    except Exception:  # older files list nothing; then the first one that was met is what we can name
+        pass
+    if not names:
+        return "it is no torch file that can be read safely: download it again"
+    return (
+        f"it holds objects other than tensors, which may run code, so it is not read ({', '.join(sorted(names))}): "
+        "where you trust it, load it with torch and save its tensors alone"
+    )
