@@ -180,15 +180,24 @@ def infer_config(stage: str, tensors: Mapping[str, Tensor], max_distance: int) -
         for name, tensor in sources.items()
         if tensor.dim() != 3
     ]
-    if not sources:
-        problems.append("conditions.* are missing")
+    paper = PAPER.stages()[stage]
+    problems += [
+        f"conditions.{source.name} is missing: is this the {stage} stage?"
+        for source in paper.sources
+        if source.name not in sources
+    ]
+    exact = len(tensors["transformer.bias"]) // 2 if "transformer.bias" in tensors else 0
+    if max_distance <= exact:
+        problems.append(
+            f"max_distance is {max_distance}: use more than {exact}, since these distances have own buckets"
+        )
     if problems:
         raise PackError(problems, stage)
     quantizers, tokens, width = tensors["prediction"].shape
     buckets, heads = tensors["transformer.bias"].shape
     numbers = [int(found[1]) for name in tensors if (found := re.match(r"transformer\.blocks\.(\d+)\.", name))]
     return dataclasses.replace(
-        PAPER.stages()[stage],
+        paper,
         sources=tuple(_source(source, sources[source.name]) for source in SOURCES if source.name in sources),
         vocabulary=tokens - 1,
         quantizers=quantizers,

@@ -28,9 +28,11 @@ TABLE_HINTS = (
     (r"pred|target|tgt|output_emb|out_emb", "prediction"),
     (r"head|logit|_lm_|classif|out_proj|to_out", "heads"),
     (r"seg|type|modal", "segment"),
-    (r"off|quant|codebook", "quantizer_offset"),
+    (r"off|quant|codebook|level", "quantizer_offset"),
 )
 TABLES = tuple(role for _, role in TABLE_HINTS)
+SHORT = {"segment", "quantizer_offset"}  # tables of a few entries; the others have one for every token
+FEW = 16
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ def map_stage(stage: str, tensors: Mapping[str, Tensor]) -> Mapped:
     Raises:
         PackError: some cannot be assigned, or in more than one way; names all of them and their candidates.
     """
-    work = Work(stage, dict(tensors))
+    common = _common_beginning(list(tensors))
+    work = Work(stage, {name.removeprefix(common): tensor for name, tensor in tensors.items()})
     _drop_idle(work)
     width = _width(work)
     heads = map_blocks(work, width)
@@ -78,6 +81,16 @@ def map_stage(stage: str, tensors: Mapping[str, Tensor]) -> Mapped:
     if work.problems:
         raise PackError(work.problems, stage)
     return Mapped(work.found, work.warnings)
+
+
+def _common_beginning(names: Sequence[str]) -> str:
+    """The module that all names begin with, as in "module." or "model.decoder."; it says nothing about roles."""
+    common = []
+    for parts in zip(*(name.split(".")[:-1] for name in names), strict=False):
+        if len(set(parts)) > 1:
+            break
+        common.append(f"{parts[0]}.")
+    return "".join(common)
 
 
 def _drop_idle(work: Work) -> None:
@@ -252,5 +265,7 @@ def _groups(work: Work, width: int) -> list[_Group]:
 
 
 def _table_hints(group: _Group) -> set[str]:
+    """Roles for which the group is long or short enough, and of these the ones its name speaks of, if any."""
     name = joined(group.names[0])
-    return {role for pattern, role in TABLE_HINTS if re.search(pattern, name)} or set(TABLES)
+    possible = SHORT if max(group.rows) <= FEW else set(TABLES) - SHORT
+    return {role for pattern, role in TABLE_HINTS if re.search(pattern, name)} & possible or possible
