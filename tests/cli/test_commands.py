@@ -21,6 +21,7 @@ COMMANDS = [
     "packs show",
     "packs verify",
     "packs import encodec",
+    "packs import hafm",
     "train default-pack",
     "train semantics",
     "train codec",

@@ -193,7 +193,9 @@ def test_a_short_table_is_no_table_of_tokens_whatever_its_name() -> None:
 def refused(stage: str, tensors: dict[str, Tensor]) -> tuple[str, ...]:
     with pytest.raises(PackError) as caught:
         map_stage(stage, tensors)
-    return caught.value.problems
+    *problems, remedy = caught.value.problems
+    assert "give its tensors Backline's own names" in remedy
+    return tuple(problems)
 
 
 def test_all_that_a_stage_lacks_or_has_in_other_shapes_is_reported_at_once() -> None:

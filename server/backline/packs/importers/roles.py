@@ -33,6 +33,7 @@ TABLE_HINTS = (
 TABLES = tuple(role for _, role in TABLE_HINTS)
 SHORT = {"segment", "quantizer_offset"}  # tables of a few entries; the others have one for every token
 FEW = 16
+REMEDY = "if this is the stage, give its tensors Backline's own names (models/hafm/network.py) and import it again"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def map_stage(stage: str, tensors: Mapping[str, Tensor]) -> Mapped:
         _map_bias(work, width, heads)
         _map_tables(work, width)
     if work.problems:
-        raise PackError(work.problems, stage)
+        raise PackError([*work.problems, REMEDY], stage)
     return Mapped(work.found, work.warnings)
 
 
