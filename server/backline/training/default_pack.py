@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from backline.codecs.convnext import ConvNeXtCodec
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.models.hafm.config import DEFAULT, HafmConfig
 from backline.music.songs import song
@@ -31,9 +30,8 @@ from backline.training.codec import CodecTraining, best_codec, packed, train_cod
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig
 from backline.training.semantics import FRAME_SECONDS, LabelledSong, train_semantics
-from backline.training.stages import best_network, train_stage
+from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
-    SONGS_PER_SHARD,
     Tokenizers,
     Tokens,
     producer,
@@ -44,7 +42,6 @@ from backline.training.tokens import (
 # Of the minutes given, what each part takes. Fitting the semantic tables takes about one minute and is not counted.
 SHARES = {"codec": 0.30, "semantic": 0.15, "coarse": 0.35, "fine": 0.20}
 PARTS = ("semantics", *SHARES)
-SEMANTIC_SONGS, SEMANTIC_HELD_OUT = 200, 24
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,10 @@ class Recipe:
     world: World = NARROW
     codec: CodecTraining = field(default_factory=CodecTraining)
     network: HafmConfig = DEFAULT
+    stages: Mapping[str, StageTraining] = field(default_factory=lambda: TRAINING)
+    semantic_songs: int = 200  # to fit the semantic tables on
+    shard_songs: int = 24  # in a shard of tokens
+    held_out_songs: int = 24  # that semantics and stages are judged by
 
     def loop(self, run: Path, part: str) -> LoopConfig:
         return LoopConfig(run / part, minutes=self.minutes * SHARES[part], seed=self.seed)
@@ -101,8 +102,8 @@ def train_default_pack(
 def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
     """Fits the tables and saves them, with a report of what they are worth."""
     first = training_seed(recipe.seed, 0)
-    fitted = _labelled(range(first, first + SEMANTIC_SONGS), recipe.world)
-    held_out = _labelled(range(HELD_OUT_SEED, HELD_OUT_SEED + SEMANTIC_HELD_OUT), recipe.world)
+    fitted = _labelled(range(first, first + recipe.semantic_songs), recipe.world)
+    held_out = _labelled(range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs), recipe.world)
     found = train_semantics(fitted, held_out, recipe.seed, progress=progress)
     report = {"vocal": str(found.vocal_report), "instrumental": str(found.instrumental_report)}
     save_file(found.tensors(), run / "semantics.safetensors", metadata=report)
@@ -110,14 +111,14 @@ def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) ->
 
 def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
     """Trains stages one after the other while a side process makes the songs."""
-    vocal, instrumental, codec = _tokenizers(run, recipe)
-    folder = run / f"shards-{_fingerprint(run, codec)}"
+    tokenizers, fingerprint = _tokenizers(run, recipe)
+    folder = run / f"shards-{fingerprint}"
     folder.mkdir(exist_ok=True)
-    held_out = _held_out(folder, Tokenizers(vocal, instrumental, codec), recipe.world)
-    with producer(folder, codec, vocal, instrumental, recipe.world, recipe.seed):
+    held_out = _held_out(folder, tokenizers, recipe)
+    with producer(folder, tokenizers, recipe.world, recipe.seed, recipe.shard_songs):
         for name in stages:
-            stage = recipe.network.stages()[name]
-            train_stage(name, stage, recipe.loop(run, name), folder, held_out, recipe.device)
+            stage, training = recipe.network.stages()[name], recipe.stages[name]
+            train_stage(name, stage, recipe.loop(run, name), folder, held_out, training, recipe.device)
 
 
 def export(run: Path, out: Path, recipe: Recipe) -> None:
@@ -169,7 +170,8 @@ def _labelled(seeds: range, world: World) -> Iterator[LabelledSong]:
         yield LabelledSong(made.vocal, made.accompaniment, made.chord_at(rate), made.sixteenth_at(rate))
 
 
-def _tokenizers(run: Path, recipe: Recipe) -> tuple[HarmonyEncoder, HarmonyEncoder, ConvNeXtCodec]:
+def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
+    """What makes tokens, and a fingerprint of everything that decides which tokens a song becomes."""
     for path, part in ((run / "semantics.safetensors", "semantics"), (run / "codec" / "checkpoint.pt", "codec")):
         if not path.exists():
             raise ValueError(f"{path} is missing: train the part {part!r} first")
@@ -177,23 +179,18 @@ def _tokenizers(run: Path, recipe: Recipe) -> tuple[HarmonyEncoder, HarmonyEncod
     vocal, instrumental = (
         HarmonyEncoder(HarmonyTables.from_tensors(tables, f"semantics.{side}.")) for side in ("vocal", "instrumental")
     )
-    return vocal, instrumental, best_codec(run / "codec", recipe.codec.codec)
-
-
-def _fingerprint(run: Path, codec: ConvNeXtCodec) -> str:
-    """Of everything that decides which tokens a song becomes."""
-    tables = load_file(run / "semantics.safetensors")
+    codec = best_codec(run / "codec", recipe.codec.codec)
     digest = hashlib.sha256()
     weights: dict[str, Tensor] = {**tables, **codec.state_dict()}
     for name in sorted(weights):
         digest.update(weights[name].numpy().tobytes())
-    return digest.hexdigest()[:8]
+    return Tokenizers(vocal, instrumental, codec), digest.hexdigest()[:8]
 
 
-def _held_out(folder: Path, tokenizers: Tokenizers, world: World) -> list[Tokens]:
+def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Tokens]:
     path = folder / "held-out.npz"
     if not path.exists():
-        write_shard(path, tokenizers, world, HELD_OUT_SEED, SONGS_PER_SHARD)
+        write_shard(path, tokenizers, recipe.world, HELD_OUT_SEED, recipe.held_out_songs)
     return read_shard(path)
 
 

@@ -29,6 +29,7 @@ class StageTraining:
     clip: Fraction  # seconds
     rows: int
     cuts: int = 1  # crops of the same song that a stage may meet: where it learns faster than songs can be made
+    batches_held: int = 32  # how many batches the crops at hand make, from which each is drawn
     rate: float = 1e-3
     warmup_steps: int = 200
     weight_decay: float = 0.01
@@ -41,9 +42,9 @@ class StageTraining:
 
 # Clips fill the window that the stage is served with, and some of what lies beyond it.
 TRAINING = {
-    "semantic": StageTraining(clip=Fraction(8), rows=6, cuts=4),
-    "coarse": StageTraining(clip=Fraction(44, 25), rows=8),
-    "fine": StageTraining(clip=Fraction(44, 25), rows=8),
+    "semantic": StageTraining(clip=Fraction(4), rows=3, cuts=4, rate=2e-3),
+    "coarse": StageTraining(clip=Fraction(44, 25), rows=4, rate=2e-3),
+    "fine": StageTraining(clip=Fraction(44, 25), rows=4, rate=2e-3),
 }
 
 
@@ -53,8 +54,8 @@ def train_stage(
     loop: LoopConfig,
     shards: Path,
     held_out: list[Tokens],
+    training: StageTraining,
     device: str = "auto",
-    training: StageTraining | None = None,
 ) -> tuple[StageNetwork, Outcome]:
     """Trains stage `name` until the budget of `loop` is used up, or goes on with what is in its folder.
 
@@ -64,10 +65,18 @@ def train_stage(
     Returns:
         The network at its best validation.
     """
-    training = training or TRAINING[name]
     place = pick_device(device)
     torch.manual_seed(loop.seed)
-    reader = ShardReader(shards, stage, TARGETS[name], training.clip, training.rows, loop.seed, training.cuts)
+    reader = ShardReader(
+        shards,
+        stage,
+        TARGETS[name],
+        training.clip,
+        training.rows,
+        loop.seed,
+        training.cuts,
+        training.batches_held,
+    )
     trainer = StageTrainer(stage, training, reader, loop.seed, place)
     judge = Judge(stage, TARGETS[name], training, held_out)
     outcome = train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss")

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.base import Codec, SemanticEncoder
-from backline.codecs.convnext import ConvNeXtCodec
-from backline.codecs.harmony import HarmonyEncoder
 from backline.models.hafm.config import StageConfig
 from backline.models.hafm.layout import CHUNK_QUANTUM
 from backline.models.hafm.transport import transport_tokens
@@ -35,7 +33,6 @@ from backline.music.world import World
 from backline.training.data import add_noise, training_seed, vary_equalization, vary_gain, vary_polarity
 from backline.training.semantics import VOCAL_NOISE
 
-SONGS_PER_SHARD = 24
 SHARDS_AHEAD = 16  # that lie ready for the trainer that has read most
 POLL_SECONDS = 0.2
 
@@ -109,17 +106,14 @@ def read_shard(path: Path) -> list[Tokens]:
 
 
 @contextmanager
-def producer(
-    folder: Path, codec: ConvNeXtCodec, vocal: HarmonyEncoder, instrumental: HarmonyEncoder, world: World, seed: int
-) -> Iterator[None]:
+def producer(folder: Path, tokenizers: Tokenizers, world: World, seed: int, songs_per_shard: int) -> Iterator[None]:
     """Within, a side process writes shard after shard into `folder`, from the first that is not there yet.
 
     Where several trainers share the folder, one process at a time writes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
-    tokenizers = Tokenizers(vocal, instrumental, codec)
-    process = context.Process(target=_produce, args=(folder, tokenizers, world, seed), daemon=True)
+    process = context.Process(target=_produce, args=(folder, tokenizers, world, seed, songs_per_shard), daemon=True)
     process.start()
     try:
         yield
@@ -128,7 +122,7 @@ def producer(
         process.join()
 
 
-def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int) -> None:
+def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int, songs_per_shard: int) -> None:
     os.nice(5)
     torch.set_num_threads(1)
     failure = folder / "failed.txt"
@@ -139,8 +133,8 @@ def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int) -> N
             fcntl.flock(lock, fcntl.LOCK_EX)
             while True:
                 if not shard_path(folder, number).exists():
-                    first = training_seed(seed, number * SONGS_PER_SHARD)
-                    write_shard(shard_path(folder, number), tokenizers, world, first, SONGS_PER_SHARD)
+                    first = training_seed(seed, number * songs_per_shard)
+                    write_shard(shard_path(folder, number), tokenizers, world, first, songs_per_shard)
                 number += 1
                 while number > _furthest(folder) + SHARDS_AHEAD:
                     time.sleep(POLL_SECONDS)
@@ -166,14 +160,23 @@ class ShardReader:
         clip: seconds of a crop.
         rows: crops of a batch.
         cuts: how often a song is cut into crops, each time elsewhere, while it is at hand.
+        batches_held: how many batches the crops at hand, from which each batch is drawn, make.
     """
 
     def __init__(
-        self, folder: Path, stage: StageConfig, target: str, clip: Fraction, rows: int, seed: int, cuts: int = 1
+        self,
+        folder: Path,
+        stage: StageConfig,
+        target: str,
+        clip: Fraction,
+        rows: int,
+        seed: int,
+        cuts: int = 1,
+        batches_held: int = 32,
     ) -> None:
         self.folder, self.stage, self.target, self.clip, self.rows = folder, stage, target, clip, rows
         self.cuts = cuts
-        self.shuffle = 32 * rows * cuts
+        self.crops_held = batches_held * rows * cuts
         self.random = np.random.default_rng([seed, stage.rate, stage.quantizers])
         self.number = 0
         self.held: list[Tokens] = []
@@ -192,7 +195,7 @@ class ShardReader:
         Raises:
             RuntimeError: the side process that writes the shards has failed.
         """
-        while len(self.held) < self.shuffle:
+        while len(self.held) < self.crops_held:
             self.held += self._crops(read_shard(self._wait_for_shard()))
             self.number += 1
             (self.folder / f"read-{self.target}").write_text(str(self.number))
