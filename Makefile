@@ -53,5 +53,5 @@ $(VENV)/.demo: $(VENV)/.torch $(BUILD)
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch $(BUILD) | system
-	$(BIN)/pip install -q -e ".[dev,encodec,train,demo]"
+	$(BIN)/pip install -q -e ".[dev,demo]"
 	@touch $@ $(VENV)/.demo

@@ -20,15 +20,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from backline.kernels.decode import DecodeStage
-from backline.kernels.decode_arrays import StageArrays, distance_buckets
-from backline.nn.sampling import choose, guide
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from backline.kernels.decode import DecodeStage
+from backline.kernels.decode_arrays import StageArrays, distance_buckets
+from backline.nn.sampling import choose, guide
 
 Floats = NDArray[np.float32]
 Generate = Callable[[int], object]  # generates that many tokens

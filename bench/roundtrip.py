@@ -23,6 +23,9 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+
 from backline.cli.connection import server_process
 from backline.models.hafm.config import DEFAULT
 from backline.models.hafm.load import tiny_random
@@ -31,8 +34,6 @@ from backline.packs.pack import write_pack
 from backline_client import BacklineError, Client
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from rich.console import Console
-from rich.table import Table
 
 RATE = 48_000
 CHUNK_SECONDS = 0.001  # the passthrough's quantum

@@ -14,12 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
+from rich.table import Table
+
 from backline.cli.connection import server_process
 from backline.cli.paced import JITTER_BUFFER_SECONDS, Audio, Host, play_paced
 from backline.cli.phrase import sung_phrase
 from backline_client import Client
-from rich.console import Console
-from rich.table import Table
 
 BLOCK = 256  # samples
 REAL_TIME_FACTOR_BAR = 0.7

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from backline.cli.main import main
 
+from backline.cli.main import main
 from tests.support.server import address, client
 
 __all__ = ["address", "client"]

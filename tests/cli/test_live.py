@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+
 from backline.cli.live import mix_heard, play_on_card
 from backline.cli.paced import INPUT, Host, Recording
 from backline_client import Client
-
 from tests.cli.test_commands import Backline
 
 RATE = 48_000

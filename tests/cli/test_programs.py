@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
+
 from backline.cli.connection import server_process
 from backline.cli.phrase import sung_phrase
 from backline_client import Client
-
 from tests.cli.test_commands import Backline
 
 ROOT = Path(__file__).parent.parent.parent

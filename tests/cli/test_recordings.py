@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from backline.service.server import start_server
 
+from backline.service.server import start_server
 from tests.cli.test_commands import Backline
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+
 from backline_client import AsyncClient, BacklineError, ConnectionFailed, NotFound, Transport
 
 RATE = 48_000

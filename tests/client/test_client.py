@@ -5,6 +5,7 @@ import threading
 import grpc
 import numpy as np
 import pytest
+
 from backline_client import (
     Audio,
     BacklineError,

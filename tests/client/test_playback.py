@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from backline_client import AlignedOutput, Block
-from backline_protos.v1 import backline_pb2 as pb
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backline_client import AlignedOutput, Block
+from backline_protos.v1 import backline_pb2 as pb
 
 PORTS = [pb.OutputPort(name="band", channels=2), pb.OutputPort(name="bass", channels=1)]
 

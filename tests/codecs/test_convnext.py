@@ -4,10 +4,10 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from backline.codecs.base import Codec
-from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from torch import Tensor
 
+from backline.codecs.base import Codec
+from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from tests.support.contract import Decoding, Encoding, verify_streaming_contract
 
 SMALL = ConvNeXtCodecConfig(

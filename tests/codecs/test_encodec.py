@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 from backline.codecs.encodec import (
     CODEBOOKS_IN_CHECKPOINT,
     HELD_FRAMES,
@@ -16,8 +18,6 @@ from backline.codecs.encodec import (
     layout_mismatches,
 )
 from backline.codecs.torchaudio_import import import_torchaudio
-from torch import Tensor
-
 from tests.support.contract import Decoding, Encoding, verify_streaming_contract
 from tests.support.encodec_checkpoint import write_official_layout
 

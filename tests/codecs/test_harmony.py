@@ -3,6 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import butter, sosfilt
+from torch import Tensor
+
 from backline.codecs.harmony import (
     BAND_EDGES_HZ,
     BASS_BELOW,
@@ -16,11 +21,6 @@ from backline.codecs.harmony import (
     HarmonyTables,
 )
 from backline.kernels.chroma import FEATURES, LEVEL, ONSETS, TONALITY
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy.signal import butter, sosfilt
-from torch import Tensor
-
 from tests.support.contract import Semantics, verify_streaming_contract
 
 LATE = LOOKAHEAD // HOP

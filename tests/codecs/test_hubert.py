@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from backline.codecs.hubert import HOP, HubertConfig, HubertEncoder, hubert_layout, hubert_names
-from backline.codecs.torchaudio_import import import_torchaudio
 from torch import Tensor
 
+from backline.codecs.hubert import HOP, HubertConfig, HubertEncoder, hubert_layout, hubert_names
+from backline.codecs.torchaudio_import import import_torchaudio
 from tests.support.contract import Semantics, verify_streaming_contract
 
 TINY = HubertConfig(

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+
 from backline.codecs import torchaudio_import
 from backline.codecs.torchaudio_import import import_torchaudio
 

@@ -4,11 +4,11 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+
 from backline.engine.admission import Cost, admit
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import LedgerChanged
-
 from tests.support.playing import Listener, make_config, open_session, running
 from tests.support.streams import GainStream
 

@@ -4,13 +4,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from backline.engine.conversion import InputPath, OutputPath
 from backline.engine.errors import BadInput
 from backline.kernels.resample import Resampler
 from backline.models.stream import Audio, ChunkOutput, Port, StreamSpec
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.support.playing import make_config
 
 RATES = st.sampled_from([8_000, 16_000, 22_050, 24_000, 44_100, 48_000, 96_000])

@@ -4,9 +4,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from backline.engine.ledger import NAMES, OBSERVATIONS_BETWEEN_LOOKS, LedgerBook
 from backline.models.stream import LatencyItem
-
 from tests.support.playing import open_session, running, settle
 from tests.support.streams import GainStream
 

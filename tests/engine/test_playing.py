@@ -4,11 +4,11 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from backline.engine.engine import Engine
 from backline.engine.events import OutputBlock
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio
-
 from tests.support.playing import open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 

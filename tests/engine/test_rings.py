@@ -5,9 +5,10 @@ import time
 
 import numpy as np
 import pytest
-from backline.engine.rings import Ring
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backline.engine.rings import Ring
 
 
 @given(

@@ -7,10 +7,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+
 from backline.engine.engine import Engine
 from backline.engine.errors import Damaged, NotFound, Refused
 from backline.models.stream import Audio, ChunkInput
-
 from tests.support.playing import open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 

@@ -6,14 +6,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from backline.engine.errors import BadInput, EngineError, NotFound
 from backline.engine.events import Failed, Finished, Totals
 from backline.engine.session import State
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio, Transport
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from tests.support.playing import open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from backline.engine.errors import BadInput
-from backline.engine.timeline import InputTimeline, OutputTimeline, late_samples, zero_non_finite
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backline.engine.errors import BadInput
+from backline.engine.timeline import InputTimeline, OutputTimeline, late_samples, zero_non_finite
 
 
 def test_input_starts_anywhere_and_counts_what_is_missing() -> None:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from backline.kernels.choose import choose, kth_largest, ordered_keys
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from backline.kernels.choose import choose, kth_largest, ordered_keys
 
 
 def chosen(logits: NDArray[np.float32], temperature: float, top_k: int, u: float) -> int:

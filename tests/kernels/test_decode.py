@@ -10,6 +10,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from backline.kernels import decode_step
 from backline.kernels.decode import DecodeStage
 from backline.kernels.decode_arrays import StageArrays, distance_buckets
@@ -18,9 +22,6 @@ from backline.kernels.random import uniform_array
 from backline.models.hafm.config import DEFAULT
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.torch_decode import stage_arrays
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from backline.kernels.lstm import lstm_block
 from torch import Tensor, nn
+
+from backline.kernels.lstm import lstm_block
 
 
 def block(layer: nn.LSTM, x: Tensor, hidden: Tensor, cell: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from backline.kernels.overlap import Audio, OverlapAdd, crossfade
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backline.kernels.overlap import Audio, OverlapAdd, crossfade
 
 
 def naive_overlap_add(frames: list[Audio], window: Audio, hop: int) -> Audio:

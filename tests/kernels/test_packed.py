@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from backline.kernels.packed import multiply_one, multiply_pairs, pack, to_bfloat16
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backline.kernels.packed import multiply_one, multiply_pairs, pack, to_bfloat16
 
 
 def rounded(values: np.ndarray, bfloat16: bool) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from backline.kernels.random import uniform, uniform_array
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from backline.kernels.random import uniform, uniform_array
 
 WORD = st.integers(0, 2**64 - 1)
 

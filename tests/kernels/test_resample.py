@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from backline.kernels.resample import Audio, PhaseResponse, Resampler, _phase_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
+
+from backline.kernels.resample import Audio, PhaseResponse, Resampler, _phase_table
 
 PAIRS = [
     (48000, 24000), (24000, 48000), (44100, 24000), (24000, 44100), (48000, 44100), (44100, 48000),

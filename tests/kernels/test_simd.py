@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from backline.kernels.packed import to_bfloat16
-from backline.kernels.simd import aligned, exp, gelu, largest, load, load_all, load_pair, put, store, total
 from numba import njit
 from numpy.typing import NDArray
 from scipy.special import erfc
+
+from backline.kernels.packed import to_bfloat16
+from backline.kernels.simd import aligned, exp, gelu, largest, load, load_all, load_pair, put, store, total
 
 Floats = NDArray[np.float32]
 

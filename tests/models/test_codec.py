@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from backline.codecs.base import Codec
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
 from backline.codecs.encodec import EncodecStream
@@ -12,7 +13,6 @@ from backline.models import families
 from backline.models.codec import CodecStream, load
 from backline.models.errors import PackError
 from backline.models.stream import Audio, ChunkInput, SessionConfig
-
 from tests.support.encodec_checkpoint import write_official_layout
 
 SMALL = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)

@@ -4,11 +4,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from backline.models.errors import PackError
 from backline.models.passthrough import PassthroughConfig, PassthroughStream, load, read_config
 from backline.models.stream import Audio, ChunkInput, SessionConfig
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def session(

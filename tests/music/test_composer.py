@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from backline.music.backing import BASS_HIGH, BASS_LOW, lead
 from backline.music.composer import chord_under, compose
 from backline.music.theory import Chord, Key
 from backline.music.world import NARROW, PARTS, WIDE, World
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 worlds = pytest.mark.parametrize("world", [NARROW, WIDE], ids=["narrow", "wide"])
 seeds = st.integers(0, 2**62)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from backline.music.phrase import SAMPLE_RATE, SEED, in_a_small_room, main
 from backline.music.world import NARROW
 from backline.training.data import HELD_OUT_SEED

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from backline.music import fluidsynth
 from backline.music.composer import compose
 from backline.music.fluidsynth import FluidSynthMissing
@@ -9,7 +11,6 @@ from backline.music.render import CEILING, render
 from backline.music.songs import Song, song
 from backline.music.theory import QUALITIES, Chord
 from backline.music.world import PARTS, WIDE
-from numpy.typing import NDArray
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from backline.music.composer import compose
 from backline.music.piece import Note
 from backline.music.singer import BURSTS, CEILING, CONSONANTS, LOUDNESS, VOWELS, control_curves, sing
 from backline.music.world import TENOR, WIDE
-from numpy.typing import NDArray
 
 rates = pytest.mark.parametrize("sample_rate", [24_000, 48_000])
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from backline.nn.conv import CausalConv1d, ConvState
-from backline.nn.streaming import keep_rows
 from torch import Tensor
 
+from backline.nn.conv import CausalConv1d, ConvState
+from backline.nn.streaming import keep_rows
 from tests.support.contract import verify_streaming_contract
 
 

@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from backline.nn.composite import Part, Pointwise, Residual, Sequential, convnext_block
 from backline.nn.conv import CausalConv1d, CausalConvTranspose1d
 from backline.nn.stft import InverseStft, Stft
-from torch import Tensor, nn
-
 from tests.support.contract import verify_streaming_contract
 
 LAYERS: dict[str, tuple[int, Callable[[], Part]]] = {  # input channels, layer

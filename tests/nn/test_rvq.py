@@ -1,6 +1,7 @@
 """Residual quantisation: each stage takes the nearest entry to what is left, and codebooks follow their data."""
 
 import torch
+
 from backline.nn.rvq import CodebookLearner, ResidualQuantizer, nearest
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from backline.kernels.choose import choose as kernel_choose
 from backline.nn.sampling import choose, guide
 

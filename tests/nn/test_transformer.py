@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backline.nn.ring import RingCache
-from backline.nn.transformer import Transformer, TransformerConfig, relative_bucket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backline.nn.ring import RingCache
+from backline.nn.transformer import Transformer, TransformerConfig, relative_bucket
 from tests.support.contract import verify_streaming_contract
 
 CONFIG = TransformerConfig(

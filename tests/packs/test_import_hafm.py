@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from typer.testing import CliRunner
+
 from backline.cli.main import app
 from backline.codecs.hubert import HubertConfig, hubert_layout
 from backline.models.errors import PackError
@@ -20,9 +23,6 @@ from backline.packs.importers.hafm import HafmFiles, import_hafm, infer_config, 
 from backline.packs.importers.hubert import read_hubert
 from backline.packs.importers.roles import map_stage
 from backline.packs.pack import load_stream, read_pack
-from torch import Tensor
-from typer.testing import CliRunner
-
 from tests.support.encodec_checkpoint import write_official_layout
 from tests.support.foreign_hafm import BLOCKS, foreign
 from tests.support.hafm import Player, play, session, voice

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from backline.codecs.encodec import EncodecStream
 from backline.codecs.hubert import HubertConfig, HubertEncoder, hubert_layout
 from backline.models.errors import PackError
@@ -16,8 +18,6 @@ from backline.packs.importers.checkpoint import read_checkpoint
 from backline.packs.importers.encodec import import_encodec, read_encodec
 from backline.packs.importers.hubert import read_hubert
 from backline.packs.pack import load_stream, read_pack, read_tensors
-from safetensors.torch import save_file
-
 from tests.support.encodec_checkpoint import write_official_layout
 
 TINY = HubertConfig(

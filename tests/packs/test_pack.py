@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from backline.models import families
 from backline.models.errors import PackError
 from backline.packs import toml
 from backline.packs.pack import load_stream, read_manifest, read_pack, read_tensors, write_pack
-from hypothesis import given
-from hypothesis import strategies as st
 
 CONFIG: dict[str, Any] = {
     "name": "echo",

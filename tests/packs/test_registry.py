@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from backline.models.errors import PackError
 from backline.packs import registry as registry_module
 from backline.packs.pack import write_pack

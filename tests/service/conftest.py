@@ -6,10 +6,10 @@ from pathlib import Path
 import grpc
 import pytest
 import torch
+
 from backline.packs.pack import write_pack
 from backline.service.server import RunningServer, start_server
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-
 from tests.support.wire import OPTIONS
 
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import pytest
+
 from backline.service.server import RunningServer
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-
 from tests.support.wire import Answer, Bystander, block, blocks, client, eventually, noise, opening
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import pytest
-from backline.service.server import RunningServer
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from backline.service.server import RunningServer
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from tests.support.wire import Answer, Bystander, block, client, eventually, held, noise, opening
 
 

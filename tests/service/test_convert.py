@@ -5,13 +5,13 @@ from fractions import Fraction
 import grpc
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from backline.engine.errors import BadInput
 from backline.engine.events import OutputBlock
 from backline.models.passthrough import PassthroughConfig, make_spec
 from backline.service import convert
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.support.wire import noise, opening
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+
 from backline.models.hafm.load import tiny_random
 from backline.packs.pack import write_pack
 from backline.service.server import start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-
 from tests.support.wire import OPTIONS, Answer, Bystander, blocks, client, noise, opening
 
 COUNT = 60_001  # samples of the input: 1.25 s at 48 kHz

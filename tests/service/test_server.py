@@ -10,11 +10,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+
 from backline.packs.registry import PackNotFound
 from backline.service.server import start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-
 from tests.support.wire import Answer, block, blocks, client, eventually, held, noise, opening
 
 SERVE = """

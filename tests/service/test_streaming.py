@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 import pytest
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from tests.support.wire import Answer, block, blocks, client, eventually, noise, opening
 
 

@@ -11,9 +11,10 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.nn.streaming import Streaming, delay
-from torch import Tensor, nn
 
 MakeInput = Callable[[int, int], Tensor]  # (rows, steps) -> a random signal with that many steps on the time axis
 

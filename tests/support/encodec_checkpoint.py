@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import torch
+
 from backline.codecs.torchaudio_import import import_torchaudio
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+
 from backline.models.hafm.stream import HafmStream
 from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Transport
 

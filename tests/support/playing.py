@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+
 from backline.engine.engine import Engine
 from backline.engine.events import Event, Failed, Finished, Frames, OutputBlock, Warned
 from backline.engine.session import Session

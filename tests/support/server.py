@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from backline.service.server import start_server
 from backline_client import Client
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+
 from backline.models.stream import (
     Audio,
     ChunkInput,

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import grpc
 import numpy as np
+
 from backline.models.stream import Audio
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub

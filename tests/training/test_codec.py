@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from backline.codecs.convnext import ConvNeXtCodecConfig, convnext_codec
 from backline.training.codec import (
     CodecTrainer,

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from backline.music import fluidsynth
 from backline.music.songs import Song, song
 from backline.music.world import NARROW
@@ -21,8 +24,6 @@ from backline.training.data import (
     vary_gain,
     vary_polarity,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 SHORT = replace(NARROW, bars=4, tempi=(112, 112))

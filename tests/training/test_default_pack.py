@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from backline.codecs.convnext import ConvNeXtCodecConfig
 from backline.models.hafm.config import TINY
 from backline.models.stream import ChunkInput, SessionConfig

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+
 from backline.training.loop import (
     LoopConfig,
     Losses,
@@ -19,7 +21,6 @@ from backline.training.loop import (
     restore,
     train,
 )
-from torch import Tensor, nn
 
 
 class Problem:

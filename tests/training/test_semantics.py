@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+
 from backline.codecs.harmony import HOP, SAMPLE_RATE, VOCABULARY, HarmonyEncoder, HarmonyTables
 from backline.training.semantics import LabelledSong, kmeans, normalised_information, train_semantics
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from backline.training.spectra import log_mel_distance, mel_filters, reconstruction_losses, si_sdr, stft
 from numpy.typing import NDArray
+
+from backline.training.spectra import log_mel_distance, mel_filters, reconstruction_losses, si_sdr, stft
 
 
 def noise(seconds: float = 1.0, seed: int = 0) -> NDArray[np.float32]:

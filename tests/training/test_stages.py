@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from backline.models.hafm.config import NOT_PLAYING, TINY
 from backline.models.hafm.transport import transport_tokens
 from backline.models.stream import Transport

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Unpack
 
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from numpy.typing import ArrayLike
 
 from backline_client.client import Client
@@ -28,6 +26,8 @@ from backline_client.wire import (
     Transport,
     open_message,
 )
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
 
 class AsyncClient:

@@ -9,8 +9,6 @@ from types import TracebackType
 from typing import Any, Unpack
 
 import grpc
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from numpy.typing import ArrayLike
 
 from backline_client.errors import from_rpc
@@ -29,6 +27,8 @@ from backline_client.wire import (
     open_message,
     render_requests,
 )
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
 
 class Client:

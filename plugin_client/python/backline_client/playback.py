@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterable
 
 import numpy as np
-from backline_protos.v1 import backline_pb2 as pb
 from numpy.typing import NDArray
 
 from backline_client.wire import Audio, Block
+from backline_protos.v1 import backline_pb2 as pb
 
 
 class AlignedOutput:

@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable
 
 import grpc
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from numpy.typing import ArrayLike
 
 from backline_client.errors import BacklineError, SessionEnded, from_rpc
 from backline_client.wire import Control, Event, Incoming, Outgoing, Transport
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
 
 class SessionCall:

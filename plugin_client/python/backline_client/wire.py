@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
-from backline_protos.v1 import backline_pb2 as pb
 from numpy.typing import ArrayLike, NDArray
+
+from backline_protos.v1 import backline_pb2 as pb
 
 DEFAULT_ADDRESS = "127.0.0.1:50505"
 # Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from backline_client import Client
 
 from backline.cli.console import UserError
 from backline.cli.options import pick_device
+from backline_client import Client
 
 LOAD_LIMIT = 4.0  # cores
 

@@ -21,11 +21,10 @@ class UserError(Exception):
 
 def explanation(error: Exception) -> str | None:
     """What to print instead of a traceback; None: the error is ours, and the traceback is wanted."""
-    from backline_client import BacklineError
-
     from backline.models.errors import PackError
     from backline.music.fluidsynth import FluidSynthMissing
     from backline.packs.registry import PackNotFound
+    from backline_client import BacklineError
 
     if isinstance(error, (UserError, BacklineError, PackError, PackNotFound, FluidSynthMissing)):
         return str(error)

@@ -10,11 +10,11 @@ import typer
 from backline.cli import options
 
 if TYPE_CHECKING:
-    from backline_protos.v1 import backline_pb2 as pb
     from rich.table import Table
 
     from backline.cli.paced import Audio, Measured
     from backline.cli.phrase import Phrase
+    from backline_protos.v1 import backline_pb2 as pb
 
 
 def demo(
@@ -28,13 +28,12 @@ def demo(
 
     Example: [cyan]backline demo --folder demo[/]
     """
-    from backline_client import Client
-
     from backline.cli.audio_files import mix, with_channels, write_audio
     from backline.cli.connection import server_process
     from backline.cli.console import console, error_console
     from backline.cli.paced import INPUT, JITTER_BUFFER_SECONDS, Host, Recording, in_blocks, play_paced
     from backline.cli.phrase import sung_phrase
+    from backline_client import Client
 
     phrase = sung_phrase()
     wanted = options.session_options(chunk=None, visibility=None, seed=seed, parameters={})

@@ -8,18 +8,13 @@ import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from backline.cli import options
 
-if TYPE_CHECKING:
-    pass
-
 REQUIRED = ("torch", "numba", "numpy", "grpcio", "protobuf", "safetensors", "soundfile", "soxr", "sounddevice")
 OPTIONAL = {  # package: what it is for
-    "encodec": "the official EnCodec, CC BY-NC 4.0: pip install 'backline[encodec]'",
     "torchaudio": "HuBERT semantics: pip install 'backline[hubert]'",
     "matplotlib": "the demo's picture: pip install 'backline[demo]'",
 }

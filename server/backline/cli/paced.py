@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
+
 from backline_client import AlignedOutput, BacklineError, Block, Session
 from backline_protos.v1 import backline_pb2 as pb
-from numpy.typing import NDArray
 
 Audio = NDArray[np.float32]  # [channel, sample]
 JITTER_BUFFER_SECONDS = 0.02  # that demo and soak hold back, as a client in Python on a busy machine should

@@ -6,9 +6,8 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 
-from backline_client import Audio, Transport
-
 from backline.cli.audio_files import read_audio
+from backline_client import Audio, Transport
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from collections import deque
 from typing import Any, TypeAlias
 
 import grpc
-from backline_protos.v1 import backline_pb2 as pb
 
 from backline.engine.errors import BadInput, Unserved
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Warned
 from backline.engine.session import Session
 from backline.service import convert
+from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from fractions import Fraction
 
 import grpc
 import numpy as np
-from backline_protos.v1 import backline_pb2 as pb
 
 from backline.engine import errors
 from backline.engine.events import Frames, OutputBlock, Totals, Warned
@@ -17,6 +16,7 @@ from backline.engine.session import Session
 from backline.models.errors import PackError
 from backline.models.stream import Audio, LatencyItem, Port, SessionConfig, StreamSpec
 from backline.packs.registry import PackEntry, PackNotFound, PackState
+from backline_protos.v1 import backline_pb2 as pb
 
 STATUS: dict[type[Exception], grpc.StatusCode] = {
     errors.BadInput: grpc.StatusCode.INVALID_ARGUMENT,

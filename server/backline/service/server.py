@@ -19,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import add_BacklineServicer_to_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -28,6 +26,8 @@ from backline.engine.admission import LOAD_LIMIT
 from backline.engine.engine import Engine
 from backline.packs.registry import PackRegistry
 from backline.service.servicer import Servicer
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import add_BacklineServicer_to_server
 
 log = logging.getLogger(__name__)
 

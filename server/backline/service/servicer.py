@@ -12,8 +12,6 @@ from typing import Any, TypeVar
 
 import grpc
 import psutil
-from backline_protos.v1 import backline_pb2 as pb
-from backline_protos.v1.backline_pb2_grpc import BacklineServicer
 
 from backline import __version__
 from backline.engine.engine import Engine, default_config
@@ -23,6 +21,8 @@ from backline.models.stream import StreamSpec
 from backline.packs.registry import PackEntry, PackRegistry
 from backline.service import convert
 from backline.service.call import Context, Outbox, SessionCall, check_first
+from backline_protos.v1 import backline_pb2 as pb
+from backline_protos.v1.backline_pb2_grpc import BacklineServicer
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from backline.kernels.decode import DecodeStage
 from backline.models.hafm.config import TINY, StageConfig
 from backline.models.hafm.layout import Grid, Layout, interleaved

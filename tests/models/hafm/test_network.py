@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from backline.models.hafm.config import PAPER_COARSE, PAPER_FINE, PAPER_SEMANTIC, TINY, HafmConfig, StageConfig
 from backline.models.hafm.layout import Grid, interleaved, paper
 from backline.models.hafm.network import StageNetwork, parameter_count, quantizer_losses

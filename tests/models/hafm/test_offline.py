@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+
 from backline.models.hafm.config import TINY, StageConfig
 from backline.models.hafm.layout import paper
 from backline.models.hafm.load import build, tiny_random
@@ -13,7 +14,6 @@ from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.offline import generate, generate_sliding, slide
 from backline.models.hafm.player import Sampling, StagePlayer, Tokens
 from backline.models.hafm.stream import HafmStream
-
 from tests.support.hafm import Player, play, session, voice
 
 GREEDY = Sampling(guidance=1.0, temperature=0.0)

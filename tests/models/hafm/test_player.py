@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from backline.models.hafm.config import TINY
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork

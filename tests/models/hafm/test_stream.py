@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+
 from backline.codecs.encodec import HELD_FRAMES, checkpoint_layout
 from backline.codecs.hubert import HubertConfig, hubert_layout
 from backline.models.errors import PackError
@@ -16,7 +17,6 @@ from backline.models.hafm.layout import Grid
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.stream import HafmStream, voice_noise
 from backline.models.stream import SessionConfig, Transport
-
 from tests.support.hafm import RATE, Player, play, session, voice
 
 

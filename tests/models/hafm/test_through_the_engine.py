@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from backline.models.hafm.load import load, tiny_random
 
+from backline.models.hafm.load import load, tiny_random
 from tests.support.hafm import voice
 from tests.support.playing import play, running
 
