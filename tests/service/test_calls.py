@@ -131,6 +131,7 @@ def test_the_number_of_sessions_is_limited(stub: BacklineStub) -> None:
 def test_figures_are_counted(stub: BacklineStub, server: RunningServer) -> None:
     before = stub.GetStats(pb.GetStatsRequest())
     with Bystander(server.address):
+        assert eventually(lambda: len(stub.GetStats(pb.GetStatsRequest()).by_session) == 1)
         (session,) = stub.GetStats(pb.GetStatsRequest()).by_session
         assert session.client_name == "bystander"
         assert eventually(lambda: stub.GetStats(pb.GetStatsRequest()).chunks > before.chunks)
