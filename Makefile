@@ -35,8 +35,9 @@ system: ## The system libraries that live audio and training need
 	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
 	else echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"; fi
 
-clean: ## Forget the virtual environment and what was built
+clean: ## Forget the virtual environment, compiled kernels and what was built
 	rm -rf $(VENV) build demo
+	find server -name '*.nb[ci]' -delete
 
 # Stamps: each installation happens once, and again when what it is made from changes.
 $(VENV)/.torch:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,9 +154,19 @@ def card(run: Path, recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "trained_minutes": {part: round(_seconds(run / part) / 60, 1) for part in SHARES},
         "steps": {part: _last(run / part)["step"] for part in SHARES},
-        "command": "backline train default-pack",
+        "command": f"backline train default-pack --minutes {recipe.minutes:g} --seed {recipe.seed}",
+        "commit": _commit(),
         "validation": judged,
     }
+
+
+def _commit() -> str:
+    """The commit of the source tree that trains, or "unknown" outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 def _stems(seed: int, world: World) -> dict[str, np.ndarray]:
