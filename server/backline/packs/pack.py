@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -187,8 +188,15 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
     for component, members in sorted(components.items()):
         path = folder / f"{component}.safetensors"
         save_file(members, path)
+        path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a pack is for every user of the server
         files.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     return files
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
 
 
 def _manifest_problems(config: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from backline.models.families import describe
 from backline.models.families import load as load_family
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.load import build, load, tiny_random
-from backline.models.hafm.stream import HafmStream, voice_noise
+from backline.models.hafm.stream import HafmStream, below_full_scale, voice_noise
 from backline.models.stream import SessionConfig, Transport
 from tests.support.hafm import RATE, Player, play, session, voice
 
@@ -276,3 +276,13 @@ def test_every_parameter_refuses_what_it_cannot_use(stream: HafmStream) -> None:
         parameters["guidance"].check(11)
     with pytest.raises(ValueError, match="whole number"):
         replace(parameters["top_k"]).check(2.5)
+
+
+def test_peaks_stay_below_full_scale_and_all_else_is_untouched() -> None:
+    audio = np.linspace(-4, 4, 2001, dtype=np.float32)[None]
+    bent = below_full_scale(audio)
+    quiet = np.abs(audio) <= 0.8
+    assert bent.dtype == np.float32
+    assert np.array_equal(bent[quiet], audio[quiet])
+    assert np.abs(bent).max() < 1.0
+    assert (np.diff(bent) >= 0).all()

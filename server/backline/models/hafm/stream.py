@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.kernels.random import uniform_array
@@ -41,6 +40,7 @@ from backline.models.stream import (
 
 CAPACITY = 8  # sessions at once
 PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
+CEILING_FROM = 0.8  # above it, peaks of the band are bent so that they stay below full scale
 NOISE_STREAM = len(PREDICTED)  # of random numbers; those before it are the stages'
 WARM_UP_CHUNKS = 4
 
@@ -201,7 +201,7 @@ class HafmStream:
         )
         position = row.chunk * frames * codec.hop - codec.decode_latency
         before_start = max(0, min(-position, audio.shape[2]))
-        samples: NDArray[np.float32] = audio[0, :, before_start:].float().cpu().numpy()
+        samples = below_full_scale(audio[0, :, before_start:].float().cpu().numpy())
         return ChunkOutput(
             row=index,
             position=max(0, position),
@@ -216,6 +216,16 @@ def voice_noise(seed: int, first: int, count: int) -> Audio:
     counters = 2 * np.arange(first, first + count)
     radius = np.sqrt(-2 * np.log1p(-uniform_array(seed, NOISE_STREAM, counters)))
     return (radius * np.cos(2 * np.pi * uniform_array(seed, NOISE_STREAM, counters + 1)))[None].astype(np.float32)
+
+
+def below_full_scale(audio: Audio) -> Audio:
+    """`audio` with every sample within (-1, 1): untouched up to CEILING_FROM, a smooth bend from there.
+
+    Sampled codes are not always a sum that a real mix would have; without memory, so blocks make no difference.
+    """
+    over = np.maximum(np.abs(audio) - np.float32(CEILING_FROM), 0)
+    room = np.float32(0.999 - CEILING_FROM)
+    return np.where(over > 0, np.sign(audio) * (np.float32(CEILING_FROM) + room * np.tanh(over / room)), audio)
 
 
 def make_spec(
