@@ -1,73 +1,18 @@
-"""Training songs: new every time, in an order that only the seed decides, and never one that is held out."""
-
-import multiprocessing
-import time
-from dataclasses import replace
+"""Training songs have seeds of their own, never a held-out one; augmentations change what they say and no more."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backline.music import fluidsynth
-from backline.music.songs import Song, song
-from backline.music.world import NARROW
 from backline.training.data import (
     HELD_OUT_SEED,
-    SongFeed,
-    SongFeedError,
     add_noise,
-    crop,
-    held_out,
     training_seed,
     vary_equalization,
     vary_gain,
     vary_polarity,
 )
-
-needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
-SHORT = replace(NARROW, bars=4, tempi=(112, 112))
-
-
-def assert_same(one: Song, other: Song) -> None:
-    assert one.piece == other.piece
-    np.testing.assert_array_equal(one.vocal, other.vocal)
-    np.testing.assert_array_equal(one.accompaniment, other.accompaniment)
-
-
-@needs_fluidsynth
-def test_the_order_is_that_of_the_seeds_with_several_processes_too_and_a_run_can_go_on() -> None:
-    with SongFeed(SHORT, seed=7, processes=2, ahead=2, start=3) as feed:
-        for number in (3, 4, 5):
-            assert feed.position == number
-            assert_same(next(feed), song(training_seed(7, number), SHORT))
-
-
-@needs_fluidsynth
-def test_closing_leaves_no_process_and_a_second_time_does_nothing() -> None:
-    before = set(multiprocessing.active_children())
-    feed = SongFeed(SHORT, ahead=1)
-    next(feed)
-    assert set(multiprocessing.active_children()) > before
-    feed.close()
-    feed.close()
-    assert set(multiprocessing.active_children()) == before
-
-
-def test_what_fails_in_the_side_process_is_raised_with_its_traceback() -> None:
-    with SongFeed(replace(NARROW, bars=6)) as feed, pytest.raises(SongFeedError, match=r"(?s)song 0.*6 bars"):
-        next(feed)
-
-
-def test_a_killed_side_process_is_noticed() -> None:
-    with SongFeed(SHORT) as feed:
-        for process in feed._processes:
-            process.kill()
-            process.join()
-        begun = time.monotonic()
-        with pytest.raises(SongFeedError, match="exit code -9"):
-            next(feed)
-        assert time.monotonic() - begun < 60
 
 
 @given(st.integers(0, 2**16 - 1), st.integers(0, 2**24 - 1), st.integers(0, 2**16 - 1), st.integers(0, 2**24 - 1))
@@ -80,27 +25,7 @@ def test_a_run_without_songs_is_refused() -> None:
     with pytest.raises(ValueError, match="run 65536"):
         training_seed(2**16, 0)
     with pytest.raises(ValueError, match="no song -1"):
-        SongFeed(start=-1)
-
-
-@needs_fluidsynth
-def test_held_out_songs_are_those_of_the_held_out_seeds() -> None:
-    made = list(held_out(2, SHORT))
-    assert [each.piece.seed for each in made] == [HELD_OUT_SEED, HELD_OUT_SEED + 1]
-
-
-def test_crops_of_several_sounds_belong_together() -> None:
-    ramp = np.arange(1000, dtype=np.float32)
-    for seed in range(20):
-        first, second = crop([ramp, ramp + 5000], 300, np.random.default_rng(seed))
-        np.testing.assert_array_equal(first + 5000, second)
-        np.testing.assert_array_equal(np.diff(first), 1)
-        assert len(first) == 300
-
-
-def test_a_crop_longer_than_the_sound_ends_in_silence() -> None:
-    (cut,) = crop([np.ones(10, np.float32)], 16, np.random.default_rng(0))
-    np.testing.assert_array_equal(cut, [1] * 10 + [0] * 6)
+        training_seed(0, -1)
 
 
 def test_augmentations_do_what_they_say_and_keep_their_input() -> None:

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
 from backline.music.songs import song
-from backline.music.world import NARROW, WIDE
+from backline.music.world import WIDE, World
 from backline.nn.rvq import CodebookLearner, Quantized
+from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.discriminator import Discriminator, discriminator_loss, generator_losses
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
@@ -27,7 +28,7 @@ SongMaker = Callable[[int], Stems]  # the song of a seed
 
 # What a training excerpt is made of, and how often.
 KINDS = {"accompaniment": 0.55, "mix": 0.15, "part": 0.2, "vocal": 0.1}
-HELD_OUT = range(900_000_000, 900_000_006)  # seeds of the validation songs; training counts up from elsewhere
+HELD_OUT = range(HELD_OUT_SEED, HELD_OUT_SEED + 6)  # seeds of the validation songs
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,17 @@ class CodecTraining:
     batches_to_start: int = 5  # whose latents the codebooks are drawn from
 
 
-def codec_song(seed: int) -> Stems:
-    """The song of that seed: of the narrow world, every fourth of the wide one. The held-out ones are all narrow."""
-    wide = seed % 4 == 3 and seed not in HELD_OUT
-    made = song(seed, WIDE if wide else NARROW)
+def codec_song(seed: int, world: World) -> Stems:
+    """The song of that seed: of `world`, every fourth of the wide one. The held-out ones are all of `world`."""
+    wide = seed % 4 == 3 and seed < HELD_OUT_SEED
+    made = song(seed, WIDE if wide else world)
     return {**made.stems, "vocal": made.vocal, "accompaniment": made.accompaniment}
 
 
 def train_codec(
     loop: LoopConfig,
     config: CodecTraining,
-    make_song: SongMaker = codec_song,
+    make_song: SongMaker,
     device: str = "auto",
     held_out: range = HELD_OUT,
 ) -> tuple[ConvNeXtCodec, Outcome]:
@@ -161,7 +162,7 @@ class Excerpts:
     def __init__(self, config: CodecTraining, make_song: SongMaker, seed: int) -> None:
         self.config = config
         self.make_song = make_song
-        self.next_seed = 1 + seed * 1_000_000
+        self.next_seed = training_seed(seed, 0)
         self.generator = np.random.default_rng(seed)
         self.songs: list[Stems] = []
         self.batches = 0

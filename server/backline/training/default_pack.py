@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,7 +26,7 @@ from backline.models.hafm.config import DEFAULT, HafmConfig
 from backline.music.songs import song
 from backline.music.world import NARROW, World
 from backline.packs.pack import write_pack
-from backline.training.codec import CodecTraining, best_codec, packed, train_codec
+from backline.training.codec import CodecTraining, best_codec, codec_song, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig
 from backline.training.semantics import FRAME_SECONDS, VOCAL_NOISE, LabelledSong, train_semantics
@@ -43,7 +42,8 @@ from backline.training.tokens import (
 # Of the minutes given, what each part takes. Fitting the semantic tables takes about one minute and is not counted.
 SHARES = {"codec": 0.30, "semantic": 0.15, "coarse": 0.35, "fine": 0.20}
 PARTS = ("semantics", *SHARES)
-# Of the settings that were compared on held-out songs these came nearest to the songs' chroma; guidance does not help yet.
+# Of the settings compared on held-out songs these came nearest to the songs' chroma. Guidance does not help yet: the
+# semantic stage has not learnt to use what guidance would amplify.
 SAMPLING = {"guidance": 1.0, "temperature": 0.8, "top_k": 40}
 
 
@@ -89,7 +89,7 @@ def train_default_pack(
     if "semantics" in parts and not (run / "semantics.safetensors").exists():
         fit_semantics(run, recipe, progress)
     if "codec" in parts and not _finished(run, recipe, "codec"):
-        train_codec(recipe.loop(run, "codec"), recipe.codec, lambda seed: _stems(seed, recipe.world), recipe.device)
+        train_codec(recipe.loop(run, "codec"), recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device)
     stages = [part for part in parts if part in recipe.network.stages() and not _finished(run, recipe, part)]
     if stages:
         train_stages(run, recipe, stages)
@@ -170,11 +170,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def _stems(seed: int, world: World) -> dict[str, np.ndarray]:
-    made = song(seed, world)
-    return {"accompaniment": made.accompaniment, "vocal": made.vocal, **made.stems}
 
 
 def _labelled(seeds: range, world: World) -> Iterator[LabelledSong]:
