@@ -35,7 +35,7 @@ def test_every_item_is_there_once_and_in_the_order_of_the_signals_way() -> None:
 def test_items_of_model_resampler_and_client_add_up() -> None:
     book = make_book()
     expected = {
-        "capture": 0.01, "network": 0.002, "queue": 0.001, "front_end": 0.023, "visibility": 0.8, "compute": 0.03,
+        "capture": 0.01, "network": 0.002, "queue": 0.001, "front_end": 0.023, "visibility": 0.8, "compute": 0.04,
         "codec": 0.012, "jitter_buffer": 0.005,
     }  # fmt: skip
     assert seconds(book) == pytest.approx(expected)

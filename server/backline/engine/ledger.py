@@ -14,7 +14,7 @@ from backline.models.stream import LatencyItem
 NAMES = ("capture", "network", "queue", "front_end", "visibility", "compute", "codec", "jitter_buffer")
 NETWORK_SECONDS = 0.002  # one way there and back on one machine, gRPC's own work included
 WAKE_SECONDS = 0.001  # until the engine thread runs
-MEDIAN_TO_P99 = 1.5  # until a session has been measured
+MARGIN = 2.0  # times the median: what a chunk may take when the machine stumbles
 OBSERVATIONS = 256  # newest chunks that a percentile is taken of
 OBSERVATIONS_BETWEEN_LOOKS = 16
 
@@ -65,7 +65,7 @@ class LedgerBook:
             "codec": (output_seconds, "resampling to the session's rate"),
             "jitter_buffer": (jitter_buffer_seconds, "the client's playback buffer"),
         }
-        self._measured = {"queue": WAKE_SECONDS + queue_seconds, "compute": compute_seconds * MEDIAN_TO_P99}
+        self._measured = {"queue": WAKE_SECONDS + queue_seconds, "compute": compute_seconds * MARGIN}
         self._seen = {name: deque[float](maxlen=OBSERVATIONS) for name in self._measured}
         self._is_measured = {"queue": False, "compute": False}
         self._chunks = 0
@@ -124,4 +124,4 @@ class LedgerBook:
             return f"{self._percentile()}th percentile of the last {len(self._seen[name])} chunks, and a fifth"
         if name == "queue":
             return "waking the engine, and one chunk of every other session on the model"
-        return f"the warm-up's median, times {MEDIAN_TO_P99:g}"
+        return f"the warm-up's median, times {MARGIN:g}"
