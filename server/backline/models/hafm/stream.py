@@ -40,7 +40,9 @@ from backline.models.stream import (
 
 CAPACITY = 8  # sessions at once
 PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
-CEILING_FROM = 0.8  # above it, peaks of the band are bent so that they stay below full scale
+# Peaks of the band are bent from the one to the other. The rest, a quarter, is for what lies between the samples and
+# comes out when they are resampled to the session's rate. The songs that the band is trained on hardly pass 0.6.
+BEND_FROM, CEILING = 0.6, 0.75
 NOISE_STREAM = len(PREDICTED)  # of random numbers; those before it are the stages'
 WARM_UP_CHUNKS = 4  # that are timed
 
@@ -227,13 +229,13 @@ def voice_noise(seed: int, first: int, count: int) -> Audio:
 
 
 def below_full_scale(audio: Audio) -> Audio:
-    """`audio` with every sample within (-1, 1): untouched up to CEILING_FROM, a smooth bend from there.
+    """`audio` with every sample within +-CEILING: untouched up to BEND_FROM, a smooth bend from there.
 
     Sampled codes are not always a sum that a real mix would have; without memory, so blocks make no difference.
     """
-    over = np.maximum(np.abs(audio) - np.float32(CEILING_FROM), 0)
-    room = np.float32(0.999 - CEILING_FROM)
-    return np.where(over > 0, np.sign(audio) * (np.float32(CEILING_FROM) + room * np.tanh(over / room)), audio)
+    over = np.maximum(np.abs(audio) - np.float32(BEND_FROM), 0)
+    room = np.float32(CEILING - BEND_FROM)
+    return np.where(over > 0, np.sign(audio) * (np.float32(BEND_FROM) + room * np.tanh(over / room)), audio)
 
 
 def make_spec(
