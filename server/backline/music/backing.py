@@ -30,7 +30,7 @@ COMP_RHYTHMS = {
 }
 
 
-def drum_part(rng: Generator, sections: Sequence[Section], beats_per_bar: int) -> tuple[Note, ...]:
+def drum_part(rng: Generator, sections: Sequence[Section], beats_per_bar: int, dynamics: float) -> tuple[Note, ...]:
     """One groove per section, a crash at its start and a fill at its end."""
     notes: list[Note] = []
     for section in sections:
@@ -42,38 +42,38 @@ def drum_part(rng: Generator, sections: Sequence[Section], beats_per_bar: int) -
             origin = bar * beats_per_bar
             filled = bar == section.first_bar + section.bars - 1
             end = beats_per_bar - fill_beats if filled else beats_per_bar
-            notes += [_hit(rng, origin + beat, KICK, 104) for beat in kicks if beat < end]
-            notes += [_hit(rng, origin + beat, SNARE, 102) for beat in BACKBEATS[beats_per_bar] if beat < end]
+            notes += [_hit(rng, dynamics, origin + beat, KICK, 104) for beat in kicks if beat < end]
+            notes += [_hit(rng, dynamics, origin + beat, SNARE, 102) for beat in BACKBEATS[beats_per_bar] if beat < end]
             for beat in np.arange(0, end, step):
                 if bar == section.first_bar and beat == 0:
-                    notes.append(_hit(rng, origin, CRASH, 98))
+                    notes.append(_hit(rng, dynamics, origin, CRASH, 98))
                 else:
-                    notes.append(_hit(rng, origin + float(beat), cymbal, 82 if beat % 1 == 0 else 62))
+                    notes.append(_hit(rng, dynamics, origin + float(beat), cymbal, 82 if beat % 1 == 0 else 62))
             if filled:
-                notes += _fill(rng, origin + end, fill_beats)
+                notes += _fill(rng, dynamics, origin + end, fill_beats)
             elif rng.random() < 0.3:
-                notes.append(_hit(rng, origin + beats_per_bar - 0.5, OPEN_HAT, 72))
+                notes.append(_hit(rng, dynamics, origin + beats_per_bar - 0.5, OPEN_HAT, 72))
     return tuple(sorted(notes, key=lambda note: note.start))
 
 
-def _fill(rng: Generator, start: float, beats: int) -> list[Note]:
+def _fill(rng: Generator, dynamics: float, start: float, beats: int) -> list[Note]:
     """Sixteenths over snare and toms, downwards and louder, on a kick."""
     drums = (SNARE, *TOMS)
     steps = 4 * beats
-    notes = [_hit(rng, start, KICK, 100)]
+    notes = [_hit(rng, dynamics, start, KICK, 100)]
     for step in range(steps):
         if step % 2 == 0 or rng.random() < 0.75:
             drum = drums[min(len(drums) - 1, step * len(drums) // steps)]
-            notes.append(_hit(rng, start + step / 4, drum, 84 + 24 * step // steps))
+            notes.append(_hit(rng, dynamics, start + step / 4, drum, 84 + 24 * step // steps))
     return notes
 
 
-def _hit(rng: Generator, beat: float, drum: int, velocity: int) -> Note:
-    return Note(float(beat), 0.25, drum, _human(rng, velocity))
+def _hit(rng: Generator, dynamics: float, beat: float, drum: int, velocity: int) -> Note:
+    return Note(float(beat), 0.25, drum, _human(rng, dynamics, velocity))
 
 
 def bass_line(
-    rng: Generator, chords: Sequence[ChordSpan], sections: Sequence[Section], beats_per_bar: int
+    rng: Generator, chords: Sequence[ChordSpan], sections: Sequence[Section], beats_per_bar: int, dynamics: float
 ) -> tuple[Note, ...]:
     """The root on every change of chord, then a figure of roots, fifths and octaves; one figure a section."""
     notes: list[Note] = []
@@ -86,7 +86,7 @@ def bass_line(
         fifth = root + (span.chord.pitch_classes[2] - span.chord.root) % 12
         following = chords[(index + 1) % len(chords)].chord.root
         for beat, length, pitch in _figure(figure, span.length, root, fifth, following):
-            notes.append(Note(span.start + beat, length, pitch, _human(rng, 98 if beat == 0 else 86)))
+            notes.append(Note(span.start + beat, length, pitch, _human(rng, dynamics, 98 if beat == 0 else 86)))
     return tuple(notes)
 
 
@@ -113,7 +113,12 @@ def _nearest(pitch_class: int, previous: int, high: int) -> int:
 
 
 def comping(
-    rng: Generator, chords: Sequence[ChordSpan], sections: Sequence[Section], beats_per_bar: int
+    rng: Generator,
+    chords: Sequence[ChordSpan],
+    sections: Sequence[Section],
+    beats_per_bar: int,
+    dynamics: float,
+    led: bool,
 ) -> tuple[Note, ...]:
     """Chords in close position, each led from the one before, or broken into eighths; one rhythm a section."""
     rhythms = COMP_RHYTHMS[beats_per_bar]
@@ -124,28 +129,33 @@ def comping(
     for span in chords:
         bar = int(span.start // beats_per_bar)
         style = styles.get(bar, style)
-        voicing = lead(voicing, span.chord, COMP_LOW, COMP_HIGH)
+        voicing = lead(voicing if led else (), span.chord, COMP_LOW, COMP_HIGH)
         if style == len(rhythms):
             order = [*range(len(voicing)), *range(len(voicing) - 2, 0, -1)]
             for step in range(int(2 * span.length)):
                 pitch = voicing[order[step % len(order)]]
-                notes.append(Note(span.start + step / 2, 0.5, pitch, _human(rng, 80 if step % 2 == 0 else 70)))
+                notes.append(
+                    Note(span.start + step / 2, 0.5, pitch, _human(rng, dynamics, 80 if step % 2 == 0 else 70))
+                )
             continue
         offset = span.start - bar * beats_per_bar
         beats = [beat - offset for beat in rhythms[style] if offset <= beat < offset + span.length] or [0.0]
         for beat, end in zip(beats, [*beats[1:], span.length], strict=True):
             velocity = 84 if beat == 0 else 74
-            notes += [Note(span.start + beat, 0.92 * (end - beat), pitch, _human(rng, velocity)) for pitch in voicing]
+            notes += [
+                Note(span.start + beat, 0.92 * (end - beat), pitch, _human(rng, dynamics, velocity))
+                for pitch in voicing
+            ]
     return tuple(notes)
 
 
-def pad_part(rng: Generator, chords: Sequence[ChordSpan]) -> tuple[Note, ...]:
+def pad_part(rng: Generator, chords: Sequence[ChordSpan], dynamics: float, led: bool) -> tuple[Note, ...]:
     """Held chords, led from one to the next."""
     notes: list[Note] = []
     voicing: tuple[int, ...] = ()
     for span in chords:
-        voicing = lead(voicing, span.chord, PAD_LOW, PAD_HIGH)
-        notes += [Note(span.start, 0.98 * span.length, pitch, _human(rng, 72)) for pitch in voicing]
+        voicing = lead(voicing if led else (), span.chord, PAD_LOW, PAD_HIGH)
+        notes += [Note(span.start, 0.98 * span.length, pitch, _human(rng, dynamics, 72)) for pitch in voicing]
     return tuple(notes)
 
 
@@ -168,5 +178,5 @@ def lead(previous: tuple[int, ...], chord: Chord, low: int, high: int) -> tuple[
     return min(voicings, key=cost)
 
 
-def _human(rng: Generator, velocity: int) -> int:
-    return int(np.clip(velocity + rng.normal(0, 4), 1, 127))
+def _human(rng: Generator, dynamics: float, velocity: int) -> int:
+    return int(np.clip(velocity + rng.normal(0, dynamics), 1, 127))

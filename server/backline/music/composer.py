@@ -51,13 +51,15 @@ def compose(seed: int, world: World = NARROW) -> Piece:
     sections = (Section("verse", 0, half), Section("chorus", half, half))
     chords = _chords(rng, key, sections, beats_per_bar, world.sevenths)
     parts = {
-        "drums": drum_part(rng, sections, beats_per_bar),
-        "bass": bass_line(rng, chords, sections, beats_per_bar),
-        "comp": comping(rng, chords, sections, beats_per_bar),
-        "pad": pad_part(rng, chords),
+        "drums": drum_part(rng, sections, beats_per_bar, world.dynamics),
+        "bass": bass_line(rng, chords, sections, beats_per_bar, world.dynamics),
+        "comp": comping(rng, chords, sections, beats_per_bar, world.dynamics, world.led),
+        "pad": pad_part(rng, chords, world.dynamics, world.led) if band.pad is not None else (),
     }
     melody = _melody(rng, key, chords, voice, world.bars, beats_per_bar)
-    return Piece(seed, key, tempo, beats_per_bar, world.bars, band, voice, sections, chords, melody, parts)
+    return Piece(
+        seed, key, tempo, beats_per_bar, world.bars, band, voice, sections, chords, melody, parts, world.onset_grid
+    )
 
 
 def _chords(

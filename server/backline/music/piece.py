@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,7 @@ class Piece:
     chords: tuple[ChordSpan, ...]
     melody: tuple[Note, ...]
     parts: dict[str, tuple[Note, ...]]
+    onset_grid: Fraction | None = None  # seconds; as in world.World
 
     @property
     def beats(self) -> int:

@@ -34,7 +34,9 @@ def render(piece: Piece, sample_rate: int = 24_000) -> Stems:
     """
     synth = _synth(sample_rate)
     for channel, part in enumerate(PARTS):
-        synth.select(channel, getattr(piece.band, "kit" if part == "drums" else part))
+        programme = getattr(piece.band, "kit" if part == "drums" else part)
+        if programme is not None:
+            synth.select(channel, programme)
     synth.settle()
     samples = piece.samples(sample_rate)
     padded = -(-samples // BLOCK) * BLOCK
@@ -71,9 +73,11 @@ def _events(piece: Piece, sample_rate: int) -> list[tuple[int, int, int, int, in
     Ends come before starts of the same sample, so that a repeated note sounds again.
     """
     end = piece.samples(sample_rate) // BLOCK * BLOCK
+    step = BLOCK / sample_rate if piece.onset_grid is None else float(piece.onset_grid)
 
     def block(beat: float) -> int:
-        return min(end, round(beat * piece.seconds_per_beat * sample_rate / BLOCK) * BLOCK)
+        seconds = round(beat * piece.seconds_per_beat / step) * step
+        return min(end, round(seconds * sample_rate / BLOCK) * BLOCK)
 
     events = []
     for channel, part in enumerate(PARTS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 PARTS = ("drums", "bass", "comp", "pad")
 
@@ -14,7 +15,7 @@ class Band:
     kit: int = 0
     bass: int = 33  # fingered electric bass
     comp: int = 0  # grand piano
-    pad: int = 48  # string ensemble
+    pad: int | None = 48  # string ensemble; None: nobody holds the chords
 
 
 @dataclass(frozen=True)
@@ -41,20 +42,29 @@ class World:
     voices: tuple[Voice, ...]
     sevenths: float  # share of chords that take a seventh
     bars: int = 8
+    dynamics: float = 4.0  # standard deviation of the players' velocities
+    led: bool = True  # chords move least from the one before; else every chord has one voicing of its own
+    onset_grid: Fraction | None = None  # seconds; the band's notes begin on its multiples
 
 
 MEZZO = Voice()
 TENOR = Voice(low=50, high=67, size=0.86, vibrato_rate=5.2, vibrato_depth=0.25, breath=0.3)
 
-# One dry band, one voice, the white keys: what a small model can learn. Widen with dataclasses.replace.
+CODEC_FRAME = Fraction(1, 75)  # seconds
+# One dry trio, one voice, the white keys: what a small model can learn. Widen with dataclasses.replace.
+# A sampled instrument that starts on a codec frame with the same strength gives the same codes each time. Elsewhere the
+# codes of a note depend on where within the frame it began, which nothing tells: most of their entropy is then noise.
 NARROW = World(
     tonics=(0,),
     modes=("major", "minor"),
     tempi=(88, 112),
     beats_per_bar=(4,),
-    bands=(Band(),),
+    bands=(Band(pad=None),),
     voices=(MEZZO,),
     sevenths=0.0,
+    dynamics=0.0,
+    led=False,
+    onset_grid=CODEC_FRAME,
 )
 
 WIDE = World(

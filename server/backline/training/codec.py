@@ -1,4 +1,4 @@
-"""Trains the default codec on composed songs: mostly accompaniments, with full mixes, single stems and vocals."""
+"""Trains the default codec on composed songs: the accompaniments that it will have to play, and their stems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
 from backline.music.songs import song
-from backline.music.world import WIDE, World
+from backline.music.world import World
 from backline.nn.rvq import CodebookLearner, Quantized
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.discriminator import Discriminator, discriminator_loss, generator_losses
@@ -26,8 +26,9 @@ from backline.training.spectra import log_mel_distance, reconstruction_losses, s
 Stems = Mapping[str, NDArray[np.float32]]  # name -> [sample] at the codec's rate; "accompaniment", "vocal" and parts
 SongMaker = Callable[[int], Stems]  # the song of a seed
 
-# What a training excerpt is made of, and how often.
-KINDS = {"accompaniment": 0.55, "mix": 0.15, "part": 0.2, "vocal": 0.1}
+# What a training excerpt is made of, and how often. Nothing but the band: no session encodes the voice.
+KINDS = {"accompaniment": 0.85, "part": 0.15}
+LEVELS = (-3.0, 1.0)  # decibels, against the song
 HELD_OUT = range(HELD_OUT_SEED, HELD_OUT_SEED + 6)  # seeds of the validation songs
 
 
@@ -53,9 +54,8 @@ class CodecTraining:
 
 
 def codec_song(seed: int, world: World) -> Stems:
-    """The song of that seed: of `world`, every fourth of the wide one. The held-out ones are all of `world`."""
-    wide = seed % 4 == 3 and seed < HELD_OUT_SEED
-    made = song(seed, WIDE if wide else world)
+    """The song of that seed."""
+    made = song(seed, world)
     return {**made.stems, "vocal": made.vocal, "accompaniment": made.accompaniment}
 
 
@@ -182,20 +182,20 @@ class Excerpts:
         self.next_seed += 1
 
     def excerpt(self) -> NDArray[np.float32]:
-        """[sample], at a random level and polarity, and not silent if that can be found."""
+        """[sample] from a frame on, as the stages will meet it; at a random level, not silent if that can be found."""
         choose = self.generator
-        samples = self.config.frames * self.config.codec.hop
+        hop = self.config.codec.hop
+        samples = self.config.frames * hop
         cut = np.zeros(samples, dtype=np.float32)
         for _ in range(8):
             kind = str(choose.choice(list(KINDS), p=list(KINDS.values())))
             signal = self.signal(kind)
-            start = int(choose.integers(max(1, len(signal) - samples + 1)))
+            start = int(choose.integers(max(1, (len(signal) - samples) // hop + 1))) * hop
             cut = signal[start : start + samples]
             if np.sqrt(np.mean(cut**2)) > 1e-3:
                 break
         cut = np.pad(cut, (0, samples - len(cut)))
-        gain = min(10.0 ** (choose.uniform(-12.0, 6.0) / 20.0), 0.99 / (float(np.abs(cut).max()) + 1e-6))
-        return (cut * gain * choose.choice([-1.0, 1.0])).astype(np.float32)
+        return (cut * 10.0 ** (choose.uniform(*LEVELS) / 20.0)).astype(np.float32)
 
     def signal(self, kind: str) -> NDArray[np.float32]:
         """[sample] of a random song."""
