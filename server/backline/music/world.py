@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 PARTS = ("drums", "bass", "comp", "pad")
@@ -66,6 +66,9 @@ NARROW = World(
     led=False,
     onset_grid=CODEC_FRAME,
 )
+
+# The same trio in every key: what the default pack is trained on.
+TRIO = replace(NARROW, tonics=tuple(range(12)), tempi=(80, 126))
 
 WIDE = World(
     tonics=tuple(range(12)),

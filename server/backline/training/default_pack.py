@@ -24,7 +24,7 @@ from torch import Tensor
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.models.hafm.config import DEFAULT, HafmConfig
 from backline.music.songs import song
-from backline.music.world import NARROW, World
+from backline.music.world import TRIO, World
 from backline.packs.pack import write_pack
 from backline.training.codec import CodecTraining, best_codec, codec_song, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
@@ -54,7 +54,7 @@ class Recipe:
     minutes: float = 150.0
     seed: int = 0
     device: str = "auto"
-    world: World = NARROW
+    world: World = TRIO
     codec: CodecTraining = field(default_factory=CodecTraining)
     network: HafmConfig = DEFAULT
     stages: Mapping[str, StageTraining] = field(default_factory=lambda: TRAINING)
