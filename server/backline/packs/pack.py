@@ -5,7 +5,8 @@
     write_pack(folder, config, tensors)   # hashes are computed; never half a pack
 
 `pack.toml` says: format = 1, name, version, family, description, license, the tables of its family, and one [[files]]
-table (path, sha256) for every *.safetensors. Whatever is wrong with a pack is reported at once, in one PackError.
+table (path, sha256) for every *.safetensors; its `quantization` says what packs/quantized.py must restore. Whatever is
+wrong with a pack is reported at once, in one PackError.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from backline.models import families
 from backline.models.errors import PackError
 from backline.models.stream import Stream, StreamSpec
 from backline.packs import toml
+from backline.packs.quantized import WHOLE, restore
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +36,7 @@ MANIFEST = "pack.toml"
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TEXTS = ("name", "version", "family", "description", "license")  # that every pack.toml must have
+QUANTIZATIONS = ("int8",)
 HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
 
 
@@ -43,6 +46,7 @@ class PackFile:
 
     path: str
     sha256: str
+    quantization: str = ""  # one of QUANTIZATIONS, or none
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,7 @@ def read_manifest(folder: Path) -> Pack:
         faults = _entry_problems(entry) or _file_problems(folder / entry["path"], entry["path"])
         problems += faults
         if not faults:
-            files.append(PackFile(entry["path"], entry["sha256"].lower()))
+            files.append(PackFile(entry["path"], entry["sha256"].lower(), entry.get("quantization", "")))
     if problems:
         raise PackError(problems, str(config.get("name", folder.name)))
     return Pack(folder, config, **{key: config[key] for key in TEXTS}, files=tuple(files))
@@ -123,7 +127,11 @@ def load_stream(pack: Pack, device: str = "cpu") -> Stream:
 
 
 def read_tensors(pack: Pack) -> dict[str, Tensor]:
-    """The tensors of all files by name."""
+    """The tensors of all files by name, those that were quantised in float32.
+
+    Raises:
+        PackError: a tensor stands in two files, or what is stored of one is not all there.
+    """
     if not pack.files:
         return {}
     from safetensors.torch import load_file  # with it comes torch, which a pack without weights does not need
@@ -132,6 +140,11 @@ def read_tensors(pack: Pack) -> dict[str, Tensor]:
     problems = []
     for file in pack.files:
         found = load_file(pack.folder / file.path)
+        if file.quantization:
+            try:
+                found = restore(found)
+            except ValueError as error:
+                problems.append(f"{file.path}: {error}: install the pack again")
         problems += [f"{file.path} repeats tensor {name!r}: remove one" for name in found.keys() & tensors.keys()]
         tensors.update(found)
     if problems:
@@ -145,7 +158,8 @@ def write_pack(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Te
     Args:
         folder: the pack's own folder.
         config: pack.toml without `format` and `files`, which are written here.
-        tensors: by name; each component (the name up to the first dot) gets a file of its own.
+        tensors: by name, as they are or from `quantize`; each component (the name up to the first dot) gets a file of
+            its own.
 
     Raises:
         PackError: `config` makes no pack; names everything that it lacks.
@@ -189,7 +203,9 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
         path = folder / f"{component}.safetensors"
         save_file(members, path)
         path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a pack is for every user of the server
-        files.append({"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        entry = {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        quantized = any(name.endswith(WHOLE) for name in members)
+        files.append(entry | {"quantization": QUANTIZATIONS[0]} if quantized else entry)
     return files
 
 
@@ -232,6 +248,11 @@ def _entry_problems(entry: Any) -> list[str]:
         problems.append(f"[[files]] path is {entry['path']!r}: name a *.safetensors inside the pack's folder")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", entry["sha256"]):
         problems.append(f"[[files]] sha256 of {entry['path']!r} is {entry['sha256']!r}: give all 64 hexadecimal digits")
+    if "quantization" in entry and entry["quantization"] not in QUANTIZATIONS:
+        problems.append(
+            f"[[files]] quantization of {entry['path']!r} is {entry['quantization']!r}: this Backline reads "
+            f"{', '.join(QUANTIZATIONS)}"
+        )
     return problems
 
 

@@ -26,6 +26,7 @@ from backline.models.hafm.config import DEFAULT, HafmConfig
 from backline.music.songs import song
 from backline.music.world import TRIO, World
 from backline.packs.pack import write_pack
+from backline.packs.quantized import quantize
 from backline.training.codec import CodecTraining, best_codec, codec_song, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig
@@ -45,6 +46,9 @@ PARTS = ("semantics", *SHARES)
 # A guess, not a result: the best of four settings on three held-out songs, by less than they differ among themselves.
 # Guidance has nothing to amplify until the semantic stage uses the voice.
 SAMPLING = {"guidance": 1.0, "temperature": 0.8, "top_k": 40}
+# Stored as they are, all other matrices as int8: that changes the codec's SI-SDR by less than 0.02 dB and the stages'
+# cross-entropy by less than 0.001 nats; with the codebooks in int8 too it would be 0.03 dB, to save 0.5 MB.
+WHOLE_WEIGHTS = ("codec.quantizer.", "semantics.")
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
 
 
 def export(run: Path, out: Path, recipe: Recipe) -> None:
-    """Writes the pack: every part at its best validation, weights in float16."""
+    """Writes the pack: every part at its best validation, matrices in int8, other weights in float16."""
     table, tensors = packed(best_codec(run / "codec", recipe.codec.codec))
     tensors |= load_file(run / "semantics.safetensors")
     for name, stage in recipe.network.stages().items():
@@ -144,7 +148,7 @@ def export(run: Path, out: Path, recipe: Recipe) -> None:
         "sampling": SAMPLING,
         "card": card(run, recipe),
     }
-    write_pack(out, config, tensors)
+    write_pack(out, config, quantize(tensors, keep=WHOLE_WEIGHTS))
 
 
 def card(run: Path, recipe: Recipe) -> dict[str, Any]:
