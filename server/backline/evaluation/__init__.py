@@ -1,0 +1,1 @@
+"""Measures what packs play: figures with known answers, for `backline evaluate`."""
