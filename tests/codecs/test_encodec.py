@@ -68,6 +68,11 @@ def test_offline_is_the_package(codec: EncodecStream, package: Any, samples: int
     assert largest_difference(codec.decode(codes), package.decode([(codes, None)])) < 1e-5
 
 
+def test_the_first_codebooks_alone_decode_as_a_codec_that_has_no_others(checkpoint: Path, codec: EncodecStream) -> None:
+    codes = codec.encode(sound(1, HOP * 10))
+    torch.testing.assert_close(codec.decode(codes[:, :2]), EncodecStream.load(checkpoint, 2).decode(codes[:, :2]))
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_encoding_in_chunks_is_the_package(codec: EncodecStream, package: Any, chunk: int) -> None:

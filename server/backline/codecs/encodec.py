@@ -149,9 +149,9 @@ class EncodecStream:
         return torch.stack(codes, 1)
 
     def dequantize(self, codes: Tensor) -> Tensor:
-        """Embeddings [row, DIMENSION, frame] of codes [row, codebook, frame]."""
+        """Embeddings [row, DIMENSION, frame] of codes [row, codebook, frame]; the first codebooks are enough."""
         total = F.embedding(codes[:, 0], self.tables[0])
-        for index in range(1, self.codebooks):
+        for index in range(1, codes.shape[1]):
             total = total + F.embedding(codes[:, index], self.tables[index])
         return total.transpose(1, 2)
 

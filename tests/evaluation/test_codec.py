@@ -1,0 +1,145 @@
+"""A codec's report holds what each measure gives on its own, and the measures give what was computed by hand."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
+from backline.evaluation.codec import (
+    CodecReport,
+    Sound,
+    codebook_use,
+    compare,
+    decode,
+    encode,
+    evaluate_codec,
+    pack_codec,
+)
+from backline.models.errors import PackError
+from backline.models.hafm.load import tiny_random
+from backline.packs.pack import write_pack
+from backline.training.codec import frame_correlation
+from backline.training.spectra import log_mel_distance, mel_filters, si_sdr
+
+SMALL = ConvNeXtCodecConfig(
+    codebooks=8,
+    codebook_size=32,
+    latent=8,
+    encoder_width=16,
+    encoder_blocks=1,
+    decoder_width=16,
+    decoder_blocks=1,
+)
+
+
+def noise(seed: int, seconds: float = 2.2) -> Sound:
+    return (0.1 * np.random.default_rng(seed).standard_normal(round(24_000 * seconds))).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def codec() -> ConvNeXtCodec:
+    torch.manual_seed(0)
+    return ConvNeXtCodec(SMALL).eval()
+
+
+@pytest.fixture(scope="module")
+def report(codec: ConvNeXtCodec) -> CodecReport:
+    return evaluate_codec(codec, (noise(seed) for seed in range(2)), (noise(seed) for seed in range(2, 4)), steps=2)
+
+
+def test_fidelity_is_measured_with_all_codebooks_and_with_the_first_ones(
+    codec: ConvNeXtCodec, report: CodecReport
+) -> None:
+    assert [kept.codebooks for kept in report.fidelity] == [8, 4, 2, 1]
+    assert [kept.bits_per_second for kept in report.fidelity] == [75 * 5 * count for count in (8, 4, 2, 1)]
+    for kept in report.fidelity:
+        ratios, distances = [], []
+        for seed in range(2):
+            wanted = noise(seed)  # 165 frames
+            found = decode(codec, encode(codec, wanted)[: kept.codebooks])
+            end = len(wanted) - codec.decode_latency
+            ratios.append(si_sdr(found[:end], wanted[:end]))
+            distances.append(log_mel_distance(found[:end], wanted[:end], 24_000))
+        assert kept.si_sdr == pytest.approx(np.mean(ratios))
+        assert kept.log_mel == pytest.approx(np.mean(distances))
+
+
+def test_the_original_has_the_buzz_that_it_has(codec: ConvNeXtCodec, report: CodecReport) -> None:
+    end = len(noise(0)) - codec.decode_latency
+    own = [abs(frame_correlation(noise(seed)[:end], 320, 24_000)) for seed in range(2)]
+    assert report.original_buzz == pytest.approx(np.mean(own))
+
+
+def test_a_sound_that_alternates_from_frame_to_frame_buzzes_as_one_that_repeats(codec: ConvNeXtCodec) -> None:
+    repeating = np.zeros(24_000, np.float32)
+    repeating[::320] = 0.5
+    alternating = repeating.copy()
+    alternating[::640] *= -1
+    assert compare(repeating, noise(0, 1.0), codec)[2] > 0.9
+    assert compare(alternating, noise(0, 1.0), codec)[2] > 0.9
+
+
+def test_use_of_a_codebook_is_counted() -> None:
+    # Half of the tokens are one entry, a quarter each of two others: 1.5 bits.
+    use = codebook_use(torch.tensor([3, 3, 0, 7] * 5), 8)
+    assert use.share == 3 / 8
+    assert use.entropy == pytest.approx(1.5)
+    assert use.perplexity == pytest.approx(2**1.5)
+
+
+def test_log_mel_distance_is_that_of_the_specification() -> None:
+    # At 16 kHz an impulse has the magnitude of the window (1024, every 160) in all bins; silence is at ln 1e-5.
+    impulse = np.zeros(16_000, np.float32)
+    impulse[8_000] = 1
+    distance = np.abs(160 * np.arange(101) - 8_000)
+    window = np.where(distance < 512, 0.5 + 0.5 * np.cos(2 * np.pi * distance / 1024), 0.0)
+    bands = mel_filters(64, 1024, 16_000).sum(1).numpy()  # of 64
+    levels = np.log(np.maximum(window[:, None] * bands, 1e-5))
+    expected = float(np.mean(levels - np.log(1e-5)))
+    assert log_mel_distance(impulse, np.zeros_like(impulse), 16_000) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_report_goes_into_a_table_and_into_json(report: CodecReport) -> None:
+    rows = dict(report.rows())
+    assert len(rows) == len(report.rows())
+    assert rows["SI-SDR dB, 4 codebooks"] == report.fidelity[1].si_sdr
+    assert rows["cnBPS"] == pytest.approx(75 * 8 * rows["cnBPT"])
+    said: dict[str, Any] = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert said["predictability"]["cnbpt"] == rows["cnBPT"]
+    assert said["use"][7]["entropy"] == rows["entropy bits, codebook 8"]
+
+
+def test_json_has_no_number_where_there_is_none(report: CodecReport) -> None:
+    still = replace(report, predictability=replace(report.predictability, entropies=(0.0,) * 8))
+    assert math.isnan(dict(still.rows())["enBPT"])
+    assert still.to_dict()["predictability"]["enbpt"] is None
+
+
+def test_no_song_is_an_error(codec: ConvNeXtCodec) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        evaluate_codec(codec, [], [noise(0)])
+
+
+def test_the_codec_of_a_pack_is_found(tmp_path: Path) -> None:
+    config, tensors = tiny_random()
+    codec = pack_codec(write_pack(tmp_path / "tiny", config, tensors))
+    assert (codec.codebooks, codec.codebook_size, codec.hop) == (8, 1024, 320)
+
+
+def test_a_pack_without_a_codec_is_refused(tmp_path: Path) -> None:
+    config = {
+        "name": "echo",
+        "version": "1",
+        "family": "passthrough",
+        "description": "an echo",
+        "license": "Apache-2.0",
+        "passthrough": {"ports": ["main"]},
+    }
+    with pytest.raises(PackError, match="give a pack with one of convnext, encodec"):
+        pack_codec(write_pack(tmp_path / "echo", config, {}))
