@@ -71,7 +71,7 @@ def codec(
 
 @train.command()
 def stage(
-    name: Annotated[str, typer.Argument(metavar="semantic|coarse|fine")],
+    name: Annotated[str, typer.Argument(metavar="semantic|acoustic")],
     run: Run = RUN,
     output: Output = None,
     minutes: Minutes = 150.0,
@@ -80,10 +80,10 @@ def stage(
 ) -> None:
     """Train one stage of the language model; semantics and codec must be there.
 
-    Example: [cyan]backline train stage coarse --run runs/mine[/]
+    Example: [cyan]backline train stage acoustic --run runs/mine[/]
     """
-    if name not in {"semantic", "coarse", "fine"}:
-        raise typer.BadParameter(f"there is no stage {name!r}: use semantic, coarse or fine")
+    if name not in {"semantic", "acoustic"}:
+        raise typer.BadParameter(f"there is no stage {name!r}: use semantic or acoustic")
     _train((name,), run, output, minutes, device, seed)
 
 

@@ -1,8 +1,8 @@
-"""Makes the whole default pack: semantic tables, codec, three stages, and the pack folder with its card.
+"""Makes the whole default pack: semantic tables, codec, two stages, and the pack folder with its card.
 
 Everything lies in one run folder and goes on from there:
 
-    RUN/semantics.safetensors   RUN/codec/   RUN/shards-<what tokenized them>/   RUN/semantic/   RUN/coarse/   RUN/fine/
+    RUN/semantics.safetensors   RUN/codec/   RUN/shards-<what tokenized them>/   RUN/semantic/   RUN/acoustic/
 
 A part whose minutes are used up is not trained again; more minutes train it on.
 """
@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
-from backline.models.hafm.config import DEFAULT, HafmConfig
+from backline.models.hafm.aligned import DEFAULT, AlignedConfig
 from backline.music.songs import song
 from backline.music.world import TRIO, World
 from backline.packs.pack import write_pack
@@ -30,7 +30,7 @@ from backline.packs.quantized import quantize
 from backline.training.codec import CodecTraining, best_codec, codec_song, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig
-from backline.training.semantics import FRAME_SECONDS, VOCAL_NOISE, LabelledSong, train_semantics
+from backline.training.semantics import BAND, FRAME_SECONDS, VOCAL_NOISE, LabelledSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
     Tokenizers,
@@ -41,7 +41,7 @@ from backline.training.tokens import (
 )
 
 # Of the minutes given, what each part takes. Fitting the semantic tables takes about one minute and is not counted.
-SHARES = {"codec": 0.30, "semantic": 0.15, "coarse": 0.35, "fine": 0.20}
+SHARES = {"codec": 0.30, "semantic": 0.25, "acoustic": 0.45}
 PARTS = ("semantics", *SHARES)
 # A guess, not a result: the best of four settings on three held-out songs, by less than they differ among themselves.
 # Guidance has nothing to amplify until the semantic stage uses the voice.
@@ -60,9 +60,9 @@ class Recipe:
     device: str = "auto"
     world: World = TRIO
     codec: CodecTraining = field(default_factory=CodecTraining)
-    network: HafmConfig = DEFAULT
+    network: AlignedConfig = DEFAULT
     stages: Mapping[str, StageTraining] = field(default_factory=lambda: TRAINING)
-    semantic_songs: int = 200  # to fit the semantic tables on
+    semantic_songs: int = 160  # to fit the semantic tables on
     shard_songs: int = 24  # in a shard of tokens
     held_out_songs: int = 24  # that semantics and stages are judged by
 
@@ -112,8 +112,8 @@ def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) ->
     fitted = _labelled(range(first, first + recipe.semantic_songs), recipe.world)
     held_out = _labelled(range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs), recipe.world)
     found = train_semantics(fitted, held_out, recipe.seed, progress=progress)
-    report = {"vocal": str(found.vocal_report), "instrumental": str(found.instrumental_report)}
-    save_file(found.tensors(), run / "semantics.safetensors", metadata=report)
+    reports = {name: str(report) for name, report in found.reports.items()}
+    save_file(found.tensors(), run / "semantics.safetensors", metadata=reports)
 
 
 def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
@@ -122,10 +122,12 @@ def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
     folder = run / f"shards-{fingerprint}"
     folder.mkdir(exist_ok=True)
     held_out = _held_out(folder, tokenizers, recipe)
+    codec = best_codec(run / "codec", recipe.codec.codec)
     with producer(folder, tokenizers, recipe.world, recipe.seed, recipe.shard_songs):
         for name in stages:
             stage, training = recipe.network.stages()[name], recipe.stages[name]
-            train_stage(name, stage, recipe.loop(run, name), folder, held_out, training, recipe.device)
+            codebooks = codec.quantizer.codebooks.detach() if name == "acoustic" else None
+            train_stage(name, stage, recipe.loop(run, name), folder, held_out, training, recipe.device, codebooks)
 
 
 def export(run: Path, out: Path, recipe: Recipe) -> None:
@@ -189,15 +191,15 @@ def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
         if not path.exists():
             raise ValueError(f"{path} is missing: train the part {part!r} first")
     tables = load_file(run / "semantics.safetensors")
-    vocal, instrumental = (
-        HarmonyEncoder(HarmonyTables.from_tensors(tables, f"semantics.{side}.")) for side in ("vocal", "instrumental")
+    vocal, *band = (
+        HarmonyEncoder(HarmonyTables.from_tensors(tables, f"semantics.{name}.")) for name in ("vocal", *BAND)
     )
     codec = best_codec(run / "codec", recipe.codec.codec)
     digest = hashlib.sha256()
     weights: dict[str, Tensor] = {**tables, **codec.state_dict()}
     for name in sorted(weights):
         digest.update(weights[name].numpy().tobytes())
-    return Tokenizers(vocal, instrumental, codec), digest.hexdigest()[:8]
+    return Tokenizers(vocal, tuple(band), codec), digest.hexdigest()[:8]
 
 
 def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Tokens]:

@@ -1,4 +1,8 @@
-"""Fits the tables of our semantic encoder: k-means over the features of composed songs, for voice and for band."""
+"""Fits the tables of our semantic encoder: k-means over the features of composed songs.
+
+One table for the voice. Three for the band, whose bass, chords and rhythm change independently: one vocabulary of the
+same size would have to share out its entries over all their combinations.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,8 @@ GAINS = (0.5, 1.5)  # songs to fit on come at levels in between, as singers and 
 FRAME_SECONDS = HOP / SAMPLE_RATE
 
 # How much of the distance between two frames each group of features makes, as standard deviations. A voice is told
-# apart by its pitch and by where notes begin; a band by its bass, its chord and its drums. Loudness counts little, and
-# onsets at 1 instead of 0.5 would cost 0.8 bit a token of predictability without telling the beat any better.
+# apart by its pitch and by where notes begin; a band's chord by its middle register, its
+# rhythm by its attacks.
 GROUPS = {
     "bass": BASS,
     "treble": TREBLE,
@@ -27,8 +31,13 @@ GROUPS = {
     "tonality": slice(TONALITY, TONALITY + 1),
     "level": slice(LEVEL, LEVEL + 1),
 }
-VOCAL_WEIGHTS = {"bass": 0.4, "treble": 1.0, "onsets": 0.3, "tonality": 0.2, "level": 0.4}
-INSTRUMENTAL_WEIGHTS = {"bass": 1.0, "treble": 1.0, "onsets": 0.5, "tonality": 0.1, "level": 0.3}
+WEIGHTS = {
+    "vocal": {"bass": 0.4, "treble": 1.0, "onsets": 0.3, "tonality": 0.2, "level": 0.4},
+    "bass": {"bass": 1.0, "treble": 0.0, "onsets": 0.0, "tonality": 0.0, "level": 0.1},
+    "chord": {"bass": 0.0, "treble": 1.0, "onsets": 0.0, "tonality": 0.1, "level": 0.1},
+    "rhythm": {"bass": 0.0, "treble": 0.0, "onsets": 1.0, "tonality": 0.0, "level": 0.7},
+}
+BAND = ("bass", "chord", "rhythm")  # the tables of the band's codebooks, in their order
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,18 @@ class TokenReport:
 
 @dataclass(frozen=True)
 class Semantics:
-    """Both tables and what they are worth."""
+    """The tables, by the names of WEIGHTS, and what they are worth."""
 
-    vocal: HarmonyTables
-    instrumental: HarmonyTables
-    vocal_report: TokenReport
-    instrumental_report: TokenReport
+    tables: dict[str, HarmonyTables]
+    reports: dict[str, TokenReport]
 
     def tensors(self) -> dict[str, Tensor]:
         """As a pack holds them."""
-        return self.vocal.tensors("semantics.vocal.") | self.instrumental.tensors("semantics.instrumental.")
+        return {
+            name: tensor
+            for table, found in self.tables.items()
+            for name, tensor in found.tensors(f"semantics.{table}.").items()
+        }
 
 
 def train_semantics(
@@ -83,16 +94,17 @@ def train_semantics(
     iterations: int = 40,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Semantics:
-    """Fits both tables on the songs `fitted` and judges them on `held_out`. Equal songs and seed: equal tables."""
+    """Fits all tables on the songs `fitted` and judges them on `held_out`. Equal songs and seed: equal tables."""
     generator = torch.Generator().manual_seed(seed)
     train, test = _measure(fitted, generator, GAINS), _measure(held_out, generator, (1.0, 1.0))
     progress(f"semantics: {len(train.chords)} frames to fit, {len(test.chords)} held out")
     tables, reports = {}, {}
-    for side, weights in (("vocal", VOCAL_WEIGHTS), ("instrumental", INSTRUMENTAL_WEIGHTS)):
-        tables[side] = fit_tables(train.features[side], weights, generator, iterations)
-        reports[side] = _judge(tables[side], side, train, test)
-        progress(f"semantics, {side}: {reports[side]}")
-    return Semantics(tables["vocal"], tables["instrumental"], reports["vocal"], reports["instrumental"])
+    for name, weights in WEIGHTS.items():
+        side = "instrumental" if name in BAND else "vocal"
+        tables[name] = fit_tables(train.features[side], weights, generator, iterations)
+        reports[name] = _judge(tables[name], side, train, test)
+        progress(f"semantics, {name}: {reports[name]}")
+    return Semantics(tables, reports)
 
 
 def fit_tables(

@@ -1,8 +1,9 @@
-"""Trains one of HAFM's stages on tokens of composed songs, in the chunk-interleaved layout it is served in."""
+"""Trains HAFM's stages in the aligned layout, on tokens of composed songs."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backline.models.hafm.config import StageConfig
-from backline.models.hafm.layout import CHUNK_QUANTUM, Grid, Layout, interleaved
-from backline.models.hafm.network import StageNetwork, quantizer_losses
+from backline.models.hafm.aligned import (
+    EMBEDDING_STD,
+    LAG,
+    LONGEST_LAG,
+    AlignedNetwork,
+    AlignedStageConfig,
+    aligned,
+    delayed_losses,
+    lag_token,
+)
+from backline.models.hafm.layout import CHUNK_QUANTUM
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
-from backline.training.tokens import ShardReader, Tokens, crop, stack
+from backline.training.tokens import ShardReader, Tokens, crop
 
-TARGETS = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}
+TARGETS = {"semantic": "band", "acoustic": "codes"}  # stage -> the tokens that it predicts
 
 
 @dataclass(frozen=True)
@@ -33,52 +42,47 @@ class StageTraining:
     rate: float = 1e-3
     warmup_steps: int = 200
     weight_decay: float = 0.01
-    drop: float = 0.1  # of all sources at once, per sample
-    drop_transport: float = 0.3  # of the transport alone: not every host has one
-    chunks: tuple[Fraction, ...] = tuple(Fraction(n, 5) for n in (2, 4, 8, 16))
-    served: Fraction = Fraction(4, 5)  # the chunk that half of the batches have
-    furthest: Fraction = Fraction(2)  # seconds that a model may have to play ahead
+    drop: tuple[tuple[str, float], ...] = ()  # share of the rows in which a source is unknown, by its name
+    unlagged: float = 0.4  # share of the rows whose voice is heard up to the end of the chunk
+    weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
 
 
-# Clips fill the window that the stage is served with, and some of what lies beyond it.
 TRAINING = {
-    "semantic": StageTraining(clip=Fraction(4), rows=3, cuts=4, rate=2e-3),
-    "coarse": StageTraining(clip=Fraction(44, 25), rows=4, rate=2e-3),
-    "fine": StageTraining(clip=Fraction(44, 25), rows=4, rate=2e-3),
-}
+    "semantic": StageTraining(
+        clip=Fraction(16), rows=4, cuts=4, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2), ("key", 0.5))
+    ),
+    "acoustic": StageTraining(
+        clip=Fraction(6), rows=4, cuts=2, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
+        weights=(2.0, 1.6, 1.3, 1.0, 0.8, 0.7, 0.6, 0.5),
+    ),
+}  # fmt: skip
 
 
 def train_stage(
     name: str,
-    stage: StageConfig,
+    stage: AlignedStageConfig,
     loop: LoopConfig,
     shards: Path,
     held_out: list[Tokens],
     training: StageTraining,
     device: str = "auto",
-) -> tuple[StageNetwork, Outcome]:
+    codebooks: Tensor | None = None,
+) -> tuple[AlignedNetwork, Outcome]:
     """Trains stage `name` until the budget of `loop` is used up, or goes on with what is in its folder.
 
     Args:
         shards: folder that training/tokens.py fills, before or meanwhile.
         held_out: songs on which the stage is judged.
+        codebooks: [codebook, entry, latent] of the codec whose codes the stage predicts; it starts from their geometry.
     Returns:
         The network at its best validation.
     """
     place = pick_device(device)
     torch.manual_seed(loop.seed)
-    reader = ShardReader(
-        shards,
-        stage,
-        TARGETS[name],
-        training.clip,
-        training.rows,
-        loop.seed,
-        training.cuts,
-        training.batches_held,
-    )
-    trainer = StageTrainer(stage, training, reader, loop.seed, place)
-    judge = Judge(stage, TARGETS[name], training, held_out)
+    target = TARGETS[name]
+    reader = ShardReader(shards, target, training.clip, training.rows, loop.seed, training.cuts, training.batches_held)
+    trainer = StageTrainer(stage, target, training, reader, loop.seed, place, codebooks)
+    judge = Judge(stage, target, training, held_out)
     outcome = train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss")
     return best_network(loop.out, stage), outcome
 
@@ -87,16 +91,29 @@ class StageTrainer:
     """One stage and what trains it. Where bfloat16 is faster, a copy in it computes and float32 weights learn."""
 
     def __init__(
-        self, stage: StageConfig, training: StageTraining, reader: ShardReader, seed: int, device: torch.device
+        self,
+        stage: AlignedStageConfig,
+        target: str,
+        training: StageTraining,
+        reader: ShardReader,
+        seed: int,
+        device: torch.device,
+        codebooks: Tensor | None = None,
     ) -> None:
-        self.training, self.reader, self.device = training, reader, device
-        self.network = StageNetwork(stage).to(device)
+        self.stage, self.target, self.training, self.reader, self.device = stage, target, training, reader, device
+        self.network = AlignedNetwork(stage).to(device)
+        if codebooks is not None:
+            start_from_codebooks(self.network, codebooks)
         decayed = [p for p in self.network.parameters() if p.dim() == 2]
         others = [p for p in self.network.parameters() if p.dim() != 2]
         groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, training.rate, betas=(0.9, 0.98), weight_decay=training.weight_decay)
+        self.optimizer = torch.optim.AdamW(
+            groups, training.rate, betas=(0.9, 0.98), weight_decay=training.weight_decay, fused=True
+        )
         self.working = copy.deepcopy(self.network).bfloat16() if faster_in_bfloat16(device) else self.network
         self.draw = Draw(training, stage, seed)
+        weights = torch.tensor(training.weights or (1.0,) * stage.codebooks, device=device)
+        self.weights = weights / weights.sum()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -106,16 +123,17 @@ class StageTrainer:
         """One optimiser step on one batch."""
         rate = cosine_rate(moment, self.training.rate, self.training.warmup_steps)
         set_rate(self.optimizer, rate)
-        conditions, targets = self.reader.batch()
-        layout, drop = self.draw.layout(), self.draw.dropped(len(targets)).to(self.device)
-        conditions, targets = [tokens.to(self.device) for tokens in conditions], targets.to(self.device)
+        crops = self.reader.batch()
+        lags = [self.draw.lag() for _ in crops]
+        drop = self.draw.dropped(len(crops))
+        conditions = [c.to(self.device) for c in conditions_of(crops, self.stage, lags, drop)]
+        targets = targets_of(crops, self.target).to(self.device)
         if self.working is not self.network:
             with torch.no_grad():
-                for low, high in zip(self.working.parameters(), self.network.parameters(), strict=True):
-                    low.copy_(high)
-        losses = quantizer_losses(self.working(conditions, targets, layout, drop).float(), targets)
+                torch._foreach_copy_(list(self.working.parameters()), list(self.network.parameters()))
+        losses = delayed_losses(self.working(conditions, targets).float(), targets, self.stage.delays)
         self.working.zero_grad(set_to_none=True)
-        losses.mean().backward()
+        (losses * self.weights).sum().backward()
         if self.working is not self.network:
             for low, high in zip(self.working.parameters(), self.network.parameters(), strict=True):
                 high.grad = None if low.grad is None else low.grad.to(high.dtype)
@@ -125,32 +143,22 @@ class StageTrainer:
 
 
 class Draw:
-    """Random choices of a batch: chunk and visibility, and which samples do without which source."""
+    """Random choices of a batch: how late the voice is heard, and which rows do without which source."""
 
-    def __init__(self, training: StageTraining, stage: StageConfig, seed: int) -> None:
+    def __init__(self, training: StageTraining, stage: AlignedStageConfig, seed: int) -> None:
         self.training, self.stage = training, stage
         self.random = np.random.default_rng([seed, 1])
 
-    def layout(self) -> Layout:
-        """A served chunk in half of the batches, else another or the whole clip; any visibility that fits."""
-        training = self.training
-        if self.random.random() < 0.5:
-            chunk = training.served
-        else:
-            chunk = (*training.chunks, training.clip)[int(self.random.integers(len(training.chunks) + 1))]
-        ahead, quanta = int(training.furthest / CHUNK_QUANTUM), int(chunk / CHUNK_QUANTUM)
-        visibility = (
-            chunk if self.random.random() < 0.5 else CHUNK_QUANTUM * int(self.random.integers(-ahead, quanta + 1))
-        )
-        return interleaved(self.stage, training.clip, Grid(chunk, visibility))
+    def lag(self) -> Fraction:
+        """None in a share of the rows, else that of a chunk of 0.4 to 3.2 s and any visibility from -2 s to it."""
+        if self.random.random() < self.training.unlagged:
+            return Fraction(0)
+        longest = float(LONGEST_LAG) - 3.2 + 0.4 * 2 ** int(self.random.integers(4))
+        return CHUNK_QUANTUM * int(self.random.integers(int(longest / float(CHUNK_QUANTUM)) + 1))
 
-    def dropped(self, rows: int) -> Tensor:
-        """[row, source]"""
-        drop = np.repeat(self.random.random((rows, 1)) < self.training.drop, len(self.stage.sources), axis=1)
-        for number, source in enumerate(self.stage.sources):
-            if source.name == "transport":
-                drop[:, number] |= self.random.random(rows) < self.training.drop_transport
-        return torch.from_numpy(drop)
+    def dropped(self, rows: int) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
+        """[row] by source."""
+        return {name: self.random.random(rows) < share for name, share in self.training.drop}
 
     def state_dict(self) -> dict[str, Any]:
         return self.random.bit_generator.state  # type: ignore[return-value]
@@ -160,41 +168,85 @@ class Draw:
 
 
 class Judge:
-    """Cross-entropy on held-out songs, as served, and without any conditioning."""
+    """Cross-entropy on held-out songs: hearing everything, hearing the voice 0.8 s late, and without any source."""
 
-    def __init__(self, stage: StageConfig, target: str, training: StageTraining, songs: list[Tokens]) -> None:
-        quanta = int(training.clip / CHUNK_QUANTUM)
-        crops = [crop(tokens, 0, quanta) for tokens in songs]
-        self.batches = [
-            stack(crops[at : at + training.rows], stage, target) for at in range(0, len(crops), training.rows)
-        ]
-        served = min(training.served, training.clip)
-        self.layout = interleaved(stage, training.clip, Grid(served, served))
-        self.sources = len(stage.sources)
+    def __init__(self, stage: AlignedStageConfig, target: str, training: StageTraining, songs: list[Tokens]) -> None:
+        self.stage, self.target, self.rows = stage, target, training.rows
+        self.crops = [crop(tokens, 0, int(training.clip / CHUNK_QUANTUM)) for tokens in songs]
+        self.cases: dict[str, tuple[Fraction, bool]] = {"": (Fraction(0), False), "unconditional": (Fraction(0), True)}
+        if any(source.reach == "visibility" for source in stage.sources):
+            self.cases["late"] = (Fraction(4, 5), False)
 
     @torch.no_grad()
-    def __call__(self, network: StageNetwork) -> dict[str, float]:
-        """`loss`, its parts by quantizer where there are several, and `unconditional`; in nats per token."""
-        device = next(network.parameters()).device
-        found: dict[bool, list[Tensor]] = {False: [], True: []}
-        for conditions, targets in self.batches:
-            for dropped, losses in found.items():
-                drop = torch.full((len(targets), self.sources), dropped, device=device)
-                logits = network([tokens.to(device) for tokens in conditions], targets.to(device), self.layout, drop)
-                losses.append(quantizer_losses(logits, targets.to(device)))
-        with_all, without = (torch.stack(losses).mean(0) for losses in found.values())
-        return named_losses(with_all) | {"unconditional": float(without.mean())}
+    def __call__(self, network: AlignedNetwork) -> dict[str, float]:
+        """`loss`, its parts by codebook, `unconditional` and `late`; in nats per token."""
+        found: dict[str, float] = {}
+        for name, (lag, alone) in self.cases.items():
+            losses = torch.stack([self._losses(network, at, lag, alone) for at in range(0, len(self.crops), self.rows)])
+            found |= {name: float(losses.mean())} if name else named_losses(losses.mean(0))
+        return found
+
+    def _losses(self, network: AlignedNetwork, at: int, lag: Fraction, alone: bool) -> Tensor:
+        device = network.tokens.device
+        crops = self.crops[at : at + self.rows]
+        drop = {source.name: np.full(len(crops), alone) for source in self.stage.sources}
+        conditions = [c.to(device) for c in conditions_of(crops, self.stage, [lag] * len(crops), drop)]
+        targets = targets_of(crops, self.target).to(device)
+        return delayed_losses(network(conditions, targets), targets, self.stage.delays)
+
+
+def conditions_of(
+    crops: Sequence[Tokens],
+    stage: AlignedStageConfig,
+    lags: Sequence[Fraction],
+    drop: dict[str, np.ndarray[Any, np.dtype[np.bool_]]],
+) -> list[Tensor]:
+    """Per source of the stage [row, codebook, step], one step per predicted frame; unknown where dropped."""
+    quanta = crops[0]["key"].shape[1]
+    steps = int(quanta * CHUNK_QUANTUM * stage.rate)
+    found = []
+    for source in stage.sources:
+        rows = []
+        for number, (tokens, lag) in enumerate(zip(crops, lags, strict=True)):
+            if source.name == LAG.name:
+                rows.append(np.full((1, steps), lag_token(lag)))
+            elif source.name in drop and drop[source.name][number]:
+                rows.append(np.full((source.codebooks, steps), source.vocabulary))
+            else:
+                rows.append(aligned(tokens[source.name].astype(np.int64), source, stage.rate, 0, steps, lag))
+        found.append(torch.from_numpy(np.stack(rows)))
+    return found
+
+
+def targets_of(crops: Sequence[Tokens], target: str) -> Tensor:
+    """[row, codebook, frame] int64."""
+    return torch.from_numpy(np.stack([tokens[target] for tokens in crops]).astype(np.int64))
+
+
+@torch.no_grad()
+def start_from_codebooks(network: AlignedNetwork, codebooks: Tensor) -> None:
+    """Embeddings and heads begin as random projections of the codec's vectors [codebook, entry, latent].
+
+    Codes that sound alike then begin alike, and the sum of a frame's embeddings as a projection of its latent vector.
+    """
+    generator = torch.Generator().manual_seed(0)
+    latent, width = codebooks.shape[2], network.config.width
+    entries = codebooks.shape[1]
+    scaled = codebooks / codebooks[0].std()
+    for table, spread in ((network.tokens, scaled), (network.heads, scaled / scaled.std(dim=(1, 2), keepdim=True))):
+        projection = torch.randn(latent, width, generator=generator) * (2 * EMBEDDING_STD / latent**0.5)
+        table[:, :entries] += spread @ projection
 
 
 def named_losses(losses: Tensor) -> dict[str, float]:
-    """`loss`, and `loss_1` to `loss_n` for n quantizers."""
+    """`loss`, and `loss_1` to `loss_n` for n codebooks."""
     parts = {f"loss_{number}": float(loss) for number, loss in enumerate(losses, 1)} if len(losses) > 1 else {}
     return {"loss": float(losses.mean())} | parts
 
 
-def best_network(out: Path, stage: StageConfig) -> StageNetwork:
+def best_network(out: Path, stage: AlignedStageConfig) -> AlignedNetwork:
     """The network of a training folder at its best validation, or its latest where there was none yet."""
     path = out / "best.pt" if (out / "best.pt").exists() else out / "checkpoint.pt"
-    network = StageNetwork(stage)
+    network = AlignedNetwork(stage)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=False)["state"]["model"])
     return network.eval()

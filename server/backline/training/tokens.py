@@ -1,4 +1,4 @@
-"""Songs as tokens, for the three stages: made once by a side process, read from disk by every trainer.
+"""Songs as tokens, for the stages: made once by a side process, read from disk by every trainer.
 
 A shard is one .npz of a few dozen songs. Shards are numbered; number n holds the songs of its own seeds and no song
 stands in two, so whoever reads the shards in order never meets a piece again.
@@ -21,12 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from backline.codecs.base import Codec, SemanticEncoder
-from backline.models.hafm.config import StageConfig
+from backline.models.hafm.aligned import BEAT
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.transport import transport_tokens
+from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.stream import Transport
 from backline.music.songs import Song, song
 from backline.music.world import World
@@ -36,7 +35,7 @@ from backline.training.semantics import VOCAL_NOISE
 SHARDS_AHEAD = 16  # that lie ready for the trainer that has read most
 POLL_SECONDS = 0.2
 
-Tokens = dict[str, NDArray[np.int16]]  # name of a source or "fine" -> [codebook, frame]
+Tokens = dict[str, NDArray[np.int16]]  # name of a source or "codes" -> [codebook, frame]
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Tokenizers:
     """What makes tokens of a song's two sides."""
 
     vocal: SemanticEncoder
-    instrumental: SemanticEncoder
+    band: tuple[SemanticEncoder, ...]  # one per codebook
     codec: Codec
 
     @torch.inference_mode()
@@ -61,13 +60,14 @@ class Tokenizers:
         voice = add_noise(vary_polarity(vary_gain(voice, random), random, 0.5), VOCAL_NOISE, random)
         vocal = torch.from_numpy(voice)[None, None]
         band = torch.from_numpy(source.accompaniment[:samples])[None, None]
-        codes = self.codec.encode(band)[0].numpy()
+        beat = transport_tokens(_transport(source), 0, quanta * int(CHUNK_QUANTUM * BEAT.rate), BEAT.rate, BEAT_STEPS)
+        key = source.piece.key
         found = {
             "vocal": self.vocal.encode(vocal).numpy(),
-            "instrumental": self.instrumental.encode(band).numpy(),
-            "transport": transport_tokens(_transport(source), 0, quanta)[None],
-            "coarse": codes[:4],
-            "fine": codes[4:],
+            "band": np.concatenate([encoder.encode(band).numpy() for encoder in self.band]),
+            "beat": beat[None],
+            "key": np.full((1, quanta), key.tonic + 12 * (key.mode == "minor")),
+            "codes": self.codec.encode(band)[0].numpy(),
         }
         return {name: tokens.astype(np.int16) for name, tokens in found.items()}
 
@@ -166,7 +166,6 @@ class ShardReader:
     def __init__(
         self,
         folder: Path,
-        stage: StageConfig,
         target: str,
         clip: Fraction,
         rows: int,
@@ -174,10 +173,10 @@ class ShardReader:
         cuts: int = 1,
         batches_held: int = 32,
     ) -> None:
-        self.folder, self.stage, self.target, self.clip, self.rows = folder, stage, target, clip, rows
+        self.folder, self.target, self.clip, self.rows = folder, target, clip, rows
         self.cuts = cuts
         self.crops_held = batches_held * rows * cuts
-        self.random = np.random.default_rng([seed, stage.rate, stage.quantizers])
+        self.random = np.random.default_rng([seed, len(target)])
         self.number = 0
         self.held: list[Tokens] = []
 
@@ -189,8 +188,8 @@ class ShardReader:
         self.number = state["number"]
         self.random.bit_generator.state = state["random"]
 
-    def batch(self) -> tuple[list[Tensor], Tensor]:
-        """Conditions per source [row, codebook, frame] and targets [row, quantizer, frame], int64.
+    def batch(self) -> list[Tokens]:
+        """Crops of equal length, as many as the batch has rows.
 
         Raises:
             RuntimeError: the side process that writes the shards has failed.
@@ -199,8 +198,7 @@ class ShardReader:
             self.held += self._crops(read_shard(self._wait_for_shard()))
             self.number += 1
             (self.folder / f"read-{self.target}").write_text(str(self.number))
-        chosen = [self._draw() for _ in range(self.rows)]
-        return stack(chosen, self.stage, self.target)
+        return [self._draw() for _ in range(self.rows)]
 
     def _draw(self) -> Tokens:
         index = int(self.random.integers(len(self.held)))
@@ -211,7 +209,7 @@ class ShardReader:
         quanta = int(self.clip / CHUNK_QUANTUM)
         crops = []
         for tokens in songs * self.cuts:
-            whole = tokens["transport"].shape[1]
+            whole = tokens["key"].shape[1]
             start = int(self.random.integers(min(quanta, whole - quanta + 1)))
             crops += [crop(tokens, at, quanta) for at in range(start, whole - quanta + 1, quanta)]
         return crops
@@ -227,18 +225,9 @@ class ShardReader:
 
 def crop(tokens: Tokens, first: int, quanta: int) -> Tokens:
     """`quanta` chunk quanta from number `first` on."""
-    whole = tokens["transport"].shape[1]
+    whole = tokens["key"].shape[1]
     cut = {}
     for name, array in tokens.items():
         frames = array.shape[1] // whole  # per quantum
         cut[name] = array[:, first * frames : (first + quanta) * frames]
     return cut
-
-
-def stack(crops: list[Tokens], stage: StageConfig, target: str) -> tuple[list[Tensor], Tensor]:
-    """A batch of crops, as the stage's network takes it."""
-
-    def tensor(name: str) -> Tensor:
-        return torch.from_numpy(np.stack([tokens[name] for tokens in crops]).astype(np.int64))
-
-    return [tensor(source.name) for source in stage.sources], tensor(target)

@@ -1,0 +1,61 @@
+"""What stands between a heard voice and a codec: whatever answers vocal tokens with codes, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backline.models.hafm.layout import Grid
+from backline.models.stream import Transport
+
+Tokens = NDArray[np.int64]  # [codebook, frame]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn."""
+
+    guidance: float = 3.0
+    temperature: float = 0.9
+    top_k: int = 250
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What one row is given for one chunk."""
+
+    row: int
+    grid: Grid
+    chunk: int  # its number
+    vocal: Tokens  # [1, frame] those that the chunk's visibility adds
+    transport: Transport | None
+    sampling: Sampling
+    key: int | None = None  # tonic + 12 for minor; None: to be heard
+
+
+class Band(Protocol):
+    """The resident stages and their rows. All calls come from one thread."""
+
+    held_back: int  # frames by which codes come later than the chunk that they belong to
+    takes_key: bool  # whether a cue's key makes a difference
+
+    def reset(self, row: int, seed: int) -> None:
+        """Empties a row for a session with `seed`."""
+        ...
+
+    def play(self, cues: Sequence[Cue]) -> list[Tokens]:
+        """Codes [codebook, frame] for every cue, each row at most once; the first chunk's lack the held-back frames."""
+        ...
+
+    def full_after(self) -> Fraction:
+        """Seconds after which all windows are full, so that a chunk costs what it will always cost."""
+        ...
+
+    def resident_bytes(self) -> int:
+        """Memory held by weights and rows."""
+        ...
