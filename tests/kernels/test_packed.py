@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backline.kernels.packed import multiply_one, multiply_pairs, pack, to_bfloat16
+from backline.kernels.packed import multiply_one, multiply_vectors, pack, to_bfloat16
 
 
 def rounded(values: np.ndarray, bfloat16: bool) -> np.ndarray:
@@ -17,23 +17,24 @@ def rounded(values: np.ndarray, bfloat16: bool) -> np.ndarray:
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 @settings(deadline=None, max_examples=30)
-@given(outputs=st.integers(1, 100), inputs=st.integers(1, 80), pairs=st.integers(1, 4))
-def test_products_of_pairs(bfloat16: bool, outputs: int, inputs: int, pairs: int) -> None:
+@given(outputs=st.integers(1, 100), inputs=st.integers(1, 80), vectors=st.integers(1, 7))
+def test_products_of_vectors(bfloat16: bool, outputs: int, inputs: int, vectors: int) -> None:
     rng = np.random.default_rng(outputs * inputs)
     matrix = rng.normal(size=(outputs, inputs)).astype(np.float32)
     padded_outputs, padded_inputs = -(-outputs // 32) * 32, -(-inputs // 16) * 16
-    x = np.zeros((2 * pairs, padded_inputs), np.float32)
-    x[:, :inputs] = rng.normal(size=(2 * pairs, inputs))
-    y = np.full((2 * pairs, padded_outputs), np.nan, np.float32)
+    x = np.zeros((vectors, padded_inputs), np.float32)
+    x[:, :inputs] = rng.normal(size=(vectors, inputs))
+    y = np.full((vectors, padded_outputs), np.nan, np.float32)
     packed = pack(matrix, bfloat16)
     shape = (padded_outputs, padded_inputs)
-    multiply_pairs(packed, 0, *shape, x.ravel(), 0, padded_inputs, y.reshape(-1), 0, padded_outputs, pairs)
+    multiply_vectors(packed, 0, *shape, x.ravel(), 0, padded_inputs, y.reshape(-1), 0, padded_outputs, vectors)
     expected = x[:, :inputs].astype(np.float64) @ rounded(matrix, bfloat16).T
     np.testing.assert_allclose(y[:, :outputs], expected, atol=2e-5)
     assert (y[:, outputs:] == 0).all()
-    alone = np.zeros((2, padded_outputs), np.float32)
-    multiply_pairs(packed, 0, *shape, x[-2:].ravel(), 0, padded_inputs, alone.reshape(-1), 0, padded_outputs, 1)
-    np.testing.assert_array_equal(alone, y[-2:])
+    for vector in range(vectors):
+        alone = np.zeros(padded_outputs, np.float32)
+        multiply_vectors(packed, 0, *shape, x[vector].copy(), 0, padded_inputs, alone, 0, padded_outputs, 1)
+        np.testing.assert_array_equal(alone, y[vector])
 
 
 @pytest.mark.parametrize("bfloat16", [False, True])

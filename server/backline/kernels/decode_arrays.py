@@ -20,7 +20,11 @@ SLOTS = 4 * LANES  # slots of a ring and dims of a head are stored in multiples 
 
 @dataclass(frozen=True)
 class StageArrays:
-    """A stage's weights, float32. d: dim, e: head dim, f: inner dim of the feed-forward, V: vocabulary without BOS."""
+    """A stage's weights, float32. d: dim, e: head dim, f: inner dim of the feed-forward, V: vocabulary without BOS.
+
+    Without `delays` a position predicts one token: token n by head n mod quantizers. With them position s predicts, by
+    every head, that codebook's token of frame s - delay.
+    """
 
     norm1: Floats  # [layer, d]
     qkv: Floats  # [layer, 3 * head * e, d]
@@ -32,17 +36,19 @@ class StageArrays:
     up: Floats  # [layer, f, d]
     down: Floats  # [layer, d, f]
     norm: Floats  # [d]
-    heads: Floats  # [quantizer, V, d]; token n is predicted by head n mod quantizers
+    heads: Floats  # [quantizer, V, d]
     bias: Floats  # [bucket, head]
     max_distance: int
     tokens: Floats  # [quantizer, V, d]: what goes in after a token: its embedding, the next one's offset, the segment
-    begin: Floats  # [d]: what goes in before the first token (BOS), likewise summed
+    begin: Floats  # [d]: what goes in before the first token (BOS), likewise summed; with `delays` [quantizer, d]
     norm_epsilon: float = 1e-6
+    delays: Integers | None = None  # [quantizer] positions, for a stage that predicts all codebooks at every position
 
 
 class Shape(NamedTuple):
     """Sizes; `padded_` ones count what is stored."""
 
+    branches: int  # of a row: the conditioned one, and the unconditioned one if there is guidance
     dim: int
     padded_dim: int
     stored_dim: int  # padded as the output of a matrix
@@ -74,7 +80,8 @@ class Weights(NamedTuple):
     norm: Floats
     heads: PackedArray
     tokens: Floats  # [quantizer, V, padded dim]
-    begin: Floats
+    begin: Floats  # [padded dim], or [quantizer, padded dim]
+    delays: Integers  # [quantizer], or empty
     bias: Floats  # [head, 2 * window + padding]: entry u is the bias for distance (window - 1 - u) mod window
 
 
@@ -85,13 +92,13 @@ class State(NamedTuple):
     keys: PackedArray  # [row, branch, layer, head, ring], flat
     values: PackedArray
     position: Integers  # [row] positions written so far
-    predicted: Integers  # [row] tokens predicted so far
-    last: Integers  # [row] the newest of them
+    predicted: Integers  # [row] tokens predicted so far; with delays positions, of all codebooks each
+    last: Integers  # [row, quantizer] the newest token of each codebook, flat
     seed: NDArray[np.uint64]  # [row]
 
 
 class Scratch(NamedTuple):
-    """Vectors of one call, one for each branch of each pair, flat."""
+    """Vectors of one call, one for each branch of each place, flat. A place is one position of one row."""
 
     x: Floats
     normed: Floats
@@ -105,16 +112,24 @@ class Scratch(NamedTuple):
     mixed: Floats  # of one row
     keys: NDArray[np.int32]
     weights: Floats
-    pair_row: Integers
-    pair_position: Integers
-    pair_index: Integers
+    place_row: Integers
+    place_position: Integers
+    place_index: Integers  # of the row in the call
 
 
-def stage_shape(arrays: StageArrays, window: int) -> Shape:
+def stage_shape(arrays: StageArrays, window: int, branches: int) -> Shape:
     layers, dim = arrays.norm1.shape
     head_dim = arrays.q_norm.shape[1]
     quantizers, vocabulary, _ = arrays.heads.shape
+    begin: tuple[int, ...] = (dim,)
+    if arrays.delays is not None:
+        if arrays.delays.shape != (quantizers,) or (arrays.delays < 0).any():
+            raise ValueError(f"delays are {arrays.delays.tolist()}: use 0 or more for each of {quantizers} heads")
+        begin = (quantizers, dim)
+    if arrays.begin.shape != begin:
+        raise ValueError(f"begin has shape {list(arrays.begin.shape)}: use {list(begin)}")
     return Shape(
+        branches=branches,
         dim=dim,
         padded_dim=round_up(dim, LANES),
         stored_dim=round_up(dim, BLOCK),
@@ -153,6 +168,7 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
         down=pack(arrays.down, bfloat16),
         heads=pack(arrays.heads, bfloat16),
         bias=_bias_by_slot(arrays, shape),
+        delays=np.zeros(0, np.int64) if arrays.delays is None else arrays.delays.astype(np.int64),
         **vectors,
     )
 
@@ -165,20 +181,20 @@ def _bias_by_slot(arrays: StageArrays, shape: Shape) -> Floats:
 
 
 def empty_state(shape: Shape, rows: int, dtype: Any) -> State:
-    size = rows * 2 * shape.layers * shape.heads * shape.capacity * shape.padded_head_dim
+    size = rows * shape.branches * shape.layers * shape.heads * shape.capacity * shape.padded_head_dim
     return State(
         keys=aligned(size, dtype),
         values=aligned(size, dtype),
         position=np.zeros(rows, np.int64),
         predicted=np.zeros(rows, np.int64),
-        last=np.zeros(rows, np.int64),
+        last=np.zeros(rows * shape.quantizers, np.int64),
         seed=np.zeros(rows, np.uint64),
     )
 
 
-def empty_scratch(shape: Shape, pairs: int) -> Scratch:
+def empty_scratch(shape: Shape, places: int) -> Scratch:
     def vectors(size: int) -> Floats:
-        return aligned(2 * pairs * size, np.float32)
+        return aligned(shape.branches * places * size, np.float32)
 
     across = shape.heads * shape.padded_head_dim
     return Scratch(
@@ -194,9 +210,9 @@ def empty_scratch(shape: Shape, pairs: int) -> Scratch:
         mixed=aligned(shape.padded_vocabulary, np.float32),
         keys=aligned(shape.padded_vocabulary, np.int32),
         weights=aligned(shape.padded_vocabulary, np.float32),
-        pair_row=np.zeros(pairs, np.int64),
-        pair_position=np.zeros(pairs, np.int64),
-        pair_index=np.zeros(pairs, np.int64),
+        place_row=np.zeros(places, np.int64),
+        place_position=np.zeros(places, np.int64),
+        place_index=np.zeros(places, np.int64),
     )
 
 

@@ -1,7 +1,8 @@
 """One position of a stage, fused: embeds, attends, feeds forward, guides and samples without returning to Python.
 
-The way down the page is the way of a token: `generate`, `_embed`, `_layers`, `_attend`, `_logits`, `_guide`. A call's
-vectors lie in the scratch in pairs: the conditioned and the unconditioned branch of one row at one position.
+The way down the page is the way of a token: `generate` or `generate_frames`, `_embed`, `_layers`, `_attend`, `_logits`,
+`_guide`. A call's vectors lie in the scratch place by place, a place being one position of one row: its conditioned
+branch and, unless the stage does without, its unconditioned one.
 
 Numba notices changes to this file only: after changing one of the kernels that it calls, remove __pycache__/*.nbi.
 """
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from backline.kernels.choose import LOWEST, choose
 from backline.kernels.decode_arrays import SLOTS, Floats, Integers, Scratch, Shape, State, Weights
-from backline.kernels.packed import multiply_one, multiply_pairs
+from backline.kernels.packed import multiply_one, multiply_vectors
 from backline.kernels.random import uniform
 from backline.kernels.simd import BLOCK, LANES, ONE, ZERO, exp, fma, gelu, larger, largest, load, put, splat, store
 from backline.kernels.simd import total as sum_of
@@ -25,7 +26,8 @@ PREFILL_POSITIONS = 16  # share a pass over the weights
 
 # Numba compiles a function anew for every constant that it is called with; not so for NumPy's.
 START: Any = np.int64(0)
-ONE_PAIR: Any = np.int64(1)
+ONE_PLACE: Any = np.int64(1)
+ONE_BRANCH: Any = np.int64(1)
 TO_THE_END: Any = np.bool_(True)
 KEYS_AND_VALUES: Any = np.bool_(False)
 
@@ -47,136 +49,206 @@ def generate(
 ) -> None:
     """`steps` steps; a row that is through is left out, so it neither costs nor moves."""
     for step in range(tokens.shape[1]):
-        pairs = START
+        places = START
         for i in range(len(rows)):
             if step < steps[i]:
                 row = rows[i]
                 begun = (state.predicted[row] - step) % shape.quantizers  # tokens of a frame that an earlier call began
                 frame = (begun + step) // shape.quantizers
-                _embed(shape, weights, state, scratch, row, pairs, clock[i], frame)
-                scratch.pair_row[pairs] = row
-                scratch.pair_position[pairs] = state.position[row]
-                scratch.pair_index[pairs] = i
-                pairs += 1
-        _layers(shape, weights, state, scratch, pairs, TO_THE_END)
-        for pair in range(pairs):
-            row, i = scratch.pair_row[pair], scratch.pair_index[pair]
+                _embed(shape, weights, state, scratch, row, places, clock[i], frame)
+                places = _add_place(state, scratch, row, i, places)
+        _layers(shape, weights, state, scratch, places, TO_THE_END)
+        for place in range(places):
+            row, i = scratch.place_row[place], scratch.place_index[place]
             count = state.predicted[row]
-            _logits(shape, weights, scratch, pair, count % shape.quantizers)
-            _guide(shape, scratch, pair, guidance[i])
+            quantizer = count % shape.quantizers
+            _logits(shape, weights, scratch, place, ONE_PLACE, quantizer)
+            _guide(shape, scratch, place, guidance[i], shape.branches)
             u = uniform(state.seed[row], stage, count)
             token = choose(scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u)
             tokens[i, step] = token
-            state.last[row] = token
+            state.last[row * shape.quantizers + quantizer] = token
             state.predicted[row] = count + 1
             state.position[row] += 1
+
+
+@njit(cache=True, nogil=True)
+def generate_frames(
+    shape: Shape,
+    weights: Weights,
+    state: State,
+    scratch: Scratch,
+    stage: int,
+    rows: Integers,
+    steps: Integers,
+    guidance: Floats,
+    temperature: Floats,
+    top_k: Integers,
+    conditions: Floats,
+    tokens: NDArray[np.int32],
+) -> None:
+    """`steps` steps of all codebooks each; a head's weights are read once a step, for all rows.
+
+    Args:
+        conditions: [row, branch, step, dim]; tokens: [row, step, codebook].
+    """
+    for step in range(tokens.shape[1]):
+        places = START
+        for i in range(len(rows)):
+            if step < steps[i]:
+                for branch in range(shape.branches):
+                    vector = shape.branches * places + branch
+                    _take(shape, scratch, vector, conditions[i, branch, step])
+                    _add_newest(shape, weights, state, scratch, rows[i], vector)
+                places = _add_place(state, scratch, rows[i], i, places)
+        _layers(shape, weights, state, scratch, places, TO_THE_END)
+        for quantizer in range(shape.quantizers):
+            _logits(shape, weights, scratch, START, places, quantizer)
+            for place in range(places):
+                row, i = scratch.place_row[place], scratch.place_index[place]
+                count = state.predicted[row]
+                if count < weights.delays[quantizer]:
+                    continue
+                _guide(shape, scratch, place, guidance[i], ONE_BRANCH if guidance[i] == ONE else shape.branches)
+                u = uniform(state.seed[row], stage, count * shape.quantizers + quantizer)
+                token = choose(
+                    scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u
+                )
+                tokens[i, step, quantizer] = token
+                state.last[row * shape.quantizers + quantizer] = token
+        for place in range(places):
+            state.predicted[scratch.place_row[place]] += 1
+            state.position[scratch.place_row[place]] += 1
 
 
 @njit(cache=True, nogil=True)
 def step(
     shape: Shape, weights: Weights, state: State, scratch: Scratch, rows: Integers, x: Floats, quantizer: int
 ) -> None:
-    """One position of given embeddings x [row, 2, dim]; leaves the logits in the scratch."""
-    for pair in range(len(rows)):
-        scratch.pair_row[pair], scratch.pair_position[pair] = rows[pair], state.position[rows[pair]]
-        _take(shape, scratch, pair, x[pair, 0], x[pair, 1])
-    _layers(shape, weights, state, scratch, len(rows), TO_THE_END)
-    for pair in range(len(rows)):
-        _logits(shape, weights, scratch, pair, quantizer)
-        state.position[rows[pair]] += 1
+    """One position of given embeddings x [row, branch, dim]; leaves the logits in the scratch."""
+    places = START
+    for i in range(len(rows)):
+        for branch in range(shape.branches):
+            _take(shape, scratch, shape.branches * places + branch, x[i, branch])
+        places = _add_place(state, scratch, rows[i], i, places)
+    _layers(shape, weights, state, scratch, places, TO_THE_END)
+    _logits(shape, weights, scratch, START, places, quantizer)
+    for i in range(len(rows)):
+        state.position[rows[i]] += 1
 
 
 @njit(cache=True, nogil=True)
 def prefill(shape: Shape, weights: Weights, state: State, scratch: Scratch, rows: Integers, x: Floats) -> None:
-    """Positions x [row, 2, position, dim], some of one row at a time. Nothing is read off them but keys and values."""
+    """Positions x [row, branch, position, dim], some of one row at a time. Only keys and values are read off them."""
     for i in range(len(rows)):
         row = rows[i]
         for start in range(0, x.shape[2], PREFILL_POSITIONS):
-            pairs = min(PREFILL_POSITIONS, x.shape[2] - start)
-            for pair in range(pairs):
-                scratch.pair_row[pair], scratch.pair_position[pair] = row, state.position[row] + pair
-                _take(shape, scratch, pair, x[i, 0, start + pair], x[i, 1, start + pair])
-            _layers(shape, weights, state, scratch, pairs, KEYS_AND_VALUES)
-            state.position[row] += pairs
+            places = min(PREFILL_POSITIONS, x.shape[2] - start)
+            for place in range(places):
+                scratch.place_row[place], scratch.place_position[place] = row, state.position[row] + place
+                for branch in range(shape.branches):
+                    _take(shape, scratch, shape.branches * place + branch, x[i, branch, start + place])
+            _layers(shape, weights, state, scratch, places, KEYS_AND_VALUES)
+            state.position[row] += places
 
 
 @njit(cache=True, nogil=True)
-def _take(shape: Shape, scratch: Scratch, pair: int, conditioned: Floats, unconditioned: Floats) -> None:
-    """Given embeddings become a pair's input."""
-    a = 2 * pair * shape.padded_dim
-    b = a + shape.padded_dim
+def _add_place(state: State, scratch: Scratch, row: int, index: int, places: int) -> int:
+    """Notes that the next place is the next position of a row; returns how many there are."""
+    scratch.place_row[places] = row
+    scratch.place_position[places] = state.position[row]
+    scratch.place_index[places] = index
+    return places + 1
+
+
+@njit(cache=True, nogil=True)
+def _take(shape: Shape, scratch: Scratch, vector: int, x: Floats) -> None:
+    """A given embedding [dim] becomes a vector's input."""
+    at = vector * shape.padded_dim
     for i in range(shape.dim):
-        scratch.x[a + i] = conditioned[i]
-        scratch.x[b + i] = unconditioned[i]
+        scratch.x[at + i] = x[i]
+
+
+@njit(cache=True, nogil=True)
+def _add_newest(shape: Shape, weights: Weights, state: State, scratch: Scratch, row: int, vector: int) -> None:
+    """Adds the newest token of every codebook of a row to a vector's input, or what stands before the first one."""
+    dim = shape.padded_dim
+    for quantizer in range(shape.quantizers):
+        if state.predicted[row] > weights.delays[quantizer]:
+            token = state.last[row * shape.quantizers + quantizer]
+            source, at = weights.tokens, (quantizer * shape.vocabulary + token) * dim
+        else:
+            source, at = weights.begin, quantizer * dim
+        _accumulate(scratch.x, vector * dim, source, at, dim)
 
 
 @njit(cache=True, nogil=True)
 def _embed(
-    shape: Shape, weights: Weights, state: State, scratch: Scratch, row: int, pair: int, clock: Floats, frame: int
+    shape: Shape, weights: Weights, state: State, scratch: Scratch, row: int, place: int, clock: Floats, frame: int
 ) -> None:
-    """The row's newest token becomes a pair's input, the same for both branches."""
-    a = 2 * pair * shape.padded_dim
-    b = a + shape.padded_dim
+    """The row's newest token becomes a place's input, the same for both branches."""
     count = state.predicted[row]
     source, at = weights.begin, START
     if count > 0:
         quantizer = (count - 1) % shape.quantizers
-        source, at = weights.tokens, (quantizer * shape.vocabulary + state.last[row]) * shape.padded_dim
+        token = state.last[row * shape.quantizers + quantizer]
+        source, at = weights.tokens, (quantizer * shape.vocabulary + token) * shape.padded_dim
     timed = clock.shape[0] > 0
-    for i in range(shape.dim):
-        value = source[at + i]
-        if timed:
-            value += clock[frame, i]
-        scratch.x[a + i] = value
-        scratch.x[b + i] = value
+    for branch in range(shape.branches):
+        x = (shape.branches * place + branch) * shape.padded_dim
+        for i in range(shape.dim):
+            scratch.x[x + i] = source[at + i] + clock[frame, i] if timed else source[at + i]
 
 
 @njit(cache=True, nogil=True)
-def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, pairs: int, to_the_end: bool) -> None:
-    """All blocks on the pairs' vectors in `scratch.x`; pairs of one row stand in the order of their positions.
+def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, places: int, to_the_end: bool) -> None:
+    """All blocks and the final norm: from `scratch.x` to `scratch.normed`. Places of a row stand in order of position.
 
     Without `to_the_end` the last block stops once keys and values are written.
     """
+    vectors = shape.branches * places
     dim = shape.padded_dim
     inner = shape.padded_inner
     across = shape.heads * shape.padded_head_dim  # all heads side by side
     stored_dim = shape.stored_dim
     for layer in range(shape.layers):
-        for vector in range(2 * pairs):
+        for vector in range(vectors):
             _rms_norm(scratch.x, vector * dim, weights.norm1, layer * dim, scratch.normed, vector * dim, shape)
-        multiply_pairs(
+        multiply_vectors(
             weights.qkv, layer * 3 * across * dim, 3 * across, dim,
-            scratch.normed, START, dim, scratch.qkv, START, 3 * across, pairs,
+            scratch.normed, START, dim, scratch.qkv, START, 3 * across, vectors,
         )  # fmt: skip
         only_write = layer == shape.layers - 1 and not to_the_end
         for head in range(shape.heads):
-            for branch in range(2):
-                for pair in range(pairs):
-                    _attend(shape, weights, state, scratch, layer, head, branch, pair, only_write)
+            for branch in range(shape.branches):
+                for place in range(places):
+                    _attend(shape, weights, state, scratch, layer, head, branch, place, only_write)
         if only_write:
             return
-        multiply_pairs(
+        multiply_vectors(
             weights.out, layer * stored_dim * across, stored_dim, across,
-            scratch.attended, START, across, scratch.projected, START, stored_dim, pairs,
+            scratch.attended, START, across, scratch.projected, START, stored_dim, vectors,
         )  # fmt: skip
-        for vector in range(2 * pairs):
+        for vector in range(vectors):
             _accumulate(scratch.x, vector * dim, scratch.projected, vector * stored_dim, dim)
             _rms_norm(scratch.x, vector * dim, weights.norm2, layer * dim, scratch.normed, vector * dim, shape)
-        multiply_pairs(
+        multiply_vectors(
             weights.gate_up, layer * 2 * inner * dim, 2 * inner, dim,
-            scratch.normed, START, dim, scratch.inner, START, 2 * inner, pairs,
+            scratch.normed, START, dim, scratch.inner, START, 2 * inner, vectors,
         )  # fmt: skip
-        for vector in range(2 * pairs):
+        for vector in range(vectors):
             for i in range(0, inner, LANES):
                 at = 2 * (vector * inner + i)
                 gated = gelu(load(scratch.inner, at)) * load(scratch.inner, at + LANES)
                 store(scratch.activated, vector * inner + i, gated)
-        multiply_pairs(
+        multiply_vectors(
             weights.down, layer * stored_dim * inner, stored_dim, inner,
-            scratch.activated, START, inner, scratch.projected, START, stored_dim, pairs,
+            scratch.activated, START, inner, scratch.projected, START, stored_dim, vectors,
         )  # fmt: skip
-        for vector in range(2 * pairs):
+        for vector in range(vectors):
             _accumulate(scratch.x, vector * dim, scratch.projected, vector * stored_dim, dim)
+    for vector in range(vectors):
+        _rms_norm(scratch.x, vector * dim, weights.norm, START, scratch.normed, vector * dim, shape)
 
 
 @njit(cache=True, nogil=True)
@@ -188,7 +260,7 @@ def _attend(
     layer: int,
     head: int,
     branch: int,
-    pair: int,
+    place: int,
     only_write: bool,
 ) -> None:
     """One head of one vector: writes its key and value into the ring, then reads what the window shows.
@@ -196,13 +268,13 @@ def _attend(
     Slots are read in the order in which they lie, not in that of time: the bias knows the distance.
     """
     dim, capacity = shape.padded_head_dim, shape.capacity
-    vector = 2 * pair + branch
+    vector = shape.branches * place + branch
     across = shape.heads * dim
     query = 3 * vector * across + head * dim
     key, value = query + across, query + 2 * across
-    ring = (2 * scratch.pair_row[pair] + branch) * shape.layers + layer
+    ring = (shape.branches * scratch.place_row[place] + branch) * shape.layers + layer
     ring = (ring * shape.heads + head) * capacity * dim
-    position = scratch.pair_position[pair]
+    position = scratch.place_position[place]
     slot = position % shape.window
     _head_norm(scratch.qkv, key, weights.k_norm, layer * dim, shape)
     _write(scratch.qkv, key, value, state, ring, slot, dim, capacity)
@@ -250,22 +322,23 @@ def _write(source: Floats, key: int, value: int, state: State, ring: int, slot: 
 
 
 @njit(cache=True, nogil=True)
-def _logits(shape: Shape, weights: Weights, scratch: Scratch, pair: int, quantizer: int) -> None:
-    """The final norm and one head, for both branches of a pair."""
-    dim, vocabulary = shape.padded_dim, shape.padded_vocabulary
-    for vector in range(2 * pair, 2 * pair + 2):
-        _rms_norm(scratch.x, vector * dim, weights.norm, START, scratch.normed, vector * dim, shape)
-    multiply_pairs(
+def _logits(shape: Shape, weights: Weights, scratch: Scratch, place: int, places: int, quantizer: int) -> None:
+    """One head, for all branches of `places` places from `place` on."""
+    dim, vocabulary, vector = shape.padded_dim, shape.padded_vocabulary, shape.branches * place
+    multiply_vectors(
         weights.heads, quantizer * vocabulary * dim, vocabulary, dim,
-        scratch.normed, 2 * pair * dim, dim, scratch.logits, 2 * pair * vocabulary, vocabulary, ONE_PAIR,
+        scratch.normed, vector * dim, dim, scratch.logits, vector * vocabulary, vocabulary, shape.branches * places,
     )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _guide(shape: Shape, scratch: Scratch, pair: int, guidance: float) -> None:
-    """Classifier-free guidance: from the unconditioned logits `guidance` times the way to the conditioned ones."""
-    conditioned = 2 * pair * shape.padded_vocabulary
-    unconditioned = conditioned + shape.padded_vocabulary
+def _guide(shape: Shape, scratch: Scratch, place: int, guidance: float, branches: int) -> None:
+    """Classifier-free guidance: from the unconditioned logits `guidance` times the way to the conditioned ones.
+
+    With 1 of the `branches` the conditioned logits stand in for the others and come out as they are.
+    """
+    conditioned = shape.branches * place * shape.padded_vocabulary
+    unconditioned = conditioned + (branches - 1) * shape.padded_vocabulary
     for v in range(0, shape.padded_vocabulary, LANES):
         without = load(scratch.logits, unconditioned + v)
         towards = load(scratch.logits, conditioned + v) - without

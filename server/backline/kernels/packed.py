@@ -41,7 +41,7 @@ def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
 
 
 @njit(cache=True, nogil=True)
-def multiply_pairs(
+def multiply_vectors(
     matrix: PackedArray,
     matrix_at: int,
     outputs: int,
@@ -52,17 +52,19 @@ def multiply_pairs(
     y: NDArray[np.float32],
     y_at: int,
     y_stride: int,
-    pairs: int,
+    vectors: int,
 ) -> None:
-    """y[v] = matrix x[v] for 2 * pairs vectors; `outputs` in 32s.
+    """y[v] = matrix x[v] for all vectors; `outputs` in 32s.
 
-    32 outputs of all vectors are finished before the next weights are read, so those come from memory once.
+    32 outputs of all vectors are finished before the next weights are read, so those come from memory once. Two vectors
+    share what is loaded into registers; of an odd number the last one is its own partner.
     """
     for output in range(0, outputs, BLOCK):
         first = matrix_at + output * inputs
         second = first + LANES * inputs
-        for pair in range(pairs):
-            a, b = x_at + 2 * pair * x_stride, x_at + (2 * pair + 1) * x_stride
+        for vector in range(0, vectors, 2):
+            partner = min(vector + 1, vectors - 1)
+            a, b = x_at + vector * x_stride, x_at + partner * x_stride
             a1_even = a1_odd = a2_even = a2_odd = splat(ZERO)
             b1_even = b1_odd = b2_even = b2_odd = splat(ZERO)
             for i in range(0, inputs, 2):
@@ -74,8 +76,7 @@ def multiply_pairs(
                 b_even, b_odd = load_all(x, b + i), load_all(x, b + i + 1)
                 b1_even, b1_odd = fma(even1, b_even, b1_even), fma(odd1, b_odd, b1_odd)
                 b2_even, b2_odd = fma(even2, b_even, b2_even), fma(odd2, b_odd, b2_odd)
-            ya = y_at + 2 * pair * y_stride + output
-            yb = ya + y_stride
+            ya, yb = y_at + vector * y_stride + output, y_at + partner * y_stride + output
             store(y, ya, a1_even + a1_odd)
             store(y, ya + LANES, a2_even + a2_odd)
             store(y, yb, b1_even + b1_odd)
