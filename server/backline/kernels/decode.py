@@ -64,7 +64,7 @@ class DecodeStage:
             raise ValueError(f"{rows} rows and a window of {window} positions: use 1 of each or more")
         if branches not in (1, 2):
             raise ValueError(f"{branches} branches: use 2, or 1 for a stage without guidance")
-        self.rows, self.stage = rows, stage
+        self.rows, self.stage, self.branches = rows, stage, branches
         self.delayed = arrays.delays is not None
         self.shape = stage_shape(arrays, window, branches)
         self.weights = packed_weights(arrays, self.shape, dtype == "bfloat16")
