@@ -1,0 +1,185 @@
+"""Plays whole recordings through a pack's stream as an engine would, chunk by chunk, as fast as it goes.
+
+    stream = load_stream(read_pack(folder))
+    bands = play(stream, [Take(song.vocal, seed=1, transports=(song_transport(song.piece),))], 24_000, setting)
+
+What comes out lies under what went in: sample 0 answers sample 0, and the end is cut or filled to the same length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from backline.engine.timeline import OutputTimeline
+from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Stream, StreamSpec, Transport
+from backline.music.piece import Piece
+
+Sound = NDArray[np.float32]  # [sample]
+
+SILENCE_LIMIT_SECONDS = 120  # of input past a recording's end within which a stream must have answered all of it
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a session plays."""
+
+    chunk_seconds: Fraction
+    visibility_seconds: float
+    transport: bool = True  # whether the host tells the beat
+    parameters: Mapping[str, float] = field(default_factory=dict)  # the others are the pack's defaults
+
+
+@dataclass(frozen=True)
+class Take:
+    """One recording that a session of its own accompanies."""
+
+    voice: Sound
+    seed: int
+    transports: tuple[Transport, ...] = ()  # by `at_seconds`
+
+
+def default_setting(spec: StreamSpec) -> Setting:
+    """The setting that a session gets which asks for nothing."""
+    chunk = spec.default_chunk_seconds
+    return Setting(chunk, min(spec.default_visibility_seconds, float(chunk)))
+
+
+def check_setting(spec: StreamSpec, setting: Setting) -> None:
+    """Refuses what an engine would refuse.
+
+    Raises:
+        ValueError: names the value and the range.
+    """
+    chunk, quantum = setting.chunk_seconds, spec.chunk_quantum_seconds
+    if not 0 < chunk <= spec.maximum_chunk_seconds or chunk % quantum:
+        raise ValueError(
+            f"chunk is {float(chunk):g} s: use multiples of {float(quantum):g} s up to "
+            f"{float(spec.maximum_chunk_seconds):g} s"
+        )
+    if not spec.minimum_visibility_seconds <= setting.visibility_seconds <= float(chunk):
+        raise ValueError(
+            f"visibility is {setting.visibility_seconds:g} s: use {spec.minimum_visibility_seconds:g} s to "
+            f"{float(chunk):g} s, the chunk's length"
+        )
+    known = {parameter.name: parameter for parameter in spec.parameters}
+    for name, value in setting.parameters.items():
+        if name not in known:
+            raise ValueError(f"no parameter {name!r} in this pack: use {', '.join(known) or 'none'}")
+        known[name].check(value)
+
+
+def piece_transport(piece: Piece, at_seconds: float = 0.0) -> Transport:
+    """What a host says that plays `piece` from its beginning, begun at `at_seconds` of the session."""
+    return Transport(at_seconds, playing=True, tempo=piece.tempo, numerator=piece.beats_per_bar)
+
+
+def play(
+    stream: Stream,
+    takes: Sequence[Take],
+    sample_rate: int,
+    setting: Setting,
+    on_seconds: Callable[[float], None] = lambda seconds: None,
+) -> list[Sound]:
+    """What the stream's first port plays to each take, mixed to mono: [take][sample], each as long as its voice.
+
+    Args:
+        sample_rate: of voices and results, Hz.
+        on_seconds: told how many seconds have been played since it was told before; takes of a batch add up.
+    Raises:
+        RuntimeError: the stream does not come to an end.
+    """
+    played: list[Sound] = []
+    for first in range(0, len(takes), stream.capacity):
+        players: list[_Player] = []
+        try:
+            for take in takes[first : first + stream.capacity]:
+                players.append(_Player(stream, take, sample_rate, setting))
+            while playing := [player for player in players if not player.done]:
+                for player, output in zip(playing, stream.step([one.next_input() for one in playing]), strict=True):
+                    player.hear(output)
+                on_seconds(float(len(playing) * setting.chunk_seconds))
+        finally:
+            for player in players:
+                stream.close(player.row)
+        played += [player.sound() for player in players]
+    return played
+
+
+class _Player:
+    """One open session: what it has been given and what it has answered."""
+
+    def __init__(self, stream: Stream, take: Take, sample_rate: int, setting: Setting) -> None:
+        spec = stream.spec
+        self._stream, self._take, self._rate = stream, take, sample_rate
+        self._input_rate, self._output_rate = spec.input_rate or sample_rate, spec.output_rate or sample_rate
+        voice = at_rate(take.voice, sample_rate, self._input_rate)
+        self._voice = np.repeat(voice[np.newaxis], spec.input_channels or 1, axis=0)  # [channel, sample]
+        self._transports = take.transports if setting.transport else ()
+        self._parameters = {entry.name: entry.default for entry in spec.parameters} | dict(setting.parameters)
+        self._fed, self._chunks, self._chunk_seconds = 0, 0, setting.chunk_seconds
+        channels = spec.ports[0].channels or len(self._voice)
+        self._timeline = OutputTimeline(channels, int(spec.revision_seconds * self._output_rate))
+        self._length = -(-len(take.voice) * self._output_rate // sample_rate)  # of the output, in its own samples
+        # What is final, in place from the start: a long session then grows by nothing but what the stream itself keeps.
+        self._sound = np.full(self._length, np.float32(0))
+        self.row = stream.open(
+            SessionConfig(
+                sample_rate=sample_rate,
+                channels=len(self._voice),
+                chunk_seconds=setting.chunk_seconds,
+                visibility_seconds=setting.visibility_seconds,
+                seed=take.seed,
+                parameters=self._parameters,
+                offline=True,
+            )
+        )
+
+    @property
+    def done(self) -> bool:
+        return self._timeline.committed >= self._length
+
+    def next_input(self) -> ChunkInput:
+        """The input that the next chunk needs, with silence after the recording's end."""
+        required = max(self._fed, self._stream.required_input(self.row))
+        audio = self._voice[:, self._fed : required]
+        audio = np.pad(audio, ((0, 0), (0, required - self._fed - audio.shape[1])))
+        self._fed = required
+        heard = max(required, 1) / self._input_rate
+        transport = max(
+            (transport for transport in self._transports if transport.at_seconds < heard),
+            key=lambda transport: transport.at_seconds,
+            default=None,
+        )
+        return ChunkInput(self.row, audio, transport, self._parameters)
+
+    def hear(self, output: ChunkOutput) -> None:
+        start = self._timeline.committed
+        if output.audio:
+            self._timeline.lay(output.position, output.audio[0])
+        final = self._timeline.commit().mean(axis=0)[: max(0, self._length - start)]
+        self._sound[start : start + len(final)] = final
+        self._chunks += 1
+        late = self._chunks * self._chunk_seconds - Fraction(self._length, self._output_rate)
+        if not self.done and late > SILENCE_LIMIT_SECONDS:
+            raise RuntimeError(
+                f"the stream has not answered all of its input after {SILENCE_LIMIT_SECONDS} s of silence: its chunks "
+                "do not advance"
+            )
+
+    def sound(self) -> Sound:
+        return at_rate(self._sound, self._output_rate, self._rate, len(self._take.voice))
+
+
+def at_rate(sound: Sound, rate_in: int, rate_out: int, length: int | None = None) -> Sound:
+    """[sample] at another rate; cut or filled with silence to `length` where that is given."""
+    if rate_in != rate_out:
+        sound = soxr.resample(sound, rate_in, rate_out).astype(np.float32)
+    if length is None:
+        return sound
+    return np.pad(sound[:length], (0, max(0, length - len(sound))))

@@ -1,0 +1,106 @@
+"""What an evaluation found, as data: figures with their errors, gates, JSON there and back, tables for a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over pieces and its standard error: two figures that differ by less than both errors do not differ."""
+
+    mean: float
+    error: float | None = None  # None: one piece alone, or a figure of the whole set
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Figure:
+        """The mean of one value per piece."""
+        error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+        return cls(float(np.mean(values)), error)
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g}" if self.error is None else f"{self.mean:.3g} ±{self.error:.2g}"
+
+
+Row = Mapping[str, Figure]  # by column
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What a pack must reach, and whether it does."""
+
+    name: str
+    found: float
+    wanted: str  # in words, with the figure
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """One run of one evaluation on one pack."""
+
+    kind: str  # of evaluation: "accompaniment", "codec", "grid" or "drift"
+    pack: str  # name and version
+    settings: Mapping[str, Any]  # everything that decided the figures
+    rows: Mapping[str, Row]
+    gates: Sequence[Gate] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """Of all rows, in the order in which they first come."""
+        return list(dict.fromkeys(column for row in self.rows.values() for column in row))
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Writes JSON; what is not a finite number becomes null, which JSON knows."""
+    path.write_text(json.dumps(_finite(asdict(report)), indent=2) + "\n", encoding="utf-8")
+
+
+def read_report(path: Path) -> Report:
+    """What `write_report` wrote."""
+    said = json.loads(path.read_text(encoding="utf-8"))
+    rows = {
+        name: {column: Figure(_number(figure["mean"]), figure["error"]) for column, figure in row.items()}
+        for name, row in said.pop("rows").items()
+    }
+    gates = [Gate(**{**gate, "found": _number(gate["found"])}) for gate in said.pop("gates")]
+    return Report(**said, rows=rows, gates=gates)
+
+
+def figures_table(report: Report, title: str = "") -> Table:
+    """One line per row."""
+    table = Table("", *report.columns, title=title or None)
+    for name, row in report.rows.items():
+        table.add_row(name, *(str(row[column]) if column in row else "" for column in report.columns))
+    return table
+
+
+def gates_table(gates: Sequence[Gate]) -> Table:
+    """One line per gate: passed or missed, found and wanted."""
+    table = Table("gate", "", "found", "wanted")
+    for gate in gates:
+        verdict = Text("passed", "green") if gate.passed else Text("missed", "bold red")
+        table.add_row(gate.name, verdict, f"{gate.found:.3g}", gate.wanted)
+    return table
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
