@@ -1,5 +1,6 @@
 """What every composed piece must hold, in both worlds."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from backline.music.backing import BASS_HIGH, BASS_LOW, lead
 from backline.music.composer import chord_under, compose
+from backline.music.piece import Piece
 from backline.music.theory import Chord, Key
-from backline.music.world import NARROW, PARTS, WIDE, World
+from backline.music.world import NARROW, PARTS, TRIO, WIDE, World
 
 worlds = pytest.mark.parametrize("world", [NARROW, WIDE], ids=["narrow", "wide"])
 seeds = st.integers(0, 2**62)
@@ -60,7 +62,7 @@ def test_the_band_stays_in_the_piece_and_the_bass_gives_every_chord_its_root(wor
     piece = compose(seed, world)
     assert tuple(piece.parts) == PARTS
     for part in PARTS:
-        assert piece.parts[part]
+        assert bool(piece.parts[part]) == (part != "pad" or piece.band.pad is not None)
         for note in piece.parts[part]:
             assert note.start >= 0
             assert note.length > 0
@@ -85,6 +87,49 @@ def test_the_narrow_world_has_white_keys_one_band_and_one_voice() -> None:
     assert {piece.key.name for piece in pieces} == {"C major", "A minor"}
     assert len({(piece.band, piece.voice, piece.beats_per_bar) for piece in pieces}) == 1
     assert {piece.tempo for piece in pieces} <= {float(tempo) for tempo in range(88, 113)}
+
+
+def test_the_narrow_players_always_strike_alike_and_give_each_chord_one_voicing() -> None:
+    for piece in (compose(seed, NARROW) for seed in range(20)):
+        struck = {(note.pitch, note.velocity) for note in piece.parts["bass"]}
+        assert {velocity for _, velocity in struck} <= {86, 98}
+        voicings: dict[str, set[int]] = {}
+        for span in piece.chords:
+            heard = {n.pitch for n in piece.parts["comp"] if span.start <= n.start < span.start + span.length}
+            assert len(voicings.setdefault(span.chord.name, set()) | heard) <= len(span.chord.pitch_classes)
+            voicings[span.chord.name] |= heard
+        assert not piece.parts["pad"]
+
+
+def test_dynamics_is_how_far_the_players_stray_from_what_they_mean() -> None:
+    lively = replace(NARROW, dynamics=8.0)
+    struck = [note.velocity for seed in range(10) for note in compose(seed, lively).parts["bass"]]
+    meant = [note.velocity for seed in range(10) for note in compose(seed, NARROW).parts["bass"]]
+    assert len(struck) == len(meant)
+    assert 6 < (sum((a - b) ** 2 for a, b in zip(struck, meant, strict=True)) / len(meant)) ** 0.5 < 10
+
+
+@pytest.mark.parametrize(
+    ("world", "fingerprints"),
+    [
+        (NARROW, ["cb0125c6b6858e01", "3e646249f238d4bd", "874f89a8eb8be3b6"]),
+        (TRIO, ["fedd90d9a807bf06", "3072dfdf79056cef", "e9a3e20af9ddb848"]),
+    ],
+    ids=["narrow", "trio"],
+)
+def test_what_packs_were_trained_on_never_changes(world: World, fingerprints: list[str]) -> None:
+    assert [fingerprint(compose(seed, world)) for seed in (0, 1, 1 << 40)] == fingerprints
+
+
+def fingerprint(piece: Piece) -> str:
+    """Of every note and chord."""
+    notes = [
+        (part, f"{note.start:.6f} {note.length:.6f}", note.pitch, note.velocity, note.syllable)
+        for part, written in [("voice", piece.melody), *piece.parts.items()]
+        for note in written
+    ]
+    chords = [(f"{span.start:.3f} {span.length:.3f}", span.chord.name) for span in piece.chords]
+    return hashlib.sha256(repr((piece.key.name, piece.tempo, chords, notes)).encode()).hexdigest()[:16]
 
 
 def test_a_world_can_be_moved_to_other_keys() -> None:

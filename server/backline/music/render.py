@@ -42,7 +42,7 @@ def render(piece: Piece, sample_rate: int = 24_000) -> Stems:
     padded = -(-samples // BLOCK) * BLOCK
     sound = np.zeros((2 * len(PARTS), padded), dtype=np.float32)  # [left and right of each stem, sample]
     position = 0
-    for sample, _, channel, pitch, velocity in _events(piece, sample_rate):
+    for sample, _, channel, pitch, velocity in events(piece, sample_rate):
         if sample > position:
             synth.process(sound, position, sample - position)
             position = sample
@@ -67,7 +67,7 @@ def _mix(sound: NDArray[np.float32], sample_rate: int) -> Stems:
     return Stems(dict(zip(PARTS, mono, strict=True)), accompaniment)
 
 
-def _events(piece: Piece, sample_rate: int) -> list[tuple[int, int, int, int, int]]:
+def events(piece: Piece, sample_rate: int = 24_000) -> list[tuple[int, int, int, int, int]]:
     """(sample, order, channel, pitch, velocity) in time, on the synthesizer's blocks; velocity 0 ends a note.
 
     Ends come before starts of the same sample, so that a repeated note sounds again.
