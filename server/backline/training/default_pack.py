@@ -10,7 +10,7 @@ A part whose minutes are used up is not trained again; more minutes train it on.
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +29,8 @@ from backline.packs.pack import write_pack
 from backline.packs.quantized import quantize
 from backline.training.codec import CodecTraining, best_codec, codec_song, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
-from backline.training.loop import LoopConfig
+from backline.training.loop import LoopConfig, read_log
+from backline.training.report import NoPicture, hardware, plot_losses
 from backline.training.semantics import BAND, FRAME_SECONDS, VOCAL_NOISE, LabelledSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
@@ -77,7 +78,7 @@ def train_default_pack(
     parts: tuple[str, ...] = PARTS,
     progress: Callable[[str], None] = print,
 ) -> Path:
-    """Trains `parts` in order, as far as they need it, then writes the pack to `out`.
+    """Trains `parts` in order, as far as they need it, draws the losses, then writes the pack to `out`.
 
     Args:
         run: the run folder; made, or gone on with.
@@ -90,20 +91,33 @@ def train_default_pack(
     if unknown:
         raise ValueError(f"no such part: {', '.join(sorted(unknown))}; use {', '.join(PARTS)}")
     run.mkdir(parents=True, exist_ok=True)
-    if "semantics" in parts and not (run / "semantics.safetensors").exists():
-        fit_semantics(run, recipe, progress)
-    if "codec" in parts and not _finished(run, recipe, "codec"):
-        train_codec(recipe.loop(run, "codec"), recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device)
-    stages = [part for part in parts if part in recipe.network.stages() and not _finished(run, recipe, part)]
-    if stages:
-        train_stages(run, recipe, stages)
+    try:
+        _train_parts(run, recipe, parts, progress)
+    finally:
+        pictures = _draw_losses(run, progress)
     missing = [part for part in SHARES if not (run / part / "checkpoint.pt").exists()]
     if missing:
         progress(f"no pack yet: {', '.join(missing)} not trained in {run}")
         return out
     export(run, out, recipe)
+    for picture in pictures:
+        shutil.copy(picture, out)
     progress(f"pack written to {out}")
     return out
+
+
+def _train_parts(run: Path, recipe: Recipe, parts: tuple[str, ...], progress: Callable[[str], None]) -> None:
+    """Trains `parts` until all are trained or the user interrupts."""
+    if "semantics" in parts and not (run / "semantics.safetensors").exists():
+        fit_semantics(run, recipe, progress)
+    if "codec" in parts and not _finished(run, recipe, "codec"):
+        loop = recipe.loop(run, "codec")
+        _, outcome = train_codec(loop, recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device)
+        if outcome.interrupted:
+            return
+    stages = [part for part in parts if part in recipe.network.stages() and not _finished(run, recipe, part)]
+    if stages:
+        train_stages(run, recipe, stages)
 
 
 def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
@@ -117,7 +131,7 @@ def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) ->
 
 
 def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
-    """Trains stages one after the other while a side process makes the songs."""
+    """Trains stages one after the other, until the user interrupts, while a side process makes the songs."""
     tokenizers, fingerprint = _tokenizers(run, recipe)
     folder = run / f"shards-{fingerprint}"
     folder.mkdir(exist_ok=True)
@@ -127,7 +141,10 @@ def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
         for name in stages:
             stage, training = recipe.network.stages()[name], recipe.stages[name]
             codebooks = codec.quantizer.codebooks.detach() if name == "acoustic" else None
-            train_stage(name, stage, recipe.loop(run, name), folder, held_out, training, recipe.device, codebooks)
+            loop = recipe.loop(run, name)
+            _, outcome = train_stage(name, stage, loop, folder, held_out, training, recipe.device, codebooks)
+            if outcome.interrupted:
+                return
 
 
 def export(run: Path, out: Path, recipe: Recipe) -> None:
@@ -163,6 +180,7 @@ def card(run: Path, recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "trained_minutes": {part: round(_seconds(run / part) / 60, 1) for part in SHARES},
         "steps": {part: _last(run / part)["step"] for part in SHARES},
+        "hardware": hardware(),
         "command": f"backline train default-pack --minutes {recipe.minutes:g} --seed {recipe.seed}",
         "commit": _commit(),
         "validation": judged,
@@ -212,13 +230,17 @@ def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Toke
 # ---- what a run folder says of itself ----
 
 
-def _entries(folder: Path) -> list[dict[str, Any]]:
-    log = folder / "log.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+def _draw_losses(run: Path, progress: Callable[[str], None]) -> list[Path]:
+    """The picture of the losses; none where it cannot be drawn, which is no reason to lose a pack."""
+    try:
+        return [plot_losses(run)]
+    except NoPicture as error:
+        progress(f"no picture of the losses: {error}")
+        return []
 
 
 def _last(folder: Path) -> dict[str, Any]:
-    entries = _entries(folder)
+    entries = read_log(folder)
     return entries[-1] if entries else {"step": 0, "seconds": 0.0}
 
 
@@ -228,7 +250,7 @@ def _seconds(folder: Path) -> float:
 
 def _best_validation(folder: Path) -> dict[str, float]:
     """The validation results of the weights that are exported."""
-    results = [entry for entry in _entries(folder) if entry["kind"] == "validation"]
+    results = [entry for entry in read_log(folder) if entry["kind"] == "validation"]
     watched = "mel" if folder.name == "codec" else "loss"
     best = min(results, key=lambda entry: entry[watched], default={})
     return {name: round(value, 4) for name, value in best.items() if name not in {"kind", "step", "seconds"}}

@@ -220,6 +220,12 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """What was logged in a part's folder, from the first run on; nothing where none was."""
+    log = folder / "log.jsonl"
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+
+
 class Log:
     """Averages losses, writes them to `log.jsonl`, and shows a bar on a terminal or plain lines elsewhere."""
 

@@ -1,0 +1,121 @@
+"""What a training run and its pack tell about themselves: pictures of losses and sounds, and the machine it ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from backline.training.loop import read_log
+from backline.training.spectra import stft
+
+LOSSES = "losses.png"
+# Names in a log, or how they begin, of what is not measured in the unit of the losses beside it.
+NO_LOSSES = ("kind", "step", "seconds", "norm", "rate", "restarted", "sdr_", "mel_", "perplexity_", "buzz")
+
+WINDOW, HOP = 2048, 512  # samples of a spectrogram's frames
+LOWEST_HERTZ = 40.0
+LOUDEST, RANGE = -20.0, 80.0  # dB of full scale that are white, and from there to black
+
+
+class NoPicture(RuntimeError):
+    """A picture cannot be drawn; the message says why and what to do."""
+
+
+def plot_losses(run: Path) -> Path:
+    """Draws the losses of every part of a run folder over the minutes that it trained, into `losses.png` there.
+
+    Raises:
+        NoPicture: matplotlib is not installed, or nothing has been logged yet.
+    """
+    logs = {log.parent.name: read_log(log.parent) for log in sorted(run.glob("*/log.jsonl"))}
+    logs = {part: entries for part, entries in logs.items() if entries}
+    if not logs:
+        raise NoPicture(f"no part of {run} has been trained yet")
+    plt = _pyplot()
+    figure, axes = plt.subplots(len(logs), 1, figsize=(9, 3.2 * len(logs)), squeeze=False, layout="constrained")
+    for axis, (part, entries) in zip(axes[:, 0], logs.items(), strict=True):
+        for number, (name, kinds) in enumerate(curves(entries).items()):
+            colour = f"C{number % 10}"
+            axis.plot(*np.reshape(kinds["train"], (-1, 2)).T, color=colour, linewidth=0.8, alpha=0.6)
+            axis.plot(*np.reshape(kinds["validation"], (-1, 2)).T, "o:", color=colour, markersize=4, label=name)
+        axis.set(title=part, ylabel="loss")
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
+        axis.grid(alpha=0.3)
+    axes[-1, 0].set_xlabel("minutes of training; thin: training, dotted: validation")
+    figure.savefig(run / LOSSES, dpi=100)
+    plt.close(figure)
+    return run / LOSSES
+
+
+def plot_spectrograms(path: Path, signals: Mapping[str, NDArray[np.float32]], sample_rate: int) -> Path:
+    """Draws the spectrogram of each signal [sample], one below the other, the frequencies on a logarithmic scale.
+
+    Raises:
+        NoPicture: matplotlib is not installed.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(
+        len(signals), 1, figsize=(11, 2.8 * len(signals)), sharex=True, squeeze=False, layout="constrained"
+    )
+    hertz = np.arange(WINDOW // 2 + 1) * sample_rate / WINDOW
+    for axis, (name, signal) in zip(axes[:, 0], signals.items(), strict=True):
+        decibels = spectrogram(signal)
+        seconds = np.arange(decibels.shape[1]) * HOP / sample_rate
+        axis.pcolormesh(
+            seconds, hertz[1:], decibels[1:], vmin=LOUDEST - RANGE, vmax=LOUDEST, cmap="magma", rasterized=True
+        )
+        axis.set(title=name, yscale="log", ylim=(LOWEST_HERTZ, sample_rate / 2), ylabel="Hz")
+        axis.set_yticks([100, 1_000, 10_000], ["100", "1k", "10k"])
+    axes[-1, 0].set_xlabel("seconds")
+    figure.savefig(path, dpi=90)
+    plt.close(figure)
+    return path
+
+
+def hardware() -> str:
+    """The machine that runs this, in a line: processor, cores, GPU, version of torch."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    parts = [names[0] if names else platform.processor() or platform.machine(), f"{os.cpu_count()} cores"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join([*parts, f"torch {torch.__version__}"])
+
+
+def curves(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """What a part's log says of every loss: by its name and "train" or "validation", points of minutes and value."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if not name.startswith(NO_LOSSES):
+                points = found.setdefault(name, {"train": [], "validation": []})
+                points[entry["kind"]].append((entry["seconds"] / 60, value))
+    return found
+
+
+def spectrogram(signal: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[bin, frame] dB of full scale of [sample]: a sine of amplitude 1 is at 0."""
+    magnitude: NDArray[np.float32] = stft(torch.from_numpy(signal)[None], WINDOW, HOP)[0].abs().numpy()
+    return 20 * np.log10(2 * magnitude + np.float32(1e-9))
+
+
+def _pyplot() -> Any:
+    """matplotlib, for files alone."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise NoPicture("matplotlib is not installed: pip install 'backline[demo]'") from None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
