@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from fractions import Fraction
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from backline.codecs.base import Codec
 from backline.evaluation.predictability import STEPS, Predictability, measure_predictability
+from backline.evaluation.report import Figure, Gate, Row
 from backline.models.codec import KINDS, load_codec
 from backline.models.errors import PackError
 from backline.music.songs import song
@@ -34,17 +33,18 @@ Sound = NDArray[np.float32]  # [sample], mono, at the codec's rate
 # Beyond the held-out seeds by which training picks its best checkpoint.
 JUDGED = range(HELD_OUT_SEED + (1 << 20), HELD_OUT_SEED + (1 << 20) + 12)  # songs that are decoded and predicted
 LEARNT = range(HELD_OUT_SEED + (1 << 21), HELD_OUT_SEED + (1 << 21) + 128)  # songs that the small model learns from
+MOST_BITS = 6000  # a second: 75 frames of 8 codebooks of 1024 entries
 
 
 @dataclass(frozen=True)
 class Fidelity:
-    """What the first `codebooks` codebooks keep of the songs; means over them."""
+    """What the first `codebooks` codebooks keep of the songs."""
 
     codebooks: int
     bits_per_second: float
-    si_sdr: float  # dB
-    log_mel: float
-    buzz: float  # 0 to 1: how much the sound above 4 kHz repeats, or alternates, from frame to frame
+    si_sdr: Figure  # dB
+    log_mel: Figure
+    buzz: Figure  # 0 to 1: how much the sound above 4 kHz repeats, or alternates, from frame to frame
 
 
 @dataclass(frozen=True)
@@ -60,43 +60,49 @@ class CodebookUse:
 class CodecReport:
     """All that was measured of a codec."""
 
-    frame_rate: Fraction
-    codebook_size: int
     fidelity: tuple[Fidelity, ...]  # by falling number of codebooks, all of them first
-    original_buzz: float
+    original_buzz: Figure
     use: tuple[CodebookUse, ...]  # by codebook
     predictability: Predictability
 
-    def rows(self) -> tuple[tuple[str, float], ...]:
-        """The table, from top to bottom: what is measured, and its figure. The same rows for codecs of equal sizes."""
-        rows = [("frames/s", float(self.frame_rate))]
+    def rows(self) -> dict[str, Row]:
+        """The rows of a Report."""
+        rows: dict[str, Row] = {}
         for kept in self.fidelity:
-            rows += [
-                (f"bits/s, {kept.codebooks} codebooks", kept.bits_per_second),
-                (f"SI-SDR dB, {kept.codebooks} codebooks", kept.si_sdr),
-                (f"log-mel L1, {kept.codebooks} codebooks", kept.log_mel),
-                (f"buzz, {kept.codebooks} codebooks", kept.buzz),
-            ]
-        rows.append(("buzz of the original", self.original_buzz))
-        for number, use in enumerate(self.use, 1):
-            rows += [
-                (f"entries in use, codebook {number}", use.share),
-                (f"entropy bits, codebook {number}", use.entropy),
-                (f"perplexity, codebook {number}", use.perplexity),
-                (f"BPT, codebook {number}", self.predictability.bits_per_token[number - 1]),
-            ]
+            rows[counted(kept.codebooks)] = {
+                "bits/s": Figure(kept.bits_per_second),
+                "SI-SDR dB": kept.si_sdr,
+                "log-mel L1": kept.log_mel,
+                "buzz": kept.buzz,
+            }
+        rows["original"] = {"buzz": self.original_buzz}
         found = self.predictability
-        return (*rows, ("BPT", found.bpt), ("cnBPT", found.cnbpt), ("enBPT", found.enbpt), ("cnBPS", found.cnbps))
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON; enBPT is null where the tokens have no entropy."""
-        found = self.predictability
-        summary = {"bpt": found.bpt, "cnbpt": found.cnbpt, "enbpt": found.enbpt, "cnbps": found.cnbps}
-        return {
-            **asdict(self),
-            "frame_rate": float(self.frame_rate),
-            "predictability": asdict(found) | {k: None if math.isnan(v) else v for k, v in summary.items()},
+        for number, (use, bits) in enumerate(zip(self.use, found.bits_per_token, strict=True), 1):
+            rows[f"codebook {number}"] = {
+                "entries in use": Figure(use.share),
+                "perplexity": Figure(use.perplexity),
+                "entropy bits": Figure(use.entropy),
+                "BPT": Figure(bits),
+            }
+        rows["tokens"] = {
+            "tokens/s": Figure(found.tokens_per_second),
+            "BPT": Figure(found.bpt),
+            "cnBPT": Figure(found.cnbpt),
+            "enBPT": Figure(found.enbpt),
+            "cnBPS": Figure(found.cnbps),
         }
+        return rows
+
+    def gates(self) -> tuple[Gate, ...]:
+        """What a default codec must reach, with all its codebooks."""
+        best = self.fidelity[0]
+        buzz = best.buzz.mean - self.original_buzz.mean
+        return (
+            Gate("bits a second", best.bits_per_second, f"at most {MOST_BITS}", best.bits_per_second <= MOST_BITS),
+            Gate("SI-SDR, dB", best.si_sdr.mean, "at least 8", best.si_sdr.mean >= 8),
+            Gate("log-mel L1", best.log_mel.mean, "at most 0.28", best.log_mel.mean <= 0.28),
+            Gate("buzz beyond the original's", buzz, "at most 0.1", buzz <= 0.1),
+        )
 
 
 def accompaniments(seeds: Iterable[int], world: World, sample_rate: int) -> Iterator[Sound]:
@@ -143,15 +149,13 @@ def evaluate_codec(codec: Codec, judged: Iterable[Sound], learnt: Iterable[Sound
     learnt_codes = [encode(codec, whole_frames(sound, codec.hop)) for sound in learnt]
     if not judged_codes:
         raise ValueError("there is no song to judge: give at least one")
-    bits = math.log2(codec.codebook_size)
+    bits = float(codec.frame_rate) * math.log2(codec.codebook_size)  # a second, of one codebook
     return CodecReport(
-        frame_rate=codec.frame_rate,
-        codebook_size=codec.codebook_size,
         fidelity=tuple(
-            Fidelity(count, float(codec.frame_rate) * count * bits, *np.mean(figures[count], axis=0).tolist())
+            Fidelity(count, bits * count, *(Figure.of(values) for values in zip(*figures[count], strict=True)))
             for count in counts
         ),
-        original_buzz=float(np.mean(original_buzz)),
+        original_buzz=Figure.of(original_buzz),
         use=tuple(codebook_use(book, codec.codebook_size) for book in torch.cat(judged_codes + learnt_codes, dim=1)),
         predictability=measure_predictability(learnt_codes, judged_codes, codec.codebook_size, codec.frame_rate, steps),
     )
@@ -181,6 +185,11 @@ def compare(found: Sound, wanted: Sound, codec: Codec) -> tuple[float, float, fl
         log_mel_distance(found, wanted, codec.sample_rate),
         abs(frame_correlation(found, codec.hop, codec.sample_rate)),
     )
+
+
+def counted(codebooks: int) -> str:
+    """In words."""
+    return f"{codebooks} codebook{'s' if codebooks > 1 else ''}"
 
 
 def codebook_use(codes: Tensor, entries: int) -> CodebookUse:
