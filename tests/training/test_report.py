@@ -63,7 +63,7 @@ def test_a_run_in_which_nothing_was_trained_has_no_picture(tmp_path: Path) -> No
 
 
 def test_without_matplotlib_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     write_log(tmp_path / "codec")
     with pytest.raises(NoPicture, match=r"pip install 'backline\[demo\]'"):
         plot_losses(tmp_path)

@@ -188,6 +188,14 @@ def write_pack(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Te
     return read_manifest(folder)
 
 
+def update_card(pack: Pack, card: Mapping[str, Any]) -> Pack:
+    """Replaces the [card] in a pack's pack.toml, whole or not at all; its files stay what they are."""
+    fresh = pack.folder / f".{MANIFEST}"
+    fresh.write_text(toml.dumps({**pack.config, "card": card}), encoding="utf-8")
+    fresh.replace(pack.folder / MANIFEST)
+    return read_manifest(pack.folder)
+
+
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str, str]]:
     """One file for each component; their [[files]] tables."""
     if not tensors:

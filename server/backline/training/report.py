@@ -38,9 +38,8 @@ def plot_losses(run: Path) -> Path:
     logs = {part: entries for part, entries in logs.items() if entries}
     if not logs:
         raise NoPicture(f"no part of {run} has been trained yet")
-    plt = _pyplot()
-    figure, axes = plt.subplots(len(logs), 1, figsize=(9, 3.2 * len(logs)), squeeze=False, layout="constrained")
-    for axis, (part, entries) in zip(axes[:, 0], logs.items(), strict=True):
+    picture, axes = _picture(len(logs), width=9, height=3.2)
+    for axis, (part, entries) in zip(axes, logs.items(), strict=True):
         for number, (name, kinds) in enumerate(curves(entries).items()):
             colour = f"C{number % 10}"
             axis.plot(*np.reshape(kinds["train"], (-1, 2)).T, color=colour, linewidth=0.8, alpha=0.6)
@@ -48,9 +47,8 @@ def plot_losses(run: Path) -> Path:
         axis.set(title=part, ylabel="loss")
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
         axis.grid(alpha=0.3)
-    axes[-1, 0].set_xlabel("minutes of training; thin: training, dotted: validation")
-    figure.savefig(run / LOSSES, dpi=100)
-    plt.close(figure)
+    axes[-1].set_xlabel("minutes of training; thin: training, dotted: validation")
+    picture.savefig(run / LOSSES, dpi=100)
     return run / LOSSES
 
 
@@ -60,12 +58,9 @@ def plot_spectrograms(path: Path, signals: Mapping[str, NDArray[np.float32]], sa
     Raises:
         NoPicture: matplotlib is not installed.
     """
-    plt = _pyplot()
-    figure, axes = plt.subplots(
-        len(signals), 1, figsize=(11, 2.8 * len(signals)), sharex=True, squeeze=False, layout="constrained"
-    )
+    picture, axes = _picture(len(signals), width=11, height=2.8)
     hertz = np.arange(WINDOW // 2 + 1) * sample_rate / WINDOW
-    for axis, (name, signal) in zip(axes[:, 0], signals.items(), strict=True):
+    for axis, (name, signal) in zip(axes, signals.items(), strict=True):
         decibels = spectrogram(signal)
         seconds = np.arange(decibels.shape[1]) * HOP / sample_rate
         axis.pcolormesh(
@@ -73,9 +68,8 @@ def plot_spectrograms(path: Path, signals: Mapping[str, NDArray[np.float32]], sa
         )
         axis.set(title=name, yscale="log", ylim=(LOWEST_HERTZ, sample_rate / 2), ylabel="Hz")
         axis.set_yticks([100, 1_000, 10_000], ["100", "1k", "10k"])
-    axes[-1, 0].set_xlabel("seconds")
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    axes[-1].set_xlabel("seconds")
+    picture.savefig(path, dpi=90)
     return path
 
 
@@ -109,13 +103,11 @@ def spectrogram(signal: NDArray[np.float32]) -> NDArray[np.float32]:
     return 20 * np.log10(2 * magnitude + np.float32(1e-9))
 
 
-def _pyplot() -> Any:
-    """matplotlib, for files alone."""
+def _picture(panels: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+    """A matplotlib figure and its panels, one below the other, each so many inches."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError:
         raise NoPicture("matplotlib is not installed: pip install 'backline[demo]'") from None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    picture = Figure(figsize=(width, height * panels), layout="constrained")
+    return picture, [picture.add_subplot(panels, 1, number) for number in range(1, panels + 1)]
