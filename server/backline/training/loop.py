@@ -26,6 +26,8 @@ from typing import Any, Protocol
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from backline.training.memory import keep_freed_memory
+
 Losses = Mapping[str, float]
 
 
@@ -114,6 +116,7 @@ def train(
     Raises:
         ValueError: the checkpoint there was written with another seed or other state.
     """
+    keep_freed_memory()
     config.out.mkdir(parents=True, exist_ok=True)
     checkpoint = config.out / "checkpoint.pt"
     moment, best = Moment(), math.inf

@@ -35,6 +35,7 @@ from backline.nn.transformer import Transformer, TransformerConfig
 LONGEST_LAG = Fraction(26, 5)  # seconds: a chunk of 3.2 s that plays 2 s ahead
 KEYS = 24  # tonic + 12 for minor
 EMBEDDING_STD = 0.02
+IGNORED = -100  # as a target: not judged
 
 BEAT = SourceConfig("beat", vocabulary=BEAT_STEPS + 1, rate=50, reach="chunk_end")
 KEY = SourceConfig("key", vocabulary=KEYS, rate=25, reach="chunk_end")
@@ -223,12 +224,12 @@ def delayed_losses(logits: Tensor, targets: Tensor, delays: Sequence[int]) -> Te
         logits: [row, step, codebook, vocabulary]
         targets: [row, codebook, frame], as many frames as steps.
     """
-    steps = targets.shape[2]
-    losses = [
-        F.cross_entropy(logits[:, delay:, k].flatten(0, 1), targets[:, k, : steps - delay].flatten())
-        for k, delay in enumerate(delays)
-    ]
-    return torch.stack(losses)
+    rows, books, steps = targets.shape
+    late = [F.pad(targets[:, k, : steps - delay], (delay, 0), value=IGNORED) for k, delay in enumerate(delays)]
+    wanted = torch.stack(late, dim=2)  # [row, step, codebook]
+    losses = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), ignore_index=IGNORED, reduction="none")
+    counts = torch.tensor([rows * (steps - delay) for delay in delays], device=logits.device)
+    return losses.view(-1, books).sum(dim=0) / counts
 
 
 def aligned(
