@@ -32,7 +32,7 @@ CARD: dict[str, Any] = {
 REPORT = Report(
     kind="accompaniment",
     pack="echo 1",
-    settings={"world": "narrow", "chunk_seconds": 0.8},
+    settings={"world": "narrow", "chunk_seconds": 0.8, "parameters": {}},
     rows={"generated": {"chord match": Figure(0.41, 0.02)}, "reference": {"chord match": Figure(0.96)}},
     gates=[Gate("chords", 0.41, "at least 0.48", False), Gate("in key", 0.9, "at least 0.88", True)],
     notes=["no FAD: too few frames"],
@@ -60,6 +60,8 @@ def test_the_readme_holds_training_gates_figures_limits_and_pictures(tmp_path: P
     text = write_card(run, folder, written(tmp_path, REPORT), "It knows *three* instruments.\n").read_text()
     for line in (
         "# echo 1",
+        "an echo. Family passthrough, Apache-2.0, 0.0 MB, matrices in int8.",
+        "Settings: world narrow, chunk_seconds 0.8.",
         "- world: World(bars=8)",
         "- seed: 3",
         "- hardware: 2 cores",
@@ -90,7 +92,7 @@ def test_the_card_gains_what_was_measured_and_the_pack_stays_whole(tmp_path: Pat
     assert {key: card[key] for key in CARD} == CARD
     assert card["limits"] == "Much."
     assert card["measured"]["accompaniment"] == {
-        "settings": {"world": "narrow", "chunk_seconds": 0.8},
+        "settings": {"world": "narrow", "chunk_seconds": 0.8, "parameters": {}},
         "figures": {"generated": {"chord match": 0.41}, "reference": {"chord match": 0.96}},
         "gates": {"chords": "missed: 0.41, wanted at least 0.48", "in key": "passed: 0.9, wanted at least 0.88"},
     }

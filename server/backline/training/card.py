@@ -62,10 +62,10 @@ def readme(pack: Pack, reports: Sequence[Report]) -> str:
     """The README of a pack; every *.png in its folder is shown."""
     card: Mapping[str, Any] = pack.config.get("card", {})
     size = sum((pack.folder / file.path).stat().st_size for file in pack.files)
-    stored = ", ".join(sorted({file.quantization or "float" for file in pack.files}))
+    stored = "".join(sorted({f", matrices in {file.quantization}" for file in pack.files if file.quantization}))
     lines = [
         f"# {pack.name} {pack.version}",
-        f"{pack.description}. Family {pack.family}, {pack.license}, {size / 1e6:.1f} MB ({stored}).",
+        f"{pack.description}. Family {pack.family}, {pack.license}, {size / 1e6:.1f} MB{stored}.",
         "## How it came to be",
         "\n".join(f"- {fact}: {card[fact]}" for fact in FACTS if fact in card),
         _parts_table(card),
@@ -73,7 +73,7 @@ def readme(pack: Pack, reports: Sequence[Report]) -> str:
         "## What was measured",
     ]
     for name, report in _named(reports).items():
-        settings = ", ".join(f"{key} {value}" for key, value in report.settings.items())
+        settings = ", ".join(f"{key} {value}" for key, value in report.settings.items() if value not in ({}, None))
         lines += [f"### {name}", f"Settings: {settings}.", _gates_table(report.gates), _figures_table(report)]
         lines += ["\n".join(f"- {note}" for note in report.notes)]
     pictures = sorted(path.name for path in pack.folder.glob("*.png") if path.name != LOSSES)
