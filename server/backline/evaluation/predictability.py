@@ -7,7 +7,7 @@ The protocol, the same for every codec, so that only the tokens differ:
 - Its training: STEPS steps of AdamW on batches of 8 windows of 2 s, cut anywhere out of the songs to learn from;
   warm-up and half a cosine; one seed. A codec with fewer frames or codebooks hears the same seconds of music.
 - The measurement: held-out songs in consecutive windows of 2 s, every token of a window counts, its first too.
-Songs, codec and all, 8 codebooks of 1024 entries at 75 Hz take 150 seconds of one core (AMD EPYC).
+Songs, codec and all, 8 codebooks of 1024 entries at 75 Hz take 150 seconds of one core (Intel Xeon).
 
 The figures are those of DuoTok: bits per token BPT = E[-log2 q(x)], over all codebooks; cnBPT = BPT / log2(K), against
 codes of K entries that nothing predicts; enBPT = BPT / H, against their entropy by frequency; cnBPS = R cnBPT for R
