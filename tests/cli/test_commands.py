@@ -22,10 +22,15 @@ COMMANDS = [
     "packs verify",
     "packs import encodec",
     "packs import hafm",
+    "music compose",
     "train default-pack",
     "train semantics",
     "train codec",
     "train stage",
+    "evaluate accompaniment",
+    "evaluate codec",
+    "evaluate grid",
+    "evaluate drift",
 ]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from backline.cli.demo import demo
 from backline.cli.doctor import doctor
+from backline.cli.evaluate import evaluate
 from backline.cli.live import live
 from backline.cli.packs import packs
 from backline.cli.render import render
@@ -26,6 +27,7 @@ for command in (serve, render, live, doctor, demo):
     app.command()(command)
 app.add_typer(packs, name="packs")
 app.add_typer(train, name="train")
+app.add_typer(evaluate, name="evaluate")
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ from backline.music.piece import Piece
 
 Sound = NDArray[np.float32]  # [sample]
 
+SONG_RATE = 24_000  # Hz, for streams that play at any rate
 SILENCE_LIMIT_SECONDS = 120  # of input past a recording's end within which a stream must have answered all of it
 
 
@@ -72,6 +73,11 @@ def check_setting(spec: StreamSpec, setting: Setting) -> None:
         if name not in known:
             raise ValueError(f"no parameter {name!r} in this pack: use {', '.join(known) or 'none'}")
         known[name].check(value)
+
+
+def song_rate(spec: StreamSpec) -> int:
+    """Hz at which to render songs for a stream, so that nothing that it plays is resampled."""
+    return spec.output_rate or SONG_RATE
 
 
 def piece_transport(piece: Piece, at_seconds: float = 0.0) -> Transport:

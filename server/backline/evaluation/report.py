@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 
@@ -28,7 +28,7 @@ class Figure:
         return cls(float(np.mean(values)), error)
 
     def __str__(self) -> str:
-        return f"{self.mean:.3g}" if self.error is None else f"{self.mean:.3g} ±{self.error:.2g}"
+        return f"{self.mean:.3g}" if self.error is None else f"{self.mean:.3g} ±{round(self.error, 4):.2g}"
 
 
 Row = Mapping[str, Figure]  # by column
@@ -77,9 +77,9 @@ def read_report(path: Path) -> Report:
     return Report(**said, rows=rows, gates=gates)
 
 
-def figures_table(report: Report, title: str = "") -> Table:
+def figures_table(report: Report) -> Table:
     """One line per row."""
-    table = Table("", *report.columns, title=title or None)
+    table = Table(Column(no_wrap=True), *report.columns)
     for name, row in report.rows.items():
         table.add_row(name, *(str(row[column]) if column in row else "" for column in report.columns))
     return table

@@ -1,0 +1,358 @@
+"""`backline evaluate`: how well a pack plays, in figures: a table here, and JSON where it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from backline.cli import options
+
+if TYPE_CHECKING:
+    from backline.evaluation.embeddings import Embedding
+    from backline.evaluation.live import Setting, Sound
+    from backline.evaluation.report import Report
+    from backline.models.stream import Stream, StreamSpec
+    from backline.music.world import World
+    from backline.packs.pack import Pack
+
+evaluate = typer.Typer(
+    help="Measure what a pack plays, on pieces that no training hears; figures with their standard errors.",
+    no_args_is_help=True,
+)
+
+PackArgument = Annotated[str, typer.Argument(metavar="[PACK]", help="Name of the pack, see `backline packs list`.")]
+Pieces = Annotated[int, typer.Option(help="Held-out pieces, always the same ones. More make errors smaller.", min=1)]
+WorldName = Annotated[
+    str | None, typer.Option("--world", help="What the pieces are like; without it, the world the pack was trained in.")
+]
+Beat = Annotated[bool, typer.Option("--transport/--no-transport", help="Whether the pack is told the beat.")]
+EvaluationSeed = Annotated[
+    int, typer.Option(help="Of everything drawn; the pieces do not change with it.", min=0, max=1 << 40)
+]
+Vggish = Annotated[
+    Path | None, typer.Option(help="VGGish weights of torchvggish: take the Frechet distance in VGGish, as papers do.")
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.json", help="Where to write the figures.")]
+Picture = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Where to draw the grid.")]
+
+FALLBACK_WORLD = "narrow"  # for packs that do not say in which they were trained
+
+
+@evaluate.command()
+def accompaniment(
+    pack: PackArgument = "default",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    pieces: Pieces = 24,
+    world: WorldName = None,
+    chunk: options.Chunk = None,
+    visibility: options.Visibility = None,
+    transport: Beat = True,
+    settings: options.Settings = None,
+    seed: EvaluationSeed = 0,
+    vggish: Vggish = None,
+    output: Output = None,
+) -> None:
+    """Play along with held-out pieces, live, and measure harmony, rhythm, level and Frechet audio distance.
+
+    Beside it stand the true bands, what the codec makes of them, a shuffled and a retrieved band, and the pack offline.
+
+    Example: [cyan]backline evaluate accompaniment default --pieces 24 -o default.json[/]
+    """
+    parameters = options.parse_settings(settings)
+    check_output(output, ".json")
+
+    from backline.evaluation.accompaniment import Plan, evaluate_accompaniment
+    from backline.evaluation.codec import pack_codec
+    from backline.evaluation.report import Report
+
+    with told_to_user():
+        opened, stream = load(pack, packs, device)
+        setting = session_setting(stream.spec, chunk, visibility, transport, parameters)
+        world_name, wanted = pick_world(opened, world)
+        embedding = pick_embedding(vggish)
+        codec = pack_codec(opened) if "codec" in opened.config else None
+        plan = Plan(wanted, pieces, seed)
+        with progress_bar() as say:
+            rows, gates, notes = evaluate_accompaniment(stream, codec, plan, setting, embedding, say)
+    show(
+        Report(
+            kind="accompaniment",
+            pack=f"{opened.name} {opened.version}",
+            settings={"world": world_name, "pieces": pieces, "seed": seed, "pool": plan.pool, **described(setting)},
+            rows=rows,
+            gates=gates,
+            notes=notes,
+        ),
+        output,
+    )
+
+
+@evaluate.command()
+def codec(
+    pack: PackArgument = "default",
+    packs: options.PackFolders = None,
+    world: WorldName = None,
+    output: Output = None,
+) -> None:
+    """Measure a pack's codec: fidelity, use of its codebooks, buzz, and how well a small model predicts its tokens.
+
+    Example: [cyan]backline evaluate codec default -o codec.json[/]
+    """
+    check_output(output, ".json")
+
+    from backline.evaluation.codec import JUDGED, LEARNT, accompaniments, evaluate_codec, pack_codec
+    from backline.evaluation.report import Report
+
+    with told_to_user():
+        opened = find(pack, packs)
+        world_name, wanted = pick_world(opened, world)
+        judged = pack_codec(opened)
+        with progress_bar() as say:
+
+            def bands(seeds: range, doing: str) -> Iterator[Sound]:
+                for number, band in enumerate(accompaniments(seeds, wanted, judged.sample_rate)):
+                    say(doing, number / len(seeds))
+                    yield band
+
+            found = evaluate_codec(
+                judged, bands(JUDGED, "encoding and decoding"), bands(LEARNT, "encoding, then learning")
+            )
+    show(
+        Report(
+            kind="codec",
+            pack=f"{opened.name} {opened.version}",
+            settings={"world": world_name, "songs": len(JUDGED), "songs_learnt": len(LEARNT)},
+            rows=found.rows(),
+            gates=found.gates(),
+        ),
+        output,
+    )
+
+
+@evaluate.command()
+def grid(
+    pack: PackArgument = "default",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    pieces: Pieces = 4,
+    world: WorldName = None,
+    settings: options.Settings = None,
+    seed: EvaluationSeed = 0,
+    picture: Picture = None,
+    output: Output = None,
+) -> None:
+    """Play with chunks of 0.4 to 3.2 s and visibilities of -2 s to the whole chunk, with and without transport.
+
+    Example: [cyan]backline evaluate grid default --picture grid.png -o grid.json[/]
+    """
+    parameters = options.parse_settings(settings)
+    check_output(output, ".json")
+    check_output(picture, ".png")
+    if picture is not None:
+        check_matplotlib()
+
+    from backline.evaluation.accompaniment import Plan
+    from backline.evaluation.grid import draw_grid, evaluate_grid, grid_settings
+    from backline.evaluation.report import Report
+
+    with told_to_user():
+        opened, stream = load(pack, packs, device)
+        wanted_settings = grid_settings(stream.spec, parameters)
+        world_name, wanted = pick_world(opened, world)
+        with progress_bar() as say:
+            rows = evaluate_grid(stream, Plan(wanted, pieces, seed), wanted_settings, say)
+    report = Report(
+        kind="grid",
+        pack=f"{opened.name} {opened.version}",
+        settings={"world": world_name, "pieces": pieces, "seed": seed, "parameters": parameters},
+        rows=rows,
+    )
+    if picture is not None:
+        draw_grid(rows, f"{report.pack}, {pieces} pieces", picture)
+    show(report, output)
+
+
+@evaluate.command()
+def drift(
+    pack: PackArgument = "default",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    minutes: Annotated[float, typer.Option(help="Length of the session.", min=1)] = 10.0,
+    world: WorldName = None,
+    chunk: options.Chunk = None,
+    visibility: options.Visibility = None,
+    transport: Beat = True,
+    settings: options.Settings = None,
+    seed: EvaluationSeed = 0,
+    output: Output = None,
+) -> None:
+    """Play one long session over a chain of pieces and watch level, clipping, silence and memory.
+
+    Example: [cyan]backline evaluate drift default --minutes 10 -o drift.json[/]
+    """
+    parameters = options.parse_settings(settings)
+    check_output(output, ".json")
+
+    from backline.evaluation.drift import evaluate_drift
+    from backline.evaluation.report import Report
+
+    with told_to_user():
+        opened, stream = load(pack, packs, device)
+        setting = session_setting(stream.spec, chunk, visibility, transport, parameters)
+        world_name, wanted = pick_world(opened, world)
+        with progress_bar() as say:
+            rows, gates = evaluate_drift(stream, wanted, minutes, seed, setting, say)
+    show(
+        Report(
+            kind="drift",
+            pack=f"{opened.name} {opened.version}",
+            settings={"world": world_name, "minutes": minutes, "seed": seed, **described(setting)},
+            rows=rows,
+            gates=gates,
+        ),
+        output,
+    )
+
+
+# ---- parts ---------------------------------------------------------------------------------------------
+
+
+def find(name: str, folders: list[Path] | None) -> Pack:
+    """The pack of that name, verified."""
+    from backline.packs.pack import read_pack
+    from backline.packs.registry import PackRegistry
+
+    return read_pack(PackRegistry(folders or []).entry(name).folder)
+
+
+def load(name: str, folders: list[Path] | None, device: str) -> tuple[Pack, Stream]:
+    """The pack of that name, and it made resident."""
+    from backline.packs.pack import load_stream
+
+    where = options.pick_device(device)
+    pack = find(name, folders)
+    return pack, load_stream(pack, where)
+
+
+def session_setting(
+    spec: StreamSpec, chunk: float | None, visibility: float | None, transport: bool, parameters: dict[str, float]
+) -> Setting:
+    """The pack's own setting, with what was asked for instead."""
+    from backline.evaluation.live import check_setting, default_setting
+
+    setting = replace(default_setting(spec), transport=transport, parameters=parameters)
+    if chunk is not None:
+        seconds = Fraction(chunk).limit_denominator(1_000_000)
+        setting = replace(
+            setting, chunk_seconds=seconds, visibility_seconds=min(setting.visibility_seconds, float(seconds))
+        )
+    if visibility is not None:
+        setting = replace(setting, visibility_seconds=visibility)
+    check_setting(spec, setting)
+    return setting
+
+
+def described(setting: Setting) -> dict[str, object]:
+    """For the report."""
+    return {
+        "chunk_seconds": float(setting.chunk_seconds),
+        "visibility_seconds": setting.visibility_seconds,
+        "transport": setting.transport,
+        "parameters": dict(setting.parameters),
+    }
+
+
+def pick_world(pack: Pack, name: str | None) -> tuple[str, World]:
+    """The world of that name; without one, that of the pack's card, if it is one of ours."""
+    from backline.music.world import WORLDS
+
+    if name is None:
+        trained_in = pack.config.get("card", {}).get("world")
+        name = next((known for known, world in WORLDS.items() if trained_in in (known, repr(world))), FALLBACK_WORLD)
+    if name not in WORLDS:
+        raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
+    return name, WORLDS[name]
+
+
+def pick_embedding(vggish: Path | None) -> Embedding:
+    """VGGish where its weights are given, otherwise our own."""
+    from backline.evaluation.embeddings import MusicEmbedding
+    from backline.evaluation.vggish import read_vggish
+
+    return MusicEmbedding() if vggish is None else read_vggish(vggish)
+
+
+def check_output(path: Path | None, suffix: str) -> None:
+    """Finds out before the work whether `path` can be written."""
+    from backline.cli.console import UserError
+
+    if path is not None and path.suffix.lower() != suffix:
+        raise UserError(f"{path} does not end in {suffix}: name it so")
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent}: make it first")
+
+
+def check_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    from backline.cli.console import UserError
+
+    if find_spec("matplotlib") is None:
+        raise UserError("a picture needs matplotlib: pip install 'backline[demo]', or leave --picture out")
+
+
+@contextmanager
+def told_to_user() -> Iterator[None]:
+    """What an evaluation says of a wrong value, as one line."""
+    from backline.cli.console import UserError
+
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """A function that shows what is being done and which share of it is, on a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from backline.cli.console import error_console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+        task = bar.add_task("", total=1.0)
+        doing = ""
+
+        def say(what: str, share: float) -> None:
+            nonlocal doing
+            if what != doing:
+                doing = what
+                bar.reset(task, description=what)
+            bar.update(task, completed=share)
+
+        yield say
+
+
+def show(report: Report, output: Path | None) -> None:
+    """Prints the tables and writes the figures."""
+    from backline.cli.console import console, error_console, labelled
+    from backline.evaluation.report import figures_table, gates_table, write_report
+
+    said = ", ".join(f"{name} {value}" for name, value in report.settings.items() if value != {})
+    console.print(f"{report.kind} of {report.pack}: {said}", soft_wrap=True)
+    console.print(figures_table(report))
+    if report.gates:
+        console.print(gates_table(report.gates))
+    for note in report.notes:
+        error_console.print(labelled("note", note, "yellow"), soft_wrap=True)
+    if output is not None:
+        write_report(output, report)
+        console.print(f"written to {output}")

@@ -1,0 +1,177 @@
+"""How well a pack accompanies: generated live on held-out pieces, beside what it could reach and what chance would.
+
+Rows, each judged by the labels of the pieces that were sung:
+- generated: what the pack plays, chunk by chunk;
+- offline: the same in one chunk as long as the piece, all of the voice heard before: the papers' layout;
+- reference: the true accompaniments; codec: the same through the pack's codec, so the most that it can say;
+- shuffled: what the pack played to another of the pieces; retrieval: a training song of the key and nearest tempo.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+
+from backline.codecs.base import Codec
+from backline.evaluation.baselines import Pool, derangement, fitted, separated_vocal, through_codec
+from backline.evaluation.chords import chord_match, chroma_cosine, in_key
+from backline.evaluation.embeddings import Embedding, embedded
+from backline.evaluation.frechet import Statistics, fad, vocal_gap
+from backline.evaluation.level import level_dbfs
+from backline.evaluation.live import Setting, Sound, Take, piece_transport, play, song_rate
+from backline.evaluation.report import Figure, Gate, Row
+from backline.evaluation.rhythm import onset_agreement, onset_f
+from backline.models.stream import Stream
+from backline.music.songs import Song, song
+from backline.music.world import World
+from backline.training.data import HELD_OUT_SEED
+
+TEST_SEED = HELD_OUT_SEED + (1 << 20)  # of the first piece judged here; trainers choose by those between the two
+SEEDS_APART = 1 << 20  # between the sampling seeds of two runs; a piece takes one
+
+CHORDS, IN_KEY, CHROMA = "chord match", "in key", "chroma cosine"
+ONSETS, RHYTHM, LEVEL = "onset F", "onsets as reference", "level (dBFS)"  # columns
+
+Say = Callable[[str, float], None]  # what is being done, and which share of it is done
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is played."""
+
+    world: World
+    pieces: int = 24
+    seed: int = 0  # of sampling and shuffling; the pieces are always the same
+    pool: int = 512  # training songs that retrieval chooses from
+
+
+def evaluate_accompaniment(
+    stream: Stream, codec: Codec | None, plan: Plan, setting: Setting, embedding: Embedding, say: Say
+) -> tuple[dict[str, Row], list[Gate], list[str]]:
+    """Rows of figures, gates, and notes on what could not be measured.
+
+    Args:
+        codec: the pack's own; without one there is no such row.
+    Raises:
+        ValueError: too few pieces to shuffle, or a pool without the key of a piece.
+    """
+    pairs = derangement(plan.pieces, plan.seed)
+    rate = song_rate(stream.spec)
+    songs = held_out_songs(plan, rate, say)
+    generated = generate(stream, songs, plan.seed, setting, say, "live")
+    pool = Pool.of_training(plan.world, plan.pool)
+    found = {
+        "generated": generated,
+        "offline": generate_offline(stream, songs, plan.seed, setting, say),
+        "reference": [one.accompaniment for one in songs],
+        "codec": through_codec(codec, [one.accompaniment for one in songs], rate) if codec is not None else [],
+        "shuffled": [generated[other] for other in pairs],
+        "retrieval": [song(pool.nearest(one.piece).seed, plan.world, rate).accompaniment for one in songs],
+    }
+    rows: dict[str, dict[str, Figure]] = {}
+    sets: dict[str, Statistics] = {}
+    for number, (name, sounds) in enumerate(found.items()):
+        if not sounds:
+            continue
+        say(f"judging {name}", number / len(found))
+        rows[name] = judge([fitted(sound, len(one.vocal)) for sound, one in zip(sounds, songs, strict=True)], songs)
+        sets[name] = embedded(embedding, sounds, rate)
+    separated = generate(
+        stream, [replace(one, vocal=separated_vocal(one)) for one in songs], plan.seed, setting, say, "separated"
+    )
+    notes = []
+    column = f"FAD ({embedding.name})"
+    try:
+        for name in rows:
+            if name != "reference":
+                rows[name][column] = Figure(fad(sets[name], sets["reference"]))
+        gap = vocal_gap(sets["generated"], embedded(embedding, separated, rate), sets["reference"])
+        rows["FAD_i, isolated voice"] = {column: Figure(gap.isolated)}
+        rows["FAD_s, separated voice"] = {column: Figure(gap.separated)}
+        rows["FAD gap"] = {column: Figure(gap.gap)}
+    except ValueError as error:  # too few frames
+        notes.append(f"no FAD: {error}")
+    return rows, gates(rows), notes
+
+
+def held_out_songs(plan: Plan, sample_rate: int, say: Say) -> list[Song]:
+    """The pieces that are judged; no trainer hears or chooses by them."""
+    songs = []
+    for number in range(plan.pieces):
+        say("composing and rendering", number / plan.pieces)
+        songs.append(song(TEST_SEED + number, plan.world, sample_rate))
+    return songs
+
+
+def generate(
+    stream: Stream, songs: Sequence[Song], seed: int, setting: Setting, say: Say, how: str = "live"
+) -> list[Sound]:
+    """What the stream plays to each song's vocal, chunk by chunk."""
+    takes = [
+        Take(one.vocal, seed * SEEDS_APART + number, (piece_transport(one.piece),)) for number, one in enumerate(songs)
+    ]
+    wanted, done = sum(one.piece.seconds for one in songs), 0.0
+
+    def on_seconds(seconds: float) -> None:
+        nonlocal done
+        done += seconds
+        say(f"playing {how}", min(1.0, done / wanted))
+
+    return play(stream, takes, songs[0].sample_rate, setting, on_seconds)
+
+
+def generate_offline(stream: Stream, songs: Sequence[Song], seed: int, setting: Setting, say: Say) -> list[Sound]:
+    """What the stream plays to each song's vocal in one chunk as long as the song, which it has heard before."""
+    quantum = stream.spec.chunk_quantum_seconds
+    played = []
+    for number, one in enumerate(songs):
+        say("playing offline", number / len(songs))
+        whole = math.ceil(Fraction(len(one.vocal), one.sample_rate) / quantum) * quantum
+        take = Take(one.vocal, seed * SEEDS_APART + number, (piece_transport(one.piece),))
+        one_chunk = replace(setting, chunk_seconds=whole, visibility_seconds=float(whole))
+        played += play(stream, [take], one.sample_rate, one_chunk)
+    return played
+
+
+def judge(sounds: Sequence[Sound], songs: Sequence[Song]) -> dict[str, Figure]:
+    """Each sound by the labels of its song: means over them."""
+    judged = [figures_of(sound, one) for sound, one in zip(sounds, songs, strict=True)]
+    return {name: Figure.of([figures[name] for figures in judged]) for name in judged[0]}
+
+
+def figures_of(sound: Sound, song: Song) -> dict[str, float]:
+    """What is measured of one sound; its onsets on the grid of the song's eighths."""
+    beats = song.beat_seconds
+    half, end = song.piece.seconds_per_beat / 2, len(song.vocal) / song.sample_rate
+    spans = [(float(beat), min(end, float(beat) + 2 * half)) for beat in beats]
+    eighths = np.stack([beats, beats + half], axis=1).ravel()
+    return {
+        CHORDS: chord_match(sound, song.sample_rate, [chord.index for chord in song.chords], spans),
+        IN_KEY: in_key(sound, song.sample_rate, song.piece.key),
+        CHROMA: chroma_cosine(sound, song.accompaniment, song.sample_rate),
+        ONSETS: onset_f(sound, song.sample_rate, eighths),
+        RHYTHM: onset_agreement(sound, song.accompaniment, song.sample_rate),
+        LEVEL: level_dbfs(sound),
+    }
+
+
+def gates(rows: Mapping[str, Row]) -> list[Gate]:
+    """What a pack must reach."""
+
+    def mean(row: str, column: str) -> float:
+        return rows[row][column].mean
+
+    chords, shuffled = mean("generated", CHORDS), mean("shuffled", CHORDS)
+    half, twice = 0.5 * mean("reference", CHORDS), 2 * shuffled
+    in_key, most_in_key = mean("generated", IN_KEY), 0.9 * mean("reference", IN_KEY)
+    onsets, true_onsets = mean("generated", ONSETS), mean("reference", ONSETS)
+    return [
+        Gate(f"{CHORDS}, against shuffled", chords, f"at least {twice:.3g}, twice {shuffled:.3g}", chords >= twice),
+        Gate(f"{CHORDS}, against reference", chords, f"at least {half:.3g}, half the reference", chords >= half),
+        Gate(IN_KEY, in_key, f"at least {most_in_key:.3g}, .9 of the reference", in_key >= most_in_key),
+        Gate(ONSETS, onsets, f"within .05 of the reference's {true_onsets:.3g}", abs(onsets - true_onsets) <= 0.05),
+    ]

@@ -1,0 +1,63 @@
+"""`backline evaluate`: wrong values named with a remedy, and a small run of each command."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backline.music import fluidsynth
+from tests.cli.test_commands import Backline
+
+needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "remedy"),
+    [
+        (["accompaniment", "passthrough", "--world", "flat"], 2, "narrow"),
+        (["accompaniment", "no-such-pack"], 1, "passthrough"),
+        (["accompaniment", "passthrough", "--pieces", "1"], 1, "use at least 2"),
+        (["accompaniment", "passthrough", "--chunk", "9"], 1, "up to 4 s"),
+        (["accompaniment", "passthrough", "--chunk", "0.5", "--visibility", "0.7"], 1, "-2 s to 0.5 s"),
+        (["accompaniment", "passthrough", "--set", "warmth=1"], 1, "use gain"),
+        (["accompaniment", "passthrough", "-o", "no-such-folder/out.json"], 1, "make it first"),
+        (["accompaniment", "passthrough", "-o", "out.txt"], 1, ".json"),
+        (["accompaniment", "passthrough", "--vggish", "missing.pth"], 1, "missing.pth"),
+        (["codec", "passthrough"], 1, "convnext"),
+        (["grid", "passthrough", "--picture", "out.gif"], 1, ".png"),
+        (["drift", "passthrough", "--minutes", "0.1"], 2, "minutes"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_remedy_before_anything_is_played(
+    backline: Backline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], code: int, remedy: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = backline("evaluate", *arguments)
+    assert said.code == code
+    assert remedy in said.err
+    assert said.out == ""
+
+
+@pytest.mark.slow
+@needs_fluidsynth
+def test_an_accompaniment_is_measured_shown_and_written(backline: Backline, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    said = backline("evaluate", "accompaniment", "passthrough", "--pieces", 2, "--no-transport", "-o", out)
+    assert said.code == 0, said.err
+    for text in ("generated", "reference", "shuffled", "retrieval", "chord match", "missed"):
+        assert text in said.out
+    written = json.loads(out.read_text())
+    assert written["kind"] == "accompaniment"
+    assert written["pack"].startswith("passthrough")
+    assert written["settings"]["world"] == "narrow"
+    assert written["settings"]["transport"] is False
+    assert written["rows"]["reference"]["chord match"]["mean"] > 0.7
+
+
+@pytest.mark.slow
+@needs_fluidsynth
+def test_a_session_of_a_minute_is_watched_for_drift(backline: Backline, tmp_path: Path) -> None:
+    out = tmp_path / "drift.json"
+    said = backline("evaluate", "drift", "passthrough", "--minutes", 1, "-o", out)
+    assert said.code == 0, said.err
+    assert {gate["name"] for gate in json.loads(out.read_text())["gates"]} >= {"clipped (share)", "silent (share)"}
