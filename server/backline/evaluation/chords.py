@@ -16,16 +16,17 @@ KEY_SPAN_SECONDS = 1.0  # of in_key: each span may choose one of the scales
 CHROMA_SPAN_SECONDS = 0.5  # of chroma_cosine
 
 # How triads are told apart, fitted to training songs (not held-out ones) of world.NARROW, TRIO and WIDE.
-_BASS_ROOT, _BASS_FIFTH = 0.3, 0.2  # what these notes in the bass count for, on top of what every note counts
+_BASS_ROOT, _BASS_FIFTH = 0.5, 0.3  # what these notes in the bass count for, on top of what every note counts
 _DIMINISHED = -0.1  # they are rare
-_CHANGE = -0.35  # chords last: a beat that holds only a fifth is heard as the chord around it
+_CHANGE = -0.3  # chords last: a beat that holds only a fifth is heard as the chord around it
 
 
 def chords_heard(audio: NDArray[np.float32], sample_rate: int, spans: Spans) -> NDArray[np.int64]:
     """The triad [span] that each span of time sounds like, as Chord.index; SILENT where nothing sounds.
 
     A span's notes vote for the triads that hold them, and the sequence of triads with most votes wins, changes costing
-    some. That is how people hear a bar in which the chord is struck once and the bass walks on.
+    some. That is how people hear a bar in which the chord is struck once and the bass walks on; a chord that sounds for one
+    span only and shares notes with its neighbour may be taken for it.
     """
     if not len(spans):
         return np.zeros(0, np.int64)
@@ -38,7 +39,7 @@ def chords_heard(audio: NDArray[np.float32], sample_rate: int, spans: Spans) -> 
 def chord_match(audio: NDArray[np.float32], sample_rate: int, chords: Sequence[int], spans: Spans) -> float:
     """Share of spans that sound like their chord: right root and right third and fifth; sevenths count as triads.
 
-    The true accompaniments of world.NARROW reach about .96. Music that has nothing to do with the labels but shares
+    The true accompaniments of world.NARROW reach about .95. Music that has nothing to do with the labels but shares
     their key is right about one time in five, because there are not many chords in a key.
 
     Args:
@@ -63,13 +64,13 @@ def triad_of(chords: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def in_key(audio: NDArray[np.float32], sample_rate: int, key: Key) -> float:
-    """Share of what sounds as notes, by amplitude, that lies on the key's scale; 7/12 if all notes sound alike.
+    """Share of the energy of notes that lies on the key's scale; 7/12, by chance, where all notes sound alike.
 
     In minor each second may be natural or harmonic, whichever holds more of it: the leading note belongs to the
     dominant, and then the seventh degree does not. Without any notes the share is 0.
     """
     spans = even_spans(len(audio), sample_rate, KEY_SPAN_SECONDS)
-    sounding = chroma(notes_heard(audio, sample_rate, spans))
+    sounding = chroma(np.square(notes_heard(audio, sample_rate, spans)))
     scales = {key.pitch_classes, key.scale_over(key.chord(4))}
     on_scale = np.max([sounding[:, list(scale)].sum(axis=1) for scale in sorted(scales)], axis=0)
     total = float(sounding.sum())
