@@ -21,9 +21,9 @@ from backline.evaluation.accompaniment import (
     figures_of,
     gates,
 )
-from backline.evaluation.embeddings import MusicEmbedding
+from backline.evaluation.embeddings import Embedding, MusicEmbedding
 from backline.evaluation.live import Setting
-from backline.evaluation.report import Figure
+from backline.evaluation.report import Figure, Gate, Row
 from backline.models.hafm.load import TINY_CODEC
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth
@@ -83,24 +83,54 @@ def test_the_true_band_is_right_and_the_same_band_a_tone_higher_and_late_is_wron
     assert figures_of(other.accompaniment, heard)[IN_KEY] < 0.6
 
 
+class Levels:
+    """An `Embedding` of one number, so that few frames are enough: RMS of each second."""
+
+    name, sample_rate, dimensions = "rms", 8_000, 1
+
+    def frames(self, audio: np.ndarray) -> np.ndarray:
+        seconds = audio[: len(audio) // self.sample_rate * self.sample_rate].reshape(-1, self.sample_rate)
+        return np.sqrt(np.square(seconds).mean(axis=1, keepdims=True))
+
+
+def evaluate(embedding: Embedding) -> tuple[Mapping[str, Row], list[Gate], list[str], list[str]]:
+    """A passthrough, which repeats the voice, and a codec of random weights on two pieces; and what was told."""
+    told: list[str] = []
+    found = evaluate_accompaniment(
+        PassthroughStream(PassthroughConfig()),
+        ConvNeXtCodec(TINY_CODEC),
+        Plan(replace(NARROW, bars=4), pieces=2, pool=40),
+        Setting(Fraction(1, 2), 0.5),
+        embedding,
+        lambda doing, share: told.append(doing),
+    )
+    return *found, told
+
+
 @pytest.mark.slow
 @needs_fluidsynth
 def test_every_row_is_measured_and_a_pack_that_repeats_the_voice_misses_the_gates() -> None:
-    world = replace(NARROW, bars=4)
-    told: list[str] = []
-    found, judged, notes = evaluate_accompaniment(
-        PassthroughStream(PassthroughConfig()),
-        ConvNeXtCodec(TINY_CODEC),
-        Plan(world, pieces=2, pool=40),
-        Setting(Fraction(1, 2), 0.5),
-        MusicEmbedding(),
-        lambda doing, share: told.append(doing),
-    )
+    found, judged, notes, told = evaluate(Levels())
     assert list(found)[:6] == ["generated", "offline", "reference", "codec", "shuffled", "retrieval"]
-    assert found["generated"] == found["offline"]  # of a passthrough both are the voice
+    assert {"composing and rendering", "playing live", "playing offline", "playing separated"} <= set(told)
+    live = {column: figure for column, figure in found["generated"].items() if column != "FAD (rms)"}
+    assert live.items() <= found["offline"].items()  # of a passthrough both are the voice
     assert found["reference"][CHROMA].mean == pytest.approx(1.0)
     assert found["generated"][CHORDS].mean < found["reference"][CHORDS].mean
     assert found["shuffled"][LEVEL].mean == pytest.approx(found["generated"][LEVEL].mean, abs=1.0)
     assert not all(gate.passed for gate in judged)
-    assert any(note.startswith("no FAD: ") for note in notes)  # two pieces are too few
-    assert {"composing and rendering", "playing live", "playing offline", "playing separated"} <= set(told)
+    distances = {name: row["FAD (rms)"].mean for name, row in found.items() if "FAD (rms)" in row}
+    assert "reference" not in distances
+    assert distances["retrieval"] < distances["generated"] == distances["FAD_i, isolated voice"]
+    assert distances["FAD gap"] == abs(distances["FAD_i, isolated voice"] - distances["FAD_s, separated voice"])
+    assert "frames" in notes[0]
+
+
+@pytest.mark.slow
+@needs_fluidsynth
+def test_too_few_pieces_for_a_distance_are_said_and_nothing_is_played_for_it() -> None:
+    found, _, notes, told = evaluate(MusicEmbedding())
+    assert notes[0].startswith("no FAD: ")
+    assert "play more pieces" in notes[0]
+    assert "playing separated" not in told
+    assert list(found)[-1] == "retrieval"

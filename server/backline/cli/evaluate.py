@@ -73,10 +73,11 @@ def accompaniment(
     from backline.evaluation.report import Report
 
     with told_to_user():
-        opened, stream = load(pack, packs, device)
-        setting = session_setting(stream.spec, chunk, visibility, transport, parameters)
+        opened = find(pack, packs)
+        setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
         world_name, wanted = pick_world(opened, world)
         embedding = pick_embedding(vggish)
+        stream = resident(opened, device)
         codec = pack_codec(opened) if "codec" in opened.config else None
         plan = Plan(wanted, pieces, seed)
         with progress_bar() as say:
@@ -163,9 +164,10 @@ def grid(
     from backline.evaluation.report import Report
 
     with told_to_user():
-        opened, stream = load(pack, packs, device)
-        wanted_settings = grid_settings(stream.spec, parameters)
+        opened = find(pack, packs)
+        wanted_settings = grid_settings(opened.spec(), parameters)
         world_name, wanted = pick_world(opened, world)
+        stream = resident(opened, device)
         with progress_bar() as say:
             rows = evaluate_grid(stream, Plan(wanted, pieces, seed), wanted_settings, say)
     report = Report(
@@ -204,9 +206,10 @@ def drift(
     from backline.evaluation.report import Report
 
     with told_to_user():
-        opened, stream = load(pack, packs, device)
-        setting = session_setting(stream.spec, chunk, visibility, transport, parameters)
+        opened = find(pack, packs)
+        setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
         world_name, wanted = pick_world(opened, world)
+        stream = resident(opened, device)
         with progress_bar() as say:
             rows, gates = evaluate_drift(stream, wanted, minutes, seed, setting, say)
     show(
@@ -232,13 +235,11 @@ def find(name: str, folders: list[Path] | None) -> Pack:
     return read_pack(PackRegistry(folders or []).entry(name).folder)
 
 
-def load(name: str, folders: list[Path] | None, device: str) -> tuple[Pack, Stream]:
-    """The pack of that name, and it made resident."""
+def resident(pack: Pack, device: str) -> Stream:
+    """The pack on a device."""
     from backline.packs.pack import load_stream
 
-    where = options.pick_device(device)
-    pack = find(name, folders)
-    return pack, load_stream(pack, where)
+    return load_stream(pack, options.pick_device(device))
 
 
 def session_setting(

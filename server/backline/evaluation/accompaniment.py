@@ -20,7 +20,7 @@ from backline.codecs.base import Codec
 from backline.evaluation.baselines import Pool, derangement, fitted, separated_vocal, through_codec
 from backline.evaluation.chords import chord_match, chroma_cosine, in_key
 from backline.evaluation.embeddings import Embedding, embedded
-from backline.evaluation.frechet import Statistics, fad, vocal_gap
+from backline.evaluation.frechet import Statistics, fad, frames_needed, vocal_gap
 from backline.evaluation.level import level_dbfs
 from backline.evaluation.live import Setting, Sound, Take, piece_transport, play, song_rate
 from backline.evaluation.report import Figure, Gate, Row
@@ -51,7 +51,7 @@ class Plan:
 
 def evaluate_accompaniment(
     stream: Stream, codec: Codec | None, plan: Plan, setting: Setting, embedding: Embedding, say: Say
-) -> tuple[dict[str, Row], list[Gate], list[str]]:
+) -> tuple[Mapping[str, Row], list[Gate], list[str]]:
     """Rows of figures, gates, and notes on what could not be measured.
 
     Args:
@@ -80,21 +80,23 @@ def evaluate_accompaniment(
         say(f"judging {name}", number / len(found))
         rows[name] = judge([fitted(sound, len(one.vocal)) for sound, one in zip(sounds, songs, strict=True)], songs)
         sets[name] = embedded(embedding, sounds, rate)
-    separated = generate(
-        stream, [replace(one, vocal=separated_vocal(one)) for one in songs], plan.seed, setting, say, "separated"
+    column, fewest, needed = (
+        f"FAD ({embedding.name})",
+        min(one.n for one in sets.values()),
+        frames_needed(embedding.dimensions),
     )
-    notes = []
-    column = f"FAD ({embedding.name})"
-    try:
-        for name in rows:
-            if name != "reference":
-                rows[name][column] = Figure(fad(sets[name], sets["reference"]))
-        gap = vocal_gap(sets["generated"], embedded(embedding, separated, rate), sets["reference"])
-        rows["FAD_i, isolated voice"] = {column: Figure(gap.isolated)}
-        rows["FAD_s, separated voice"] = {column: Figure(gap.separated)}
-        rows["FAD gap"] = {column: Figure(gap.gap)}
-    except ValueError as error:  # too few frames
-        notes.append(f"no FAD: {error}")
+    if fewest < needed:
+        return rows, gates(rows), [f"no FAD: {fewest} frames, and it takes at least {needed}: play more pieces"]
+    for name in sets:
+        if name != "reference":
+            rows[name][column] = Figure(fad(sets[name], sets["reference"]))
+    cut_out = [replace(one, vocal=separated_vocal(one)) for one in songs]
+    separated = embedded(embedding, generate(stream, cut_out, plan.seed, setting, say, "separated"), rate)
+    gap = vocal_gap(sets["generated"], separated, sets["reference"])
+    rows["FAD_i, isolated voice"] = {column: Figure(gap.isolated)}
+    rows["FAD_s, separated voice"] = {column: Figure(gap.separated)}
+    rows["FAD gap"] = {column: Figure(gap.gap)}
+    notes = [f"FAD of the accompaniments alone, {fewest} frames or more in every set; compare only with as many"]
     return rows, gates(rows), notes
 
 
@@ -130,7 +132,8 @@ def generate_offline(stream: Stream, songs: Sequence[Song], seed: int, setting: 
     played = []
     for number, one in enumerate(songs):
         say("playing offline", number / len(songs))
-        whole = math.ceil(Fraction(len(one.vocal), one.sample_rate) / quantum) * quantum
+        # A second longer than the song, or what the codec holds back would take another chunk as long.
+        whole = math.ceil((Fraction(len(one.vocal), one.sample_rate) + 1) / quantum) * quantum
         take = Take(one.vocal, seed * SEEDS_APART + number, (piece_transport(one.piece),))
         one_chunk = replace(setting, chunk_seconds=whole, visibility_seconds=float(whole))
         played += play(stream, [take], one.sample_rate, one_chunk)

@@ -29,7 +29,7 @@ SETTLING_SECONDS = 60.0  # in which windows fill and memory may grow
 
 def evaluate_drift(
     stream: Stream, world: World, minutes: float, seed: int, setting: Setting, say: Say
-) -> tuple[dict[str, Row], list[Gate]]:
+) -> tuple[Mapping[str, Row], list[Gate]]:
     """Figures of the session and, beside them, of the true band; and the gates.
 
     Raises:

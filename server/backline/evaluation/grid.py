@@ -43,7 +43,7 @@ def grid_settings(spec: StreamSpec, parameters: Mapping[str, float]) -> list[Set
     ]
 
 
-def evaluate_grid(stream: Stream, plan: Plan, settings: Sequence[Setting], say: Say) -> dict[str, Row]:
+def evaluate_grid(stream: Stream, plan: Plan, settings: Sequence[Setting], say: Say) -> Mapping[str, Row]:
     """One row of figures for each setting, live, and the two rows between which they lie.
 
     Raises:
