@@ -2,6 +2,8 @@
 
 Kilgour et al. 2019: |mean_a - mean_b|^2 + Tr(cov_a + cov_b - 2 (cov_a cov_b)^1/2). Of two equal distributions it still
 is above 0 with few frames, by about 1 / frames: compare distances of equal frame counts only, and report the counts.
+Between NARROW accompaniments in our own embedding that is about 8.4 / frames: 0.07 at 120, 0.02 at 440, give or take a
+fifth. WIDE ones lie 1.2 from them, which 240 frames (4 minutes) in either set tell to 2 %.
 """
 
 from __future__ import annotations
