@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backline.music.arranger import SUNG
 from backline.music.backing import BASS_HIGH, BASS_LOW, lead
-from backline.music.composer import chord_under, compose
-from backline.music.piece import Piece
+from backline.music.composer import compose
+from backline.music.piece import Piece, chord_under
 from backline.music.theory import Chord, Key
 from backline.music.world import NARROW, PARTS, TRIO, WIDE, World
 
@@ -18,14 +19,14 @@ seeds = st.integers(0, 2**62)
 
 
 @worlds
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_a_seed_names_one_piece(world: World, seed: int) -> None:
     assert compose(seed, world) == compose(seed, world)
 
 
 @worlds
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_chords_fill_the_piece_without_gap_and_end_on_the_tonic(world: World, seed: int) -> None:
     piece = compose(seed, world)
@@ -38,25 +39,28 @@ def test_chords_fill_the_piece_without_gap_and_end_on_the_tonic(world: World, se
 
 
 @worlds
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_the_singer_sings_chord_tones_on_the_beat_in_range_and_may_breathe(world: World, seed: int) -> None:
     piece = compose(seed, world)
     for note in piece.melody:
         assert piece.voice.low <= note.pitch <= piece.voice.high
         chord = chord_under(piece.chords, note.start)
-        if note.start % 2 == 0 and note is not piece.melody[-1]:
+        strong = note.start % piece.beats_per_bar in piece.metre.strong
+        if strong and note is not piece.melody[-1]:
             assert note.pitch % 12 in chord.pitch_classes
         assert note.pitch % 12 in {*piece.key.scale_over(chord), *chord.pitch_classes}
     rests = [b.start - a.start - a.length for a, b in zip(piece.melody, piece.melody[1:], strict=False)]
     assert min(rests) >= 0
-    assert sum(rest >= 1 for rest in rests) >= piece.bars // 2 - 1
-    assert piece.melody[-1].pitch % 12 == piece.key.tonic
+    sung_bars = sum(section.bars for section in piece.sections if section.name in SUNG)
+    assert sum(rest >= 0.9 for rest in rests) >= sung_bars // 2 - 1
+    if piece.sections[-1].name in SUNG:
+        assert piece.melody[-1].pitch % 12 == piece.key.tonic
     assert piece.melody[0].syllable
 
 
 @worlds
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_the_band_stays_in_the_piece_and_the_bass_gives_every_chord_its_root(world: World, seed: int) -> None:
     piece = compose(seed, world)
@@ -66,14 +70,15 @@ def test_the_band_stays_in_the_piece_and_the_bass_gives_every_chord_its_root(wor
         for note in piece.parts[part]:
             assert note.start >= 0
             assert note.length > 0
-            assert note.start + note.length <= piece.beats
+            assert note.start + note.length <= piece.beats + 1e-9
             assert 1 <= note.velocity <= 127
-    bass = {note.start: note.pitch for note in piece.parts["bass"]}
-    assert all(BASS_LOW <= pitch <= BASS_HIGH for pitch in bass.values())
-    assert all(bass[span.start] % 12 == span.chord.root for span in piece.chords)
+    assert all(BASS_LOW <= note.pitch <= BASS_HIGH for note in piece.parts["bass"])
+    for span in piece.chords:
+        over = [note for note in piece.parts["bass"] if span.start <= note.start < span.start + span.length]
+        assert over[0].pitch % 12 == span.chord.root
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds)
 def test_harmony_parts_play_only_what_the_chord_label_says(seed: int) -> None:
     piece = compose(seed, WIDE)

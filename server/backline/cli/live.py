@@ -14,6 +14,8 @@ from backline.cli import options
 if TYPE_CHECKING:
     from backline.cli.paced import Audio, Host
 
+WITHOUT_CARD = "or do without a sound card: backline live --input FILE --output FILE"
+
 
 def live(
     source: Annotated[
@@ -51,7 +53,7 @@ def live(
     Without a sound card: [cyan]backline live --input voice.wav --output band.wav[/]
     """
     if list_devices:
-        typer.echo(str(_sounddevice().query_devices()))
+        typer.echo(str(sounddevice_package(WITHOUT_CARD).query_devices()))
         return
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
@@ -72,7 +74,7 @@ def live(
         audio = change_rate(audio, file_rate, rate)
     if output is not None:
         check_writable(output)
-    sounddevice = None if audio is not None and output is not None else _sounddevice()
+    sounddevice = None if audio is not None and output is not None else sounddevice_package(WITHOUT_CARD)
     channels = 1 if audio is None else audio.shape[0]
     with (
         connected(server, packs or [], device) as client,
@@ -177,11 +179,10 @@ def play_on_card(
         raise failure[0]
 
 
-def _sounddevice() -> Any:
-    """The sounddevice package, once it is sure that there is PortAudio and a device."""
+def sounddevice_package(without: str) -> Any:
+    """The sounddevice package, once it is sure that there is PortAudio and a device; else `without` is the remedy."""
     from backline.cli.console import UserError
 
-    without = "or do without a sound card: backline live --input FILE --output FILE"
     try:
         import sounddevice
     except OSError as error:  # what it raises where the library is missing

@@ -11,6 +11,7 @@ from backline.cli.demo import demo
 from backline.cli.doctor import doctor
 from backline.cli.evaluate import evaluate
 from backline.cli.live import live
+from backline.cli.music import music
 from backline.cli.packs import packs
 from backline.cli.render import render
 from backline.cli.serve import serve
@@ -27,6 +28,7 @@ for command in (serve, render, live, doctor, demo):
     app.command()(command)
 app.add_typer(packs, name="packs")
 app.add_typer(train, name="train")
+app.add_typer(music, name="music")
 app.add_typer(evaluate, name="evaluate")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -42,34 +43,35 @@ def drum_part(rng: Generator, sections: Sequence[Section], beats_per_bar: int, d
             origin = bar * beats_per_bar
             filled = bar == section.first_bar + section.bars - 1
             end = beats_per_bar - fill_beats if filled else beats_per_bar
-            notes += [_hit(rng, dynamics, origin + beat, KICK, 104) for beat in kicks if beat < end]
-            notes += [_hit(rng, dynamics, origin + beat, SNARE, 102) for beat in BACKBEATS[beats_per_bar] if beat < end]
+            notes += [hit(rng, dynamics, origin + beat, KICK, 104) for beat in kicks if beat < end]
+            notes += [hit(rng, dynamics, origin + beat, SNARE, 102) for beat in BACKBEATS[beats_per_bar] if beat < end]
             for beat in np.arange(0, end, step):
                 if bar == section.first_bar and beat == 0:
-                    notes.append(_hit(rng, dynamics, origin, CRASH, 98))
+                    notes.append(hit(rng, dynamics, origin, CRASH, 98))
                 else:
-                    notes.append(_hit(rng, dynamics, origin + float(beat), cymbal, 82 if beat % 1 == 0 else 62))
+                    notes.append(hit(rng, dynamics, origin + float(beat), cymbal, 82 if beat % 1 == 0 else 62))
             if filled:
-                notes += _fill(rng, dynamics, origin + end, fill_beats)
+                notes += drum_fill(rng, dynamics, origin + end, fill_beats)
             elif rng.random() < 0.3:
-                notes.append(_hit(rng, dynamics, origin + beats_per_bar - 0.5, OPEN_HAT, 72))
+                notes.append(hit(rng, dynamics, origin + beats_per_bar - 0.5, OPEN_HAT, 72))
     return tuple(sorted(notes, key=lambda note: note.start))
 
 
-def _fill(rng: Generator, dynamics: float, start: float, beats: int) -> list[Note]:
+def drum_fill(rng: Generator, dynamics: float, start: float, beats: int) -> list[Note]:
     """Sixteenths over snare and toms, downwards and louder, on a kick."""
     drums = (SNARE, *TOMS)
     steps = 4 * beats
-    notes = [_hit(rng, dynamics, start, KICK, 100)]
+    notes = [hit(rng, dynamics, start, KICK, 100)]
     for step in range(steps):
         if step % 2 == 0 or rng.random() < 0.75:
             drum = drums[min(len(drums) - 1, step * len(drums) // steps)]
-            notes.append(_hit(rng, dynamics, start + step / 4, drum, 84 + 24 * step // steps))
+            notes.append(hit(rng, dynamics, start + step / 4, drum, 84 + 24 * step // steps))
     return notes
 
 
-def _hit(rng: Generator, dynamics: float, beat: float, drum: int, velocity: int) -> Note:
-    return Note(float(beat), 0.25, drum, _human(rng, dynamics, velocity))
+def hit(rng: Generator, dynamics: float, beat: float, drum: int, velocity: int) -> Note:
+    """One stroke on a drum."""
+    return Note(float(beat), 0.25, drum, human(rng, dynamics, velocity))
 
 
 def bass_line(
@@ -82,11 +84,11 @@ def bass_line(
     figure = 0
     for index, span in enumerate(chords):
         figure = figures.get(int(span.start // beats_per_bar), figure)
-        root = _nearest(span.chord.root, root, BASS_HIGH - 7)
+        root = nearest_bass(span.chord.root, root, BASS_HIGH - 7)
         fifth = root + (span.chord.pitch_classes[2] - span.chord.root) % 12
         following = chords[(index + 1) % len(chords)].chord.root
         for beat, length, pitch in _figure(figure, span.length, root, fifth, following):
-            notes.append(Note(span.start + beat, length, pitch, _human(rng, dynamics, 98 if beat == 0 else 86)))
+            notes.append(Note(span.start + beat, length, pitch, human(rng, dynamics, 98 if beat == 0 else 86)))
     return tuple(notes)
 
 
@@ -103,11 +105,11 @@ def _figure(figure: int, beats: float, root: int, fifth: int, following: int) ->
     line = [(0.0, 1.4, root)]  # dotted, with a step into the next root
     if beats > 2:
         line += [(1.5, 0.5, root), (2.0, beats - 2.5, fifth)]
-    approach = _nearest(following, root, BASS_HIGH)
+    approach = nearest_bass(following, root, BASS_HIGH)
     return [*line, (beats - 0.5, 0.5, approach if approach != root else fifth)]
 
 
-def _nearest(pitch_class: int, previous: int, high: int) -> int:
+def nearest_bass(pitch_class: int, previous: int, high: int) -> int:
     """The bass note of a pitch class that lies nearest to the note before."""
     return min(pitches_in((pitch_class,), BASS_LOW, high), key=lambda pitch: abs(pitch - previous))
 
@@ -134,17 +136,14 @@ def comping(
             order = [*range(len(voicing)), *range(len(voicing) - 2, 0, -1)]
             for step in range(int(2 * span.length)):
                 pitch = voicing[order[step % len(order)]]
-                notes.append(
-                    Note(span.start + step / 2, 0.5, pitch, _human(rng, dynamics, 80 if step % 2 == 0 else 70))
-                )
+                notes.append(Note(span.start + step / 2, 0.5, pitch, human(rng, dynamics, 80 if step % 2 == 0 else 70)))
             continue
         offset = span.start - bar * beats_per_bar
         beats = [beat - offset for beat in rhythms[style] if offset <= beat < offset + span.length] or [0.0]
         for beat, end in zip(beats, [*beats[1:], span.length], strict=True):
             velocity = 84 if beat == 0 else 74
             notes += [
-                Note(span.start + beat, 0.92 * (end - beat), pitch, _human(rng, dynamics, velocity))
-                for pitch in voicing
+                Note(span.start + beat, 0.92 * (end - beat), pitch, human(rng, dynamics, velocity)) for pitch in voicing
             ]
     return tuple(notes)
 
@@ -155,10 +154,11 @@ def pad_part(rng: Generator, chords: Sequence[ChordSpan], dynamics: float, led: 
     voicing: tuple[int, ...] = ()
     for span in chords:
         voicing = lead(voicing if led else (), span.chord, PAD_LOW, PAD_HIGH)
-        notes += [Note(span.start, 0.98 * span.length, pitch, _human(rng, dynamics, 72)) for pitch in voicing]
+        notes += [Note(span.start, 0.98 * span.length, pitch, human(rng, dynamics, 72)) for pitch in voicing]
     return tuple(notes)
 
 
+@cache
 def lead(previous: tuple[int, ...], chord: Chord, low: int, high: int) -> tuple[int, ...]:
     """The voicing of `chord`, every chord tone once, within an octave, whose voices move least from `previous`."""
     classes = chord.pitch_classes
@@ -178,5 +178,6 @@ def lead(previous: tuple[int, ...], chord: Chord, low: int, high: int) -> tuple[
     return min(voicings, key=cost)
 
 
-def _human(rng: Generator, dynamics: float, velocity: int) -> int:
-    return int(np.clip(velocity + rng.normal(0, dynamics), 1, 127))
+def human(rng: Generator, dynamics: float, velocity: int) -> int:
+    """The velocity that was meant, as a player strikes it."""
+    return int(min(127.0, max(1.0, velocity + rng.normal(0, dynamics))))

@@ -1,14 +1,15 @@
-"""A composed piece as data: who plays what when, over which chords. Times are in beats from its start."""
+"""A composed piece as data: who plays what when, over which chords. Times are in beats, which are quarter notes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.music.theory import Chord, Key
+from backline.music.theory import Chord, Key, Metre
 from backline.music.world import Band, Voice
 
 
@@ -48,7 +49,7 @@ class Piece:
     seed: int
     key: Key
     tempo: float  # beats per minute
-    beats_per_bar: int
+    metre: Metre
     bars: int
     band: Band
     voice: Voice
@@ -57,6 +58,11 @@ class Piece:
     melody: tuple[Note, ...]
     parts: dict[str, tuple[Note, ...]]
     onset_grid: Fraction | None = None  # seconds; as in world.World
+    style: str = "plain"
+
+    @property
+    def beats_per_bar(self) -> int:
+        return self.metre.beats_per_bar
 
     @property
     def beats(self) -> int:
@@ -83,3 +89,8 @@ class Piece:
         starts = np.array([span.start for span in self.chords])
         indices = np.array([span.chord.index for span in self.chords])
         return indices[np.searchsorted(starts, self.beat_at(frames, frame_rate), side="right") - 1]
+
+
+def chord_under(chords: Sequence[ChordSpan], beat: float) -> Chord:
+    """The chord that sounds at a beat."""
+    return next(span.chord for span in reversed(chords) if span.start <= beat)

@@ -32,7 +32,10 @@ class Voice:
 
 @dataclass(frozen=True)
 class World:
-    """What a composer may choose from. Every choice is drawn evenly."""
+    """What a composer may choose from. Every choice is drawn evenly.
+
+    With `styles`, metres and bands are the styles' own, and so are the tempi, as far as they lie in `tempi`.
+    """
 
     tonics: tuple[int, ...]  # pitch classes of the major key; a minor piece takes its relative minor
     modes: tuple[str, ...]
@@ -45,6 +48,8 @@ class World:
     dynamics: float = 4.0  # standard deviation of the players' velocities
     led: bool = True  # chords move least from the one before; else every chord has one voicing of its own
     onset_grid: Fraction | None = None  # seconds; the band's notes begin on its multiples
+    styles: tuple[str, ...] = ()  # names of styles.STYLES; none: plain pieces
+    forms: tuple[str, ...] = ()  # names of styles.FORMS; none: plain pieces have a verse and a chorus of `bars` in all
 
 
 MEZZO = Voice()
@@ -70,18 +75,13 @@ NARROW = World(
 # The same trio in every key: what the default pack is trained on.
 TRIO = replace(NARROW, tonics=tuple(range(12)), tempi=(80, 126))
 
+# Every style, key and form, several voices.
 WIDE = World(
     tonics=tuple(range(12)),
     modes=("major", "minor"),
-    tempi=(66, 152),
-    beats_per_bar=(4, 4, 4, 3),
-    bands=tuple(
-        Band(kit, bass, comp, pad)
-        for kit in (0, 8, 16, 25, 40)
-        for bass in (32, 33, 34, 35, 38)
-        for comp in (0, 4, 5, 16, 24, 25, 27)
-        for pad in (48, 49, 52, 61, 88, 89)
-    ),
+    tempi=(60, 152),
+    beats_per_bar=(4,),
+    bands=(Band(),),
     voices=(
         MEZZO,
         TENOR,
@@ -90,4 +90,22 @@ WIDE = World(
         Voice(low=45, high=62, size=0.8, vibrato_rate=5.0, vibrato_depth=0.3, breath=0.35),
     ),
     sevenths=0.3,
+    styles=(
+        "pop", "rock", "ballad", "bossa nova", "swing", "blues", "waltz", "funk", "reggae", "house", "folk", "five"
+    ),
+    forms=("short", "song", "long song", "aaba", "aaba with solo", "blues"),
+)  # fmt: skip
+
+# One style and voice, on codec frames and struck evenly: what to widen a small model's world with next.
+POP = replace(
+    WIDE,
+    voices=(MEZZO,),
+    sevenths=0.0,
+    dynamics=0.0,
+    led=False,
+    onset_grid=CODEC_FRAME,
+    styles=("pop",),
+    forms=("short",),
 )
+
+WORLDS = {"narrow": NARROW, "trio": TRIO, "pop": POP, "wide": WIDE}
