@@ -47,12 +47,13 @@ class StageTraining:
     weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
 
 
+# Clips are longer than the window that the stage is served with, so that training, too, meets windows that have slid.
 TRAINING = {
     "semantic": StageTraining(
-        clip=Fraction(16), rows=4, cuts=4, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2), ("key", 0.5))
+        clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2), ("key", 0.5))
     ),
     "acoustic": StageTraining(
-        clip=Fraction(6), rows=4, cuts=2, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
+        clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
         weights=(2.0, 1.6, 1.3, 1.0, 0.8, 0.7, 0.6, 0.5),
     ),
 }  # fmt: skip

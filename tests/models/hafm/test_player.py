@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from backline.models.hafm.band import Sampling
 from backline.models.hafm.config import TINY
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.player import Cache, ChunkJob, Sampling, StagePlayer
+from backline.models.hafm.player import Cache, ChunkJob, StagePlayer
 
 CHUNKS = 6
 GRID = Grid.of(0.08, 0.04)

@@ -144,8 +144,8 @@ DEFAULT = AlignedConfig(
         layers=4,
         width=256,
         heads=4,
-        window=1024,
-        max_distance=1024,
+        window=640,
+        max_distance=640,
     ),
     acoustic=AlignedStageConfig(
         sources=(BAND, BEAT),
@@ -155,7 +155,7 @@ DEFAULT = AlignedConfig(
         layers=6,
         width=320,
         heads=5,
-        window=512,
+        window=384,
         max_distance=512,
     ),
 )

@@ -13,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from backline.kernels.decode import StageArrays
 from backline.kernels.random import uniform_array
 from backline.models.hafm.aligned import AlignedNetwork
+from backline.models.hafm.torch_decode import as_array, transformer_arrays
 from backline.nn.sampling import choose, guide
 
 Floats = NDArray[np.float32]
@@ -139,3 +141,14 @@ class TorchFrameStage:
         """[codebook] numbers of a row's next step."""
         books = self.config.codebooks
         return uniform_array(self._seeds[row], self.stage, self._counts[row] * books + np.arange(books))
+
+
+def frame_arrays(network: AlignedNetwork) -> StageArrays:
+    """The network's weights as the fused step takes them."""
+    return StageArrays(
+        **transformer_arrays(network.transformer),
+        heads=as_array(network.heads),
+        tokens=as_array(network.tokens[:, :-1]),
+        begin=as_array(network.tokens[:, -1]),
+        delays=np.asarray(network.config.delays, np.int64),
+    )

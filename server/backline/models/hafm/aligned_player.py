@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ class AlignedBand:
 
 
 def _decoder(
-    network: AlignedNetwork, rows: int, number: int, backend: Backend, branches: int
+    network: AlignedNetwork, rows: int, number: int, backend: Backend, branches: Literal[1, 2]
 ) -> DecodeStage | TorchFrameStage:
     if backend == "torch":
         return TorchFrameStage(network, rows, number, branches)

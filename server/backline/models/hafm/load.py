@@ -1,6 +1,8 @@
 """A HAFM pack made resident: its tables read, every tensor checked, the parts put together.
 
-[network.semantic] [network.coarse] [network.fine]   fields of StageConfig
+[network]    layout = "interleaved" (if not given) or "aligned"
+[network.semantic] [network.coarse] [network.fine]   interleaved: fields of StageConfig
+[network.semantic] [network.acoustic]                aligned: fields of AlignedStageConfig
 [codec]      kind = "convnext" or "encodec", and its sizes
 [semantics]  kind = "harmony"; vocal_noise
 [sampling]   guidance, temperature, top_k: the parameters' defaults
@@ -24,21 +26,26 @@ from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
 from backline.codecs.hubert import HubertConfig, HubertEncoder
 from backline.kernels.chroma import FEATURES
 from backline.models.errors import PackError
+from backline.models.hafm.aligned import AlignedConfig, AlignedNetwork, AlignedStageConfig
+from backline.models.hafm.band import Sampling
 from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
+from backline.models.hafm.interleaved import PREDICTED
 from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.player import Backend, Cache, Sampling
-from backline.models.hafm.stream import PREDICTED, HafmParts, HafmStream, make_spec
+from backline.models.hafm.player import Backend, Cache
+from backline.models.hafm.stream import HafmParts, HafmStream, make_spec
 from backline.models.stream import StreamSpec
 
 CODECS = ("convnext", "encodec")
 SEMANTICS = ("harmony", "hubert")
 CODEC_RATE = 24_000  # Hz, of both codecs
 VOCAL_NOISE = 0.01  # the paper's
+LAYOUTS = {"interleaved": HafmConfig, "aligned": AlignedConfig}
 KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "semantic": {"vocal", "transport"},
     "coarse": {"vocal", "transport", "instrumental"},
     "fine": {"vocal", "transport", "instrumental", "coarse"},
 }
+KNOWN_ALIGNED_SOURCES = {"semantic": {"vocal", "beat", "key", "lag"}, "acoustic": {"beat", "key", "band"}}
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
 Part = TypeVar("Part")
@@ -48,7 +55,7 @@ Part = TypeVar("Part")
 class PackTables:
     """The tables of pack.toml, checked."""
 
-    network: HafmConfig
+    network: HafmConfig | AlignedConfig
     codec: Mapping[str, Any]
     semantics: Mapping[str, Any]
     vocal_noise: float
@@ -117,10 +124,11 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         PackError: names everything that is missing or impossible.
     """
     problems: list[str] = []
-    network = None
+    network: HafmConfig | AlignedConfig | None = None
     try:
-        network = HafmConfig.from_dict(config.get("network", {}))
-        problems += _mismatches(network, config.get("codec", {}), config.get("semantics", {}))
+        network = _network(config.get("network", {}))
+        check = _aligned_mismatches if isinstance(network, AlignedConfig) else _mismatches
+        problems += check(network, config.get("codec", {}), config.get("semantics", {}))  # type: ignore[arg-type]
     except ValueError as error:
         problems.append(str(error))
     codec = config.get("codec", {})
@@ -145,14 +153,18 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
     return PackTables(network, codec, semantics, noise, sampling, chunk, visibility, cache)
 
 
-def read_network(stage: str, config: StageConfig, tensors: Mapping[str, Tensor]) -> StageNetwork:
+def read_network(
+    stage: str, config: StageConfig | AlignedStageConfig, tensors: Mapping[str, Tensor]
+) -> StageNetwork | AlignedNetwork:
     """A stage with the tensors named `stage.`…, in float32.
 
     Raises:
         ValueError: names every tensor that is missing, unknown or of another shape.
     """
     with torch.device("meta"):
-        network = StageNetwork(config)
+        network: StageNetwork | AlignedNetwork = (
+            StageNetwork(config) if isinstance(config, StageConfig) else AlignedNetwork(config)
+        )
     given = {name.removeprefix(f"{stage}."): t for name, t in tensors.items() if name.startswith(f"{stage}.")}
     wanted = {name: list(t.shape) for name, t in network.state_dict().items()}
     wrong = [f"{stage}.{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - given.keys())]
@@ -214,16 +226,56 @@ def _encoder(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: st
     return HubertEncoder(given, given["centroids"], HubertConfig(**sizes), device)
 
 
+def _network(table: Mapping[str, Any]) -> HafmConfig | AlignedConfig:
+    layout = table.get("layout", "interleaved")
+    if layout not in LAYOUTS:
+        raise ValueError(f"[network] layout is {layout!r}: use one of {', '.join(LAYOUTS)}")
+    stages = {name: value for name, value in table.items() if name != "layout"}
+    return AlignedConfig.from_dict(stages) if layout == "aligned" else HafmConfig.from_dict(stages)
+
+
 def _spec(tables: PackTables) -> StreamSpec:
+    network = tables.network
+    codes = network.acoustic if isinstance(network, AlignedConfig) else network.coarse
     return make_spec(
         input_rate=(HubertEncoder if tables.semantics["kind"] == "hubert" else HarmonyEncoder).sample_rate,
         output_rate=CODEC_RATE,
-        frame_rate=Fraction(tables.network.coarse.rate),
+        frame_rate=Fraction(codes.rate),
         sampling=tables.sampling,
-        codebook_size=tables.network.coarse.vocabulary,
+        codebook_size=codes.vocabulary,
         default_chunk_seconds=tables.default_chunk_seconds,
         default_visibility_seconds=tables.default_visibility_seconds,
+        takes_key=isinstance(network, AlignedConfig),
     )
+
+
+def _aligned_mismatches(network: AlignedConfig, codec: Mapping[str, Any], semantics: Mapping[str, Any]) -> list[str]:
+    """What keeps the two stages, the codec and the semantic encoder from working together."""
+    semantic, acoustic = network.semantic, network.acoustic
+    codebooks = codec.get("codebooks", ConvNeXtCodecConfig.codebooks)
+    entries = codec.get("codebook_size", ConvNeXtCodecConfig.codebook_size)
+    vocabulary = semantics.get("vocabulary", HarmonyEncoder.vocabulary)
+    problems = []
+    if (acoustic.codebooks, acoustic.vocabulary) != (codebooks, entries):
+        problems.append(
+            f"the acoustic stage predicts {acoustic.codebooks} codebooks of {acoustic.vocabulary}, "
+            f"the codec has {codebooks} of {entries}"
+        )
+    if any(semantic.delays):
+        problems.append(f"[network.semantic] has delays {list(semantic.delays)}: it can have none")
+    for name, stage in network.stages().items():
+        unknown = sorted({source.name for source in stage.sources} - KNOWN_ALIGNED_SOURCES[name])
+        if unknown:
+            problems.append(f"[network.{name}] is conditioned on {', '.join(unknown)}, which is not there when it runs")
+        for source in stage.sources:
+            if source.name == VOCAL.name and source.vocabulary != vocabulary:
+                problems.append(
+                    f"[network.{name}] knows {source.vocabulary} vocal tokens, the semantic encoder has {vocabulary}"
+                )
+            made = (semantic.rate, semantic.codebooks, semantic.vocabulary)
+            if source.name == "band" and (source.rate, source.codebooks, source.vocabulary) != made:
+                problems.append(f"[network.{name}] takes the band in another form than [network.semantic] makes it")
+    return problems
 
 
 def _mismatches(network: HafmConfig, codec: Mapping[str, Any], semantics: Mapping[str, Any]) -> list[str]:

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from backline.models.hafm.band import Sampling, Tokens
 from backline.models.hafm.config import TRANSPORT, VOCAL
+from backline.models.hafm.interleaved import PREDICTED, InterleavedBand
 from backline.models.hafm.layout import CHUNK_QUANTUM, Grid
-from backline.models.hafm.player import ChunkJob, Sampling, StagePlayer, Tokens
-from backline.models.hafm.stream import PREDICTED, HafmStream, voice_noise
+from backline.models.hafm.player import ChunkJob, StagePlayer
+from backline.models.hafm.stream import HafmStream, voice_noise
 from backline.models.hafm.transport import transport_tokens
 from backline.models.stream import Audio, Transport
 
@@ -126,12 +128,15 @@ def _render(
     samples = int(length * encoder.sample_rate)
     padded = np.pad(voice, ((0, 0), (0, samples - voice.shape[1])))
     noisy = padded + stream.parts.vocal_noise * voice_noise(seed, 0, samples)
+    band = stream.band
+    if not isinstance(band, InterleavedBand):
+        raise ValueError("this pack's stages are aligned: only interleaved ones know the paper's layout")
     tokens: dict[str, Tokens] = {
         VOCAL.name: encoder.encode(torch.from_numpy(noisy)[None]).cpu().numpy(),
         TRANSPORT.name: transport_tokens(transport, 0, int(length * TRANSPORT.rate))[None],
     }
     for name, becomes in PREDICTED.items():
-        tokens[becomes] = slide(stream.players[name], stream.capacity, tokens, length, clips[name], hop, seed, sampling)
+        tokens[becomes] = slide(band.players[name], stream.capacity, tokens, length, clips[name], hop, seed, sampling)
     codes = np.concatenate([tokens["coarse"], tokens["fine"]])
     audio = codec.decode(torch.from_numpy(codes)[None].to(stream.parts.device))[0].float().cpu().numpy()
     return Rendered(audio[:, : round(voice.shape[1] * codec.sample_rate / encoder.sample_rate)], codes)

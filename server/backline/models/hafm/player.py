@@ -17,23 +17,14 @@ import torch
 from numpy.typing import NDArray
 
 from backline.kernels.decode import DecodeStage
+from backline.models.hafm.band import Sampling, Tokens
 from backline.models.hafm.layout import Grid, clock_seconds
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.torch_decode import TorchDecodeStage, stage_arrays
 
 Cache = Literal["evict", "recompute"]
 Backend = Literal["bfloat16", "float32", "torch"]  # the fused step at that precision, or torch
-Tokens = NDArray[np.int64]  # [codebook, frame]
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How tokens are drawn."""
-
-    guidance: float = 3.0
-    temperature: float = 0.9
-    top_k: int = 250
 
 
 @dataclass(frozen=True)

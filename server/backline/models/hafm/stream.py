@@ -1,9 +1,8 @@
 """HAFM as a stream: a voice in, a band out, chunk by chunk.
 
-A chunk's way: the voice becomes semantic tokens; stage 1 answers with the band's semantic tokens, stage 2 with coarse
-codes, stage 3 with fine ones; the codec makes sound of them. Everything that belongs to one session alone (semantics,
-codec) runs row by row, so that a session's numbers never depend on what shares the batch; the three stages share one
-pass over their weights.
+A chunk's way: the voice becomes semantic tokens; the stages (band.py) answer with codes; the codec makes sound of them.
+Everything that belongs to one session alone (semantics, codec) runs row by row, so that a session's numbers never
+depend on what shares the batch; within a stage all sessions share one pass over its weights.
 """
 
 from __future__ import annotations
@@ -21,11 +20,14 @@ import torch
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.kernels.random import uniform_array
-from backline.models.hafm.config import TRANSPORT, VOCAL, HafmConfig
+from backline.models.hafm.aligned import KEYS, AlignedConfig, AlignedNetwork
+from backline.models.hafm.aligned_player import AlignedBand
+from backline.models.hafm.band import Band, Cue, Sampling, Tokens
+from backline.models.hafm.config import VOCAL, HafmConfig
+from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.player import Backend, Cache, ChunkJob, Sampling, StagePlayer, Tokens
-from backline.models.hafm.transport import transport_tokens
+from backline.models.hafm.player import Backend, Cache
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -35,15 +37,13 @@ from backline.models.stream import (
     Port,
     SessionConfig,
     StreamSpec,
-    Transport,
 )
 
 CAPACITY = 8  # sessions at once
-PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
 # Peaks of the band are bent from the one to the other. The rest, a quarter, is for what lies between the samples and
 # comes out when they are resampled to the session's rate. The songs that the band is trained on hardly pass 0.6.
 BEND_FROM, CEILING = 0.6, 0.75
-NOISE_STREAM = len(PREDICTED)  # of random numbers; those before it are the stages'
+NOISE_STREAM = 3  # of random numbers; those before it are the stages'
 WARM_UP_CHUNKS = 4  # that are timed
 
 
@@ -51,8 +51,8 @@ WARM_UP_CHUNKS = 4  # that are timed
 class HafmParts:
     """What a pack provides."""
 
-    config: HafmConfig
-    networks: Mapping[str, StageNetwork]  # by stage name
+    config: HafmConfig | AlignedConfig
+    networks: Mapping[str, StageNetwork | AlignedNetwork]  # by stage name, of the config's kind
     encoder: SemanticEncoder  # of the voice
     codec: Codec
     spec: StreamSpec
@@ -71,6 +71,7 @@ class Row:
     decoder_state: Any
     chunk: int = 0  # the next one
     frames_fed: int = 0  # to the encoder
+    frames_played: int = 0  # by the codec
 
 
 class HafmStream:
@@ -82,10 +83,7 @@ class HafmStream:
         self.parts = parts
         self.spec = parts.spec
         self.capacity = capacity
-        self.players = {
-            name: StagePlayer(parts.networks[name], capacity + 1, number, backend, cache)  # one row is for warming up
-            for number, name in enumerate(PREDICTED)
-        }
+        self.band = make_band(parts, capacity + 1, backend, cache)  # one row is for warming up
         # Frames by which the encoder's step is late.
         self._encoder_delay = math.ceil(parts.encoder.lookahead / parts.encoder.hop)
         self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
@@ -108,40 +106,21 @@ class HafmStream:
 
     @torch.inference_mode()
     def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
-        tokens = [
-            {
-                VOCAL.name: self._hear(self._rows[given.row], given.audio),
-                TRANSPORT.name: self._beat(self._rows[given.row], given.transport),
-            }
-            for given in inputs
-        ]
-        for stage, becomes in PREDICTED.items():
-            jobs = [
-                ChunkJob(
-                    row=given.row,
-                    grid=self._rows[given.row].grid,
-                    chunk=self._rows[given.row].chunk,
-                    tokens=known,
-                    sampling=self._sampling(given.parameters),
-                )
-                for given, known in zip(inputs, tokens, strict=True)
-            ]
-            for known, predicted in zip(tokens, self.players[stage].play(jobs), strict=True):
-                known[becomes] = predicted
-        outputs = []
-        for given, known in zip(inputs, tokens, strict=True):
-            outputs.append(self._sound(given.row, np.concatenate([known["coarse"], known["fine"]])))
+        cues = [self._cue(given) for given in inputs]
+        outputs = [self._sound(given.row, codes) for given, codes in zip(inputs, self.band.play(cues), strict=True)]
+        for given in inputs:
             self._rows[given.row].chunk += 1
         return outputs
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         encoder, codec = self.parts.encoder, self.parts.codec
         frame = 1 / encoder.frame_rate
+        held_back = self.band.held_back * codec.hop + codec.decode_latency
         visible = math.floor(_grid(config).visibility / frame) * frame
         return (
             LatencyItem("front_end", float(self._encoder_delay * frame), "look-ahead of the semantic encoder"),
             LatencyItem("visibility", float(visible), "newest input that a chunk hears, counted from its start"),
-            LatencyItem("codec", codec.decode_latency / codec.sample_rate, "what the codec's decoder holds back"),
+            LatencyItem("codec", held_back / codec.sample_rate, "frames and samples that wait for what completes them"),
         )
 
     def warm_up(self, config: SessionConfig) -> float:
@@ -150,7 +129,7 @@ class HafmStream:
         noise = np.random.default_rng(0)
         seconds, fed = [], 0
         # A chunk costs most when all windows are full, so they are filled first.
-        for _ in range(self._chunks_to_fill_windows(config.chunk_seconds) + WARM_UP_CHUNKS):
+        for _ in range(math.ceil(self.band.full_after() / config.chunk_seconds) + WARM_UP_CHUNKS):
             required = max(fed, self.required_input(row))
             audio = 0.1 * noise.standard_normal((1, required - fed), np.float32)
             fed = required
@@ -161,14 +140,7 @@ class HafmStream:
         return float(median(seconds[-WARM_UP_CHUNKS:]) / config.chunk_seconds)
 
     def resident_bytes(self) -> int:
-        return self.parts.other_bytes + sum(player.resident_bytes() for player in self.players.values())
-
-    def _chunks_to_fill_windows(self, chunk_seconds: Fraction) -> int:
-        spans = [
-            Fraction(stage.window, stage.rate * stage.quantizers + sum(source.rate for source in stage.sources))
-            for stage in self.parts.config.stages().values()
-        ]
-        return math.ceil(max(spans) / chunk_seconds)
+        return self.parts.other_bytes + self.band.resident_bytes()
 
     def _start(self, row: int, config: SessionConfig) -> None:
         self._rows[row] = Row(
@@ -177,8 +149,19 @@ class HafmStream:
             encoder_state=self.parts.encoder.init_state(1),
             decoder_state=self.parts.codec.init_decode_state(1),
         )
-        for player in self.players.values():
-            player.reset(row, config.seed)
+        self.band.reset(row, config.seed)
+
+    def _cue(self, given: ChunkInput) -> Cue:
+        row, values = self._rows[given.row], {**self._defaults, **given.parameters}
+        return Cue(
+            row=given.row,
+            grid=row.grid,
+            chunk=row.chunk,
+            vocal=self._hear(row, given.audio),
+            transport=given.transport,
+            sampling=Sampling(values["guidance"], values["temperature"], int(values["top_k"])),
+            key=int(values["key"]) - 1 if values.get("key") else None,
+        )
 
     def _hear(self, row: Row, audio: Audio) -> Tokens:
         """The vocal tokens [1, frame] that the chunk's input adds."""
@@ -192,16 +175,6 @@ class HafmStream:
         row.frames_fed += frames
         return tokens[:, before_start:].cpu().numpy()
 
-    def _beat(self, row: Row, transport: Transport | None) -> Tokens:
-        """The transport tokens [1, frame] that the chunk adds."""
-        start = row.grid.source_frames(TRANSPORT, row.chunk - 1) if row.chunk else 0
-        stop = row.grid.source_frames(TRANSPORT, row.chunk)
-        return transport_tokens(transport, start, stop - start)[None]
-
-    def _sampling(self, parameters: Mapping[str, float]) -> Sampling:
-        values = {**self._defaults, **parameters}
-        return Sampling(values["guidance"], values["temperature"], int(values["top_k"]))
-
     def _sound(self, index: int, codes: Tokens) -> ChunkOutput:
         """The chunk's audio, later by the codec's latency: what lies before the session's start is left out."""
         row, codec = self._rows[index], self.parts.codec
@@ -209,16 +182,25 @@ class HafmStream:
         audio, row.decoder_state = codec.decode_step(
             torch.from_numpy(codes)[None].to(self.parts.device), row.decoder_state
         )
-        position = row.chunk * frames * codec.hop - codec.decode_latency
+        position = row.frames_played * codec.hop - codec.decode_latency
+        row.frames_played += frames
         before_start = max(0, min(-position, audio.shape[2]))
         samples = below_full_scale(audio[0, :, before_start:].float().cpu().numpy())
         return ChunkOutput(
             row=index,
             position=max(0, position),
             audio=(samples,),
-            first_frame=row.chunk * frames,
+            first_frame=row.frames_played - frames,
             frames=codes.T.astype(np.int32),
         )
+
+
+def make_band(parts: HafmParts, rows: int, backend: Backend, cache: Cache) -> Band:
+    """The stages of a pack in the layout that its tables name."""
+    networks: Mapping[str, Any] = parts.networks
+    if isinstance(parts.config, AlignedConfig):
+        return AlignedBand(parts.config, networks, rows, backend)
+    return InterleavedBand(parts.config, networks, rows, backend, cache)
 
 
 def voice_noise(seed: int, first: int, count: int) -> Audio:
@@ -246,8 +228,12 @@ def make_spec(
     codebook_size: int,
     default_chunk_seconds: Fraction,
     default_visibility_seconds: float,
+    takes_key: bool,
 ) -> StreamSpec:
     """What a HAFM pack takes and gives."""
+    key = Parameter(
+        "key", 0, 0, KEYS, "", "0: heard from the voice; 1 to 12: C to B major; 13 to 24: C to B minor", integer=True
+    )
     return StreamSpec(
         input_rate=input_rate,
         output_rate=output_rate,
@@ -259,6 +245,7 @@ def make_spec(
             Parameter(
                 "top_k", sampling.top_k, 1, codebook_size, "tokens", "likeliest tokens to draw from", integer=True
             ),
+            *((key,) if takes_key else ()),
         ),
         frame_rate=frame_rate,
         default_chunk_seconds=default_chunk_seconds,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from backline.kernels.decode import StageArrays
 from backline.kernels.random import uniform_array
 from backline.models.hafm.network import StageNetwork
 from backline.nn.sampling import choose, guide
+from backline.nn.transformer import Transformer
 
 Floats = NDArray[np.float32]
 
@@ -185,31 +187,37 @@ class TorchDecodeStage:
 
 def stage_arrays(network: StageNetwork) -> StageArrays:
     """The network's weights as the fused step takes them: its options are folded into the tables."""
-    blocks = network.transformer.blocks
-
-    def stacked(name: str) -> Floats:
-        return _array(torch.stack([block.get_parameter(name) for block in blocks]))
-
     inputs = network.served_inputs()
     return StageArrays(
-        norm1=stacked("norm1.weight"),
-        qkv=stacked("qkv.weight"),
-        q_norm=stacked("q_norm.weight"),
-        k_norm=stacked("k_norm.weight"),
-        out=stacked("out.weight"),
-        norm2=stacked("norm2.weight"),
-        gate=stacked("gate.weight"),
-        up=stacked("up.weight"),
-        down=stacked("down.weight"),
-        norm=_array(network.transformer.norm.weight),
-        heads=_array(network.served_heads()),
-        bias=_array(network.transformer.bias),
-        max_distance=network.config.max_distance,
-        tokens=_array(inputs[:, :-1]),
-        begin=_array(inputs[-1, -1]),
-        norm_epsilon=network.config.norm_epsilon,
+        **transformer_arrays(network.transformer),
+        heads=as_array(network.served_heads()),
+        tokens=as_array(inputs[:, :-1]),
+        begin=as_array(inputs[-1, -1]),
     )
 
 
-def _array(tensor: Tensor) -> Floats:
+def transformer_arrays(transformer: Transformer) -> dict[str, Any]:
+    """What the fused step takes of a transformer, by the names of StageArrays; layers stacked."""
+
+    def stacked(name: str) -> Floats:
+        return as_array(torch.stack([block.get_parameter(name) for block in transformer.blocks]))
+
+    return {
+        "norm1": stacked("norm1.weight"),
+        "qkv": stacked("qkv.weight"),
+        "q_norm": stacked("q_norm.weight"),
+        "k_norm": stacked("k_norm.weight"),
+        "out": stacked("out.weight"),
+        "norm2": stacked("norm2.weight"),
+        "gate": stacked("gate.weight"),
+        "up": stacked("up.weight"),
+        "down": stacked("down.weight"),
+        "norm": as_array(transformer.norm.weight),
+        "bias": as_array(transformer.bias),
+        "max_distance": transformer.config.max_distance,
+        "norm_epsilon": transformer.config.norm_epsilon,
+    }
+
+
+def as_array(tensor: Tensor) -> Floats:
     return np.ascontiguousarray(tensor.detach().cpu().float().numpy())

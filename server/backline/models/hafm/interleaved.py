@@ -1,0 +1,62 @@
+"""The paper's three stages playing chunk after chunk in the interleaved layout: the voice's tokens in, codes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from backline.models.hafm.band import Cue, Tokens
+from backline.models.hafm.config import TRANSPORT, VOCAL, HafmConfig
+from backline.models.hafm.network import StageNetwork
+from backline.models.hafm.player import Backend, Cache, ChunkJob, StagePlayer
+from backline.models.hafm.transport import transport_tokens
+
+PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
+
+
+class InterleavedBand:
+    """A `Band` (band.py)."""
+
+    held_back = 0
+    takes_key = False
+
+    def __init__(
+        self, config: HafmConfig, networks: Mapping[str, StageNetwork], rows: int, backend: Backend, cache: Cache
+    ) -> None:
+        self.config = config
+        self.players = {
+            name: StagePlayer(networks[name], rows, number, backend, cache) for number, name in enumerate(PREDICTED)
+        }
+
+    def reset(self, row: int, seed: int) -> None:
+        for player in self.players.values():
+            player.reset(row, seed)
+
+    def play(self, cues: Sequence[Cue]) -> list[Tokens]:
+        known = [{VOCAL.name: cue.vocal, TRANSPORT.name: _beat(cue)} for cue in cues]
+        for stage, becomes in PREDICTED.items():
+            jobs = [
+                ChunkJob(cue.row, cue.grid, cue.chunk, tokens, cue.sampling)
+                for cue, tokens in zip(cues, known, strict=True)
+            ]
+            for tokens, predicted in zip(known, self.players[stage].play(jobs), strict=True):
+                tokens[becomes] = predicted
+        return [np.concatenate([tokens["coarse"], tokens["fine"]]) for tokens in known]
+
+    def full_after(self) -> Fraction:
+        return max(
+            Fraction(stage.window, stage.rate * stage.quantizers + sum(source.rate for source in stage.sources))
+            for stage in self.config.stages().values()
+        )
+
+    def resident_bytes(self) -> int:
+        return sum(player.resident_bytes() for player in self.players.values())
+
+
+def _beat(cue: Cue) -> Tokens:
+    """The transport tokens [1, frame] that the chunk adds."""
+    start = cue.grid.source_frames(TRANSPORT, cue.chunk - 1) if cue.chunk else 0
+    stop = cue.grid.source_frames(TRANSPORT, cue.chunk)
+    return transport_tokens(cue.transport, start, stop - start)[None]
