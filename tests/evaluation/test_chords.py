@@ -22,7 +22,7 @@ A_MINOR = Key(9, "minor")
 EMPTY = np.zeros(0, np.float32)
 
 
-def tone(pitch: float, seconds: float, rate: int = RATE) -> NDArray[np.float32]:
+def tone(pitch: int, seconds: float, rate: int = RATE) -> NDArray[np.float32]:
     """Six partials at a third of the amplitude before, dying away as strings do."""
     time = np.arange(round(seconds * rate)) / rate
     hertz = 440 * 2 ** ((pitch - 69) / 12)

@@ -28,10 +28,10 @@ def ramp(decibels: float, seconds: float) -> NDArray[np.float32]:
 
 
 def test_a_square_of_full_scale_has_0_dbfs_a_sine_3_less_and_silence_the_least() -> None:
-    square = np.tile(np.float32([1, -1]), RATE)
+    square = np.tile(np.array([1, -1], np.float32), RATE)
     assert level_dbfs(square) == pytest.approx(0)
     assert level_dbfs(np.sin(2 * np.pi * np.arange(RATE) / 80).astype(np.float32)) == pytest.approx(-3.01, abs=0.01)
-    assert level_dbfs(square / 10) == pytest.approx(-20)
+    assert level_dbfs(square * np.float32(0.1)) == pytest.approx(-20)
     assert level_dbfs(np.full(1, 0.1, np.float32)) == pytest.approx(-20)
     assert level_dbfs(EMPTY) == level_dbfs(np.zeros(9, np.float32)) == QUIETEST_DBFS
 

@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 from backline.evaluation.rhythm import onset_agreement, onset_f, onsets
 
 RATE = 24_000
-GRID = 0.25 + 0.3 * np.arange(40)  # seconds: eighths at 100 beats a minute
+GRID: NDArray[np.float64] = 0.25 + 0.3 * np.arange(40, dtype=np.float64)  # seconds: eighths at 100 beats a minute
 
 
-def clicks(times: NDArray[np.float64], rate: int = RATE, level: float = 0.5) -> NDArray[np.float32]:
+def clicks(times: NDArray[np.floating], rate: int = RATE, level: float = 0.5) -> NDArray[np.float32]:
     """Short bursts of noise that begin at these times, in 13 s."""
     rng = np.random.default_rng(0)
     audio = np.zeros(13 * rate, np.float32)

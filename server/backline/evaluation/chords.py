@@ -25,8 +25,8 @@ def chords_heard(audio: NDArray[np.float32], sample_rate: int, spans: Spans) -> 
     """The triad [span] that each span of time sounds like, as Chord.index; SILENT where nothing sounds.
 
     A span's notes vote for the triads that hold them, and the sequence of triads with most votes wins, changes costing
-    some. That is how people hear a bar in which the chord is struck once and the bass walks on; a chord that sounds for one
-    span only and shares notes with its neighbour may be taken for it.
+    some. That is how people hear a bar in which the chord is struck once and the bass walks on; a chord that sounds
+    for one span only and shares notes with its neighbour may be taken for it.
     """
     if not len(spans):
         return np.zeros(0, np.int64)
