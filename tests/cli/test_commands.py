@@ -20,6 +20,7 @@ COMMANDS = [
     "packs list",
     "packs show",
     "packs verify",
+    "packs card",
     "packs import encodec",
     "packs import hafm",
     "music compose",

@@ -1,4 +1,4 @@
-"""`backline packs`: which packs there are, what is in them, and how to make one from an official checkpoint."""
+"""`backline packs`: which packs there are, what is in them, how to make one from an official checkpoint, its README."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from backline.cli import options
 if TYPE_CHECKING:
     from backline.models.stream import StreamSpec
     from backline.packs.importers.checkpoint import Imported
+    from backline.packs.pack import Pack
     from backline.packs.registry import PackEntry
 
-packs = typer.Typer(help="List, show, verify and import packs.", no_args_is_help=True)
+packs = typer.Typer(help="List, show, verify, import and describe packs.", no_args_is_help=True)
 importing = typer.Typer(help="Make a pack from an official checkpoint on this machine.", no_args_is_help=True)
 packs.add_typer(importing, name="import")
 
@@ -92,6 +93,61 @@ def verify(
                 console.print(labelled(name, problem, "bold red"), soft_wrap=True)
     if damaged:
         raise typer.Exit(1)
+
+
+@packs.command()
+def card(
+    name: Annotated[str, typer.Argument(help="Name of the pack.")],
+    run: Annotated[Path, typer.Option(help="The run folder in which it was trained.")],
+    evaluation: Annotated[
+        list[Path], typer.Option(help="What `backline evaluate ... -o` wrote of it; may be given several times.")
+    ],
+    limits: Annotated[
+        Path | None, typer.Option(help="A text file: what the pack cannot do. Without it, what its card says.")
+    ] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Write a pack's README with its pictures, and what was measured into its pack.toml.
+
+    Example: [cyan]backline packs card default --run runs/default --evaluation default.json --evaluation codec.json[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.cli.evaluate import find
+    from backline.training.card import read_evaluations, write_card
+    from backline.training.report import NoPicture
+
+    pack = find(name, packs)
+    try:
+        read_evaluations(evaluation, pack)  # before the pack plays, which takes a while
+        _draw_sounds(pack)
+        readme = write_card(run, pack.folder, evaluation, limits.read_text(encoding="utf-8") if limits else "")
+    except (NoPicture, ValueError) as error:
+        raise UserError(str(error)) from error
+    console.print(f"{readme} written")
+
+
+def _draw_sounds(pack: Pack) -> None:
+    """Spectrograms of a held-out song, into the pack's folder: voice, band, the band coded, and what the pack plays."""
+    from backline.cli.console import error_console
+    from backline.cli.evaluate import pick_world
+    from backline.evaluation.accompaniment import TEST_SEED
+    from backline.evaluation.baselines import through_codec
+    from backline.evaluation.codec import pack_codec
+    from backline.evaluation.live import Take, default_setting, piece_transport, play, song_rate
+    from backline.music.songs import song
+    from backline.packs.pack import load_stream
+    from backline.training.report import plot_spectrograms
+
+    stream = load_stream(pack)
+    rate = song_rate(stream.spec)
+    sung = song(TEST_SEED, pick_world(pack, None)[1], rate)
+    signals = {"voice": sung.vocal, "reference": sung.accompaniment}
+    with error_console.status(f"playing {pack.name}"):
+        if "codec" in pack.config:
+            (signals["reference through the codec"],) = through_codec(pack_codec(pack), [sung.accompaniment], rate)
+        take = Take(sung.vocal, seed=0, transports=(piece_transport(sung.piece),))
+        (signals["generated live"],) = play(stream, [take], rate, default_setting(stream.spec))
+    plot_spectrograms(pack.folder / "accompaniment.png", signals, rate)
 
 
 def facts(spec: StreamSpec) -> str:

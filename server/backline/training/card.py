@@ -33,7 +33,7 @@ def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str
         NoPicture: the losses cannot be drawn.
     """
     pack = read_pack(folder)
-    reports = [_report(path, pack) for path in evaluations]
+    reports = read_evaluations(evaluations, pack)
     card = dict(pack.config.get("card", {}))
     card |= {"limits": limits.strip()} if limits.strip() else {}
     card["measured"] = measured(reports)
@@ -41,6 +41,15 @@ def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str
     pack = update_card(pack, card)
     (folder / README).write_text(readme(pack, reports), encoding="utf-8")
     return folder / README
+
+
+def read_evaluations(paths: Sequence[Path], pack: Pack) -> list[Report]:
+    """What was measured of `pack`.
+
+    Raises:
+        ValueError: a file cannot be read, or is of another pack.
+    """
+    return [_report(path, pack) for path in paths]
 
 
 def measured(reports: Sequence[Report]) -> dict[str, Any]:
