@@ -34,7 +34,7 @@ from backline.music.world import World
 Drawn = TypeVar("Drawn")
 STEP = 0.25  # beats: figures are written in sixteenths
 SUNG = ("verse", "chorus", "bridge")
-VELOCITIES = {"X": 108, "x": 92, "o": 62}  # of drums
+VELOCITIES = {"X": 118, "x": 104, "o": 74}  # of drums
 
 
 @dataclass(frozen=True)
