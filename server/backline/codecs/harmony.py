@@ -1,4 +1,4 @@
-"""Our own semantic encoder: 500 tokens, 50 a second, over features that hold harmony, bass, drums and loudness.
+"""Our own semantic encoder: 50 tokens a second, 500 different ones or as many as its table has, over features that hold harmony, bass, drums and loudness.
 
 It hears 24 kHz mono, the codec's rate, so that a session is resampled once for both. A constant-Q-like filterbank (one
 filter a semitone, 100-300 ms long: a bass note needs that much to be told from its neighbour) gives chroma; each filter
@@ -49,7 +49,8 @@ class HarmonyTables:
         Raises:
             ValueError: tensors are missing or have wrong shapes; the message lists all of them.
         """
-        expected = {"mean": (FEATURES,), "gain": (FEATURES,), "centroids": (VOCABULARY, FEATURES)}
+        entries = tensors[prefix + "centroids"].shape[:1] if prefix + "centroids" in tensors else (VOCABULARY,)
+        expected = {"mean": (FEATURES,), "gain": (FEATURES,), "centroids": (*entries, FEATURES)}
         wrong = []
         for name, shape in expected.items():
             found = tensors.get(prefix + name)
@@ -127,6 +128,7 @@ class HarmonyEncoder:
 
     def __init__(self, tables: HarmonyTables) -> None:
         self.tables = tables
+        self.vocabulary = len(tables.centroids)
         self.features = HarmonyFeatures()
 
     def encode(self, audio: Tensor) -> Tensor:

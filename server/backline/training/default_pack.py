@@ -23,6 +23,7 @@ from torch import Tensor
 
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.models.hafm.aligned import DEFAULT, AlignedConfig
+from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
 from backline.music.songs import song
 from backline.music.world import TRIO, World
 from backline.packs.pack import write_pack
@@ -31,7 +32,7 @@ from backline.training.codec import CodecTraining, best_codec, codec_song, packe
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig, read_log
 from backline.training.report import NoPicture, hardware, plot_losses
-from backline.training.semantics import BAND, FRAME_SECONDS, VOCAL_NOISE, LabelledSong, train_semantics
+from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
     Tokenizers,
@@ -44,6 +45,7 @@ from backline.training.tokens import (
 # Of the minutes given, what each part takes. Fitting the semantic tables takes about one minute and is not counted.
 SHARES = {"codec": 0.30, "semantic": 0.25, "acoustic": 0.45}
 PARTS = ("semantics", *SHARES)
+SCORE_VERSION = b"1"  # of training/score.py: other versions write other tokens
 # A guess, not a result: the best of four settings on three held-out songs, by less than they differ among themselves.
 # Guidance has nothing to amplify until the semantic stage uses the voice.
 SAMPLING = {"guidance": 1.0, "temperature": 0.8, "top_k": 40}
@@ -123,11 +125,10 @@ def _train_parts(run: Path, recipe: Recipe, parts: tuple[str, ...], progress: Ca
 def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
     """Fits the tables and saves them, with a report of what they are worth."""
     first = training_seed(recipe.seed, 0)
-    fitted = _labelled(range(first, first + recipe.semantic_songs), recipe.world)
-    held_out = _labelled(range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs), recipe.world)
+    fitted = _sung(range(first, first + recipe.semantic_songs), recipe.world)
+    held_out = _sung(range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs), recipe.world)
     found = train_semantics(fitted, held_out, recipe.seed, progress=progress)
-    reports = {name: str(report) for name, report in found.reports.items()}
-    save_file(found.tensors(), run / "semantics.safetensors", metadata=reports)
+    save_file(found.tensors(), run / "semantics.safetensors", metadata={"vocal": str(found.report)})
 
 
 def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
@@ -163,7 +164,7 @@ def export(run: Path, out: Path, recipe: Recipe) -> None:
         "license": "Apache-2.0",
         "network": recipe.network.to_dict(),
         "codec": table,
-        "semantics": {"kind": "harmony", "vocal_noise": VOCAL_NOISE},
+        "semantics": {"kind": "harmony", "vocabulary": VOICE_VOCABULARY, "vocal_noise": VOCAL_NOISE},
         "sampling": SAMPLING,
         "card": card(run, recipe),
     }
@@ -196,11 +197,10 @@ def _commit() -> str:
         return "unknown"
 
 
-def _labelled(seeds: range, world: World) -> Iterator[LabelledSong]:
-    rate = 1 / FRAME_SECONDS
+def _sung(seeds: range, world: World) -> Iterator[SungSong]:
     for seed in seeds:
         made = song(seed, world, SAMPLE_RATE)
-        yield LabelledSong(made.vocal, made.accompaniment, made.chord_at(rate), made.sixteenth_at(rate))
+        yield SungSong(made.vocal, semitones_from_c(made.piece.key.tonic + 12 * (made.piece.key.mode == "minor")))
 
 
 def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
@@ -209,15 +209,14 @@ def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
         if not path.exists():
             raise ValueError(f"{path} is missing: train the part {part!r} first")
     tables = load_file(run / "semantics.safetensors")
-    vocal, *band = (
-        HarmonyEncoder(HarmonyTables.from_tensors(tables, f"semantics.{name}.")) for name in ("vocal", *BAND)
-    )
+    vocal = HarmonyEncoder(HarmonyTables.from_tensors(tables, "semantics.vocal."))
     codec = best_codec(run / "codec", recipe.codec.codec)
     digest = hashlib.sha256()
     weights: dict[str, Tensor] = {**tables, **codec.state_dict()}
     for name in sorted(weights):
         digest.update(weights[name].numpy().tobytes())
-    return Tokenizers(vocal, tuple(band), codec), digest.hexdigest()[:8]
+    digest.update(SCORE_VERSION)
+    return Tokenizers(vocal, codec), digest.hexdigest()[:8]
 
 
 def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Tokens]:

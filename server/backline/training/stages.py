@@ -24,6 +24,7 @@ from backline.models.hafm.aligned import (
     lag_token,
 )
 from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, transposed
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
@@ -45,12 +46,13 @@ class StageTraining:
     drop: tuple[tuple[str, float], ...] = ()  # share of the rows in which a source is unknown, by its name
     unlagged: float = 0.4  # share of the rows whose voice is heard up to the end of the chunk
     weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
+    in_c: bool = False  # every song is transposed there
 
 
 # Clips are longer than the window that the stage is served with, so that training, too, meets windows that have slid.
 TRAINING = {
     "semantic": StageTraining(
-        clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2), ("key", 0.5))
+        clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2)), in_c=True
     ),
     "acoustic": StageTraining(
         clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
@@ -124,7 +126,7 @@ class StageTrainer:
         """One optimiser step on one batch."""
         rate = cosine_rate(moment, self.training.rate, self.training.warmup_steps)
         set_rate(self.optimizer, rate)
-        crops = self.reader.batch()
+        crops = [to_c(tokens) for tokens in self.reader.batch()] if self.training.in_c else self.reader.batch()
         lags = [self.draw.lag() for _ in crops]
         drop = self.draw.dropped(len(crops))
         conditions = [c.to(self.device) for c in conditions_of(crops, self.stage, lags, drop)]
@@ -173,7 +175,8 @@ class Judge:
 
     def __init__(self, stage: AlignedStageConfig, target: str, training: StageTraining, songs: list[Tokens]) -> None:
         self.stage, self.target, self.rows = stage, target, training.rows
-        self.crops = [crop(tokens, 0, int(training.clip / CHUNK_QUANTUM)) for tokens in songs]
+        crops = [crop(tokens, 0, int(training.clip / CHUNK_QUANTUM)) for tokens in songs]
+        self.crops = [to_c(tokens) for tokens in crops] if training.in_c else crops
         self.cases: dict[str, tuple[Fraction, bool]] = {"": (Fraction(0), False), "unconditional": (Fraction(0), True)}
         if any(source.reach == "visibility" for source in stage.sources):
             self.cases["late"] = (Fraction(4, 5), False)
@@ -217,6 +220,16 @@ def conditions_of(
                 rows.append(aligned(tokens[source.name].astype(np.int64), source, stage.rate, 0, steps, lag))
         found.append(torch.from_numpy(np.stack(rows)))
     return found
+
+
+def to_c(tokens: Tokens) -> Tokens:
+    """A song's voice and band transposed to C major or A minor; its codes stay, and no longer fit."""
+    down = -int(tokens["key"][0, 0])
+    return {
+        **tokens,
+        "vocal": transposed(tokens["vocal"].astype(np.int64), VOICE_TURNS, down).astype(np.int16),
+        "band": transposed(tokens["band"].astype(np.int64), BAND_TURNS, down).astype(np.int16),
+    }
 
 
 def targets_of(crops: Sequence[Tokens], target: str) -> Tensor:

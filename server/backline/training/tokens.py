@@ -23,13 +23,15 @@ import torch
 from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
-from backline.models.hafm.aligned import BEAT
+from backline.models.hafm.aligned import BAND, BEAT
 from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.score import semitones_from_c
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.stream import Transport
 from backline.music.songs import Song, song
 from backline.music.world import World
 from backline.training.data import add_noise, training_seed, vary_equalization, vary_gain, vary_polarity
+from backline.training.score import score_tokens
 from backline.training.semantics import VOCAL_NOISE
 
 SHARDS_AHEAD = 16  # that lie ready for the trainer that has read most
@@ -43,7 +45,6 @@ class Tokenizers:
     """What makes tokens of a song's two sides."""
 
     vocal: SemanticEncoder
-    band: tuple[SemanticEncoder, ...]  # one per codebook
     codec: Codec
 
     @torch.inference_mode()
@@ -64,9 +65,9 @@ class Tokenizers:
         key = source.piece.key
         found = {
             "vocal": self.vocal.encode(vocal).numpy(),
-            "band": np.concatenate([encoder.encode(band).numpy() for encoder in self.band]),
+            "band": score_tokens(source.piece, quanta * int(CHUNK_QUANTUM * BAND.rate)),
             "beat": beat[None],
-            "key": np.full((1, quanta), key.tonic + 12 * (key.mode == "minor")),
+            "key": np.full((1, quanta), semitones_from_c(key.tonic + 12 * (key.mode == "minor"))),
             "codes": self.codec.encode(band)[0].numpy(),
         }
         return {name: tokens.astype(np.int16) for name, tokens in found.items()}

@@ -29,18 +29,18 @@ from torch.nn import functional as F
 
 from backline.models.hafm.config import VOCAL, SourceConfig
 from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.score import CODEBOOKS, VOCABULARY, VOICE_VOCABULARY
 from backline.models.hafm.transport import BEAT_STEPS
 from backline.nn.transformer import Transformer, TransformerConfig
 
 LONGEST_LAG = Fraction(26, 5)  # seconds: a chunk of 3.2 s that plays 2 s ahead
-KEYS = 24  # tonic + 12 for minor
 EMBEDDING_STD = 0.02
 IGNORED = -100  # as a target: not judged
 
+VOICE = dataclasses.replace(VOCAL, vocabulary=VOICE_VOCABULARY)
 BEAT = SourceConfig("beat", vocabulary=BEAT_STEPS + 1, rate=50, reach="chunk_end")
-KEY = SourceConfig("key", vocabulary=KEYS, rate=25, reach="chunk_end")
 LAG = SourceConfig("lag", vocabulary=int(LONGEST_LAG / CHUNK_QUANTUM) + 1, rate=25, reach="chunk_end")
-BAND = SourceConfig("band", vocabulary=500, rate=50, reach="chunk_end", codebooks=3)  # bass, chord, rhythm
+BAND = SourceConfig("band", vocabulary=VOCABULARY, rate=50, reach="chunk_end", codebooks=len(CODEBOOKS))
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ class AlignedConfig:
 # What the shipped pack is trained with.
 DEFAULT = AlignedConfig(
     semantic=AlignedStageConfig(
-        sources=(VOCAL, BEAT, KEY, LAG),
-        vocabulary=500,
-        delays=(0, 0, 0),
+        sources=(VOICE, BEAT, LAG),
+        vocabulary=VOCABULARY,
+        delays=(0,) * len(CODEBOOKS),
         rate=50,
         layers=4,
         width=256,

@@ -14,8 +14,8 @@ from backline.kernels.decode import DecodeStage
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
-    KEY,
     LAG,
+    VOICE,
     AlignedConfig,
     AlignedNetwork,
     aligned,
@@ -23,37 +23,50 @@ from backline.models.hafm.aligned import (
 )
 from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.band import Cue, Tokens
-from backline.models.hafm.config import VOCAL
+from backline.models.hafm.keys import KeyListener
 from backline.models.hafm.player import Backend
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, semitones_from_c, transposed
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 
 Floats = NDArray[np.float32]
 
 
 class AlignedBand:
-    """A `Band` (band.py) of two stages. Only the semantic one hears the voice, so only it is ever guided."""
+    """A `Band` (band.py) of two stages. Only the semantic one hears the voice, so only it is ever guided.
+
+    It knows one key: what it hears is transposed there, and what it answers back.
+    """
 
     takes_key = True
 
     def __init__(
-        self, config: AlignedConfig, networks: Mapping[str, AlignedNetwork], rows: int, backend: Backend
+        self,
+        config: AlignedConfig,
+        networks: Mapping[str, AlignedNetwork],
+        key_profile: Floats,
+        rows: int,
+        backend: Backend,
     ) -> None:
         self.config = config
         self.networks = {name: networks[name].eval().requires_grad_(False) for name in config.stages()}
         self.semantic = _decoder(self.networks["semantic"], rows, 0, backend, branches=2)
         self.acoustic = _decoder(self.networks["acoustic"], rows, 1, backend, branches=1)
         self.held_back = max(config.acoustic.delays)
+        self.key_profile = key_profile  # [vocal token], see keys.py
+        self._listeners = [KeyListener(key_profile) for _ in range(rows)]
         self._begun = [np.zeros((0, config.acoustic.codebooks), np.int64) for _ in range(rows)]  # steps not yet whole
 
     def reset(self, row: int, seed: int) -> None:
         self.semantic.reset(row, seed)
         self.acoustic.reset(row, seed)
         self._begun[row] = self._begun[row][:0]
+        self._listeners[row] = KeyListener(self.key_profile)
 
     def play(self, cues: Sequence[Cue]) -> list[Tokens]:
-        known = [self._known(cue) for cue in cues]
-        for tokens, steps in zip(known, self._answer(cues, known, "semantic"), strict=True):
-            tokens[BAND.name] = np.ascontiguousarray(steps.T)
+        keys = [self._key(cue) for cue in cues]
+        known = [self._known(cue, up) for cue, up in zip(cues, keys, strict=True)]
+        for tokens, steps, up in zip(known, self._answer(cues, known, "semantic"), keys, strict=True):
+            tokens[BAND.name] = transposed(np.ascontiguousarray(steps.T), BAND_TURNS, up)
         return [
             self._whole_frames(cue.row, steps)
             for cue, steps in zip(cues, self._answer(cues, known, "acoustic"), strict=True)
@@ -66,18 +79,22 @@ class AlignedBand:
         tables = sum(p.nbytes for network in self.networks.values() for p in network.parameters())
         return tables + self.semantic.resident_bytes() + self.acoustic.resident_bytes()
 
-    def _known(self, cue: Cue) -> dict[str, Tokens]:
-        """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there."""
+    def _key(self, cue: Cue) -> int:
+        """Semitones by which the key that is told, or else heard, lies above C."""
+        listener = self._listeners[cue.row]
+        listener.hear(cue.vocal)
+        return listener.semitones if cue.key is None else semitones_from_c(cue.key)
+
+    def _known(self, cue: Cue, up: int) -> dict[str, Tokens]:
+        """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there, in C."""
         chunk, lag = cue.grid.chunk, cue.grid.chunk - cue.grid.visibility
-        frames = cue.grid.frames(VOCAL.rate)
-        vocal = np.full((1, frames), VOCAL.vocabulary)
-        vocal[:, frames - cue.vocal.shape[1] :] = cue.vocal
+        frames = cue.grid.frames(VOICE.rate)
+        vocal = np.full((1, frames), VOICE.vocabulary)
+        vocal[:, frames - cue.vocal.shape[1] :] = transposed(cue.vocal, VOICE_TURNS, -up)
         beats = int(chunk * BEAT.rate)
-        key = KEY.vocabulary if cue.key is None else cue.key
         return {
-            VOCAL.name: vocal,
+            VOICE.name: vocal,
             BEAT.name: transport_tokens(cue.transport, cue.chunk * beats, beats, BEAT.rate, BEAT_STEPS)[None],
-            KEY.name: np.full((1, int(chunk * KEY.rate)), key),
             LAG.name: np.full((1, int(chunk * LAG.rate)), lag_token(lag)),
         }
 
@@ -106,7 +123,7 @@ class AlignedBand:
         for source in network.config.sources:
             tokens = aligned(known[source.name], source, rate, 0, steps)
             both = np.stack([tokens] * branches)
-            if source.name == VOCAL.name:
+            if source.name == VOICE.name:
                 both[1:] = source.vocabulary
             parts.append(torch.from_numpy(both).to(network.tokens.device))
         return network.embed_conditions(parts).float().cpu().numpy()

@@ -16,7 +16,9 @@ from dataclasses import dataclass, fields
 from fractions import Fraction
 from typing import Any, TypeVar, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.base import Codec, SemanticEncoder
@@ -32,6 +34,7 @@ from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
 from backline.models.hafm.interleaved import PREDICTED
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
+from backline.models.hafm.score import VOICE_VOCABULARY
 from backline.models.hafm.stream import HafmParts, HafmStream, make_spec
 from backline.models.stream import StreamSpec
 
@@ -45,7 +48,7 @@ KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "coarse": {"vocal", "transport", "instrumental"},
     "fine": {"vocal", "transport", "instrumental", "coarse"},
 }
-KNOWN_ALIGNED_SOURCES = {"semantic": {"vocal", "beat", "key", "lag"}, "acoustic": {"beat", "key", "band"}}
+KNOWN_ALIGNED_SOURCES = {"semantic": {"vocal", "beat", "lag"}, "acoustic": {"beat", "band"}}
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
 Part = TypeVar("Part")
@@ -102,6 +105,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
     }
     codec = attempt(lambda: _codec(tables.codec, tensors, device))
     encoder = attempt(lambda: _encoder(tables.semantics, tensors, device))
+    profile = attempt(lambda: _key_profile(tables, tensors))
     if problems or codec is None or encoder is None:
         raise PackError(problems, name)
     parts = HafmParts(
@@ -112,6 +116,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         spec=_spec(tables),
         vocal_noise=tables.vocal_noise,
         device=device,
+        key_profile=profile,
         other_bytes=sum(4 * t.numel() for n, t in tensors.items() if n.startswith(("codec.", "semantics."))),
     )
     return HafmStream(parts, backend, tables.cache)
@@ -224,6 +229,16 @@ def _encoder(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: st
         raise ValueError(f"{prefix}centroids is missing")
     sizes = {field.name: table[field.name] for field in fields(HubertConfig) if field.name in table}
     return HubertEncoder(given, given["centroids"], HubertConfig(**sizes), device)
+
+
+def _key_profile(tables: PackTables, tensors: Mapping[str, Tensor]) -> NDArray[np.float32] | None:
+    if not isinstance(tables.network, AlignedConfig):
+        return None
+    profile = tensors.get("semantics.key")
+    if profile is None or profile.shape != (VOICE_VOCABULARY,):
+        found = "missing" if profile is None else str(list(profile.shape))
+        raise ValueError(f"semantics.key is {found}, must be {[VOICE_VOCABULARY]}")
+    return profile.float().cpu().numpy()
 
 
 def _network(table: Mapping[str, Any]) -> HafmConfig | AlignedConfig:

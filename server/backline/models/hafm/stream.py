@@ -20,7 +20,7 @@ import torch
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.kernels.random import uniform_array
-from backline.models.hafm.aligned import KEYS, AlignedConfig, AlignedNetwork
+from backline.models.hafm.aligned import AlignedConfig, AlignedNetwork
 from backline.models.hafm.aligned_player import AlignedBand
 from backline.models.hafm.band import Band, Cue, Sampling, Tokens
 from backline.models.hafm.config import VOCAL, HafmConfig
@@ -59,6 +59,7 @@ class HafmParts:
     vocal_noise: float  # deviation of the noise under the voice, which the encoder's tokens were trained with
     device: str
     other_bytes: int  # weights of encoder and codec
+    key_profile: Audio | None = None  # [vocal token], for stages that know one key only (keys.py)
 
 
 @dataclass
@@ -199,7 +200,8 @@ def make_band(parts: HafmParts, rows: int, backend: Backend, cache: Cache) -> Ba
     """The stages of a pack in the layout that its tables name."""
     networks: Mapping[str, Any] = parts.networks
     if isinstance(parts.config, AlignedConfig):
-        return AlignedBand(parts.config, networks, rows, backend)
+        assert parts.key_profile is not None, "aligned stages come with a key profile"
+        return AlignedBand(parts.config, networks, parts.key_profile, rows, backend)
     return InterleavedBand(parts.config, networks, rows, backend, cache)
 
 
@@ -232,7 +234,7 @@ def make_spec(
 ) -> StreamSpec:
     """What a HAFM pack takes and gives."""
     key = Parameter(
-        "key", 0, 0, KEYS, "", "0: heard from the voice; 1 to 12: C to B major; 13 to 24: C to B minor", integer=True
+        "key", 0, 0, 24, "", "0: heard from the voice; 1 to 12: C to B major; 13 to 24: C to B minor", integer=True
     )
     return StreamSpec(
         input_rate=input_rate,
