@@ -42,14 +42,10 @@ def test_retrieval_matches_the_key_takes_the_nearest_tempo_and_nothing_held_out(
         wanted = compose(HELD_OUT_SEED + number, world)
         found = pool.nearest(wanted)
         assert found.key == wanted.key
-        comparable = [
-            piece for piece in pool.pieces if piece.key == wanted.key and piece.beats_per_bar == found.beats_per_bar
-        ]
+        comparable = [piece for piece in pool.pieces if piece.key == wanted.key and piece.metre == found.metre]
         assert abs(found.tempo - wanted.tempo) == min(abs(piece.tempo - wanted.tempo) for piece in comparable)
-        same_metre = any(
-            piece.key == wanted.key and piece.beats_per_bar == wanted.beats_per_bar for piece in pool.pieces
-        )
-        assert (found.beats_per_bar == wanted.beats_per_bar) == same_metre
+        same_metre = any(piece.key == wanted.key and piece.metre == wanted.metre for piece in pool.pieces)
+        assert (found.metre == wanted.metre) == same_metre
 
 
 def test_a_pool_of_held_out_pieces_or_without_the_key_is_refused() -> None:

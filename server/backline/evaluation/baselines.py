@@ -71,9 +71,7 @@ class Pool:
         same_key = [piece for piece in self.pieces if piece.key == wanted.key]
         if not same_key:
             raise ValueError(f"none of {len(self.pieces)} pieces is in {wanted.key.name}: use a larger pool")
-        return min(
-            same_key, key=lambda piece: (piece.beats_per_bar != wanted.beats_per_bar, abs(piece.tempo - wanted.tempo))
-        )
+        return min(same_key, key=lambda piece: (piece.metre != wanted.metre, abs(piece.tempo - wanted.tempo)))
 
 
 def through_codec(codec: Codec, sounds: Sequence[Sound], sample_rate: int) -> list[Sound]:

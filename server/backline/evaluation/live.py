@@ -82,7 +82,8 @@ def song_rate(spec: StreamSpec) -> int:
 
 def piece_transport(piece: Piece, at_seconds: float = 0.0) -> Transport:
     """What a host says that plays `piece` from its beginning, begun at `at_seconds` of the session."""
-    return Transport(at_seconds, playing=True, tempo=piece.tempo, numerator=piece.beats_per_bar)
+    metre = piece.metre
+    return Transport(at_seconds, True, piece.tempo, numerator=metre.numerator, denominator=metre.denominator)
 
 
 def play(
