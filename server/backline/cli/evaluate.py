@@ -251,9 +251,7 @@ def session_setting(
     setting = replace(default_setting(spec), transport=transport, parameters=parameters)
     if chunk is not None:
         seconds = Fraction(chunk).limit_denominator(1_000_000)
-        setting = replace(
-            setting, chunk_seconds=seconds, visibility_seconds=min(setting.visibility_seconds, float(seconds))
-        )
+        setting = replace(setting, chunk_seconds=seconds, visibility_seconds=spec.visibility(seconds))
     if visibility is not None:
         setting = replace(setting, visibility_seconds=visibility)
     check_setting(spec, setting)

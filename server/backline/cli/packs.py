@@ -157,8 +157,8 @@ def facts(spec: StreamSpec) -> str:
         f"outputs: {', '.join(f'{port.name} ({port.description})' for port in spec.ports)}, at {rate}",
         f"chunk: {float(spec.default_chunk_seconds):g} s, up to {float(spec.maximum_chunk_seconds):g} s "
         f"in steps of {float(spec.chunk_quantum_seconds):g} s",
-        f"visibility: {min(spec.default_visibility_seconds, float(spec.default_chunk_seconds)):g} s, "
-        f"from {spec.minimum_visibility_seconds:g} s",
+        f"visibility: {spec.visibility(spec.default_chunk_seconds):g} s, from {spec.minimum_visibility_seconds:g} s "
+        f"to the chunk and {spec.lookahead_seconds:g} s",
     ]
     for parameter in spec.parameters:
         lines.append(

@@ -1,4 +1,6 @@
-"""Our own semantic encoder: 50 tokens a second, 500 different ones or as many as its table has, over features that hold harmony, bass, drums and loudness.
+"""Our own semantic encoder: 50 tokens a second over features that hold harmony, bass, drums and loudness.
+
+There are as many different ones as its table has: 500, if nothing speaks for another number.
 
 It hears 24 kHz mono, the codec's rate, so that a session is resampled once for both. A constant-Q-like filterbank (one
 filter a semitone, 100-300 ms long: a bass note needs that much to be told from its neighbour) gives chroma; each filter

@@ -292,10 +292,11 @@ class Engine:
                 f"chunk is {float(config.chunk_seconds):g} s: use a multiple of {float(quantum):g} s "
                 f"up to {float(longest):g} s"
             )
-        earliest, latest = spec.minimum_visibility_seconds, float(config.chunk_seconds)
+        earliest, latest = spec.minimum_visibility_seconds, spec.latest_visibility(config.chunk_seconds)
         if not earliest <= config.visibility_seconds <= latest:
             raise BadInput(
-                f"visibility is {config.visibility_seconds:g} s: use {earliest:g} to {latest:g} s, the chunk's length"
+                f"visibility is {config.visibility_seconds:g} s: use {earliest:g} to {latest:g} s with chunks of "
+                f"{float(config.chunk_seconds):g} s"
             )
         if not 0 <= config.seed < 2**64:
             raise BadInput(f"seed is {config.seed}: use 0 to 2^64 - 1")
@@ -336,7 +337,7 @@ def default_config(spec: StreamSpec) -> SessionConfig:
         sample_rate=48_000,
         channels=spec.input_channels or 2,
         chunk_seconds=spec.default_chunk_seconds,
-        visibility_seconds=min(spec.default_visibility_seconds, float(spec.default_chunk_seconds)),
+        visibility_seconds=spec.visibility(spec.default_chunk_seconds),
         seed=0,
         parameters={parameter.name: parameter.default for parameter in spec.parameters},
     )

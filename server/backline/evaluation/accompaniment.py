@@ -135,7 +135,7 @@ def generate_offline(stream: Stream, songs: Sequence[Song], seed: int, setting: 
         # A second longer than the song, or what the codec holds back would take another chunk as long.
         whole = math.ceil((Fraction(len(one.vocal), one.sample_rate) + 1) / quantum) * quantum
         take = Take(one.vocal, seed * SEEDS_APART + number, (piece_transport(one.piece),))
-        one_chunk = replace(setting, chunk_seconds=whole, visibility_seconds=float(whole))
+        one_chunk = replace(setting, chunk_seconds=whole, visibility_seconds=stream.spec.latest_visibility(whole))
         played += play(stream, [take], one.sample_rate, one_chunk)
     return played
 

@@ -38,7 +38,7 @@ def grid_settings(spec: StreamSpec, parameters: Mapping[str, float]) -> list[Set
         for transport in (True, False)
         for chunk in CHUNKS
         if chunk <= spec.maximum_chunk_seconds and not chunk % spec.chunk_quantum_seconds
-        for visibility in (*VISIBILITIES, float(chunk / 2), float(chunk))
+        for visibility in sorted({*VISIBILITIES, float(chunk / 2), float(chunk), spec.latest_visibility(chunk)})
         if visibility >= spec.minimum_visibility_seconds
     ]
 

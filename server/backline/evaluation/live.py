@@ -48,7 +48,7 @@ class Take:
 def default_setting(spec: StreamSpec) -> Setting:
     """The setting that a session gets which asks for nothing."""
     chunk = spec.default_chunk_seconds
-    return Setting(chunk, min(spec.default_visibility_seconds, float(chunk)))
+    return Setting(chunk, spec.visibility(chunk))
 
 
 def check_setting(spec: StreamSpec, setting: Setting) -> None:
@@ -63,10 +63,10 @@ def check_setting(spec: StreamSpec, setting: Setting) -> None:
             f"chunk is {float(chunk):g} s: use multiples of {float(quantum):g} s up to "
             f"{float(spec.maximum_chunk_seconds):g} s"
         )
-    if not spec.minimum_visibility_seconds <= setting.visibility_seconds <= float(chunk):
+    if not spec.minimum_visibility_seconds <= setting.visibility_seconds <= spec.latest_visibility(chunk):
         raise ValueError(
             f"visibility is {setting.visibility_seconds:g} s: use {spec.minimum_visibility_seconds:g} s to "
-            f"{float(chunk):g} s, the chunk's length"
+            f"{spec.latest_visibility(chunk):g} s with chunks of {float(chunk):g} s"
         )
     known = {parameter.name: parameter for parameter in spec.parameters}
     for name, value in setting.parameters.items():

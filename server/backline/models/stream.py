@@ -68,8 +68,17 @@ class StreamSpec:
     default_chunk_seconds: Fraction = Fraction(4, 5)
     maximum_chunk_seconds: Fraction = Fraction(16, 5)
     default_visibility_seconds: float = 0.8
-    minimum_visibility_seconds: float = -2.0  # the maximum is the session's chunk
+    minimum_visibility_seconds: float = -2.0
+    lookahead_seconds: float = 0.0  # by which the visibility may exceed the session's chunk
     revision_seconds: Fraction = Fraction(0)  # how far before the end of earlier output a chunk may begin
+
+    def latest_visibility(self, chunk_seconds: Fraction) -> float:
+        """The most that a session with such chunks may hear before it plays one, in seconds from the chunk's start."""
+        return float(chunk_seconds) + self.lookahead_seconds
+
+    def visibility(self, chunk_seconds: Fraction) -> float:
+        """What a session with such chunks gets that asks for nothing."""
+        return min(self.default_visibility_seconds, self.latest_visibility(chunk_seconds))
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def session_config(opening: pb.Open, spec: StreamSpec, offline: bool) -> Session
         if not np.isfinite(opening.chunk_seconds):
             raise errors.BadInput(f"chunk is {opening.chunk_seconds} s: use a number of seconds")
         chunk = Fraction(opening.chunk_seconds).limit_denominator(FINEST)
-    visibility = min(spec.default_visibility_seconds, float(chunk))
+    visibility = spec.visibility(chunk)
     if opening.HasField("visibility_seconds"):
         visibility = opening.visibility_seconds
     return SessionConfig(
@@ -170,8 +170,9 @@ def pack(entry: PackEntry) -> pb.Pack:
         message.chunk_quantum_seconds = float(spec.chunk_quantum_seconds)
         message.default_chunk_seconds = float(spec.default_chunk_seconds)
         message.maximum_chunk_seconds = float(spec.maximum_chunk_seconds)
-        message.default_visibility_seconds = min(spec.default_visibility_seconds, float(spec.default_chunk_seconds))
+        message.default_visibility_seconds = spec.visibility(spec.default_chunk_seconds)
         message.minimum_visibility_seconds = spec.minimum_visibility_seconds
+        message.lookahead_seconds = spec.lookahead_seconds
         message.frame_rate = float(spec.frame_rate)
     return message
 

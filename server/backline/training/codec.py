@@ -290,6 +290,15 @@ def packed(codec: ConvNeXtCodec, dtype: torch.dtype = torch.float16) -> tuple[di
     return {"kind": "convnext", **asdict(codec.config)}, tensors
 
 
+def first_codebooks(codec: ConvNeXtCodec, codebooks: int) -> ConvNeXtCodec:
+    """The codec with only its first so many codebooks: fewer bits, the rest unchanged."""
+    shorter = ConvNeXtCodec(replace(codec.config, codebooks=codebooks))
+    weights = codec.state_dict()
+    weights["quantizer.codebooks"] = weights["quantizer.codebooks"][:codebooks]
+    shorter.load_state_dict(weights)
+    return shorter.eval()
+
+
 def best_codec(out: Path, config: ConvNeXtCodecConfig) -> ConvNeXtCodec:
     """The codec of a training folder at its best validation, or its latest where there was none yet."""
     path = out / "best.pt" if (out / "best.pt").exists() else out / "checkpoint.pt"

@@ -28,7 +28,7 @@ from backline.music.songs import song
 from backline.music.world import TRIO, World
 from backline.packs.pack import write_pack
 from backline.packs.quantized import quantize
-from backline.training.codec import CodecTraining, best_codec, codec_song, packed, train_codec
+from backline.training.codec import CodecTraining, best_codec, codec_song, first_codebooks, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig, read_log
 from backline.training.report import NoPicture, hardware, plot_losses
@@ -150,7 +150,8 @@ def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
 
 def export(run: Path, out: Path, recipe: Recipe) -> None:
     """Writes the pack: every part at its best validation, matrices in int8, other weights in float16."""
-    table, tensors = packed(best_codec(run / "codec", recipe.codec.codec))
+    codec = first_codebooks(best_codec(run / "codec", recipe.codec.codec), recipe.network.acoustic.codebooks)
+    table, tensors = packed(codec)
     tensors |= load_file(run / "semantics.safetensors")
     for name, stage in recipe.network.stages().items():
         weights = best_network(run / name, stage).state_dict()

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 
 from backline.models.hafm.aligned import (
     EMBEDDING_STD,
+    IGNORED,
     LAG,
     LONGEST_LAG,
+    LOOKAHEAD,
     AlignedNetwork,
     AlignedStageConfig,
     aligned,
@@ -44,7 +47,8 @@ class StageTraining:
     warmup_steps: int = 200
     weight_decay: float = 0.01
     drop: tuple[tuple[str, float], ...] = ()  # share of the rows in which a source is unknown, by its name
-    unlagged: float = 0.4  # share of the rows whose voice is heard up to the end of the chunk
+    served: float = 0.4  # share of the rows whose voice is heard as early as a session can, LOOKAHEAD before its time
+    misplayed: float = 0.0  # share of the chords that went in as another: a stage that errs must not follow itself
     weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
     in_c: bool = False  # every song is transposed there
 
@@ -52,11 +56,12 @@ class StageTraining:
 # Clips are longer than the window that the stage is served with, so that training, too, meets windows that have slid.
 TRAINING = {
     "semantic": StageTraining(
-        clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2)), in_c=True
+        clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2)), in_c=True,
+        misplayed=0.25
     ),
     "acoustic": StageTraining(
         clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
-        weights=(2.0, 1.6, 1.3, 1.0, 0.8, 0.7, 0.6, 0.5),
+        weights=(1.6, 1.3, 1.0, 0.8),
     ),
 }  # fmt: skip
 
@@ -130,11 +135,12 @@ class StageTrainer:
         lags = [self.draw.lag() for _ in crops]
         drop = self.draw.dropped(len(crops))
         conditions = [c.to(self.device) for c in conditions_of(crops, self.stage, lags, drop)]
-        targets = targets_of(crops, self.target).to(self.device)
+        targets = targets_of(crops, self.target, self.stage.codebooks).to(self.device)
         if self.working is not self.network:
             with torch.no_grad():
                 torch._foreach_copy_(list(self.working.parameters()), list(self.network.parameters()))
-        losses = delayed_losses(self.working(conditions, targets).float(), targets, self.stage.delays)
+        played, judged = self.draw.misplayed(targets) if self.training.misplayed else (targets, targets)
+        losses = delayed_losses(self.working(conditions, targets, played).float(), judged, self.stage.delays)
         self.working.zero_grad(set_to_none=True)
         (losses * self.weights).sum().backward()
         if self.working is not self.network:
@@ -153,11 +159,32 @@ class Draw:
         self.random = np.random.default_rng([seed, 1])
 
     def lag(self) -> Fraction:
-        """None in a share of the rows, else that of a chunk of 0.4 to 3.2 s and any visibility from -2 s to it."""
-        if self.random.random() < self.training.unlagged:
-            return Fraction(0)
+        """Of what is served in a share of the rows; else that of a chunk of 0.4 to 3.2 s and any visibility from -2 s.
+
+        Half of those hear the voice before its time as well.
+        """
+        if self.random.random() < self.training.served:
+            return -LOOKAHEAD
+        if self.random.random() < 0.5:
+            return CHUNK_QUANTUM * int(self.random.integers(-int(LOOKAHEAD / CHUNK_QUANTUM), 1))
         longest = float(LONGEST_LAG) - 3.2 + 0.4 * 2 ** int(self.random.integers(4))
         return CHUNK_QUANTUM * int(self.random.integers(int(longest / float(CHUNK_QUANTUM)) + 1))
+
+    def misplayed(self, score: Tensor) -> tuple[Tensor, Tensor]:
+        """A score [row, codebook, frame] with some of its chords transposed, and what of the true one is judged.
+
+        Where a wrong chord has gone in, whatever is right by then is not asked: the next chord is.
+        """
+        played, judged = score.clone(), score.clone()
+        for row, chords in enumerate(score[:, 0].numpy()):
+            bounds = [0, *(np.flatnonzero(np.diff(chords)) + 1), len(chords)]
+            for start, stop in pairwise(bounds):
+                if self.random.random() < self.training.misplayed:
+                    up = int(self.random.choice([-5, -4, -3, -2, 2, 3, 4, 5]))
+                    span = score[row, :, start:stop].numpy()
+                    played[row, :, start:stop] = torch.from_numpy(transposed(span, BAND_TURNS, up))
+                    judged[row, :2, start + 1 : stop] = IGNORED
+        return played, judged
 
     def dropped(self, rows: int) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
         """[row] by source."""
@@ -171,19 +198,19 @@ class Draw:
 
 
 class Judge:
-    """Cross-entropy on held-out songs: hearing everything, hearing the voice 0.8 s late, and without any source."""
+    """Cross-entropy on held-out songs: as served, hearing the voice in time or 0.8 s late, and without any source."""
 
     def __init__(self, stage: AlignedStageConfig, target: str, training: StageTraining, songs: list[Tokens]) -> None:
         self.stage, self.target, self.rows = stage, target, training.rows
         crops = [crop(tokens, 0, int(training.clip / CHUNK_QUANTUM)) for tokens in songs]
         self.crops = [to_c(tokens) for tokens in crops] if training.in_c else crops
-        self.cases: dict[str, tuple[Fraction, bool]] = {"": (Fraction(0), False), "unconditional": (Fraction(0), True)}
+        self.cases: dict[str, tuple[Fraction, bool]] = {"": (-LOOKAHEAD, False), "unconditional": (-LOOKAHEAD, True)}
         if any(source.reach == "visibility" for source in stage.sources):
-            self.cases["late"] = (Fraction(4, 5), False)
+            self.cases |= {"in_time": (Fraction(0), False), "late": (Fraction(4, 5), False)}
 
     @torch.no_grad()
     def __call__(self, network: AlignedNetwork) -> dict[str, float]:
-        """`loss`, its parts by codebook, `unconditional` and `late`; in nats per token."""
+        """`loss`, its parts by codebook, `unconditional`, `in_time` and `late`; in nats per token."""
         found: dict[str, float] = {}
         for name, (lag, alone) in self.cases.items():
             losses = torch.stack([self._losses(network, at, lag, alone) for at in range(0, len(self.crops), self.rows)])
@@ -195,7 +222,7 @@ class Judge:
         crops = self.crops[at : at + self.rows]
         drop = {source.name: np.full(len(crops), alone) for source in self.stage.sources}
         conditions = [c.to(device) for c in conditions_of(crops, self.stage, [lag] * len(crops), drop)]
-        targets = targets_of(crops, self.target).to(device)
+        targets = targets_of(crops, self.target, self.stage.codebooks).to(device)
         return delayed_losses(network(conditions, targets), targets, self.stage.delays)
 
 
@@ -232,9 +259,9 @@ def to_c(tokens: Tokens) -> Tokens:
     }
 
 
-def targets_of(crops: Sequence[Tokens], target: str) -> Tensor:
-    """[row, codebook, frame] int64."""
-    return torch.from_numpy(np.stack([tokens[target] for tokens in crops]).astype(np.int64))
+def targets_of(crops: Sequence[Tokens], target: str, codebooks: int) -> Tensor:
+    """[row, codebook, frame] int64, the first so many codebooks."""
+    return torch.from_numpy(np.stack([tokens[target][:codebooks] for tokens in crops]).astype(np.int64))
 
 
 @torch.no_grad()
@@ -246,6 +273,7 @@ def start_from_codebooks(network: AlignedNetwork, codebooks: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     latent, width = codebooks.shape[2], network.config.width
     entries = codebooks.shape[1]
+    codebooks = codebooks[: network.config.codebooks]
     scaled = codebooks / codebooks[0].std()
     for table, spread in ((network.tokens, scaled), (network.heads, scaled / scaled.std(dim=(1, 2), keepdim=True))):
         projection = torch.randn(latent, width, generator=generator) * (2 * EMBEDDING_STD / latent**0.5)

@@ -10,7 +10,8 @@ are added to its input, and all codebooks of a frame are predicted in one step, 
     source (50 Hz)  the frame in which the step's time lies, `lag` earlier where the source is heard live
 
 The lag is the chunk less the visibility, so that what a step needs has been heard when its chunk is played; the stage
-is told it. One lag stands for every chunk and visibility with that difference.
+is told it. One lag stands for every chunk and visibility with that difference. It may be negative, where a session can
+wait: whoever has heard the first note of a bar knows its chord better.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from backline.models.hafm.transport import BEAT_STEPS
 from backline.nn.transformer import Transformer, TransformerConfig
 
 LONGEST_LAG = Fraction(26, 5)  # seconds: a chunk of 3.2 s that plays 2 s ahead
+LOOKAHEAD = Fraction(4, 5)  # seconds that a visibility may exceed the chunk by
 EMBEDDING_STD = 0.02
 IGNORED = -100  # as a target: not judged
 
 VOICE = dataclasses.replace(VOCAL, vocabulary=VOICE_VOCABULARY)
 BEAT = SourceConfig("beat", vocabulary=BEAT_STEPS + 1, rate=50, reach="chunk_end")
-LAG = SourceConfig("lag", vocabulary=int(LONGEST_LAG / CHUNK_QUANTUM) + 1, rate=25, reach="chunk_end")
+LAG = SourceConfig("lag", vocabulary=int((LOOKAHEAD + LONGEST_LAG) / CHUNK_QUANTUM) + 1, rate=25, reach="chunk_end")
 BAND = SourceConfig("band", vocabulary=VOCABULARY, rate=50, reach="chunk_end", codebooks=len(CODEBOOKS))
 
 
@@ -150,7 +152,7 @@ DEFAULT = AlignedConfig(
     acoustic=AlignedStageConfig(
         sources=(BAND, BEAT),
         vocabulary=1024,
-        delays=tuple(range(8)),
+        delays=tuple(range(4)),
         rate=75,
         layers=6,
         width=320,
@@ -184,14 +186,15 @@ class AlignedNetwork(nn.Module):
         self.transformer = Transformer(config.transformer)
         self.heads = _embedding(codebooks, config.vocabulary, width)
 
-    def forward(self, conditions: Sequence[Tensor], targets: Tensor) -> Tensor:
+    def forward(self, conditions: Sequence[Tensor], targets: Tensor, played: Tensor | None = None) -> Tensor:
         """Logits [row, step, codebook, vocabulary] under teacher forcing, all steps at once.
 
         Args:
             conditions: per source [row, codebook, step] int64, as `aligned` makes them.
             targets: [row, codebook, frame] int64, as many frames as steps; step s answers for frame s - delay.
+            played: like targets; what goes in as having been played, where that differs from what should be.
         """
-        x = self.embed_conditions(conditions) + self.embed_tokens(self.inputs(targets))
+        x = self.embed_conditions(conditions) + self.embed_tokens(self.inputs(targets if played is None else played))
         return self.logits(self.transformer(x))
 
     def embed_conditions(self, conditions: Sequence[Tensor]) -> Tensor:
@@ -222,14 +225,14 @@ def delayed_losses(logits: Tensor, targets: Tensor, delays: Sequence[int]) -> Te
 
     Args:
         logits: [row, step, codebook, vocabulary]
-        targets: [row, codebook, frame], as many frames as steps.
+        targets: [row, codebook, frame], as many frames as steps; IGNORED where it makes no difference.
     """
-    rows, books, steps = targets.shape
+    _, books, steps = targets.shape
     late = [F.pad(targets[:, k, : steps - delay], (delay, 0), value=IGNORED) for k, delay in enumerate(delays)]
     wanted = torch.stack(late, dim=2)  # [row, step, codebook]
     losses = F.cross_entropy(logits.flatten(0, 2), wanted.flatten(), ignore_index=IGNORED, reduction="none")
-    counts = torch.tensor([rows * (steps - delay) for delay in delays], device=logits.device)
-    return losses.view(-1, books).sum(dim=0) / counts
+    judged = (wanted != IGNORED).sum(dim=(0, 1))
+    return losses.view(-1, books).sum(dim=0) / judged.clamp(min=1)
 
 
 def aligned(
@@ -240,7 +243,7 @@ def aligned(
     Args:
         tokens: [codebook, frame] from the session's start.
         rate: steps per second.
-        lag: seconds by which a source that is heard live comes later; others are not.
+        lag: seconds by which a source that is heard live comes later, or earlier where negative; others do neither.
     """
     late = int(lag * source.rate) if source.reach == "visibility" else 0
     frame = np.arange(first, first + steps) * source.rate // rate - late
@@ -251,7 +254,7 @@ def aligned(
 
 def lag_token(lag: Fraction) -> int:
     """The token of source `lag`."""
-    return int(lag / CHUNK_QUANTUM)
+    return int((LOOKAHEAD + lag) / CHUNK_QUANTUM)
 
 
 def _embedded(table: Tensor, tokens: Tensor) -> Tensor:

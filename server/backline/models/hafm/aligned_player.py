@@ -15,6 +15,7 @@ from backline.models.hafm.aligned import (
     BAND,
     BEAT,
     LAG,
+    LOOKAHEAD,
     VOICE,
     AlignedConfig,
     AlignedNetwork,
@@ -38,6 +39,7 @@ class AlignedBand:
     """
 
     takes_key = True
+    lookahead = LOOKAHEAD
 
     def __init__(
         self,
@@ -89,8 +91,11 @@ class AlignedBand:
         """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there, in C."""
         chunk, lag = cue.grid.chunk, cue.grid.chunk - cue.grid.visibility
         frames = cue.grid.frames(VOICE.rate)
+        heard = transposed(cue.vocal, VOICE_TURNS, -up)[
+            :, -frames:
+        ]  # of what a first chunk hears, the newest
         vocal = np.full((1, frames), VOICE.vocabulary)
-        vocal[:, frames - cue.vocal.shape[1] :] = transposed(cue.vocal, VOICE_TURNS, -up)
+        vocal[:, frames - heard.shape[1] :] = heard
         beats = int(chunk * BEAT.rate)
         return {
             VOICE.name: vocal,

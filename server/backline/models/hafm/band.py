@@ -43,6 +43,7 @@ class Band(Protocol):
 
     held_back: int  # frames by which codes come later than the chunk that they belong to
     takes_key: bool  # whether a cue's key makes a difference
+    lookahead: Fraction  # seconds by which a grid's visibility may exceed its chunk
 
     def reset(self, row: int, seed: int) -> None:
         """Empties a row for a session with `seed`."""

@@ -21,6 +21,7 @@ class InterleavedBand:
 
     held_back = 0
     takes_key = False
+    lookahead = Fraction(0)
 
     def __init__(
         self, config: HafmConfig, networks: Mapping[str, StageNetwork], rows: int, backend: Backend, cache: Cache

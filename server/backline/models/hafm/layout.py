@@ -33,18 +33,23 @@ class Grid:
     visibility: Fraction
 
     @classmethod
-    def of(cls, chunk_seconds: Fraction | float, visibility_seconds: Fraction | float) -> Grid:
+    def of(
+        cls,
+        chunk_seconds: Fraction | float,
+        visibility_seconds: Fraction | float,
+        lookahead: Fraction = Fraction(0),
+    ) -> Grid:
         """A grid from numbers as users write them.
 
         Raises:
-            ValueError: the chunk is no multiple of 40 ms, or the visibility exceeds the chunk.
+            ValueError: the chunk is no multiple of 40 ms, or the visibility exceeds the chunk by more than `lookahead`.
         """
         chunk = Fraction(chunk_seconds).limit_denominator(10**6)
         visibility = Fraction(visibility_seconds).limit_denominator(10**6)
         if chunk <= 0 or chunk % CHUNK_QUANTUM:
             raise ValueError(f"chunk of {float(chunk):g} s: use a multiple of {float(CHUNK_QUANTUM):g} s")
-        if visibility > chunk:
-            raise ValueError(f"visibility of {float(visibility):g} s: use at most the chunk, {float(chunk):g} s")
+        if visibility > chunk + lookahead:
+            raise ValueError(f"visibility of {float(visibility):g} s: use at most {float(chunk + lookahead):g} s")
         return cls(chunk, visibility)
 
     def source_frames(self, source: SourceConfig, chunk: int) -> int:

@@ -28,7 +28,7 @@ from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
 from backline.codecs.hubert import HubertConfig, HubertEncoder
 from backline.kernels.chroma import FEATURES
 from backline.models.errors import PackError
-from backline.models.hafm.aligned import AlignedConfig, AlignedNetwork, AlignedStageConfig
+from backline.models.hafm.aligned import LOOKAHEAD, AlignedConfig, AlignedNetwork, AlignedStageConfig
 from backline.models.hafm.band import Sampling
 from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
 from backline.models.hafm.interleaved import PREDICTED
@@ -261,6 +261,7 @@ def _spec(tables: PackTables) -> StreamSpec:
         default_chunk_seconds=tables.default_chunk_seconds,
         default_visibility_seconds=tables.default_visibility_seconds,
         takes_key=isinstance(network, AlignedConfig),
+        lookahead_seconds=float(LOOKAHEAD) if isinstance(network, AlignedConfig) else 0.0,
     )
 
 

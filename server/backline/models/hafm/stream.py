@@ -1,8 +1,9 @@
 """HAFM as a stream: a voice in, a band out, chunk by chunk.
 
-A chunk's way: the voice becomes semantic tokens; the stages (band.py) answer with codes; the codec makes sound of them.
-Everything that belongs to one session alone (semantics, codec) runs row by row, so that a session's numbers never
-depend on what shares the batch; within a stage all sessions share one pass over its weights.
+A chunk's way: the voice becomes semantic tokens; the stages (band.py) answer with codes; the codec makes sound of them;
+the gate (gate.py) lets it through where somebody sings or the transport plays. Everything that belongs to one session
+alone (semantics, codec, gate) runs row by row, so that a session's numbers never depend on what shares the batch;
+within a stage all sessions share one pass over its weights.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from backline.models.hafm.aligned import AlignedConfig, AlignedNetwork
 from backline.models.hafm.aligned_player import AlignedBand
 from backline.models.hafm.band import Band, Cue, Sampling, Tokens
 from backline.models.hafm.config import VOCAL, HafmConfig
+from backline.models.hafm.gate import GATE, Gate
 from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
@@ -70,6 +72,7 @@ class Row:
     seed: int
     encoder_state: Any
     decoder_state: Any
+    gate: Gate
     chunk: int = 0  # the next one
     frames_fed: int = 0  # to the encoder
     frames_played: int = 0  # by the codec
@@ -117,7 +120,7 @@ class HafmStream:
         encoder, codec = self.parts.encoder, self.parts.codec
         frame = 1 / encoder.frame_rate
         held_back = self.band.held_back * codec.hop + codec.decode_latency
-        visible = math.floor(_grid(config).visibility / frame) * frame
+        visible = math.floor(_grid(config, self.band.lookahead).visibility / frame) * frame
         return (
             LatencyItem("front_end", float(self._encoder_delay * frame), "look-ahead of the semantic encoder"),
             LatencyItem("visibility", float(visible), "newest input that a chunk hears, counted from its start"),
@@ -144,16 +147,19 @@ class HafmStream:
         return self.parts.other_bytes + self.band.resident_bytes()
 
     def _start(self, row: int, config: SessionConfig) -> None:
+        grid = _grid(config, self.band.lookahead)
         self._rows[row] = Row(
-            grid=_grid(config),
+            grid=grid,
             seed=config.seed,
             encoder_state=self.parts.encoder.init_state(1),
             decoder_state=self.parts.codec.init_decode_state(1),
+            gate=Gate(grid, self.parts.encoder.hop, self.parts.codec.sample_rate),
         )
         self.band.reset(row, config.seed)
 
     def _cue(self, given: ChunkInput) -> Cue:
         row, values = self._rows[given.row], {**self._defaults, **given.parameters}
+        row.gate.hear(given.audio, given.transport, values["gate"])
         return Cue(
             row=given.row,
             grid=row.grid,
@@ -187,10 +193,11 @@ class HafmStream:
         row.frames_played += frames
         before_start = max(0, min(-position, audio.shape[2]))
         samples = below_full_scale(audio[0, :, before_start:].float().cpu().numpy())
+        position = max(0, position)
         return ChunkOutput(
             row=index,
-            position=max(0, position),
-            audio=(samples,),
+            position=position,
+            audio=(row.gate.apply(samples, position),),
             first_frame=row.frames_played - frames,
             frames=codes.T.astype(np.int32),
         )
@@ -231,6 +238,7 @@ def make_spec(
     default_chunk_seconds: Fraction,
     default_visibility_seconds: float,
     takes_key: bool,
+    lookahead_seconds: float,
 ) -> StreamSpec:
     """What a HAFM pack takes and gives."""
     key = Parameter(
@@ -248,12 +256,14 @@ def make_spec(
                 "top_k", sampling.top_k, 1, codebook_size, "tokens", "likeliest tokens to draw from", integer=True
             ),
             *((key,) if takes_key else ()),
+            GATE,
         ),
         frame_rate=frame_rate,
         default_chunk_seconds=default_chunk_seconds,
         default_visibility_seconds=default_visibility_seconds,
+        lookahead_seconds=lookahead_seconds,
     )
 
 
-def _grid(config: SessionConfig) -> Grid:
-    return Grid.of(config.chunk_seconds, config.visibility_seconds)
+def _grid(config: SessionConfig, lookahead: Fraction) -> Grid:
+    return Grid.of(config.chunk_seconds, config.visibility_seconds, lookahead)
