@@ -32,6 +32,9 @@ WorldName = Annotated[
     str | None, typer.Option("--world", help="What the pieces are like; without it, the world the pack was trained in.")
 ]
 Beat = Annotated[bool, typer.Option("--transport/--no-transport", help="Whether the pack is told the beat.")]
+Told = Annotated[
+    bool, typer.Option("--key/--no-key", help="Whether the pack is told each piece's key, if it takes one.")
+]
 EvaluationSeed = Annotated[
     int, typer.Option(help="Of everything drawn; the pieces do not change with it.", min=0, max=1 << 40)
 ]
@@ -54,6 +57,7 @@ def accompaniment(
     chunk: options.Chunk = None,
     visibility: options.Visibility = None,
     transport: Beat = True,
+    key: Told = False,
     settings: options.Settings = None,
     seed: EvaluationSeed = 0,
     vggish: Vggish = None,
@@ -74,7 +78,7 @@ def accompaniment(
 
     with told_to_user():
         opened = find(pack, packs)
-        setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
+        setting = replace(session_setting(opened.spec(), chunk, visibility, transport, parameters), key=key)
         world_name, wanted = pick_world(opened, world)
         embedding = pick_embedding(vggish)
         stream = resident(opened, device)
@@ -264,6 +268,7 @@ def described(setting: Setting) -> dict[str, object]:
         "chunk_seconds": float(setting.chunk_seconds),
         "visibility_seconds": setting.visibility_seconds,
         "transport": setting.transport,
+        "key": setting.key,
         "parameters": dict(setting.parameters),
     }
 

@@ -133,7 +133,7 @@ def _draw_sounds(pack: Pack) -> None:
     from backline.evaluation.accompaniment import TEST_SEED
     from backline.evaluation.baselines import through_codec
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.live import Take, default_setting, piece_transport, play, song_rate
+    from backline.evaluation.live import default_setting, piece_take, play, song_rate
     from backline.music.songs import song
     from backline.packs.pack import load_stream
     from backline.training.report import plot_spectrograms
@@ -145,7 +145,7 @@ def _draw_sounds(pack: Pack) -> None:
     with error_console.status(f"playing {pack.name}"):
         if "codec" in pack.config:
             (signals["reference through the codec"],) = through_codec(pack_codec(pack), [sung.accompaniment], rate)
-        take = Take(sung.vocal, seed=0, transports=(piece_transport(sung.piece),))
+        take = piece_take(sung.piece, sung.vocal, seed=0)
         (signals["generated live"],) = play(stream, [take], rate, default_setting(stream.spec))
     plot_spectrograms(pack.folder / "accompaniment.png", signals, rate)
 

@@ -22,7 +22,7 @@ from backline.evaluation.chords import chord_match, chroma_cosine, in_key
 from backline.evaluation.embeddings import Embedding, embedded
 from backline.evaluation.frechet import Statistics, fad, frames_needed, vocal_gap
 from backline.evaluation.level import level_dbfs
-from backline.evaluation.live import Setting, Sound, Take, piece_transport, play, song_rate
+from backline.evaluation.live import Setting, Sound, piece_take, play, song_rate
 from backline.evaluation.report import Figure, Gate, Row
 from backline.evaluation.rhythm import onset_agreement, onset_f
 from backline.models.stream import Stream
@@ -113,9 +113,7 @@ def generate(
     stream: Stream, songs: Sequence[Song], seed: int, setting: Setting, say: Say, how: str = "live"
 ) -> list[Sound]:
     """What the stream plays to each song's vocal, chunk by chunk."""
-    takes = [
-        Take(one.vocal, seed * SEEDS_APART + number, (piece_transport(one.piece),)) for number, one in enumerate(songs)
-    ]
+    takes = [piece_take(one.piece, one.vocal, seed * SEEDS_APART + number) for number, one in enumerate(songs)]
     wanted, done = sum(one.piece.seconds for one in songs), 0.0
 
     def on_seconds(seconds: float) -> None:
@@ -134,7 +132,7 @@ def generate_offline(stream: Stream, songs: Sequence[Song], seed: int, setting: 
         say("playing offline", number / len(songs))
         # A second longer than the song, or what the codec holds back would take another chunk as long.
         whole = math.ceil((Fraction(len(one.vocal), one.sample_rate) + 1) / quantum) * quantum
-        take = Take(one.vocal, seed * SEEDS_APART + number, (piece_transport(one.piece),))
+        take = piece_take(one.piece, one.vocal, seed * SEEDS_APART + number)
         one_chunk = replace(setting, chunk_seconds=whole, visibility_seconds=stream.spec.latest_visibility(whole))
         played += play(stream, [take], one.sample_rate, one_chunk)
     return played

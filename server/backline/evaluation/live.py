@@ -33,6 +33,7 @@ class Setting:
     chunk_seconds: Fraction
     visibility_seconds: float
     transport: bool = True  # whether the host tells the beat
+    key: bool = False  # whether the user tells the key, to packs that take one
     parameters: Mapping[str, float] = field(default_factory=dict)  # the others are the pack's defaults
 
 
@@ -43,6 +44,7 @@ class Take:
     voice: Sound
     seed: int
     transports: tuple[Transport, ...] = ()  # by `at_seconds`
+    key: int = 0  # what a pack's parameter of that name is to be where it is told; 0 is unknown
 
 
 def default_setting(spec: StreamSpec) -> Setting:
@@ -84,6 +86,12 @@ def piece_transport(piece: Piece, at_seconds: float = 0.0) -> Transport:
     """What a host says that plays `piece` from its beginning, begun at `at_seconds` of the session."""
     metre = piece.metre
     return Transport(at_seconds, True, piece.tempo, numerator=metre.numerator, denominator=metre.denominator)
+
+
+def piece_take(piece: Piece, voice: Sound, seed: int) -> Take:
+    """The voice of a piece, with what a host knows of it."""
+    key = 1 + piece.key.tonic + 12 * (piece.key.mode == "minor")
+    return Take(voice, seed, (piece_transport(piece),), key)
 
 
 def play(
@@ -129,6 +137,8 @@ class _Player:
         self._voice = np.repeat(voice[np.newaxis], spec.input_channels or 1, axis=0)  # [channel, sample]
         self._transports = take.transports if setting.transport else ()
         self._parameters = {entry.name: entry.default for entry in spec.parameters} | dict(setting.parameters)
+        if setting.key and take.key and "key" in self._parameters:
+            self._parameters["key"] = take.key
         self._fed, self._chunks, self._chunk_seconds = 0, 0, setting.chunk_seconds
         channels = spec.ports[0].channels or len(self._voice)
         self._timeline = OutputTimeline(channels, int(spec.revision_seconds * self._output_rate))

@@ -49,6 +49,7 @@ class StageTraining:
     drop: tuple[tuple[str, float], ...] = ()  # share of the rows in which a source is unknown, by its name
     served: float = 0.4  # share of the rows whose voice is heard as early as a session can, LOOKAHEAD before its time
     misplayed: float = 0.0  # share of the chords that went in as another: a stage that errs must not follow itself
+    listening: float = 0.0  # share of the rows that know nothing of their own chords and bass, and must hear them
     weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
     in_c: bool = False  # every song is transposed there
 
@@ -57,7 +58,7 @@ class StageTraining:
 TRAINING = {
     "semantic": StageTraining(
         clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2)), in_c=True,
-        misplayed=0.25
+        misplayed=0.25, listening=0.5, weights=(4.0, 2.0, 1.0, 1.0, 1.0)
     ),
     "acoustic": StageTraining(
         clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
@@ -173,10 +174,15 @@ class Draw:
     def misplayed(self, score: Tensor) -> tuple[Tensor, Tensor]:
         """A score [row, codebook, frame] with some of its chords transposed, and what of the true one is judged.
 
-        Where a wrong chord has gone in, whatever is right by then is not asked: the next chord is.
+        Where a wrong chord has gone in, whatever is right by then is not asked: the next chord is. In the listening
+        rows every frame asks for the chord; elsewhere a change of chord every second or two is all there is to learn
+        from, since a chord that lasts is copied from the frame before.
         """
         played, judged = score.clone(), score.clone()
         for row, chords in enumerate(score[:, 0].numpy()):
+            if self.random.random() < self.training.listening:
+                played[row, :2] = self.stage.vocabulary
+                continue
             bounds = [0, *(np.flatnonzero(np.diff(chords)) + 1), len(chords)]
             for start, stop in pairwise(bounds):
                 if self.random.random() < self.training.misplayed:

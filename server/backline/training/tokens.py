@@ -113,6 +113,7 @@ def producer(folder: Path, tokenizers: Tokenizers, world: World, seed: int, song
     Where several trainers share the folder, one process at a time writes.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _failure(folder).unlink(missing_ok=True)  # of an earlier run: a reader may look before the process has started
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_produce, args=(folder, tokenizers, world, seed, songs_per_shard), daemon=True)
     process.start()
@@ -126,8 +127,6 @@ def producer(folder: Path, tokenizers: Tokenizers, world: World, seed: int, song
 def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int, songs_per_shard: int) -> None:
     os.nice(5)
     torch.set_num_threads(1)
-    failure = folder / "failed.txt"
-    failure.unlink(missing_ok=True)
     number = 0
     try:
         with (folder / "lock").open("w") as lock:
@@ -140,8 +139,13 @@ def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int, song
                 while number > _furthest(folder) + SHARDS_AHEAD:
                     time.sleep(POLL_SECONDS)
     except Exception:
-        failure.write_text(traceback.format_exc())
+        _failure(folder).write_text(traceback.format_exc())
         raise
+
+
+def _failure(folder: Path) -> Path:
+    """Where the process says why it could not go on."""
+    return folder / "failed.txt"
 
 
 def _furthest(folder: Path) -> int:
@@ -194,6 +198,7 @@ class ShardReader:
 
         Raises:
             RuntimeError: the side process that writes the shards has failed.
+            ValueError: a song is shorter than the clip.
         """
         while len(self.held) < self.crops_held:
             self.held += self._crops(read_shard(self._wait_for_shard()))
@@ -211,12 +216,17 @@ class ShardReader:
         crops = []
         for tokens in songs * self.cuts:
             whole = tokens["key"].shape[1]
+            if whole < quanta:
+                raise ValueError(
+                    f"a song of {float(whole * CHUNK_QUANTUM):g} s has no clip of {float(self.clip):g} s: "
+                    "shorten the clip, or give the world longer songs (more bars, slower tempi)"
+                )
             start = int(self.random.integers(min(quanta, whole - quanta + 1)))
             crops += [crop(tokens, at, quanta) for at in range(start, whole - quanta + 1, quanta)]
         return crops
 
     def _wait_for_shard(self) -> Path:
-        path, failure = shard_path(self.folder, self.number), self.folder / "failed.txt"
+        path, failure = shard_path(self.folder, self.number), _failure(self.folder)
         while not path.exists():
             if failure.exists():
                 raise RuntimeError(f"the process that composes the songs has failed:\n{failure.read_text()}")

@@ -35,7 +35,7 @@ from backline.models.hafm.transport import BEAT_STEPS
 from backline.nn.transformer import Transformer, TransformerConfig
 
 LONGEST_LAG = Fraction(26, 5)  # seconds: a chunk of 3.2 s that plays 2 s ahead
-LOOKAHEAD = Fraction(4, 5)  # seconds that a visibility may exceed the chunk by
+LOOKAHEAD = Fraction(8, 5)  # seconds that a visibility may exceed the chunk by
 EMBEDDING_STD = 0.02
 IGNORED = -100  # as a target: not judged
 

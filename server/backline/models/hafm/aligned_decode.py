@@ -90,7 +90,10 @@ class TorchFrameStage:
             begun = torch.from_numpy(self._counts[index])[:, None].to(self.device) >= self._delays  # [row, codebook]
             logits = self._logits(chosen, active, given[:, :, step])  # [row, branch, codebook, vocabulary]
             flat = logits.transpose(1, 2).flatten(0, 1)  # [row * codebook, branch, vocabulary]
-            mixed = guide(flat[:, 0], flat[:, 1], scale) if self.branches == 2 else flat[:, 0]
+            mixed = flat[:, 0]
+            if self.branches == 2:
+                guided = guide(flat[:, 0], flat[:, 1], scale)
+                mixed = torch.where(scale[:, None] == 1, mixed, guided)  # to the bit, as in the kernel
             u = np.concatenate([self._uniform(row) for row in index])
             token = choose(mixed, heat, kept, torch.from_numpy(u).to(self.device)).view(count, books)
             moves = active[:, None] & begun

@@ -91,9 +91,7 @@ class AlignedBand:
         """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there, in C."""
         chunk, lag = cue.grid.chunk, cue.grid.chunk - cue.grid.visibility
         frames = cue.grid.frames(VOICE.rate)
-        heard = transposed(cue.vocal, VOICE_TURNS, -up)[
-            :, -frames:
-        ]  # of what a first chunk hears, the newest
+        heard = transposed(cue.vocal, VOICE_TURNS, -up)[:, -frames:]  # of what a first chunk hears, the newest
         vocal = np.full((1, frames), VOICE.vocabulary)
         vocal[:, frames - heard.shape[1] :] = heard
         beats = int(chunk * BEAT.rate)

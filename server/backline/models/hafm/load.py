@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any, TypeVar, get_args
 
@@ -28,7 +28,17 @@ from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
 from backline.codecs.hubert import HubertConfig, HubertEncoder
 from backline.kernels.chroma import FEATURES
 from backline.models.errors import PackError
-from backline.models.hafm.aligned import LOOKAHEAD, AlignedConfig, AlignedNetwork, AlignedStageConfig
+from backline.models.hafm.aligned import (
+    BAND,
+    BEAT,
+    LAG,
+    LOOKAHEAD,
+    VOICE,
+    AlignedConfig,
+    AlignedNetwork,
+    AlignedStageConfig,
+)
+from backline.models.hafm.aligned import TINY as ALIGNED_TINY
 from backline.models.hafm.band import Sampling
 from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
 from backline.models.hafm.interleaved import PREDICTED
@@ -48,7 +58,7 @@ KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "coarse": {"vocal", "transport", "instrumental"},
     "fine": {"vocal", "transport", "instrumental", "coarse"},
 }
-KNOWN_ALIGNED_SOURCES = {"semantic": {"vocal", "beat", "lag"}, "acoustic": {"beat", "band"}}
+KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG), "acoustic": (BEAT, BAND)}
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
 Part = TypeVar("Part")
@@ -167,9 +177,7 @@ def read_network(
         ValueError: names every tensor that is missing, unknown or of another shape.
     """
     with torch.device("meta"):
-        network: StageNetwork | AlignedNetwork = (
-            StageNetwork(config) if isinstance(config, StageConfig) else AlignedNetwork(config)
-        )
+        network = _empty_network(config)
     given = {name.removeprefix(f"{stage}."): t for name, t in tensors.items() if name.startswith(f"{stage}.")}
     wanted = {name: list(t.shape) for name, t in network.state_dict().items()}
     wrong = [f"{stage}.{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - given.keys())]
@@ -185,19 +193,24 @@ def read_network(
     return network
 
 
-def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def tiny_random(seed: int = 0, layout: str = "interleaved") -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Tables and tensors of a HAFM of random weights, as small as it gets: it opens at once and plays noise."""
+    aligned = layout == "aligned"
+    network: HafmConfig | AlignedConfig = ALIGNED_TINY if aligned else TINY
+    codec = replace(TINY_CODEC, codebooks=ALIGNED_TINY.acoustic.codebooks) if aligned else TINY_CODEC
+    vocabulary = VOICE_VOCABULARY if aligned else HarmonyEncoder.vocabulary
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        codec = ConvNeXtCodec(TINY_CODEC)
-        tensors = {f"codec.{name}": t for name, t in codec.state_dict().items()}
-        for stage, sizes in TINY.stages().items():
-            tensors |= {f"{stage}.{name}": t for name, t in StageNetwork(sizes).state_dict().items()}
-        for side in ("vocal", "instrumental"):
+        tensors = {f"codec.{name}": t for name, t in ConvNeXtCodec(codec).state_dict().items()}
+        for stage, sizes in network.stages().items():
+            tensors |= {f"{stage}.{name}": t for name, t in _empty_network(sizes).state_dict().items()}
+        for side in ("vocal",) if aligned else ("vocal", "instrumental"):
             tables = HarmonyTables(
-                mean=torch.zeros(FEATURES), gain=torch.ones(FEATURES), centroids=torch.rand(500, FEATURES)
+                mean=torch.zeros(FEATURES), gain=torch.ones(FEATURES), centroids=torch.rand(vocabulary, FEATURES)
             )
             tensors |= tables.tensors(f"semantics.{side}.")
+        if aligned:
+            tensors["semantics.key"] = torch.randn(vocabulary).log_softmax(0)
     config = {
         "format": 1,
         "name": "tiny",
@@ -205,12 +218,16 @@ def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "family": "hafm",
         "description": "A HAFM of random weights, for tests",
         "license": "Apache-2.0",
-        "network": TINY.to_dict(),
-        "codec": {"kind": "convnext", **vars(TINY_CODEC)},
-        "semantics": {"kind": "harmony"},
+        "network": network.to_dict(),
+        "codec": {"kind": "convnext", **vars(codec)},
+        "semantics": {"kind": "harmony", "vocabulary": vocabulary},
         "stream": {"default_chunk_seconds": "2/5", "default_visibility_seconds": 0.4},
     }
     return config, {name: t.detach().contiguous() for name, t in tensors.items()}
+
+
+def _empty_network(config: StageConfig | AlignedStageConfig) -> StageNetwork | AlignedNetwork:
+    return StageNetwork(config) if isinstance(config, StageConfig) else AlignedNetwork(config)
 
 
 def _codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> Codec:
@@ -222,7 +239,13 @@ def _codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str)
 
 def _encoder(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> SemanticEncoder:
     if table["kind"] == "harmony":
-        return HarmonyEncoder(HarmonyTables.from_tensors(tensors, "semantics.vocal."))
+        encoder = HarmonyEncoder(HarmonyTables.from_tensors(tensors, "semantics.vocal."))
+        vocabulary = table.get("vocabulary", HarmonyEncoder.vocabulary)
+        if encoder.vocabulary != vocabulary:
+            raise ValueError(
+                f"semantics.vocal.centroids has {encoder.vocabulary} entries, [semantics] vocabulary is {vocabulary}"
+            )
+        return encoder
     prefix = "semantics.hubert."
     given = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
     if "centroids" not in given:
@@ -268,30 +291,41 @@ def _spec(tables: PackTables) -> StreamSpec:
 def _aligned_mismatches(network: AlignedConfig, codec: Mapping[str, Any], semantics: Mapping[str, Any]) -> list[str]:
     """What keeps the two stages, the codec and the semantic encoder from working together."""
     semantic, acoustic = network.semantic, network.acoustic
-    codebooks = codec.get("codebooks", ConvNeXtCodecConfig.codebooks)
-    entries = codec.get("codebook_size", ConvNeXtCodecConfig.codebook_size)
+    predicted = (acoustic.codebooks, acoustic.vocabulary, acoustic.rate)
+    has = (
+        codec.get("codebooks", ConvNeXtCodecConfig.codebooks),
+        codec.get("codebook_size", ConvNeXtCodecConfig.codebook_size),
+        CODEC_RATE // codec.get("hop", ConvNeXtCodecConfig.hop),
+    )
     vocabulary = semantics.get("vocabulary", HarmonyEncoder.vocabulary)
+    score = (semantic.codebooks, semantic.vocabulary, semantic.rate)
     problems = []
-    if (acoustic.codebooks, acoustic.vocabulary) != (codebooks, entries):
+    if predicted != has:
+        problems.append(f"the acoustic stage predicts {_codes(*predicted)}, the codec has {_codes(*has)}")
+    if score != (BAND.codebooks, BAND.vocabulary, BAND.rate):
         problems.append(
-            f"the acoustic stage predicts {acoustic.codebooks} codebooks of {acoustic.vocabulary}, "
-            f"the codec has {codebooks} of {entries}"
+            f"the semantic stage predicts {_codes(*score)}, "
+            f"a score has {_codes(BAND.codebooks, BAND.vocabulary, BAND.rate)}"
         )
     if any(semantic.delays):
         problems.append(f"[network.semantic] has delays {list(semantic.delays)}: it can have none")
+    if vocabulary != VOICE.vocabulary:
+        problems.append(f"aligned stages know {VOICE.vocabulary} vocal tokens, the semantic encoder has {vocabulary}")
     for name, stage in network.stages().items():
-        unknown = sorted({source.name for source in stage.sources} - KNOWN_ALIGNED_SOURCES[name])
+        known = {source.name: source for source in KNOWN_ALIGNED_SOURCES[name]}
+        unknown = sorted({source.name for source in stage.sources} - known.keys())
         if unknown:
             problems.append(f"[network.{name}] is conditioned on {', '.join(unknown)}, which is not there when it runs")
-        for source in stage.sources:
-            if source.name == VOCAL.name and source.vocabulary != vocabulary:
-                problems.append(
-                    f"[network.{name}] knows {source.vocabulary} vocal tokens, the semantic encoder has {vocabulary}"
-                )
-            made = (semantic.rate, semantic.codebooks, semantic.vocabulary)
-            if source.name == "band" and (source.rate, source.codebooks, source.vocabulary) != made:
-                problems.append(f"[network.{name}] takes the band in another form than [network.semantic] makes it")
+        problems += [
+            f"[network.{name}] takes {source.name} as {asdict(source)}: it is made as {asdict(known[source.name])}"
+            for source in stage.sources
+            if source.name in known and source != known[source.name]
+        ]
     return problems
+
+
+def _codes(codebooks: int, entries: int, rate: int) -> str:
+    return f"{codebooks} codebooks of {entries} at {rate} frames a second"
 
 
 def _mismatches(network: HafmConfig, codec: Mapping[str, Any], semantics: Mapping[str, Any]) -> list[str]:
