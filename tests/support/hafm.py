@@ -1,11 +1,13 @@
-"""A session on a HAFM, played chunk by chunk without an engine."""
+"""A session on a HAFM, played chunk by chunk without an engine; aligned networks that have opinions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
+import torch
 
+from backline.models.hafm.aligned import AlignedNetwork, AlignedStageConfig
 from backline.models.hafm.stream import HafmStream
 from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Transport
 
@@ -79,3 +81,14 @@ def play(players: Sequence[Player], chunks: int) -> None:
         for player, output in zip(players, outputs, strict=True):
             assert output.row == player.row
             player.outputs.append(output)
+
+
+def lively(config: AlignedStageConfig) -> AlignedNetwork:
+    """A network whose logits are far from equal and which every input moves."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        built = AlignedNetwork(config).eval().requires_grad_(False)
+        for parameter in (*built.conditions.values(), built.tokens, built.transformer.bias):
+            parameter.normal_()
+        built.heads.normal_(std=0.5)
+    return built

@@ -35,8 +35,9 @@ def note(start: float, length: float, pitch: int) -> Note:
     return Note(start / CODEC_FRAMES_PER_BEAT, length / CODEC_FRAMES_PER_BEAT, pitch, 90)
 
 
-def score(frames: int, chords: tuple[tuple[float, Chord], ...] = ((0, C),), **parts: list[Note]) -> Tokens:
-    """The score of a bar: chords (first codec frame, chord), and parts by their names."""
+def score(frames: int, *chords: tuple[float, Chord], **parts: list[Note]) -> Tokens:
+    """The score of a bar: chords (first codec frame, chord), C where none is given, and parts by their names."""
+    chords = chords or ((0, C),)
     starts = [start / CODEC_FRAMES_PER_BEAT for start, _ in chords]
     ends = [*starts[1:], 4.0]
     spans = tuple(ChordSpan(a, b - a, chord) for a, b, (_, chord) in zip(starts, ends, chords, strict=True))
@@ -48,7 +49,7 @@ def score(frames: int, chords: tuple[tuple[float, Chord], ...] = ((0, C),), **pa
 
 
 def test_an_empty_bar_holds_its_chord_and_rests() -> None:
-    tokens = score(3, ((0, G),))
+    tokens = score(3, (0, G))
     assert tokens.tolist() == [[7] * 3, [BASS_SILENT] * 3, [COMPING_REST] * 3, [0] * 3, [0] * 3]
 
 
@@ -66,12 +67,12 @@ def test_an_empty_bar_holds_its_chord_and_rests() -> None:
     ids=lambda value: value.name if isinstance(value, Chord) else str(value),
 )
 def test_chords_are_their_triads(chord: Chord, token: int) -> None:
-    assert score(1, ((0, chord),))[0].tolist() == [token]
+    assert score(1, (0, chord))[0].tolist() == [token]
 
 
 def test_a_chord_changes_where_its_first_note_is_struck() -> None:
     # 2.6 codec frames, 35 ms, lie in the second frame; but notes begin on codec frames, this one with the third frame.
-    tokens = score(5, ((0, C), (2.6, F)), bass=[note(0, 2.6, 36), note(2.6, 6, 41)])
+    tokens = score(5, (0, C), (2.6, F), bass=[note(0, 2.6, 36), note(2.6, 6, 41)])
     assert tokens[0].tolist() == [0, 0, 5, 5, 5]
     assert tokens[1].tolist() == [12 + 0, 0, 12 + 5, 5, 5]
 
@@ -99,7 +100,7 @@ def test_a_broken_chord_tells_which_of_its_voices_sounds() -> None:
     in_f = [note(36 + 9 * n, 9, pitch) for n, pitch in enumerate((69, 60))]  # A is the second voice of two
     voices = [0, 1, 2, 1, 1, 0]
     expected = [token for v in voices for token in (BROKEN_FROM + 2 * v + 1, *[BROKEN_FROM + 2 * v] * 5)]
-    assert score(36, ((0, C), (36, F)), comp=in_c + in_f)[2].tolist() == expected
+    assert score(36, (0, C), (36, F), comp=in_c + in_f)[2].tolist() == expected
 
 
 def test_voices_beyond_the_last_count_as_the_last() -> None:
@@ -177,5 +178,5 @@ def test_the_bass_strikes_the_root_wherever_the_chord_changes(seed: int) -> None
 @seeds
 def test_tokens_fit_their_vocabulary(seed: int) -> None:
     _, tokens = composed(seed)
-    assert 0 <= tokens.min()
+    assert tokens.min() >= 0
     assert tokens.max() < VOCABULARY

@@ -34,7 +34,7 @@ MOST, CHANCE = "reference", "another piece's reference"  # rows that hold for ev
 def grid_settings(spec: StreamSpec, parameters: Mapping[str, float]) -> list[Setting]:
     """Every setting of the grid that the pack can play."""
     return [
-        Setting(chunk, visibility, transport, parameters)
+        Setting(chunk, visibility, transport, parameters=parameters)
         for transport in (True, False)
         for chunk in CHUNKS
         if chunk <= spec.maximum_chunk_seconds and not chunk % spec.chunk_quantum_seconds

@@ -42,7 +42,7 @@ def test_output_is_gapless_and_codec_frames_come_with_it(stream: HafmStream) -> 
 
 
 def test_audio_is_the_codes_decoded_offline(stream: HafmStream) -> None:
-    player = alone(stream, session(0.4, 0.2), voice(2), 4)
+    player = alone(stream, session(0.4, 0.2, parameters={"gate": -120.0}), voice(2), 4)
     whole = stream.parts.codec.decode(torch.from_numpy(player.codes().T.astype(np.int64))[None])[0].numpy()
     audio = player.audio()
     np.testing.assert_allclose(audio, whole[:, : audio.shape[1]], atol=1e-5)
@@ -271,7 +271,7 @@ def test_impossible_tables_are_named() -> None:
 
 def test_every_parameter_refuses_what_it_cannot_use(stream: HafmStream) -> None:
     parameters = {parameter.name: parameter for parameter in stream.spec.parameters}
-    assert set(parameters) == {"guidance", "temperature", "top_k"}
+    assert set(parameters) == {"guidance", "temperature", "top_k", "gate"}
     with pytest.raises(ValueError, match="0 to 10"):
         parameters["guidance"].check(11)
     with pytest.raises(ValueError, match="whole number"):
