@@ -42,6 +42,12 @@ Vggish = Annotated[
     Path | None, typer.Option(help="VGGish weights of torchvggish: take the Frechet distance in VGGish, as papers do.")
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.json", help="Where to write the figures.")]
+Recordings = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of recordings to play to as well.", envvar="BACKLINE_AUDIO", exists=True, file_okay=False
+    ),
+]
 Picture = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Where to draw the grid.")]
 
 FALLBACK_WORLD = "narrow"  # for packs that do not say in which they were trained
@@ -221,6 +227,50 @@ def drift(
             kind="drift",
             pack=f"{opened.name} {opened.version}",
             settings={"world": world_name, "minutes": minutes, "seed": seed, **described(setting)},
+            rows=rows,
+            gates=gates,
+        ),
+        output,
+    )
+
+
+@evaluate.command()
+def robustness(
+    pack: PackArgument = "default",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    seconds: Annotated[int, typer.Option(help="Length of every input.", min=20)] = 60,
+    recordings: Recordings = None,
+    world: WorldName = None,
+    chunk: options.Chunk = None,
+    visibility: options.Visibility = None,
+    settings: options.Settings = None,
+    seed: EvaluationSeed = 0,
+    output: Output = None,
+) -> None:
+    """Play to silence, noise, a sine, clipped singing and recordings: does the level stay, is silence answered so?
+
+    Example: [cyan]backline evaluate robustness default -o robustness.json[/]
+    """
+    parameters = options.parse_settings(settings)
+    check_output(output, ".json")
+
+    from backline.evaluation.report import Report
+    from backline.evaluation.robustness import evaluate_robustness
+
+    with told_to_user():
+        opened = find(pack, packs)
+        setting = session_setting(opened.spec(), chunk, visibility, True, parameters)
+        world_name, wanted = pick_world(opened, world)
+        stream = resident(opened, device)
+        with progress_bar() as say:
+            rows, gates = evaluate_robustness(stream, wanted, seconds, seed, setting, recordings, say)
+    told = {name: value for name, value in described(setting).items() if name not in ("transport", "key")}
+    show(
+        Report(
+            kind="robustness",
+            pack=f"{opened.name} {opened.version}",
+            settings={"world": world_name, "seconds": seconds, "seed": seed, **told},
             rows=rows,
             gates=gates,
         ),

@@ -106,6 +106,8 @@ def fit_tables(features: Tensor, generator: torch.Generator, iterations: int) ->
     silent = features[:, TREBLE].square().sum(1) < SILENT_CHROMA
     points = (features - mean) * gain
     prototypes = turning_means(points[~silent], VOICE_PROTOTYPES, generator, iterations)
+    loudest = (prototypes / gain + mean)[:, TREBLE].argmax(1)
+    prototypes = transpose(prototypes, -loudest)  # so that all tokens of one pitch are the same but for their prototype
     quiet = points[silent] if silent.any() else (torch.zeros(1, FEATURES) - mean) * gain
     silence = all_transpositions(quiet.mean(0, keepdim=True)).mean(0, keepdim=True)
     return HarmonyTables(mean, gain, torch.cat([all_transpositions(prototypes), silence]).contiguous())

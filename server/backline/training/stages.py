@@ -20,6 +20,7 @@ from backline.models.hafm.aligned import (
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
+    VOICE,
     AlignedNetwork,
     AlignedStageConfig,
     aligned,
@@ -27,7 +28,7 @@ from backline.models.hafm.aligned import (
     lag_token,
 )
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, transposed
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
@@ -250,7 +251,9 @@ def conditions_of(
             elif source.name in drop and drop[source.name][number]:
                 rows.append(np.full((source.codebooks, steps), source.vocabulary))
             else:
-                rows.append(aligned(tokens[source.name].astype(np.int64), source, stage.rate, 0, steps, lag))
+                known = tokens[source.name].astype(np.int64)
+                known = pitch_and_colour(known) if source.name == VOICE.name else known
+                rows.append(aligned(known, source, stage.rate, 0, steps, lag))
         found.append(torch.from_numpy(np.stack(rows)))
     return found
 

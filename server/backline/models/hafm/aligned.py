@@ -30,7 +30,7 @@ from torch.nn import functional as F
 
 from backline.models.hafm.config import VOCAL, SourceConfig
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import CODEBOOKS, VOCABULARY, VOICE_VOCABULARY
+from backline.models.hafm.score import CODEBOOKS, VOCABULARY, VOICE_PROTOTYPES
 from backline.models.hafm.transport import BEAT_STEPS
 from backline.nn.transformer import Transformer, TransformerConfig
 
@@ -39,7 +39,7 @@ LOOKAHEAD = Fraction(8, 5)  # seconds that a visibility may exceed the chunk by
 EMBEDDING_STD = 0.02
 IGNORED = -100  # as a target: not judged
 
-VOICE = dataclasses.replace(VOCAL, vocabulary=VOICE_VOCABULARY)
+VOICE = dataclasses.replace(VOCAL, vocabulary=VOICE_PROTOTYPES + 1, codebooks=2)  # pitch class, colour
 BEAT = SourceConfig("beat", vocabulary=BEAT_STEPS + 1, rate=50, reach="chunk_end")
 LAG = SourceConfig("lag", vocabulary=int((LOOKAHEAD + LONGEST_LAG) / CHUNK_QUANTUM) + 1, rate=25, reach="chunk_end")
 BAND = SourceConfig("band", vocabulary=VOCABULARY, rate=50, reach="chunk_end", codebooks=len(CODEBOOKS))

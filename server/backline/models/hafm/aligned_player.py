@@ -26,7 +26,7 @@ from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.band import Cue, Tokens
 from backline.models.hafm.keys import KeyListener
 from backline.models.hafm.player import Backend
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, semitones_from_c, transposed
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, semitones_from_c, transposed
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 
 Floats = NDArray[np.float32]
@@ -91,8 +91,9 @@ class AlignedBand:
         """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there, in C."""
         chunk, lag = cue.grid.chunk, cue.grid.chunk - cue.grid.visibility
         frames = cue.grid.frames(VOICE.rate)
-        heard = transposed(cue.vocal, VOICE_TURNS, -up)[:, -frames:]  # of what a first chunk hears, the newest
-        vocal = np.full((1, frames), VOICE.vocabulary)
+        newest = cue.vocal[:, -frames:]  # a first chunk hears more than belongs to it
+        heard = pitch_and_colour(transposed(newest, VOICE_TURNS, -up))
+        vocal = np.full((VOICE.codebooks, frames), VOICE.vocabulary)
         vocal[:, frames - heard.shape[1] :] = heard
         beats = int(chunk * BEAT.rate)
         return {

@@ -309,8 +309,8 @@ def _aligned_mismatches(network: AlignedConfig, codec: Mapping[str, Any], semant
         )
     if any(semantic.delays):
         problems.append(f"[network.semantic] has delays {list(semantic.delays)}: it can have none")
-    if vocabulary != VOICE.vocabulary:
-        problems.append(f"aligned stages know {VOICE.vocabulary} vocal tokens, the semantic encoder has {vocabulary}")
+    if vocabulary != VOICE_VOCABULARY:
+        problems.append(f"aligned stages know {VOICE_VOCABULARY} vocal tokens, the semantic encoder has {vocabulary}")
     for name, stage in network.stages().items():
         known = {source.name: source for source in KNOWN_ALIGNED_SOURCES[name]}
         unknown = sorted({source.name for source in stage.sources} - known.keys())

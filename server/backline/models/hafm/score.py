@@ -21,7 +21,7 @@ DRUM_BITS = {36: 1, 38: 2, 42: 4, 51: 8, 46: 16, 49: 16, 50: 32, 47: 32, 43: 32}
 ATTACK_EARLY, ATTACK_LATE = 1, 2  # in the first codec frame that begins within the 20 ms, or the second
 
 BAND_TURNS = (36, 24, 0, 0, 0)  # leading tokens of each codebook that stand for pitches
-VOICE_PROTOTYPES = 20  # of the voice's tokens: prototype * 12 + transposition
+VOICE_PROTOTYPES = 20  # of the voice's tokens: prototype * 12 + pitch class
 VOICE_TURNS = (12 * VOICE_PROTOTYPES,)
 VOICE_VOCABULARY = 12 * VOICE_PROTOTYPES + 1  # the last is silence
 
@@ -32,6 +32,12 @@ def transposed(tokens: Tokens, turns: tuple[int, ...], semitones: int) -> Tokens
     """`tokens` [codebook, frame] so many semitones higher; those beyond `turns` of their codebook stay."""
     turned = tokens // 12 * 12 + (tokens + semitones) % 12
     return np.where(tokens < np.array(turns)[:, None], turned, tokens)
+
+
+def pitch_and_colour(tokens: Tokens) -> Tokens:
+    """The voice's tokens [1, frame] as two codebooks [2, frame]: pitch class (12: silence), prototype."""
+    silent = tokens == VOICE_VOCABULARY - 1
+    return np.concatenate([np.where(silent, 12, tokens % 12), tokens // 12])
 
 
 def semitones_from_c(key: int) -> int:
