@@ -108,7 +108,7 @@ def fit_tables(features: Tensor, generator: torch.Generator, iterations: int) ->
     prototypes = turning_means(points[~silent], VOICE_PROTOTYPES, generator, iterations)
     loudest = (prototypes / gain + mean)[:, TREBLE].argmax(1)
     prototypes = transpose(prototypes, -loudest)  # so that all tokens of one pitch are the same but for their prototype
-    quiet = points[silent] if silent.any() else (torch.zeros(1, FEATURES) - mean) * gain
+    quiet = points[silent] if silent.any() else (HarmonyFeatures()(torch.zeros(1, 1, HOP))[0] - mean) * gain
     silence = all_transpositions(quiet.mean(0, keepdim=True)).mean(0, keepdim=True)
     return HarmonyTables(mean, gain, torch.cat([all_transpositions(prototypes), silence]).contiguous())
 
