@@ -1,5 +1,8 @@
 """Stage training: what a batch is made of, which choices are drawn, and that a stage learns what can be learned."""
 
+import dataclasses
+import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -7,123 +10,266 @@ import numpy as np
 import pytest
 import torch
 
-from backline.models.hafm.config import NOT_PLAYING, TINY
-from backline.models.hafm.transport import transport_tokens
-from backline.models.stream import Transport
-from backline.training.loop import LoopConfig, Moment, Outcome
-from backline.training.stages import Draw, StageTrainer, StageTraining, train_stage
-from backline.training.tokens import ShardReader, Tokens, crop, shard_path
-
-TRAINING = StageTraining(
-    clip=Fraction(6, 5),
-    rows=4,
-    rate=3e-3,
-    batches_held=2,
-    served=Fraction(2, 5),
-    chunks=(Fraction(2, 5), Fraction(4, 5)),
+from backline.models.hafm.aligned import LAG, LONGEST_LAG, TINY, AlignedNetwork
+from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.score import BASS_SILENT, VOICE_VOCABULARY
+from backline.training import stages
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, train
+from backline.training.stages import (
+    TRAINING,
+    Draw,
+    Judge,
+    StageTrainer,
+    StageTraining,
+    conditions_of,
+    start_from_codebooks,
+    targets_of,
+    to_c,
+    train_stage,
 )
-FRAMES = {"vocal": (1, 2), "instrumental": (1, 2), "transport": (1, 1), "coarse": (4, 3), "fine": (4, 3)}
+from backline.training.tokens import ShardReader, Tokens, shard_path
+
+CPU = torch.device("cpu")
+CLIP = Fraction(6, 5)
+QUANTA = int(CLIP / CHUNK_QUANTUM)
+QUICK = StageTraining(clip=CLIP, rows=4, rate=6e-3, warmup_steps=5, batches_held=2, drop=(("vocal", 0.2),), in_c=True)
+NOTES = 6  # that the voice of a made song sings
 
 
-def made_song(number: int, quanta: int) -> Tokens:
-    """A song in which voice and band hold one note, and fine tokens tell which song it is."""
+def made_song(number: int, quanta: int = QUANTA) -> Tokens:
+    """A song that sings another note every 0.2 s; bass and codes follow it, all else rests. In any key."""
     random = np.random.default_rng(number)
-    song = {name: random.integers(0, 40, (rows, quanta * frames)) for name, (rows, frames) in FRAMES.items()}
-    song["vocal"][:] = song["vocal"][0, 0]
-    song["instrumental"] = song["vocal"] + 1
-    song["fine"][:] = number
-    return {name: tokens.astype(np.int16) for name, tokens in song.items()}
+    note = np.repeat(random.integers(0, NOTES, -(-quanta // 5)), 5)[:quanta]  # by quantum
+    key = int(random.integers(12))
+    band = np.zeros((5, 2 * quanta), np.int64)
+    band[1] = (note.repeat(2) + key) % 12
+    return {
+        "vocal": ((note.repeat(2) + key) % 12)[None].astype(np.int16),
+        "band": band.astype(np.int16),
+        "beat": (np.arange(2 * quanta) % 100)[None].astype(np.int16),
+        "key": np.full((1, quanta), key, np.int16),
+        "codes": np.tile(note.repeat(3), (8, 1)).astype(np.int16),
+    }
 
 
-def write(folder: Path, shards: int, songs: int, quanta: int = 89) -> None:
+def write(folder: Path, shards: int, songs: int = 4, quanta: int = QUANTA) -> Path:
     folder.mkdir()
     for shard in range(shards):
         made = {s: made_song(shard * songs + s, quanta) for s in range(songs)}
-        np.savez(shard_path(folder, shard), **{f"{s}.{n}": a for s, t in made.items() for n, a in t.items()})
+        np.savez(shard_path(folder, shard), **{f"{s}.{n}": a for s, t in made.items() for n, a in t.items()})  # type: ignore[arg-type]
+    return folder
 
 
-def reader(folder: Path, cuts: int = 1) -> ShardReader:
-    return ShardReader(folder, TINY.fine, "fine", TRAINING.clip, 4, seed=0, cuts=cuts, batches_held=2)
+def make_trainer(shards: Path, training: StageTraining = QUICK, name: str = "semantic") -> StageTrainer:
+    torch.manual_seed(0)
+    target = stages.TARGETS[name]
+    read = ShardReader(shards, target, training.clip, training.rows, 0, training.cuts, training.batches_held)
+    return StageTrainer(TINY.stages()[name], target, training, read, 0, CPU)
 
 
-def test_crops_keep_all_rates_together() -> None:
-    song = made_song(0, 10)
-    part = crop(song, 2, 3)
-    assert {name: tokens.shape[1] for name, tokens in part.items()} == {
-        n: 3 * frames for n, (_, frames) in FRAMES.items()
-    }
-    for name, (_, frames) in FRAMES.items():
-        np.testing.assert_array_equal(part[name], song[name][:, 2 * frames : 5 * frames])
+# ---- a batch by hand ----
 
 
-def test_a_reader_meets_no_song_again_and_goes_on_with_the_next_shard(tmp_path: Path) -> None:
-    write(tmp_path / "shards", shards=12, songs=2)
-    read = reader(tmp_path / "shards")
-    met = [set(read.batch()[1].unique().tolist()) for _ in range(4)]
-    state = read.state_dict()
-    first_of_next = state["number"] * 2
-    resumed = reader(tmp_path / "shards")
-    resumed.load_state_dict(state)
-    assert set.union(*met) <= set(range(first_of_next))
-    assert min(resumed.batch()[1].unique().tolist()) >= first_of_next
+def by_hand(voice: int, key: int = 0) -> Tokens:
+    """Two quanta that count upwards."""
+    return {
+        "vocal": np.arange(voice, voice + 4)[None],
+        "band": np.arange(20).reshape(5, 4),
+        "beat": np.arange(4)[None] + 100,
+        "key": np.full((1, 2), key),
+        "codes": np.arange(48).reshape(8, 6),
+    }  # type: ignore[return-value]
 
 
-def test_each_cut_takes_the_song_elsewhere(tmp_path: Path) -> None:
-    write(tmp_path / "shards", shards=8, songs=1)
-    read = reader(tmp_path / "shards", cuts=4)
-    read.batch()
-    # Wherever a cut starts, two whole clips of 30 quanta fit into 89.
-    assert len(read.held) + 4 == 2 * 4 * read.number
-    starts = {tokens["coarse"].tobytes() for tokens in read.held}
-    assert len(starts) > len(read.held) // 2
+def test_the_voice_comes_late_and_the_beat_in_time() -> None:
+    crops, unknown = [by_hand(10), by_hand(20), by_hand(30)], VOICE_VOCABULARY
+    lags = [Fraction(0), Fraction(1, 25), Fraction(1)]
+    vocal, beat, lag = conditions_of(crops, TINY.semantic, lags, {})
+    assert vocal.tolist() == [[[10, 11, 12, 13]], [[unknown, unknown, 20, 21]], [[unknown] * 4]]
+    assert beat.tolist() == [[[100, 101, 102, 103]]] * 3
+    assert lag.tolist() == [[[0] * 4], [[1] * 4], [[25] * 4]]
 
 
-def test_the_song_makers_failure_reaches_the_trainer(tmp_path: Path) -> None:
-    (tmp_path / "failed.txt").write_text("Traceback: no sound font")
-    with pytest.raises(RuntimeError, match="no sound font"):
-        reader(tmp_path).batch()
+def test_a_dropped_source_is_unknown_in_its_row_alone() -> None:
+    drop = {"vocal": np.array([False, True]), "beat": np.array([True, False])}
+    vocal, beat, lag = conditions_of([by_hand(10), by_hand(20)], TINY.semantic, [Fraction(0)] * 2, drop)
+    assert vocal.tolist() == [[[10, 11, 12, 13]], [[VOICE_VOCABULARY] * 4]]
+    assert beat.tolist() == [[[TINY.semantic.sources[1].vocabulary] * 4], [[100, 101, 102, 103]]]
+    assert (lag == 0).all()
 
 
-def test_layouts_are_drawn_over_chunks_and_visibilities() -> None:
-    draw = Draw(TRAINING, TINY.semantic, seed=0)
-    layouts = [draw.layout() for _ in range(200)]
-    lengths = {len(layout) for layout in layouts}
-    assert len(lengths) > 10  # visibilities that hide some of the voice give shorter sequences
-    assert max(lengths) == 60 + 60 + 30  # all of the voice, the transport and the predictions
+def test_the_acoustic_stage_sees_the_frame_of_the_score_in_which_its_own_begins() -> None:
+    band, beat = conditions_of([by_hand(0)], TINY.acoustic, [Fraction(1)], {})
+    frames = [0, 0, 1, 2, 2, 3]  # of 20 ms, in which frames of 13.3 ms begin
+    assert beat.tolist() == [[[100 + frame for frame in frames]]]
+    assert band.tolist() == [[[4 * book + frame for frame in frames] for book in range(5)]]
 
 
-def test_dropping_all_sources_and_the_transport_alone() -> None:
-    drop = Draw(TRAINING, TINY.semantic, seed=0).dropped(4000).float().mean(0)
-    assert drop[0] == pytest.approx(TRAINING.drop, abs=0.02)
-    assert drop[1] == pytest.approx(1 - (1 - TRAINING.drop) * (1 - TRAINING.drop_transport), abs=0.03)
+def test_targets_are_the_first_codebooks() -> None:
+    found = targets_of([by_hand(0), by_hand(0)], "codes", 2)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [[list(range(6)), list(range(6, 12))]] * 2
 
 
-def test_a_stage_learns_which_notes_there_are(tmp_path: Path) -> None:
-    write(tmp_path / "shards", shards=8, songs=8, quanta=30)
-    read = ShardReader(tmp_path / "shards", TINY.semantic, "instrumental", TRAINING.clip, 4, 0, cuts=20, batches_held=2)
-    trainer = StageTrainer(TINY.semantic, TRAINING, read, seed=0, device=torch.device("cpu"))
-    losses = [trainer.step(Moment(step))["loss"] for step in range(150)]
-    assert losses[0] == pytest.approx(np.log(500), abs=0.1)
-    assert np.mean(losses[-10:]) < 0.75 * np.log(500)
+def test_to_c_turns_pitches_down_by_the_key_and_leaves_the_rest() -> None:
+    song = by_hand(0, key=2)
+    song["vocal"] = np.array([[2, 12, 25, VOICE_VOCABULARY - 1]], np.int16)
+    song["band"] = np.array([[2, 13, 25, 2], [14, 1, BASS_SILENT, 2], *[[2, 3, 4, 5]] * 3], np.int16)
+    found = to_c(song)
+    assert found["vocal"].tolist() == [[0, 22, 35, VOICE_VOCABULARY - 1]]
+    assert found["band"].tolist() == [[0, 23, 35, 0], [12, 11, BASS_SILENT, 0], *[[2, 3, 4, 5]] * 3]
+    for name in ("beat", "key", "codes"):
+        np.testing.assert_array_equal(found[name], song[name])
 
 
-def test_a_stage_goes_on_where_it_was(tmp_path: Path) -> None:
-    write(tmp_path / "shards", shards=100, songs=8, quanta=30)
-    held_out = [made_song(10_000 + n, 30) for n in range(4)]
+# ---- what is drawn ----
 
-    def trained(seconds: float) -> Outcome:
+
+def test_lags_are_those_of_chunks_and_visibilities_and_none_in_the_share_that_is_declared() -> None:
+    draw = Draw(dataclasses.replace(QUICK, unlagged=0.4), TINY.semantic, seed=0)
+    lags = np.array([draw.lag() / CHUNK_QUANTUM for _ in range(6000)], float)
+    assert (lags == lags.astype(int)).all()
+    assert lags.min() == 0
+    assert 120 < lags.max() <= LONGEST_LAG / CHUNK_QUANTUM == LAG.vocabulary - 1
+    # Else an even draw from 0 to 2 s and a chunk of 0.4, 0.8, 1.6 or 3.2 s.
+    other = 0.6 * np.mean([1 / 61, 1 / 71, 1 / 91, 1 / 131])
+    assert np.mean(lags == 0) == pytest.approx(0.4 + other, abs=0.025)
+    assert np.mean(lags > 60) == pytest.approx(0.6 * np.mean([0, 10 / 71, 30 / 91, 70 / 131]), abs=0.025)
+
+
+def test_sources_are_dropped_in_their_shares_and_each_on_its_own() -> None:
+    draw = Draw(dataclasses.replace(QUICK, drop=(("vocal", 0.1), ("beat", 0.3))), TINY.semantic, seed=0)
+    dropped = draw.dropped(6000)
+    assert dropped["vocal"].mean() == pytest.approx(0.1, abs=0.02)
+    assert dropped["beat"].mean() == pytest.approx(0.3, abs=0.03)
+    assert (dropped["vocal"] & dropped["beat"]).mean() == pytest.approx(0.03, abs=0.012)
+
+
+def test_what_is_dropped_by_default_is_known_to_the_stage() -> None:
+    for name, training in TRAINING.items():
+        sources = {source.name for source in TINY.stages()[name].sources}
+        assert {source for source, _ in training.drop} <= sources
+        assert len(training.weights) in (0, TINY.stages()[name].codebooks)
+
+
+def test_draws_go_on_where_they_were() -> None:
+    first, second = (Draw(QUICK, TINY.semantic, seed) for seed in (0, 1))
+    first.lag()
+    second.load_state_dict(first.state_dict())
+    assert [first.lag() for _ in range(9)] == [second.lag() for _ in range(9)]
+
+
+# ---- learning ----
+
+
+@pytest.mark.slow
+def test_a_stage_learns_what_the_voice_tells_and_needs_the_voice_for_it(tmp_path: Path) -> None:
+    trainer = make_trainer(write(tmp_path / "shards", shards=40), dataclasses.replace(QUICK, cuts=2, unlagged=1.0))
+    losses = [trainer.step(Moment(step)) for step in range(60)]
+    assert losses[0]["loss"] == pytest.approx(np.log(64), abs=0.2)  # chance
+    judge = Judge(TINY.semantic, "band", QUICK, [made_song(10_000 + n) for n in range(4)])
+    found = judge(trainer.network)
+    assert set(found) == {"loss", "loss_1", "loss_2", "loss_3", "loss_4", "loss_5", "unconditional", "late"}
+    assert found["loss"] < 0.25 * np.log(64)
+    # Of five codebooks, the bass alone cannot be known without the voice: in every tenth frame, one of six.
+    assert found["loss"] < 0.8 * found["unconditional"]
+
+
+@pytest.mark.slow
+def test_the_acoustic_stage_learns_codes(tmp_path: Path) -> None:
+    training = StageTraining(clip=CLIP, rows=4, rate=6e-3, warmup_steps=5, batches_held=2, cuts=2)
+    trainer = make_trainer(write(tmp_path / "shards", shards=24), training, "acoustic")
+    losses = [trainer.step(Moment(step))["loss"] for step in range(30)]
+    assert losses[0] == pytest.approx(np.log(1024), abs=0.3)
+    assert np.mean(losses[-5:]) < 0.6 * np.log(1024)
+
+
+def test_in_bfloat16_a_copy_computes_and_float32_weights_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shards = write(tmp_path / "shards", shards=4)
+    monkeypatch.setattr(stages, "faster_in_bfloat16", lambda device: False)
+    whole = make_trainer(shards)
+    monkeypatch.setattr(stages, "faster_in_bfloat16", lambda device: True)
+    half = make_trainer(shards)
+    before = {name: value.clone() for name, value in half.network.state_dict().items()}
+    assert whole.working is whole.network
+    assert half.working is not half.network
+    assert half.step(Moment())["loss"] == pytest.approx(whole.step(Moment())["loss"], rel=0.01)
+    for name, value in half.network.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(half.working.state_dict()[name], before[name].bfloat16())  # what the step computed with
+    assert any(not torch.equal(value, before[name]) for name, value in half.network.state_dict().items())
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
+    # A batch that takes a shard whole leaves no crops at hand, which a checkpoint does not hold.
+    training = dataclasses.replace(QUICK, batches_held=1)
+    shards = write(tmp_path / "shards", shards=6)
+
+    def run(out: Path, last: int) -> StageTrainer:
+        trainer = make_trainer(shards, training)
+
+        def step(moment: Moment) -> Losses:
+            if moment.step == last - 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return trainer.step(Moment(moment.step))  # the rate would follow the clock
+
+        assert train(LoopConfig(out, minutes=10), step, trainer.state()).step == last
+        return trainer
+
+    whole = run(tmp_path / "whole", 5)
+    run(tmp_path / "parts", 2)
+    resumed = run(tmp_path / "parts", 5)
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+
+
+def test_a_stage_trains_on_when_it_is_given_more_time(tmp_path: Path) -> None:
+    shards = write(tmp_path / "shards", shards=4, songs=200)
+    held_out = [made_song(10_000 + n) for n in range(2)]
+
+    def trained(seconds: float) -> tuple[AlignedNetwork, Outcome]:
         loop = LoopConfig(tmp_path / "run", minutes=seconds / 60, seed=3)
-        return train_stage("semantic", TINY.semantic, loop, tmp_path / "shards", held_out, TRAINING)[1]
+        return train_stage("semantic", TINY.semantic, loop, shards, held_out, QUICK, "cpu")
 
-    first, second = trained(0.3), trained(0.6)
+    (_, first), (network, second) = trained(0.2), trained(0.4)
     assert 0 < first.step < second.step
-    assert second.validation["loss"] < np.log(600)
+    assert second.best <= first.best
+    judge = Judge(TINY.semantic, "band", QUICK, held_out)
+    assert judge(network)["loss"] == pytest.approx(second.best, rel=1e-4)  # it is the best that is handed over
 
 
-def test_transport_tokens_count_the_bar_in_48ths_and_run_ahead() -> None:
-    host = Transport(at_seconds=1.0, playing=True, tempo=120, numerator=4, song_position=2.0)
-    # One bar lasts two seconds: 50 frames of 40 ms. Session second 0 is song position 0.
-    tokens = transport_tokens(host, 0, 100)
-    np.testing.assert_array_equal(tokens[:50], tokens[50:])
-    assert abs(tokens[:50] - np.arange(50) * 48 / 50).max() <= 1.001
-    assert (transport_tokens(None, 0, 3) == NOT_PLAYING).all()
+# ---- the codec's geometry ----
+
+
+def test_a_frames_embeddings_add_up_to_a_linear_image_of_its_latent() -> None:
+    torch.manual_seed(0)
+    stage = TINY.acoustic
+    books, latent = stage.codebooks, 8
+    codebooks = torch.randn(books, stage.vocabulary, latent) * 0.6 ** torch.arange(books)[:, None, None]
+    network, untouched = AlignedNetwork(stage), AlignedNetwork(stage)
+    untouched.load_state_dict(network.state_dict())
+    start_from_codebooks(network, codebooks)
+
+    codes = torch.randint(stage.vocabulary, (1, books, 2000))
+    vectors = sum(codebooks[book, codes[0, book]] for book in range(books))
+    assert isinstance(vectors, torch.Tensor)
+    with torch.no_grad():
+        sums = network.embed_tokens(codes)[0]
+        added = sums - untouched.embed_tokens(codes)[0]
+    image = vectors @ torch.linalg.lstsq(vectors, added).solution
+    torch.testing.assert_close(added, image, atol=1e-4, rtol=1e-3)
+    assert float(torch.corrcoef(torch.stack([sums.flatten(), image.flatten()]))[0, 1]) > 0.5
+    assert torch.equal(network.tokens[:, -1], untouched.tokens[:, -1])  # what stands before a song is no code
+
+
+def test_a_head_answers_codes_that_sound_alike_alike() -> None:
+    torch.manual_seed(0)
+    stage = TINY.acoustic
+    codebooks = torch.randn(stage.codebooks, stage.vocabulary, 8)
+    codebooks[:, 1] = codebooks[:, 0] + 0.01
+    network = AlignedNetwork(stage)
+    start_from_codebooks(network, codebooks)
+    heads = network.heads.detach()
+    alike = (heads[:, 0] - heads[:, 1]).norm(dim=1)
+    others = (heads[:, 0] - heads[:, 2]).norm(dim=1)
+    assert (alike < others).all()

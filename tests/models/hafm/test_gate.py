@@ -110,7 +110,7 @@ def test_a_transport_that_starts_opens_and_one_that_stops_shuts() -> None:
 @pytest.mark.parametrize("lag", [Fraction(0), Fraction(1, 5), Fraction(9, 5)])
 @pytest.mark.parametrize("latency", [0, 777])
 def test_cuts_make_no_difference(lag: Fraction, latency: int) -> None:
-    """Chunks of equal lag, a voice that comes and goes at odd moments, a transport that starts and stops, in chunks of their own."""
+    """Chunks of equal lag, a voice that comes and goes at odd moments, a transport that starts and, later, stops."""
     parts = [noise(0.713, -60), noise(1.317, -30, 1), noise(3.1, -62, 2), noise(0.05, -40, 3), silence(11.32)]
     voice = np.concatenate(parts, axis=1)
     transports = [Transport(8.013, playing=True, tempo=96.0), Transport(12.911, playing=False, tempo=96.0)]
