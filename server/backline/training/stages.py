@@ -20,6 +20,7 @@ from backline.models.hafm.aligned import (
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
+    SUNG,
     VOICE,
     AlignedNetwork,
     AlignedStageConfig,
@@ -28,7 +29,7 @@ from backline.models.hafm.aligned import (
     lag_token,
 )
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, sung_counts, transposed
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
@@ -137,11 +138,12 @@ class StageTrainer:
         lags = [self.draw.lag() for _ in crops]
         drop = self.draw.dropped(len(crops))
         conditions = [c.to(self.device) for c in conditions_of(crops, self.stage, lags, drop)]
-        targets = targets_of(crops, self.target, self.stage.codebooks).to(self.device)
+        targets = targets_of(crops, self.target, self.stage.codebooks)
+        played, judged = self.draw.misplayed(targets) if self.training.misplayed else (targets, targets)
+        targets, played, judged = (tokens.to(self.device) for tokens in (targets, played, judged))
         if self.working is not self.network:
             with torch.no_grad():
                 torch._foreach_copy_(list(self.working.parameters()), list(self.network.parameters()))
-        played, judged = self.draw.misplayed(targets) if self.training.misplayed else (targets, targets)
         losses = delayed_losses(self.working(conditions, targets, played).float(), judged, self.stage.delays)
         self.working.zero_grad(set_to_none=True)
         (losses * self.weights).sum().backward()
@@ -242,13 +244,13 @@ def conditions_of(
     """Per source of the stage [row, codebook, step], one step per predicted frame; unknown where dropped."""
     quanta = crops[0]["key"].shape[1]
     steps = int(quanta * CHUNK_QUANTUM * stage.rate)
-    found = []
+    found, nobody = [], np.zeros(len(crops), bool)
     for source in stage.sources:
         rows = []
         for number, (tokens, lag) in enumerate(zip(crops, lags, strict=True)):
             if source.name == LAG.name:
                 rows.append(np.full((1, steps), lag_token(lag)))
-            elif source.name in drop and drop[source.name][number]:
+            elif drop.get("vocal" if source.name == SUNG.name else source.name, nobody)[number]:
                 rows.append(np.full((source.codebooks, steps), source.vocabulary))
             else:
                 known = tokens[source.name].astype(np.int64)
@@ -261,9 +263,11 @@ def conditions_of(
 def to_c(tokens: Tokens) -> Tokens:
     """A song's voice and band transposed to C major or A minor; its codes stay, and no longer fit."""
     down = -int(tokens["key"][0, 0])
+    vocal = transposed(tokens["vocal"].astype(np.int64), VOICE_TURNS, down)
     return {
         **tokens,
-        "vocal": transposed(tokens["vocal"].astype(np.int64), VOICE_TURNS, down).astype(np.int16),
+        "vocal": vocal.astype(np.int16),
+        SUNG.name: sung_counts(vocal).astype(np.int16),
         "band": transposed(tokens["band"].astype(np.int64), BAND_TURNS, down).astype(np.int16),
     }
 

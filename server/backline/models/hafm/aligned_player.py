@@ -16,6 +16,7 @@ from backline.models.hafm.aligned import (
     BEAT,
     LAG,
     LOOKAHEAD,
+    SUNG,
     VOICE,
     AlignedConfig,
     AlignedNetwork,
@@ -26,7 +27,15 @@ from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.band import Cue, Tokens
 from backline.models.hafm.keys import KeyListener
 from backline.models.hafm.player import Backend
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, semitones_from_c, transposed
+from backline.models.hafm.score import (
+    BAND_TURNS,
+    SUNG_REACH,
+    VOICE_TURNS,
+    pitch_and_colour,
+    semitones_from_c,
+    sung_counts,
+    transposed,
+)
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 
 Floats = NDArray[np.float32]
@@ -55,6 +64,7 @@ class AlignedBand:
         self.acoustic = _decoder(self.networks["acoustic"], rows, 1, backend, branches=1)
         self.held_back = max(config.acoustic.delays)
         self.key_profile = key_profile  # [vocal token], see keys.py
+        self._heard = [np.zeros((1, 0), np.int64) for _ in range(rows)]  # the voice's newest tokens, as they came
         self._listeners = [KeyListener(key_profile) for _ in range(rows)]
         self._begun = [np.zeros((0, config.acoustic.codebooks), np.int64) for _ in range(rows)]  # steps not yet whole
 
@@ -63,6 +73,7 @@ class AlignedBand:
         self.acoustic.reset(row, seed)
         self._begun[row] = self._begun[row][:0]
         self._listeners[row] = KeyListener(self.key_profile)
+        self._heard[row] = self._heard[row][:, :0]
 
     def play(self, cues: Sequence[Cue]) -> list[Tokens]:
         keys = [self._key(cue) for cue in cues]
@@ -91,13 +102,18 @@ class AlignedBand:
         """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there, in C."""
         chunk, lag = cue.grid.chunk, cue.grid.chunk - cue.grid.visibility
         frames = cue.grid.frames(VOICE.rate)
-        newest = cue.vocal[:, -frames:]  # a first chunk hears more than belongs to it
-        heard = pitch_and_colour(transposed(newest, VOICE_TURNS, -up))
-        vocal = np.full((VOICE.codebooks, frames), VOICE.vocabulary)
-        vocal[:, frames - heard.shape[1] :] = heard
+        history = np.concatenate([self._heard[cue.row], cue.vocal], axis=1)
+        self._heard[cue.row] = history[:, -SUNG_REACH:]
+        in_c = transposed(history, VOICE_TURNS, -up)
+        new = min(frames, cue.vocal.shape[1])  # a first chunk hears more than belongs to it, or less
+        voice, sung = (np.full((source.codebooks, frames), source.vocabulary) for source in (VOICE, SUNG))
+        if new:
+            voice[:, -new:] = pitch_and_colour(in_c)[:, -new:]
+            sung[:, -new:] = sung_counts(in_c)[:, -new:]
         beats = int(chunk * BEAT.rate)
         return {
-            VOICE.name: vocal,
+            VOICE.name: voice,
+            SUNG.name: sung,
             BEAT.name: transport_tokens(cue.transport, cue.chunk * beats, beats, BEAT.rate, BEAT_STEPS)[None],
             LAG.name: np.full((1, int(chunk * LAG.rate)), lag_token(lag)),
         }
@@ -127,7 +143,7 @@ class AlignedBand:
         for source in network.config.sources:
             tokens = aligned(known[source.name], source, rate, 0, steps)
             both = np.stack([tokens] * branches)
-            if source.name == VOICE.name:
+            if source.name in (VOICE.name, SUNG.name):
                 both[1:] = source.vocabulary
             parts.append(torch.from_numpy(both).to(network.tokens.device))
         return network.embed_conditions(parts).float().cpu().numpy()

@@ -33,6 +33,7 @@ from backline.models.hafm.aligned import (
     BEAT,
     LAG,
     LOOKAHEAD,
+    SUNG,
     VOICE,
     AlignedConfig,
     AlignedNetwork,
@@ -58,7 +59,7 @@ KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "coarse": {"vocal", "transport", "instrumental"},
     "fine": {"vocal", "transport", "instrumental", "coarse"},
 }
-KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG), "acoustic": (BEAT, BAND)}
+KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG, SUNG), "acoustic": (BEAT, BAND)}
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
 Part = TypeVar("Part")

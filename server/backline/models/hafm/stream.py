@@ -186,9 +186,11 @@ class HafmStream:
         """The chunk's audio, later by the codec's latency: what lies before the session's start is left out."""
         row, codec = self._rows[index], self.parts.codec
         frames = codes.shape[1]
-        audio, row.decoder_state = codec.decode_step(
-            torch.from_numpy(codes)[None].to(self.parts.device), row.decoder_state
-        )
+        audio = torch.zeros(1, 1, 0)
+        if frames:  # none while the band still holds back its first ones
+            audio, row.decoder_state = codec.decode_step(
+                torch.from_numpy(codes)[None].to(self.parts.device), row.decoder_state
+            )
         position = row.frames_played * codec.hop - codec.decode_latency
         row.frames_played += frames
         before_start = max(0, min(-position, audio.shape[2]))
