@@ -26,6 +26,8 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
         (["codec", "passthrough"], 1, "convnext"),
         (["grid", "passthrough", "--picture", "out.gif"], 1, ".png"),
         (["drift", "passthrough", "--minutes", "0.1"], 2, "minutes"),
+        (["robustness", "passthrough", "--seconds", "5"], 2, "seconds"),
+        (["robustness", "passthrough", "--recordings", "no-such-folder"], 2, "no-such-folder"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_remedy_before_anything_is_played(
