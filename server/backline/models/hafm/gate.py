@@ -4,9 +4,9 @@ The voice's level is taken frame by frame. After HOLD frames without a voice the
 where the voice is back, and where the host's transport plays, which is obeyed whatever the voice does.
 
 A session's gate runs `lag` frames behind the voice: the chunk less its visibility, which is the least by which the end
-of every chunk can be decided before it is played. So the gate is the same wherever chunks are cut, and where they end
-as late as they are heard it is in time with the voice. Who plays ahead cannot know earlier: at a visibility of -2 s and
-chunks of 0.4 s, all of this comes 2.4 s late, the band's entry included. Until something has been heard, the gate
+of every chunk can be decided before it is played. So the gate is the same wherever chunks are cut. Where a chunk hears
+to its end or further, the gate is in time with the voice. Who plays ahead cannot know earlier: at a visibility of -2 s
+and chunks of 0.4 s, all of this comes 2.4 s late, the band's entry included. Until something has been heard, the gate
 stands as it begins: closed, unless the transport plays from the start.
 """
 
