@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from backline.codecs.convnext import ConvNeXtCodecConfig, convnext_codec
+from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from backline.music.fluidsynth import missing
 from backline.music.world import NARROW
 from backline.training.codec import (
+    LEVELS,
     CodecTrainer,
     CodecTraining,
     Excerpts,
     Stems,
     best_codec,
     codec_song,
+    first_codebooks,
     frame_correlation,
     packed,
     perplexity,
@@ -94,6 +96,59 @@ def test_excerpts_are_full_length_and_within_full_scale() -> None:
     assert batch.shape == (TRAINING.rows, 1, TRAINING.frames * SMALL.hop)
     assert batch.dtype == np.float32
     assert np.abs(batch).max() < 1
+
+
+def stairs(seed: int) -> Stems:
+    """A level that changes from frame to frame and nowhere else; a voice, which no session encodes, of no number."""
+    level = np.repeat(np.linspace(0.2, 0.8, 300, dtype=np.float32), SMALL.hop)
+    return {"vocal": np.full_like(level, np.nan), "drums": level, "accompaniment": level}
+
+
+def test_excerpts_begin_on_frames_of_the_band_at_any_of_them() -> None:
+    excerpts = Excerpts(TRAINING, stairs, 0)
+    frames = np.stack([excerpts.batch() for _ in range(20)]).reshape(60, TRAINING.frames, SMALL.hop)
+    assert (np.ptp(frames, axis=2) == 0).all()
+    step = 0.6 / 299
+    level = (frames[:, -1, 0] - frames[:, 0, 0]) / (step * (TRAINING.frames - 1))
+    first = np.round((frames[:, 0, 0] / level - 0.2) / step)
+    assert len(np.unique(first)) > 40
+    assert 0 <= first.min() < 30
+    assert 250 < first.max() <= 300 - TRAINING.frames
+
+
+def test_excerpts_come_at_all_levels_in_their_range() -> None:
+    def steady(seed: int) -> Stems:
+        tone = np.full(24_000, 0.5, np.float32)
+        return {"vocal": tone, "drums": tone, "accompaniment": tone}
+
+    excerpts = Excerpts(TRAINING, steady, 0)
+    decibels = 20 * np.log10(np.stack([excerpts.batch() for _ in range(40)])[..., 0] / 0.5)
+    low, high = LEVELS
+    assert low - 1e-4 <= decibels.min() < low + 0.2
+    assert high - 0.2 < decibels.max() <= high + 1e-4
+
+
+def test_a_song_shorter_than_an_excerpt_is_padded_with_silence() -> None:
+    def brief(seed: int) -> Stems:
+        tone = np.full(1000, 0.5, np.float32)
+        return {"vocal": tone, "drums": tone, "accompaniment": tone}
+
+    batch = Excerpts(TRAINING, brief, 0).batch()
+    assert batch.shape[2] == TRAINING.frames * SMALL.hop
+    assert (batch[..., :1000] > 0.3).all()
+    assert (batch[..., 1000:] == 0).all()
+
+
+def test_the_first_codebooks_alone_decode_as_they_did_among_all() -> None:
+    torch.manual_seed(0)
+    codec = ConvNeXtCodec(SMALL).eval()
+    shorter = first_codebooks(codec, 1)
+    audio = torch.from_numpy(tones(5)["accompaniment"])[None, None]
+    with torch.no_grad():
+        codes = codec.encode(audio)
+        assert torch.equal(shorter.encode(audio), codes[:, :1])
+        torch.testing.assert_close(shorter.decode(codes[:, :1]), codec.decode(codes[:, :1]))
+    assert shorter.config.codebooks == 1
 
 
 def test_an_interrupted_run_carries_on(tmp_path: Path) -> None:
