@@ -20,7 +20,7 @@ from backline.models.hafm.aligned import (
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
-    HINT,
+    SUNG,
     VOICE,
     AlignedNetwork,
     AlignedStageConfig,
@@ -29,7 +29,7 @@ from backline.models.hafm.aligned import (
     lag_token,
 )
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, sung_counts, transposed
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
@@ -250,7 +250,7 @@ def conditions_of(
         for number, (tokens, lag) in enumerate(zip(crops, lags, strict=True)):
             if source.name == LAG.name:
                 rows.append(np.full((1, steps), lag_token(lag)))
-            elif drop.get("vocal" if source.name == HINT.name else source.name, nobody)[number]:
+            elif drop.get("vocal" if source.name == SUNG.name else source.name, nobody)[number]:
                 rows.append(np.full((source.codebooks, steps), source.vocabulary))
             else:
                 known = tokens[source.name].astype(np.int64)
@@ -267,6 +267,7 @@ def to_c(tokens: Tokens) -> Tokens:
     return {
         **tokens,
         "vocal": vocal.astype(np.int16),
+        SUNG.name: sung_counts(vocal).astype(np.int16),
         "band": transposed(tokens["band"].astype(np.int64), BAND_TURNS, down).astype(np.int16),
     }
 
