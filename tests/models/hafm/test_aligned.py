@@ -14,6 +14,7 @@ from backline.models.hafm.aligned import (
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
+    SUNG,
     TINY,
     VOICE,
     AlignedConfig,
@@ -44,8 +45,13 @@ def hidden_slowly(network: AlignedNetwork, conditions: list[torch.Tensor], targe
     for row in range(2):
         for step in range(STEPS):
             for source, tokens in zip(config.sources, conditions, strict=True):
+                table = network.conditions[source.name]
                 for codebook in range(source.codebooks):
-                    x[row, step] += network.conditions[source.name][codebook, tokens[row, codebook, step]]
+                    token = int(tokens[row, codebook, step])
+                    if source is not SUNG:
+                        x[row, step] += table[codebook, token]
+                    elif token != SUNG.vocabulary:  # a number of frames, or unknown
+                        x[row, step] += token / 20 * table[0, codebook]
             for codebook, delay in enumerate(config.delays):
                 frame = step - 1 - delay  # that the codebook predicted a step earlier
                 token = int(targets[row, codebook, frame]) if frame >= 0 else config.vocabulary

@@ -17,6 +17,7 @@ from backline.models.hafm.aligned import (
     BAND,
     BEAT,
     LAG,
+    SUNG,
     TINY,
     VOICE,
     AlignedConfig,
@@ -29,7 +30,14 @@ from backline.models.hafm.aligned_player import AlignedBand
 from backline.models.hafm.band import Cue, Sampling, Tokens
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.player import Backend
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, VOICE_VOCABULARY, pitch_and_colour, transposed
+from backline.models.hafm.score import (
+    BAND_TURNS,
+    VOICE_TURNS,
+    VOICE_VOCABULARY,
+    pitch_and_colour,
+    sung_counts,
+    transposed,
+)
 from backline.models.stream import Transport
 from tests.support.hafm import lively
 
@@ -127,7 +135,7 @@ def same(token: int) -> int:
     return token
 
 
-GLASS_SEMANTIC = glass_stage(TINY.semantic, BAND.vocabulary, (0,) * BAND.codebooks)
+GLASS_SEMANTIC = glass_stage(replace(TINY.semantic, sources=(VOICE, BEAT, LAG)), BAND.vocabulary, (0,) * BAND.codebooks)
 IN_THE_SCORE: list[Shown] = [
     (VOICE.name, 0, lambda pitch: pitch if pitch < 12 else 40 + pitch),
     (VOICE.name, 0, lambda pitch: pitch if pitch < 12 else 40 + pitch),
@@ -172,6 +180,20 @@ def test_a_step_hears_the_voice_of_its_own_time_the_lag_earlier(chunk: float, vi
     assert codes[PITCH_SHOWN].tolist() == np.where(pitch < 12, pitch, 40 + pitch).tolist()
     assert codes[COLOUR_SHOWN].tolist() == colour.tolist()
     assert set(codes[LAG_SHOWN].tolist()) == {lag_token(lag) // 4}
+
+
+@pytest.mark.parametrize(("chunk", "visibility"), [(0.4, 0.4), (0.4, -0.48), (0.08, 0.88), (1.6, 1.0)])
+def test_what_is_known_of_the_voice_is_what_training_aligns(chunk: float, visibility: float) -> None:
+    """Chunk by chunk and heard in D flat, it is the whole voice in C, counted and put later by the lag."""
+    band, tokens = lively_band(), voice(280)
+    given = cues(transposed(tokens, VOICE_TURNS, 1), 4.8, chunk, visibility)
+    band.reset(0, 1)
+    known = [band._known(cue, 1) for cue in given]
+    lag = given[0].grid.chunk - given[0].grid.visibility
+    heard = tokens[:, : given[-1].grid.source_frames(VOICE, len(given) - 1)]
+    for source, whole in ((VOICE, pitch_and_colour(heard)), (SUNG, sung_counts(heard))):
+        found = np.concatenate([part[source.name] for part in known], axis=1)
+        np.testing.assert_array_equal(found, aligned(whole, source, 50, 0, 240, lag))
 
 
 def test_every_step_knows_its_own_place_in_the_bar() -> None:

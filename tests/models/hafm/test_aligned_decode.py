@@ -1,6 +1,7 @@
 """Decoding an aligned stage: step by step in torch and in the fused kernel, both as the network under its mask."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ WINDOW = 48
 STEPS = 3 * WINDOW + 6
 STAGES = [replace(stage, window=WINDOW, max_distance=WINDOW) for stage in TINY.stages().values()]
 SEED, STAGE = 5, 2
-GREEDY = {"temperature": 0.0, "top_k": 0}
-SAMPLED = {"temperature": 0.9, "top_k": 20}
+GREEDY: dict[str, Any] = {"temperature": 0.0, "top_k": 0}
+SAMPLED: dict[str, Any] = {"temperature": 0.9, "top_k": 20}
 Decoder = TorchFrameStage | DecodeStage
 
 
@@ -65,7 +66,7 @@ def forced_choice(
 @pytest.mark.parametrize("branches", [1, 2])
 @pytest.mark.parametrize("stage", STAGES, ids=["semantic", "acoustic"])
 def test_torch_and_the_kernel_choose_what_teacher_forcing_chooses_over_three_windows(
-    stage: AlignedStageConfig, branches: int, sampling: dict[str, float]
+    stage: AlignedStageConfig, branches: int, sampling: dict[str, Any]
 ) -> None:
     network = lively(stage)
     conditions = random_conditions(network, branches)
@@ -80,9 +81,7 @@ def test_torch_and_the_kernel_choose_what_teacher_forcing_chooses_over_three_win
         ]
         found[kind] = np.concatenate(parts)
     np.testing.assert_array_equal(found["torch"], found["fused"])
-    expected = forced_choice(
-        network, conditions, found["fused"], guidance, sampling["temperature"], int(sampling["top_k"])
-    )
+    expected = forced_choice(network, conditions, found["fused"], guidance, **sampling)
     np.testing.assert_array_equal(found["fused"], expected)
     assert len(np.unique(found["fused"])) > 10
 

@@ -131,7 +131,7 @@ def test_a_description_needs_no_weights() -> None:
 def test_everything_in_the_tables_that_does_not_fit_is_named_at_once() -> None:
     config, _ = tiny_random(layout="aligned")
     semantic, acoustic = config["network"]["semantic"], config["network"]["acoustic"]
-    vocal, beat, lag = semantic["sources"]
+    vocal, beat, lag, *_ = semantic["sources"]
     config["network"] = {
         "layout": "aligned",
         "semantic": {**semantic, "delays": [0, 1, 0, 0, 0], "sources": [vocal, {**beat, "vocabulary": 49}]},
