@@ -21,8 +21,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
+from backline.codecs.harmony import HOP, SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.models.hafm.aligned import DEFAULT, AlignedConfig
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
 from backline.music.songs import song
 from backline.music.world import TRIO, WORLDS, World
@@ -32,6 +33,7 @@ from backline.training.codec import CodecTraining, best_codec, codec_song, first
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.loop import LoopConfig, read_log
 from backline.training.report import NoPicture, hardware, plot_losses
+from backline.training.score import score_tokens
 from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
@@ -65,7 +67,7 @@ class Recipe:
     codec: CodecTraining = field(default_factory=CodecTraining)
     network: AlignedConfig = DEFAULT
     stages: Mapping[str, StageTraining] = field(default_factory=lambda: TRAINING)
-    semantic_songs: int = 160  # to fit the semantic tables on
+    semantic_songs: int = 600  # to fit the semantic tables on
     shard_songs: int = 24  # in a shard of tokens
     held_out_songs: int = 24  # that semantics and stages are judged by
 
@@ -202,7 +204,9 @@ def _commit() -> str:
 def _sung(seeds: range, world: World) -> Iterator[SungSong]:
     for seed in seeds:
         made = song(seed, world, SAMPLE_RATE)
-        yield SungSong(made.vocal, semitones_from_c(made.piece.key.tonic + 12 * (made.piece.key.mode == "minor")))
+        key = made.piece.key
+        chords = score_tokens(made.piece, len(made.vocal) // HOP)[0]
+        yield SungSong(made.vocal, semitones_from_c(key.tonic + 12 * (key.mode == "minor")), chords)
 
 
 def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
@@ -218,7 +222,7 @@ def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
     for name in sorted(weights):
         digest.update(weights[name].numpy().tobytes())
     digest.update(SCORE_VERSION)
-    return Tokenizers(vocal, codec), digest.hexdigest()[:8]
+    return Tokenizers(vocal, ChordHints.from_tensors(tables), codec), digest.hexdigest()[:8]
 
 
 def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Tokens]:

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from backline.models.hafm.aligned import (
     EMBEDDING_STD,
+    HINT,
     IGNORED,
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
-    SUNG,
     VOICE,
     AlignedNetwork,
     AlignedStageConfig,
@@ -29,7 +29,7 @@ from backline.models.hafm.aligned import (
     lag_token,
 )
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, sung_counts, transposed
+from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
@@ -60,7 +60,7 @@ class StageTraining:
 TRAINING = {
     "semantic": StageTraining(
         clip=Fraction(14), rows=4, cuts=12, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2)), in_c=True,
-        misplayed=0.25, listening=0.5, weights=(4.0, 2.0, 1.0, 1.0, 1.0)
+        misplayed=0.25, listening=0.3, weights=(4.0, 2.0, 1.0, 1.0, 1.0)
     ),
     "acoustic": StageTraining(
         clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
@@ -250,7 +250,7 @@ def conditions_of(
         for number, (tokens, lag) in enumerate(zip(crops, lags, strict=True)):
             if source.name == LAG.name:
                 rows.append(np.full((1, steps), lag_token(lag)))
-            elif drop.get("vocal" if source.name == SUNG.name else source.name, nobody)[number]:
+            elif drop.get("vocal" if source.name == HINT.name else source.name, nobody)[number]:
                 rows.append(np.full((source.codebooks, steps), source.vocabulary))
             else:
                 known = tokens[source.name].astype(np.int64)
@@ -267,7 +267,6 @@ def to_c(tokens: Tokens) -> Tokens:
     return {
         **tokens,
         "vocal": vocal.astype(np.int16),
-        SUNG.name: sung_counts(vocal).astype(np.int16),
         "band": transposed(tokens["band"].astype(np.int64), BAND_TURNS, down).astype(np.int16),
     }
 

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.models.hafm.aligned import BAND, BEAT
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import semitones_from_c
+from backline.models.hafm.score import VOICE_TURNS, semitones_from_c, transposed
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.stream import Transport
 from backline.music.songs import Song, song
@@ -45,6 +46,7 @@ class Tokenizers:
     """What makes tokens of a song's two sides."""
 
     vocal: SemanticEncoder
+    hints: ChordHints
     codec: Codec
 
     @torch.inference_mode()
@@ -63,11 +65,14 @@ class Tokenizers:
         band = torch.from_numpy(source.accompaniment[:samples])[None, None]
         beat = transport_tokens(_transport(source), 0, quanta * int(CHUNK_QUANTUM * BEAT.rate), BEAT.rate, BEAT_STEPS)
         key = source.piece.key
+        up = semitones_from_c(key.tonic + 12 * (key.mode == "minor"))
+        voice_tokens = self.vocal.encode(vocal).numpy()
         found = {
-            "vocal": self.vocal.encode(vocal).numpy(),
+            "vocal": voice_tokens,
+            "hint": self.hints(transposed(voice_tokens, VOICE_TURNS, -up)),
             "band": score_tokens(source.piece, quanta * int(CHUNK_QUANTUM * BAND.rate)),
             "beat": beat[None],
-            "key": np.full((1, quanta), semitones_from_c(key.tonic + 12 * (key.mode == "minor"))),
+            "key": np.full((1, quanta), up),
             "codes": self.codec.encode(band)[0].numpy(),
         }
         return {name: tokens.astype(np.int16) for name, tokens in found.items()}

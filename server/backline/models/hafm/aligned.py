@@ -29,8 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.models.hafm.config import VOCAL, SourceConfig
+from backline.models.hafm.hints import CERTAIN, HINTS
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import CODEBOOKS, SUNG_WINDOWS, VOCABULARY, VOICE_PROTOTYPES
+from backline.models.hafm.score import CODEBOOKS, VOCABULARY, VOICE_PROTOTYPES
 from backline.models.hafm.transport import BEAT_STEPS
 from backline.nn.transformer import Transformer, TransformerConfig
 
@@ -42,9 +43,8 @@ IGNORED = -100  # as a target: not judged
 VOICE = dataclasses.replace(VOCAL, vocabulary=VOICE_PROTOTYPES + 1, codebooks=2)  # pitch class, colour
 BEAT = SourceConfig("beat", vocabulary=BEAT_STEPS + 1, rate=50, reach="chunk_end")
 LAG = SourceConfig("lag", vocabulary=int((LOOKAHEAD + LONGEST_LAG) / CHUNK_QUANTUM) + 1, rate=25, reach="chunk_end")
-# How long each pitch class was sung in the last half beat to four beats: numbers, where other sources are tokens. What
-# a chord is known by lies there ready, instead of having to be found in the voice's tokens one by one.
-SUNG = SourceConfig("sung", vocabulary=41, rate=50, reach="visibility", codebooks=13 * (len(SUNG_WINDOWS) - 1))
+# How likely each chord is by what was sung (hints.py): numbers, where other sources are tokens.
+HINT = SourceConfig("hint", vocabulary=CERTAIN + 1, rate=50, reach="visibility", codebooks=HINTS)
 BAND = SourceConfig("band", vocabulary=VOCABULARY, rate=50, reach="chunk_end", codebooks=len(CODEBOOKS))
 
 
@@ -142,7 +142,7 @@ class AlignedConfig:
 # What the shipped pack is trained with.
 DEFAULT = AlignedConfig(
     semantic=AlignedStageConfig(
-        sources=(VOICE, BEAT, LAG, SUNG),
+        sources=(VOICE, BEAT, LAG, HINT),
         vocabulary=VOCABULARY,
         delays=(0,) * len(CODEBOOKS),
         rate=50,
@@ -184,7 +184,7 @@ class AlignedNetwork(nn.Module):
         width, codebooks = config.width, config.codebooks
         self.conditions = nn.ParameterDict(
             {
-                s.name: _embedding(*(1, s.codebooks) if s.name == SUNG.name else (s.codebooks, s.vocabulary + 1), width)
+                s.name: _embedding(*(1, s.codebooks) if s.name == HINT.name else (s.codebooks, s.vocabulary + 1), width)
                 for s in config.sources
             }
         )
@@ -207,7 +207,7 @@ class AlignedNetwork(nn.Module):
         """[row, step, width] the sum over all sources [row, codebook, step]."""
         every = zip(self.config.sources, conditions, strict=True)
         parts = [
-            (_counted if source.name == SUNG.name else _embedded)(self.conditions[source.name], tokens)
+            (_counted if source.name == HINT.name else _embedded)(self.conditions[source.name], tokens)
             for source, tokens in every
         ]
         return torch.stack(parts).sum(0)
@@ -275,8 +275,8 @@ def _embedded(table: Tensor, tokens: Tensor) -> Tensor:
 
 def _counted(table: Tensor, counts: Tensor) -> Tensor:
     """[row, step, width] the sum of table [1, count, width] times counts [row, count, step]; unknown ones are none."""
-    known = torch.where(counts == SUNG.vocabulary, 0, counts).transpose(1, 2)
-    return (known.to(table.dtype) / SUNG_WINDOWS[1]) @ table[0]
+    known = torch.where(counts == HINT.vocabulary, 0, counts).transpose(1, 2)
+    return (known.to(table.dtype) / CERTAIN) @ table[0]
 
 
 def _embedding(*shape: int) -> nn.Parameter:

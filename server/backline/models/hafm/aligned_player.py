@@ -14,9 +14,9 @@ from backline.kernels.decode import DecodeStage
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
+    HINT,
     LAG,
     LOOKAHEAD,
-    SUNG,
     VOICE,
     AlignedConfig,
     AlignedNetwork,
@@ -25,6 +25,7 @@ from backline.models.hafm.aligned import (
 )
 from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.band import Cue, Tokens
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.keys import KeyListener
 from backline.models.hafm.player import Backend
 from backline.models.hafm.score import (
@@ -33,7 +34,6 @@ from backline.models.hafm.score import (
     VOICE_TURNS,
     pitch_and_colour,
     semitones_from_c,
-    sung_counts,
     transposed,
 )
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
@@ -55,6 +55,7 @@ class AlignedBand:
         config: AlignedConfig,
         networks: Mapping[str, AlignedNetwork],
         key_profile: Floats,
+        hints: ChordHints,
         rows: int,
         backend: Backend,
     ) -> None:
@@ -63,6 +64,7 @@ class AlignedBand:
         self.semantic = _decoder(self.networks["semantic"], rows, 0, backend, branches=2)
         self.acoustic = _decoder(self.networks["acoustic"], rows, 1, backend, branches=1)
         self.held_back = max(config.acoustic.delays)
+        self.hints = hints
         self.key_profile = key_profile  # [vocal token], see keys.py
         self._heard = [np.zeros((1, 0), np.int64) for _ in range(rows)]  # the voice's newest tokens, as they came
         self._listeners = [KeyListener(key_profile) for _ in range(rows)]
@@ -106,14 +108,14 @@ class AlignedBand:
         self._heard[cue.row] = history[:, -SUNG_REACH:]
         in_c = transposed(history, VOICE_TURNS, -up)
         new = min(frames, cue.vocal.shape[1])  # a first chunk hears more than belongs to it, or less
-        voice, sung = (np.full((source.codebooks, frames), source.vocabulary) for source in (VOICE, SUNG))
+        voice, hint = (np.full((source.codebooks, frames), source.vocabulary) for source in (VOICE, HINT))
         if new:
             voice[:, -new:] = pitch_and_colour(in_c)[:, -new:]
-            sung[:, -new:] = sung_counts(in_c)[:, -new:]
+            hint[:, -new:] = self.hints(in_c)[:, -new:]
         beats = int(chunk * BEAT.rate)
         return {
             VOICE.name: voice,
-            SUNG.name: sung,
+            HINT.name: hint,
             BEAT.name: transport_tokens(cue.transport, cue.chunk * beats, beats, BEAT.rate, BEAT_STEPS)[None],
             LAG.name: np.full((1, int(chunk * LAG.rate)), lag_token(lag)),
         }
@@ -143,7 +145,7 @@ class AlignedBand:
         for source in network.config.sources:
             tokens = aligned(known[source.name], source, rate, 0, steps)
             both = np.stack([tokens] * branches)
-            if source.name in (VOICE.name, SUNG.name):
+            if source.name in (VOICE.name, HINT.name):
                 both[1:] = source.vocabulary
             parts.append(torch.from_numpy(both).to(network.tokens.device))
         return network.embed_conditions(parts).float().cpu().numpy()

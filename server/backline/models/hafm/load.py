@@ -31,9 +31,9 @@ from backline.models.errors import PackError
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
+    HINT,
     LAG,
     LOOKAHEAD,
-    SUNG,
     VOICE,
     AlignedConfig,
     AlignedNetwork,
@@ -42,6 +42,7 @@ from backline.models.hafm.aligned import (
 from backline.models.hafm.aligned import TINY as ALIGNED_TINY
 from backline.models.hafm.band import Sampling
 from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.interleaved import PREDICTED
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
@@ -59,7 +60,7 @@ KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "coarse": {"vocal", "transport", "instrumental"},
     "fine": {"vocal", "transport", "instrumental", "coarse"},
 }
-KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG, SUNG), "acoustic": (BEAT, BAND)}
+KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG, HINT), "acoustic": (BEAT, BAND)}
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
 Part = TypeVar("Part")
@@ -117,6 +118,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
     codec = attempt(lambda: _codec(tables.codec, tensors, device))
     encoder = attempt(lambda: _encoder(tables.semantics, tensors, device))
     profile = attempt(lambda: _key_profile(tables, tensors))
+    hints = attempt(lambda: ChordHints.from_tensors(tensors)) if isinstance(tables.network, AlignedConfig) else None
     if problems or codec is None or encoder is None:
         raise PackError(problems, name)
     parts = HafmParts(
@@ -128,6 +130,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         vocal_noise=tables.vocal_noise,
         device=device,
         key_profile=profile,
+        hints=hints,
         other_bytes=sum(4 * t.numel() for n, t in tensors.items() if n.startswith(("codec.", "semantics."))),
     )
     return HafmStream(parts, backend, tables.cache)

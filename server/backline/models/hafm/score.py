@@ -27,7 +27,7 @@ VOICE_PROTOTYPES = 20  # of the voice's tokens: prototype * 12 + pitch class
 VOICE_TURNS = (12 * VOICE_PROTOTYPES,)
 VOICE_VOCABULARY = 12 * VOICE_PROTOTYPES + 1  # the last is silence
 
-SUNG_WINDOWS = (0, 20, 40, 80, 120)  # frames back from the newest: bounds of the windows that are counted
+SUNG_WINDOWS = (0, 20, 40, 60, 80, 100, 120, 160)  # frames back from the newest: bounds of the windows that are counted
 SUNG_REACH = SUNG_WINDOWS[-1]
 
 Tokens = NDArray[np.int64]  # [codebook, frame]

@@ -26,6 +26,7 @@ from backline.models.hafm.aligned_player import AlignedBand
 from backline.models.hafm.band import Band, Cue, Sampling, Tokens
 from backline.models.hafm.config import VOCAL, HafmConfig
 from backline.models.hafm.gate import GATE, Gate
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
@@ -61,7 +62,8 @@ class HafmParts:
     vocal_noise: float  # deviation of the noise under the voice, which the encoder's tokens were trained with
     device: str
     other_bytes: int  # weights of encoder and codec
-    key_profile: Audio | None = None  # [vocal token], for stages that know one key only (keys.py)
+    key_profile: Audio | None = None  # [vocal token], for aligned stages (keys.py)
+    hints: ChordHints | None = None  # likewise
 
 
 @dataclass
@@ -210,7 +212,8 @@ def make_band(parts: HafmParts, rows: int, backend: Backend, cache: Cache) -> Ba
     networks: Mapping[str, Any] = parts.networks
     if isinstance(parts.config, AlignedConfig):
         assert parts.key_profile is not None, "aligned stages come with a key profile"
-        return AlignedBand(parts.config, networks, parts.key_profile, rows, backend)
+        assert parts.hints is not None, "aligned stages come with hints"
+        return AlignedBand(parts.config, networks, parts.key_profile, parts.hints, rows, backend)
     return InterleavedBand(parts.config, networks, rows, backend, cache)
 
 
