@@ -10,11 +10,11 @@ import torch
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
+    HINT,
     IGNORED,
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
-    SUNG,
     TINY,
     VOICE,
     AlignedConfig,
@@ -48,10 +48,10 @@ def hidden_slowly(network: AlignedNetwork, conditions: list[torch.Tensor], targe
                 table = network.conditions[source.name]
                 for codebook in range(source.codebooks):
                     token = int(tokens[row, codebook, step])
-                    if source is not SUNG:
+                    if source != HINT:
                         x[row, step] += table[codebook, token]
-                    elif token != SUNG.vocabulary:  # a number of frames, or unknown
-                        x[row, step] += token / 20 * table[0, codebook]
+                    elif token != HINT.vocabulary:  # how likely a chord is, in fortieths; or unknown
+                        x[row, step] += token / 40 * table[0, codebook]
             for codebook, delay in enumerate(config.delays):
                 frame = step - 1 - delay  # that the codebook predicted a step earlier
                 token = int(targets[row, codebook, frame]) if frame >= 0 else config.vocabulary

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
+    HINT,
     LAG,
-    SUNG,
     TINY,
     VOICE,
     AlignedConfig,
@@ -35,11 +35,10 @@ from backline.models.hafm.score import (
     VOICE_TURNS,
     VOICE_VOCABULARY,
     pitch_and_colour,
-    sung_counts,
     transposed,
 )
 from backline.models.stream import Transport
-from tests.support.hafm import lively
+from tests.support.hafm import lively, random_hints
 
 WINDOW = 48
 SMALL = AlignedConfig(**{n: replace(s, window=WINDOW, max_distance=WINDOW) for n, s in TINY.stages().items()})
@@ -94,7 +93,7 @@ def make(
     profile: NDArray[np.float32] = NO_PROFILE,
     backend: Backend = "float32",
 ) -> AlignedBand:
-    return AlignedBand(config, networks, profile, 3, backend)
+    return AlignedBand(config, networks, profile, random_hints(), 3, backend)
 
 
 def lively_band(profile: NDArray[np.float32] = NO_PROFILE, backend: Backend = "float32") -> AlignedBand:
@@ -191,7 +190,7 @@ def test_what_is_known_of_the_voice_is_what_training_aligns(chunk: float, visibi
     known = [band._known(cue, 1) for cue in given]
     lag = given[0].grid.chunk - given[0].grid.visibility
     heard = tokens[:, : given[-1].grid.source_frames(VOICE, len(given) - 1)]
-    for source, whole in ((VOICE, pitch_and_colour(heard)), (SUNG, sung_counts(heard))):
+    for source, whole in ((VOICE, pitch_and_colour(heard)), (HINT, band.hints(heard))):
         found = np.concatenate([part[source.name] for part in known], axis=1)
         np.testing.assert_array_equal(found, aligned(whole, source, 50, 0, 240, lag))
 

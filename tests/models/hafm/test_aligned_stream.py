@@ -15,6 +15,7 @@ from backline.models.errors import PackError
 from backline.models.families import describe
 from backline.models.hafm.aligned import LOOKAHEAD, TINY
 from backline.models.hafm.band import Sampling
+from backline.models.hafm.hints import HINTS
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.offline import generate
 from backline.models.hafm.stream import HafmStream
@@ -172,6 +173,7 @@ def test_an_unknown_layout_is_named_beside_all_else() -> None:
 def test_every_tensor_that_does_not_fit_is_named_at_once() -> None:
     config, tensors = tiny_random(layout="aligned")
     del tensors["semantics.key"]
+    del tensors["semantics.hints.outer"]
     del tensors["semantic.conditions.lag"]
     tensors["acoustic.heads"] = tensors["acoustic.heads"][:, :7]
     tensors["semantics.vocal.centroids"] = tensors["semantics.vocal.centroids"][:100]
@@ -183,6 +185,7 @@ def test_every_tensor_that_does_not_fit_is_named_at_once() -> None:
     assert lag["name"] == "lag"
     for part in (
         "semantics.key is missing, must be [241]",
+        f"semantics.hints.outer is missing, must be [{HINTS}, 8]",
         f"semantic.conditions.lag [1, {lag['vocabulary'] + 1}, 32] is missing",
         f"acoustic.heads is [{len(config['network']['acoustic']['delays'])}, 7, 32]",
         "acoustic.segment is not part of this stage",

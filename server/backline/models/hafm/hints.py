@@ -66,7 +66,8 @@ class ChordHints:
 
     def __call__(self, tokens: Tokens) -> Tokens:
         """[chord told, frame] in 0 to CERTAIN, of the voice's tokens [1, frame] in C; before them there was nothing."""
-        counts = sung_counts(tokens).astype(np.float32) / SUNG_WINDOWS[1]
+        # In float64, so that where a chunk ends, and with it the order of sums, does not tip what is rounded.
+        counts = sung_counts(tokens) / SUNG_WINDOWS[1]
         hidden = np.maximum(self.inner @ counts + self.inner_bias[:, None], 0)
         scores = (self.outer @ hidden + self.outer_bias[:, None]).reshape(len(HINT_FRAMES_BACK), CHORDS, -1)
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))

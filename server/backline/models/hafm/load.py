@@ -42,7 +42,7 @@ from backline.models.hafm.aligned import (
 from backline.models.hafm.aligned import TINY as ALIGNED_TINY
 from backline.models.hafm.band import Sampling
 from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
-from backline.models.hafm.hints import ChordHints
+from backline.models.hafm.hints import HINTS, SUNG, ChordHints
 from backline.models.hafm.interleaved import PREDICTED
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
@@ -215,6 +215,8 @@ def tiny_random(seed: int = 0, layout: str = "interleaved") -> tuple[dict[str, A
             tensors |= tables.tensors(f"semantics.{side}.")
         if aligned:
             tensors["semantics.key"] = torch.randn(vocabulary).log_softmax(0)
+            shapes = {"inner": (8, SUNG), "inner_bias": (8,), "outer": (HINTS, 8), "outer_bias": (HINTS,)}
+            tensors |= {f"semantics.hints.{name}": torch.randn(shape) for name, shape in shapes.items()}
     config = {
         "format": 1,
         "name": "tiny",
