@@ -1,6 +1,8 @@
 """The whole recipe at toy size: every part trains, goes on where it was, and the pack that it writes plays."""
 
 import dataclasses
+import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,69 +10,111 @@ import numpy as np
 import pytest
 
 from backline.codecs.convnext import ConvNeXtCodecConfig
-from backline.models.hafm.config import TINY
+from backline.models.hafm.aligned import TINY
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
-from backline.music.world import NARROW
+from backline.music.world import TRIO, World
 from backline.packs.pack import load_stream, read_pack
-from backline.training.codec import CodecTraining
-from backline.training.default_pack import PARTS, Recipe, train_default_pack
-from backline.training.loop import LoopConfig
-from backline.training.stages import StageTraining
+from backline.training import default_pack
+from backline.training.codec import CodecTraining, Stems
+from backline.training.data import HELD_OUT_SEED
+from backline.training.default_pack import PARTS, SHARES, Recipe, train_default_pack
+from backline.training.loop import Losses, Moment, read_log
+from backline.training.report import LOSSES
+from backline.training.stages import StageTrainer, StageTraining
 
-TOY_STAGE = StageTraining(clip=Fraction(6, 5), rows=2, batches_held=2, served=Fraction(2, 5), chunks=(Fraction(2, 5),))
+TOY_STAGE = StageTraining(clip=Fraction(6, 5), rows=2, batches_held=2, in_c=True)
 TOY_CODEC = ConvNeXtCodecConfig(latent=8, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
+# Of six seconds the parts take 1.8, 1.5 and 2.7.
+TOY = Recipe(
+    minutes=0.1,
+    device="cpu",
+    world=dataclasses.replace(TRIO, bars=4),
+    codec=CodecTraining(codec=TOY_CODEC, rows=2, frames=24, songs=4, quantize_from=2, batches_to_start=1),
+    network=TINY,
+    stages={"semantic": TOY_STAGE, "acoustic": dataclasses.replace(TOY_STAGE, in_c=False)},
+    semantic_songs=2,
+    shard_songs=2,
+    held_out_songs=1,
+)
 
 
-class Toy(Recipe):
-    """Two seconds for every part, however the machine is."""
-
-    def loop(self, run: Path, part: str) -> LoopConfig:
-        return dataclasses.replace(super().loop(run, part), minutes=2 / 60)
-
-
-def toy(**changes: object) -> Toy:
-    return Toy(
-        world=dataclasses.replace(NARROW, bars=4),
-        codec=CodecTraining(codec=TOY_CODEC, rows=2, frames=24, songs=4),
-        network=TINY,
-        stages=dict.fromkeys(TINY.stages(), TOY_STAGE),
-        semantic_songs=2,
-        shard_songs=2,
-        held_out_songs=1,
-        **changes,  # type: ignore[arg-type]
-    )
+def test_the_shares_of_the_parts_are_all_the_minutes() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)
+    assert [TOY.loop(Path("run"), part).minutes * 60 for part in SHARES] == pytest.approx([1.8, 1.5, 2.7])
 
 
 def test_parts_that_do_not_exist_or_come_too_early_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such part: drums"):
-        train_default_pack(tmp_path, tmp_path / "pack", toy(), ("drums",))
+    with pytest.raises(ValueError, match="no such part: drums; use semantics, codec, semantic, acoustic"):
+        train_default_pack(tmp_path, tmp_path / "pack", TOY, ("drums",))
     with pytest.raises(ValueError, match="train the part 'semantics' first"):
-        train_default_pack(tmp_path, tmp_path / "pack", toy(), ("coarse",))
+        train_default_pack(tmp_path, tmp_path / "pack", TOY, ("semantic",))
+
+
+def test_an_interrupted_codec_is_saved_and_no_stage_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted_song(seed: int, world: World) -> Stems:
+        """Noise; the user presses Ctrl+C while training makes its first song."""
+        if seed < HELD_OUT_SEED:
+            os.kill(os.getpid(), signal.SIGINT)
+        noise = 0.1 * np.random.default_rng(seed).standard_normal(24_000, np.float32)
+        return {"vocal": noise, "drums": noise, "accompaniment": noise}
+
+    monkeypatch.setattr(default_pack, "codec_song", interrupted_song)
+    run, lines = tmp_path / "run", list[str]()
+    train_default_pack(run, tmp_path / "pack", TOY, ("codec", "semantic"), lines.append)
+    assert (run / "codec" / "checkpoint.pt").exists()
+    assert not (run / "semantic").exists()
+    assert any("semantic, acoustic not trained" in line for line in lines)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
-def test_the_recipe_trains_every_part_and_its_pack_plays(tmp_path: Path) -> None:
+def test_the_recipe_trains_every_part_and_its_pack_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, out, lines = tmp_path / "run", tmp_path / "toy", list[str]()
-    train_default_pack(run, out, toy(), PARTS[:3], lines.append)
-    assert any("coarse, fine not trained" in line for line in lines)
+    train_default_pack(run, out, TOY, PARTS[:2], lines.append)
+    assert any("semantic, acoustic not trained" in line for line in lines)
+    codec_log = read_log(run / "codec")
+
+    # Ctrl+C in the first step of a stage.
+    with monkeypatch.context() as patched:
+        step = StageTrainer.step
+
+        def interrupted_step(self: StageTrainer, moment: Moment) -> Losses:
+            os.kill(os.getpid(), signal.SIGINT)
+            return step(self, moment)
+
+        patched.setattr(StageTrainer, "step", interrupted_step)
+        train_default_pack(run, out, TOY, PARTS, lines.append)
+    assert (run / "semantic" / "checkpoint.pt").exists()
+    assert not (run / "acoustic").exists()
     assert not out.exists()
-    train_default_pack(run, out, toy(), PARTS, lines.append)  # goes on: semantics, codec and stage 1 are there
+
+    train_default_pack(run, out, TOY, PARTS, lines.append)  # goes on with it
+    assert lines[-1] == f"pack written to {out}"
+    assert read_log(run / "codec") == codec_log  # its time was used up
+    steps = {part: read_log(run / part)[-1]["step"] for part in SHARES}
+    train_default_pack(run, out, TOY, PARTS, lines.append)
+    assert {part: read_log(run / part)[-1]["step"] for part in SHARES} == steps
 
     pack = read_pack(out)
     card = pack.config["card"]
     assert card["seed"] == 0
-    assert all(card["steps"][part] > 0 for part in ("codec", "semantic", "coarse", "fine"))
-    assert 0 < card["validation"]["coarse"]["loss"] < 8
+    assert card["steps"] == steps
+    assert all(count > 0 for count in steps.values())
+    assert 0 < card["validation"]["semantic"]["loss"] < 5
+    assert 0 < card["validation"]["acoustic"]["loss"] < 8
+    assert {file.quantization for file in pack.files} >= {"int8"}
+    assert (out / LOSSES).read_bytes() == (run / LOSSES).read_bytes()
+
     stream = load_stream(pack)
-    chunk = Fraction(2, 5)
-    row = stream.open(
-        SessionConfig(24_000, 1, chunk, 0.4, seed=1, parameters={p.name: p.default for p in stream.spec.parameters})
-    )
-    voice = np.sin(np.arange(stream.required_input(row)) * 0.05).astype(np.float32)[None]
     parameters = {parameter.name: parameter.default for parameter in stream.spec.parameters}
-    output = stream.step([ChunkInput(row, voice, None, parameters)])[0]
+    row = stream.open(SessionConfig(24_000, 1, Fraction(2, 5), 0.4, seed=1, parameters=parameters))
+    heard = 0
+    for _ in range(2):
+        needed = stream.required_input(row)
+        voice = 0.1 * np.sin(np.arange(heard, needed) * 0.05).astype(np.float32)[None]
+        heard = needed
+        output = stream.step([ChunkInput(row, voice, None, parameters)])[0]
+        assert np.isfinite(output.audio[0]).all()
     assert output.frames is not None
-    assert output.frames.shape == (30, 8)
-    assert np.isfinite(output.audio[0]).all()
+    assert output.frames.shape == (30, TINY.acoustic.codebooks)

@@ -10,9 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from backline.models.hafm.aligned import LAG, LONGEST_LAG, TINY, AlignedNetwork
+from backline.models.hafm.aligned import (
+    BEAT,
+    IGNORED,
+    LAG,
+    LONGEST_LAG,
+    LOOKAHEAD,
+    TINY,
+    VOICE,
+    AlignedNetwork,
+    AlignedStageConfig,
+)
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import BASS_SILENT, VOICE_VOCABULARY
+from backline.models.hafm.score import BAND_TURNS, BASS_SILENT, VOICE_VOCABULARY, transposed
 from backline.training import stages
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, train
 from backline.training.stages import (
@@ -34,18 +44,20 @@ CLIP = Fraction(6, 5)
 QUANTA = int(CLIP / CHUNK_QUANTUM)
 QUICK = StageTraining(clip=CLIP, rows=4, rate=6e-3, warmup_steps=5, batches_held=2, drop=(("vocal", 0.2),), in_c=True)
 NOTES = 6  # that the voice of a made song sings
+SEMANTIC = dataclasses.replace(TINY.semantic, sources=(VOICE, BEAT, LAG))
 
 
 def made_song(number: int, quanta: int = QUANTA) -> Tokens:
-    """A song that sings another note every 0.2 s; bass and codes follow it, all else rests. In any key."""
+    """A song, in any key, that sings another note every 0.2 s; bass and codes follow it, all else stays."""
     random = np.random.default_rng(number)
     note = np.repeat(random.integers(0, NOTES, -(-quanta // 5)), 5)[:quanta]  # by quantum
     key = int(random.integers(12))
-    band = np.zeros((5, 2 * quanta), np.int64)
-    band[1] = (note.repeat(2) + key) % 12
+    sung = (note.repeat(2) + key) % 12
+    band = np.zeros((5, 2 * quanta), np.int16)
+    band[0], band[1] = key, sung
     return {
-        "vocal": ((note.repeat(2) + key) % 12)[None].astype(np.int16),
-        "band": band.astype(np.int16),
+        "vocal": sung[None].astype(np.int16),
+        "band": band,
         "beat": (np.arange(2 * quanta) % 100)[None].astype(np.int16),
         "key": np.full((1, quanta), key, np.int16),
         "codes": np.tile(note.repeat(3), (8, 1)).astype(np.int16),
@@ -60,11 +72,15 @@ def write(folder: Path, shards: int, songs: int = 4, quanta: int = QUANTA) -> Pa
     return folder
 
 
-def make_trainer(shards: Path, training: StageTraining = QUICK, name: str = "semantic") -> StageTrainer:
+def make_trainer(
+    shards: Path,
+    training: StageTraining = QUICK,
+    stage: AlignedStageConfig = SEMANTIC,
+    target: str = "band",
+) -> StageTrainer:
     torch.manual_seed(0)
-    target = stages.TARGETS[name]
     read = ShardReader(shards, target, training.clip, training.rows, 0, training.cuts, training.batches_held)
-    return StageTrainer(TINY.stages()[name], target, training, read, 0, CPU)
+    return StageTrainer(stage, target, training, read, 0, CPU)
 
 
 # ---- a batch by hand ----
@@ -81,21 +97,29 @@ def by_hand(voice: int, key: int = 0) -> Tokens:
     }  # type: ignore[return-value]
 
 
-def test_the_voice_comes_late_and_the_beat_in_time() -> None:
-    crops, unknown = [by_hand(10), by_hand(20), by_hand(30)], VOICE_VOCABULARY
-    lags = [Fraction(0), Fraction(1, 25), Fraction(1)]
-    vocal, beat, lag = conditions_of(crops, TINY.semantic, lags, {})
-    assert vocal.tolist() == [[[10, 11, 12, 13]], [[unknown, unknown, 20, 21]], [[unknown] * 4]]
-    assert beat.tolist() == [[[100, 101, 102, 103]]] * 3
-    assert lag.tolist() == [[[0] * 4], [[1] * 4], [[25] * 4]]
+def test_the_voice_is_pitch_and_colour_and_comes_late_or_early_and_the_beat_in_time() -> None:
+    crops, unknown = [by_hand(10), by_hand(21), by_hand(30), by_hand(VOICE_VOCABULARY - 4)], VOICE.vocabulary
+    lags = [Fraction(0), Fraction(1, 25), Fraction(1), -Fraction(1, 25)]
+    vocal, beat, lag = conditions_of(crops, SEMANTIC, lags, {})
+    assert vocal.tolist() == [
+        [[10, 11, 0, 1], [0, 0, 1, 1]],
+        [[unknown, unknown, 9, 10], [unknown, unknown, 1, 1]],
+        [[unknown] * 4] * 2,
+        [[11, 12, unknown, unknown], [19, 20, unknown, unknown]],  # the last token is silence
+    ]
+    assert beat.tolist() == [[[100, 101, 102, 103]]] * 4
+    in_time = int(LOOKAHEAD / CHUNK_QUANTUM)
+    assert lag.tolist() == [[[in_time + quanta] * 4] for quanta in (0, 1, 25, -1)]
 
 
 def test_a_dropped_source_is_unknown_in_its_row_alone() -> None:
     drop = {"vocal": np.array([False, True]), "beat": np.array([True, False])}
-    vocal, beat, lag = conditions_of([by_hand(10), by_hand(20)], TINY.semantic, [Fraction(0)] * 2, drop)
-    assert vocal.tolist() == [[[10, 11, 12, 13]], [[VOICE_VOCABULARY] * 4]]
-    assert beat.tolist() == [[[TINY.semantic.sources[1].vocabulary] * 4], [[100, 101, 102, 103]]]
-    assert (lag == 0).all()
+    vocal, beat, lag = conditions_of([by_hand(10), by_hand(20)], SEMANTIC, [-LOOKAHEAD, Fraction(0)], drop)
+    assert vocal.tolist()[1] == [[VOICE.vocabulary] * 4] * 2
+    assert beat.tolist() == [[[SEMANTIC.sources[1].vocabulary] * 4], [[100, 101, 102, 103]]]
+    assert lag[0].tolist() == [[0] * 4]
+    vocal, _, _ = conditions_of([by_hand(10), by_hand(20)], SEMANTIC, [Fraction(0)] * 2, drop)
+    assert vocal.tolist()[0] == [[10, 11, 0, 1], [0, 0, 1, 1]]
 
 
 def test_the_acoustic_stage_sees_the_frame_of_the_score_in_which_its_own_begins() -> None:
@@ -125,20 +149,63 @@ def test_to_c_turns_pitches_down_by_the_key_and_leaves_the_rest() -> None:
 # ---- what is drawn ----
 
 
-def test_lags_are_those_of_chunks_and_visibilities_and_none_in_the_share_that_is_declared() -> None:
-    draw = Draw(dataclasses.replace(QUICK, unlagged=0.4), TINY.semantic, seed=0)
+def test_lags_are_those_of_chunks_and_visibilities_and_what_is_served_in_its_share() -> None:
+    draw = Draw(dataclasses.replace(QUICK, served=0.4), SEMANTIC, seed=0)
     lags = np.array([draw.lag() / CHUNK_QUANTUM for _ in range(6000)], float)
+    earliest = -int(LOOKAHEAD / CHUNK_QUANTUM)
     assert (lags == lags.astype(int)).all()
-    assert lags.min() == 0
-    assert 120 < lags.max() <= LONGEST_LAG / CHUNK_QUANTUM == LAG.vocabulary - 1
-    # Else an even draw from 0 to 2 s and a chunk of 0.4, 0.8, 1.6 or 3.2 s.
-    other = 0.6 * np.mean([1 / 61, 1 / 71, 1 / 91, 1 / 131])
-    assert np.mean(lags == 0) == pytest.approx(0.4 + other, abs=0.025)
-    assert np.mean(lags > 60) == pytest.approx(0.6 * np.mean([0, 10 / 71, 30 / 91, 70 / 131]), abs=0.025)
+    assert lags.min() == earliest
+    assert 120 < lags.max() <= LONGEST_LAG / CHUNK_QUANTUM == LAG.vocabulary - 1 + earliest
+    # Of the others one half is an even draw up to 0, one from 0 to 2 s and a chunk of 0.4, 0.8, 1.6 or 3.2 s.
+    early, late = 1 / (1 - earliest), np.mean([1 / 61, 1 / 71, 1 / 91, 1 / 131])
+    assert np.mean(lags == earliest) == pytest.approx(0.4 + 0.3 * early, abs=0.025)
+    assert np.mean(lags > 0) == pytest.approx(0.3 * (1 - late), abs=0.025)
+    assert np.mean(lags > 60) == pytest.approx(0.3 * np.mean([0, 10 / 71, 30 / 91, 70 / 131]), abs=0.02)
+
+
+def two_chords() -> torch.Tensor:
+    """A score [row, codebook, frame] of three frames of C and two of A minor."""
+    score = torch.zeros(1, 5, 5, dtype=torch.int64)
+    score[0, 0] = torch.tensor([0, 0, 0, 21, 21])
+    score[0, 1] = torch.tensor([12, 0, BASS_SILENT, 21, 9])
+    score[0, 3] = torch.arange(5)
+    return score
+
+
+def test_a_misplayed_chord_is_transposed_and_what_would_be_right_by_then_is_not_judged() -> None:
+    score = two_chords()
+    draw = Draw(dataclasses.replace(QUICK, misplayed=1.0, listening=0.0), SEMANTIC, seed=0)
+    for _ in range(20):
+        played, judged = draw.misplayed(score)
+        for span in (slice(0, 3), slice(3, 5)):
+            up = int(played[0, 0, span.start] - score[0, 0, span.start]) % 12
+            assert up in {2, 3, 4, 5, 7, 8, 9, 10}
+            expected = transposed(score[0, :, span].numpy(), BAND_TURNS, up)
+            np.testing.assert_array_equal(played[0, :, span].numpy(), expected)
+        assert judged[0, 0].tolist() == [0, IGNORED, IGNORED, 21, IGNORED]
+        assert judged[0, 1].tolist() == [12, IGNORED, IGNORED, 21, IGNORED]
+        assert torch.equal(judged[0, 2:], score[0, 2:])
+    assert torch.equal(score, two_chords())
+
+
+def test_a_listening_row_knows_no_chord_and_is_asked_for_every_one() -> None:
+    draw = Draw(dataclasses.replace(QUICK, misplayed=1.0, listening=1.0), SEMANTIC, seed=0)
+    played, judged = draw.misplayed(two_chords())
+    assert (played[0, :2] == SEMANTIC.vocabulary).all()
+    assert torch.equal(played[0, 2:], two_chords()[0, 2:])
+    assert torch.equal(judged, two_chords())
+
+
+def test_chords_are_misplayed_in_their_share() -> None:
+    draw = Draw(dataclasses.replace(QUICK, misplayed=0.25, listening=0.5), SEMANTIC, seed=0)
+    played, _ = draw.misplayed(two_chords().expand(2000, -1, -1))
+    unknown = (played[:, 0, 0] == SEMANTIC.vocabulary).numpy()
+    assert unknown.mean() == pytest.approx(0.5, abs=0.04)
+    assert (played[:, 0, 0].numpy()[~unknown] != 0).mean() == pytest.approx(0.25, abs=0.05)
 
 
 def test_sources_are_dropped_in_their_shares_and_each_on_its_own() -> None:
-    draw = Draw(dataclasses.replace(QUICK, drop=(("vocal", 0.1), ("beat", 0.3))), TINY.semantic, seed=0)
+    draw = Draw(dataclasses.replace(QUICK, drop=(("vocal", 0.1), ("beat", 0.3))), SEMANTIC, seed=0)
     dropped = draw.dropped(6000)
     assert dropped["vocal"].mean() == pytest.approx(0.1, abs=0.02)
     assert dropped["beat"].mean() == pytest.approx(0.3, abs=0.03)
@@ -153,7 +220,7 @@ def test_what_is_dropped_by_default_is_known_to_the_stage() -> None:
 
 
 def test_draws_go_on_where_they_were() -> None:
-    first, second = (Draw(QUICK, TINY.semantic, seed) for seed in (0, 1))
+    first, second = (Draw(QUICK, SEMANTIC, seed) for seed in (0, 1))
     first.lag()
     second.load_state_dict(first.state_dict())
     assert [first.lag() for _ in range(9)] == [second.lag() for _ in range(9)]
@@ -164,21 +231,23 @@ def test_draws_go_on_where_they_were() -> None:
 
 @pytest.mark.slow
 def test_a_stage_learns_what_the_voice_tells_and_needs_the_voice_for_it(tmp_path: Path) -> None:
-    trainer = make_trainer(write(tmp_path / "shards", shards=40), dataclasses.replace(QUICK, cuts=2, unlagged=1.0))
-    losses = [trainer.step(Moment(step)) for step in range(60)]
+    # It never sees the bass that it has played, one of six notes: only the voice, here always in time, tells which.
+    stage = dataclasses.replace(SEMANTIC, sources=(dataclasses.replace(VOICE, reach="chunk_end"), BEAT))
+    weights = (1.0, 8.0, 1.0, 1.0, 1.0)
+    training = dataclasses.replace(QUICK, rate=1e-2, cuts=16, misplayed=0.25, listening=1.0, weights=weights)
+    trainer = make_trainer(write(tmp_path / "shards", shards=60), training, stage=stage)
+    losses = [trainer.step(Moment(step)) for step in range(200)]
     assert losses[0]["loss"] == pytest.approx(np.log(64), abs=0.2)  # chance
-    judge = Judge(TINY.semantic, "band", QUICK, [made_song(10_000 + n) for n in range(4)])
-    found = judge(trainer.network)
-    assert set(found) == {"loss", "loss_1", "loss_2", "loss_3", "loss_4", "loss_5", "unconditional", "late"}
-    assert found["loss"] < 0.25 * np.log(64)
-    # Of five codebooks, the bass alone cannot be known without the voice: in every tenth frame, one of six.
-    assert found["loss"] < 0.8 * found["unconditional"]
+    found = Judge(stage, "band", training, [made_song(10_000 + n) for n in range(4)])(trainer.network)
+    assert set(found) == {"loss", "unconditional", *(f"loss_{number}" for number in range(1, 6))}
+    assert found["loss"] < 0.1 * np.log(64)
+    assert found["loss"] < 0.6 * found["unconditional"]
 
 
 @pytest.mark.slow
 def test_the_acoustic_stage_learns_codes(tmp_path: Path) -> None:
     training = StageTraining(clip=CLIP, rows=4, rate=6e-3, warmup_steps=5, batches_held=2, cuts=2)
-    trainer = make_trainer(write(tmp_path / "shards", shards=24), training, "acoustic")
+    trainer = make_trainer(write(tmp_path / "shards", shards=24), training, TINY.acoustic, "codes")
     losses = [trainer.step(Moment(step))["loss"] for step in range(30)]
     assert losses[0] == pytest.approx(np.log(1024), abs=0.3)
     assert np.mean(losses[-5:]) < 0.6 * np.log(1024)
@@ -202,7 +271,7 @@ def test_in_bfloat16_a_copy_computes_and_float32_weights_learn(tmp_path: Path, m
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     # A batch that takes a shard whole leaves no crops at hand, which a checkpoint does not hold.
-    training = dataclasses.replace(QUICK, batches_held=1)
+    training = dataclasses.replace(QUICK, batches_held=1, misplayed=0.25, listening=0.5)
     shards = write(tmp_path / "shards", shards=6)
 
     def run(out: Path, last: int) -> StageTrainer:
@@ -227,14 +296,17 @@ def test_a_stage_trains_on_when_it_is_given_more_time(tmp_path: Path) -> None:
     shards = write(tmp_path / "shards", shards=4, songs=200)
     held_out = [made_song(10_000 + n) for n in range(2)]
 
-    def trained(seconds: float) -> tuple[AlignedNetwork, Outcome]:
-        loop = LoopConfig(tmp_path / "run", minutes=seconds / 60, seed=3)
-        return train_stage("semantic", TINY.semantic, loop, shards, held_out, QUICK, "cpu")
+    def trained(until: float) -> tuple[AlignedNetwork, Outcome]:
+        loop = LoopConfig(tmp_path / "run", minutes=until / 60, seed=3)
+        return train_stage("semantic", SEMANTIC, loop, shards, held_out, QUICK, "cpu")
 
-    (_, first), (network, second) = trained(0.2), trained(0.4)
+    _, first = trained(0.2)
+    network, second = trained(first.seconds + 0.2)
     assert 0 < first.step < second.step
     assert second.best <= first.best
-    judge = Judge(TINY.semantic, "band", QUICK, held_out)
+    parts = {f"loss_{number}" for number in range(1, 6)}
+    assert set(second.validation) == {"loss", "unconditional", "in_time", "late"} | parts
+    judge = Judge(SEMANTIC, "band", QUICK, held_out)
     assert judge(network)["loss"] == pytest.approx(second.best, rel=1e-4)  # it is the best that is handed over
 
 

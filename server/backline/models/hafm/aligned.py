@@ -149,7 +149,7 @@ DEFAULT = AlignedConfig(
         layers=4,
         width=256,
         heads=4,
-        window=640,
+        window=384,
         max_distance=640,
     ),
     acoustic=AlignedStageConfig(
