@@ -77,11 +77,10 @@ def test_the_recipe_trains_every_part_and_its_pack_plays(tmp_path: Path, monkeyp
 
     # Ctrl+C in the first step of a stage.
     with monkeypatch.context() as patched:
-        step = StageTrainer.step
 
         def interrupted_step(self: StageTrainer, moment: Moment) -> Losses:
             os.kill(os.getpid(), signal.SIGINT)
-            return step(self, moment)
+            return {}
 
         patched.setattr(StageTrainer, "step", interrupted_step)
         train_default_pack(run, out, TOY, PARTS, lines.append)

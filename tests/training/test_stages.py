@@ -12,6 +12,7 @@ import torch
 
 from backline.models.hafm.aligned import (
     BEAT,
+    HINT,
     IGNORED,
     LAG,
     LONGEST_LAG,
@@ -120,6 +121,15 @@ def test_a_dropped_source_is_unknown_in_its_row_alone() -> None:
     assert lag[0].tolist() == [[0] * 4]
     vocal, _, _ = conditions_of([by_hand(10), by_hand(20)], SEMANTIC, [Fraction(0)] * 2, drop)
     assert vocal.tolist()[0] == [[10, 11, 0, 1], [0, 0, 1, 1]]
+
+
+def test_hints_come_and_go_with_the_voice_that_they_are_of() -> None:
+    stage = dataclasses.replace(TINY.semantic, sources=(VOICE, HINT))
+    crops = [by_hand(10) | {"hint": np.tile(np.arange(4), (HINT.codebooks, 1))} for _ in range(2)]
+    drop = {"vocal": np.array([False, True])}
+    _, hint = conditions_of(crops, stage, [Fraction(1, 25)] * 2, drop)
+    assert (hint[0] == torch.tensor([HINT.vocabulary, HINT.vocabulary, 0, 1])).all()
+    assert (hint[1] == HINT.vocabulary).all()
 
 
 def test_the_acoustic_stage_sees_the_frame_of_the_score_in_which_its_own_begins() -> None:
