@@ -95,7 +95,7 @@ def by_hand(voice: int, key: int = 0) -> Tokens:
         "beat": np.arange(4)[None] + 100,
         "key": np.full((1, 2), key),
         "codes": np.arange(48).reshape(8, 6),
-    }  # type: ignore[return-value]
+    }
 
 
 def test_the_voice_is_pitch_and_colour_and_comes_late_or_early_and_the_beat_in_time() -> None:
