@@ -102,7 +102,7 @@ def test_what_fails_says_why_in_one_line_and_ends_with_1(
 
 
 def test_a_stage_needs_what_comes_before_it(backline: Backline, tmp_path: Path) -> None:
-    said = backline("train", "stage", "coarse", "--run", tmp_path / "run")
+    said = backline("train", "stage", "acoustic", "--run", tmp_path / "run")
     assert said.code == 1
     assert "train the part" in said.err
 

@@ -191,7 +191,7 @@ def test_voice_noise_is_gaussian_and_the_same_however_it_is_cut() -> None:
 def test_a_chunk_off_the_grid_is_refused() -> None:
     with pytest.raises(ValueError, match=r"chunk of 0.5 s: use a multiple of 0.04 s"):
         Grid.of(0.5, 0.1)
-    with pytest.raises(ValueError, match=r"visibility of 0.5 s: use at most the chunk, 0.4 s"):
+    with pytest.raises(ValueError, match=r"visibility of 0.5 s: use at most 0.4 s"):
         Grid.of(0.4, 0.5)
 
 
