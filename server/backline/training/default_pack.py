@@ -48,7 +48,7 @@ from backline.training.tokens import (
 SHARES = {"codec": 0.30, "semantic": 0.25, "acoustic": 0.45}
 PARTS = ("semantics", *SHARES)
 SCORE_VERSION = b"1"  # of training/score.py: other versions write other tokens
-SAMPLING = {"guidance": 1.0, "temperature": 0.7, "top_k": 40}
+SAMPLING = {"guidance": 1.5, "temperature": 0.3, "top_k": 40}
 # Hears a beat or two before it plays them: the first note of a bar tells its chord. Who jams asks for less.
 STREAM = {"default_chunk_seconds": "4/5", "default_visibility_seconds": 2.4}
 # Stored as they are, all other matrices as int8: that changes the codec's SI-SDR by less than 0.02 dB and the stages'

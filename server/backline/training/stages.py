@@ -49,7 +49,7 @@ class StageTraining:
     warmup_steps: int = 200
     weight_decay: float = 0.01
     drop: tuple[tuple[str, float], ...] = ()  # share of the rows in which a source is unknown, by its name
-    served: float = 0.5  # share of the rows whose voice is heard as early as a session can, LOOKAHEAD before its time
+    served: float = 0.85  # share of the rows whose voice is heard as early as a session can, LOOKAHEAD before its time
     misplayed: float = 0.0  # share of the chords that went in as another: a stage that errs must not follow itself
     listening: float = 0.0  # share of the rows that know nothing of their own chords and bass, and must hear them
     weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
@@ -59,8 +59,8 @@ class StageTraining:
 # Clips are longer than the window that the stage is served with, so that training, too, meets windows that have slid.
 TRAINING = {
     "semantic": StageTraining(
-        clip=Fraction(8), rows=5, cuts=8, rate=1.5e-3, drop=(("vocal", 0.1), ("beat", 0.2)), in_c=True,
-        misplayed=0.25, listening=0.5, weights=(4.0, 2.0, 1.0, 1.0, 1.0)
+        clip=Fraction(8), rows=5, cuts=8, rate=2e-3, drop=(("vocal", 0.1), ("beat", 0.1)), in_c=True,
+        misplayed=0.25, listening=0.6, weights=(8.0, 2.0, 0.7, 0.7, 0.7)
     ),
     "acoustic": StageTraining(
         clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
