@@ -180,7 +180,7 @@ def card(run: Path, recipe: Recipe) -> dict[str, Any]:
     judged: dict[str, Any] = {part: _best_validation(run / part) for part in SHARES}
     return {
         "data": "composed by backline.music, rendered with FluidSynth and its General MIDI sound font FluidR3 (MIT), "
-        "sung by backline.music.singer; no song is heard twice",
+        "sung by backline.music.singer; new songs all the time, each in a few excerpts",
         "world": next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world)),
         "seed": recipe.seed,
         "trained_minutes": {part: round(_seconds(run / part) / 60, 1) for part in SHARES},
