@@ -44,7 +44,7 @@ from backline.training.tokens import (
     write_shard,
 )
 
-# Of the minutes given, what each part takes. Fitting the semantic tables takes about one minute and is not counted.
+# Of the minutes given, what each part takes. Fitting the semantic tables takes some minutes and is not counted.
 SHARES = {"codec": 0.30, "semantic": 0.25, "acoustic": 0.45}
 PARTS = ("semantics", *SHARES)
 SCORE_VERSION = b"1"  # of training/score.py: other versions write other tokens
