@@ -48,11 +48,6 @@ class Song:
         """Chord.index [frame] at the centre of each frame."""
         return self.piece.chord_at(self._frames(frame_rate), frame_rate)
 
-    def sixteenth_at(self, frame_rate: float) -> NDArray[np.int64]:
-        """Position within the bar, in sixteenths [frame], at the centre of each frame."""
-        beats = self.piece.beat_at(self._frames(frame_rate), frame_rate)
-        return (beats * 4).astype(np.int64) % (4 * self.piece.beats_per_bar)
-
     def beat_at(self, frame_rate: float) -> NDArray[np.float64]:
         """Position in beats from the start [frame], at the centre of each frame: what a host's transport would say."""
         return self.piece.beat_at(self._frames(frame_rate), frame_rate)

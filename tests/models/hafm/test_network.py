@@ -9,7 +9,7 @@ import torch
 
 from backline.models.hafm.config import PAPER_COARSE, PAPER_FINE, PAPER_SEMANTIC, TINY, HafmConfig, StageConfig
 from backline.models.hafm.layout import Grid, interleaved, paper
-from backline.models.hafm.network import StageNetwork, parameter_count, quantizer_losses
+from backline.models.hafm.network import StageNetwork, parameter_count
 
 CLIP = Fraction(2, 5)
 STAGES = list(TINY.stages().items())
@@ -137,14 +137,6 @@ def test_the_chunk_clock_tells_equal_times_alike_at_every_rate() -> None:
     layout = interleaved(config, Fraction(4, 5), Grid.of(0.4, 0.4))
     time = np.where(layout.segment == 2, layout.token // 4 / 75, layout.token / 50)
     np.testing.assert_allclose(layout.clock, (time + 1e-9) % 0.4, atol=1e-6)
-
-
-def test_losses_are_averaged_per_quantizer() -> None:
-    conditions, targets = tokens(TINY.coarse, CLIP)
-    logits = network(TINY.coarse)(conditions, targets, paper(TINY.coarse, CLIP))
-    losses = quantizer_losses(logits, targets)
-    expected = [-logits[:, q].log_softmax(-1).gather(-1, targets[:, q, :, None]).mean() for q in range(4)]
-    torch.testing.assert_close(losses, torch.stack(expected))
 
 
 def test_a_configuration_survives_its_file_form() -> None:

@@ -164,16 +164,6 @@ class StageNetwork(nn.Module):
         return targets.transpose(1, 2).flatten(1)
 
 
-def quantizer_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """[quantizer] mean cross-entropy in nats; the stage's loss is their mean.
-
-    Args:
-        logits: [row, quantizer, frame, vocabulary]
-        targets: [row, quantizer, frame]
-    """
-    return F.cross_entropy(logits.permute(0, 3, 1, 2), targets, reduction="none").mean(dim=(0, 2))
-
-
 def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
