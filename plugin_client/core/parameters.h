@@ -1,0 +1,43 @@
+// The plugin's parameters: what a host may automate, with ranges, units and texts.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace backline {
+
+// Indices into parameters(); never reorder: hosts store automation by id.
+enum Parameter : uint32_t {
+    kPack,           // index into the list of packs that this instance knows; its text is the name
+    kMode,           // 0 follow: hears, then plays, the host compensates; 1 live: plays ahead, no latency
+    kDryWet,         // 0 dry to 1 wet
+    kGain,           // dB, of the wet signal; the lowest value is silence
+    kGuidance,       // sent to packs that take it
+    kTemperature,    // sent to packs that take it
+    kKey,            // 0 listen, 1 to 12 C to B major, 13 to 24 C to B minor; sent to packs that take it
+    kSeed,           // 0: another one every time
+    kVisibility,     // seconds; the lowest value leaves it to the pack, or to the mode
+    kChunk,          // seconds; 0 leaves it to the pack
+    kLatencyBudget,  // seconds, of follow mode
+    kInput,          // 0 the main input is heard, 1 the sidechain
+    kBypass,         // 1: the input, delayed as reported
+    kStatus,         // read only: a Status
+    kParameterCount
+};
+
+struct ParameterInfo {
+    const char* name;
+    const char* unit;
+    double minimum;
+    double maximum;
+    double initial;
+    bool stepped;    // whole numbers only
+    bool automatable;
+    bool read_only;
+    bool reopens;    // a change opens a new session on the server
+    bool restarts;   // a change alters the latency: takes effect when the host restarts us
+};
+
+const ParameterInfo* parameters();  // [kParameterCount]
+
+}  // namespace backline
