@@ -1,0 +1,27 @@
+// Where a server listens: a Unix socket or a TCP port, from the text that users write.
+#pragma once
+
+#include <sys/socket.h>
+
+#include <string>
+#include <vector>
+
+namespace backline::net {
+
+struct Address {
+    std::string text;  // as written, for messages
+    sockaddr_storage socket = {};
+    socklen_t size = 0;
+
+    bool local() const { return socket.ss_family == AF_UNIX; }
+};
+
+// "unix:/path", "host:port" or "[::1]:port" with a numeric host or localhost: looking up a name could block for
+// seconds. False, and `error` says what to write, where the text is no address.
+bool parse_address(const std::string& text, Address& address, std::string& error);
+
+// The addresses to try in turn for an instance's endpoint. An empty one means $BACKLINE_ADDRESS, else the user's socket
+// and then loopback. False, and `error` says what to write, where the text is no address.
+bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, std::string& error);
+
+}  // namespace backline::net

@@ -1,0 +1,127 @@
+// A client's connection to a gRPC server: HTTP/2 without TLS over one socket, driven by whoever calls run().
+//
+// Threads: one at a time for a connection and all its calls. Nothing here blocks but run(), and that for as long as it
+// is told to.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "address.h"
+#include "messages.h"
+
+namespace backline::net {
+
+constexpr const char* kListPacks = "/backline.v1.Backline/ListPacks";
+constexpr const char* kGetPack = "/backline.v1.Backline/GetPack";
+constexpr const char* kStream = "/backline.v1.Backline/Stream";
+
+// gRPC's status codes, as far as this client makes them itself or acts on them.
+enum Code : int {
+    kOk = 0,
+    kCancelled = 1,
+    kUnknown = 2,
+    kInvalidArgument = 3,
+    kDeadlineExceeded = 4,
+    kNotFound = 5,
+    kResourceExhausted = 8,
+    kFailedPrecondition = 9,
+    kUnimplemented = 12,
+    kInternal = 13,
+    kUnavailable = 14,  // also: no connection, or it was lost
+};
+
+// How a call ended.
+struct Status {
+    int code = kOk;
+    std::string message;  // for the user: what went wrong and what to do
+
+    bool ok() const { return code == kOk; }
+};
+
+// One call, unary or streaming. Must not outlive its connection, nor be destroyed by its own `on_message`.
+class Call {
+  public:
+    ~Call();  // cancels the call where it has not ended
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+    // Queues a message; run() sends it as fast as the server takes it. Without effect once the call has ended.
+    template <class Message>
+    void send(const Message& message) {
+        encode(message, begin_message());
+        end_message();
+    }
+    void finish();         // after the last message
+    size_t unsent() const;  // bytes that neither the system nor the server has taken yet
+
+    bool ended() const;            // no message will come any more
+    const Status& status() const;  // once it has ended
+
+  private:
+    friend class Connection;
+    struct State;
+    explicit Call(std::unique_ptr<State> state);
+    Buffer& begin_message();
+    void end_message();
+    std::unique_ptr<State> state_;
+};
+
+// What the patience of a connection is, in milliseconds.
+struct Patience {
+    int connect = 2000;  // until the server has answered as one that speaks HTTP/2
+    int quiet = 1000;    // after so long without a byte from the server it is asked for a sign of life
+    int silent = 4000;   // after so long it counts as gone
+};
+
+class Connection {
+  public:
+    // Begins to connect; calls may be started at once.
+    explicit Connection(const Address& address, const Patience& patience = {});
+    ~Connection();  // calls must have been destroyed before
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+
+    // `on_message` is called by run() with each whole message; the bytes are valid during the call only.
+    // A call on a connection that is lost or shutting down has ended at once, with the reason.
+    std::unique_ptr<Call> start(const char* method, std::function<void(Bytes)> on_message);
+
+    // Sends and receives what can be, waiting up to `timeout_ms` for something to happen. Returns early when anything
+    // has, or when `wake_fd` (-1: none) is readable; its reader is the caller.
+    void run(int timeout_ms, int wake_fd = -1);
+
+    bool connected() const;        // the server has answered, and the connection stands
+    bool lost() const;             // for good: every call has ended; make another connection
+    const Status& status() const;  // why it was lost
+
+  private:
+    friend class Call;
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+// One unary call, waited for. Gives up with kDeadlineExceeded after `timeout_ms`, and with kCancelled within 20 ms
+// after `wanted` has become false.
+template <class Request, class Response>
+Status ask(Connection& connection, const char* method, const Request& request, Response& response, int timeout_ms,
+           const std::function<bool()>& wanted = nullptr) {
+    bool readable = false;
+    const auto call =
+        connection.start(method, [&](Bytes bytes) { readable = decode(bytes, response = Response()); });
+    call->send(request);
+    call->finish();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+    while (!call->ended()) {
+        if (wanted && !wanted()) return {kCancelled, "no longer wanted"};
+        if (std::chrono::steady_clock::now() >= deadline)
+            return {kDeadlineExceeded, "the server did not answer within " + std::to_string(timeout_ms) + " ms"};
+        connection.run(20);
+    }
+    if (call->status().ok() && !readable) return {kInternal, "the server's answer is no message of this contract"};
+    return call->status();
+}
+
+}  // namespace backline::net
