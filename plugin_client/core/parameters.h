@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace backline {
 
@@ -31,13 +32,25 @@ struct ParameterInfo {
     double minimum;
     double maximum;
     double initial;
-    bool stepped;    // whole numbers only
+    bool stepped;  // whole numbers only
     bool automatable;
     bool read_only;
-    bool reopens;    // a change opens a new session on the server
-    bool restarts;   // a change alters the latency: takes effect when the host restarts us
+    bool reopens;   // a change opens a new session on the server
+    bool restarts;  // a change alters the latency: takes effect when the host restarts us
 };
 
+constexpr double kMaximumPacks = 64;        // that an instance can choose from
+constexpr double kSilentGain = -60.0;       // dB, and below: silence
+constexpr double kLowestVisibility = -2.0;  // seconds; below: left to the pack, or to the mode
+constexpr double kShortestChunk = 0.001;    // seconds; below: left to the pack
+
 const ParameterInfo* parameters();  // [kParameterCount]
+
+// Within the parameter's range and, where it is stepped, whole; not a number becomes the initial value.
+double clamp_parameter(uint32_t index, double value);
+
+// Values as users read and write them. What a pack is called, only an instance knows: here it is a number.
+std::string parameter_to_text(uint32_t index, double value);
+bool parameter_from_text(uint32_t index, const std::string& text, double& value);
 
 }  // namespace backline

@@ -56,22 +56,23 @@ struct Block {
 
 // What the host's user sees of the connection.
 enum class Status : uint32_t {
-    idle,             // not active
-    connecting,       // no server yet: dry
-    opening,          // the server loads the pack: dry
-    playing,          // output comes in time
-    late,             // output came too late lately: dry where it was missing
-    budget_too_small, // the session needs more latency than the budget: raise it, or choose a smaller visibility or chunk
-    refused,          // the server said no; message() says why
-    failed            // offline: the server went away or answered too slowly; the bounce holds dry from there
+    idle,              // not active
+    connecting,        // no server yet: dry
+    opening,           // the server loads the pack: dry
+    playing,           // output comes in time
+    late,              // output came too late lately: dry where it was missing
+    budget_too_small,  // the session needs more latency than the budget: raise it, or choose a smaller visibility or
+                       // chunk
+    refused,           // the server said no; message() says why
+    failed             // offline: the server went away or answered too slowly; the bounce holds dry from there
 };
 
 struct Meters {
-    float input_peak = 0.0f;   // since the last call of meters(), linear
-    float output_peak = 0.0f;  // of the main output
-    uint64_t underrun_samples = 0;  // since activate: wet was due and was not there
-    uint64_t late_samples = 0;      // came after they should have been played
-    uint64_t sessions = 0;          // opened since activate
+    float input_peak = 0.0f;              // since the last call of meters(), linear
+    float output_peak = 0.0f;             // of the main output
+    uint64_t underrun_samples = 0;        // since activate: wet was due and was not there
+    uint64_t late_samples = 0;            // came after they should have been played
+    uint64_t sessions = 0;                // opened since activate
     double needed_latency_seconds = 0.0;  // the server's ledger; 0 while unknown
     double server_compute_seconds = 0.0;  // of a chunk, by the ledger
 };
@@ -103,7 +104,8 @@ class Plugin {
     // [any] True when parameters that decide the latency have changed since activate(): the host should restart us.
     bool wants_restart() const;
 
-    // [main, audio] Sets a parameter outside of process(), in its own unit; clamps. Live it takes effect by the next block.
+    // [main, audio] Sets a parameter outside of process(), in its own unit; clamps. Live it takes effect by the next
+    // block.
     void set_parameter(uint32_t index, double value) noexcept;
     double parameter(uint32_t index) const noexcept;  // [any]
     // [any] As the user reads it ("2.4 s", "default", "-6.0 dB"), and back. False where the text says nothing.

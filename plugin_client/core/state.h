@@ -1,0 +1,26 @@
+// What a project file keeps of an instance, as bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "parameters.h"
+
+namespace backline {
+
+struct State {
+    std::string endpoint;            // as set_endpoint takes it
+    std::vector<std::string> packs;  // the names that the parameter Pack counts
+    double values[kParameterCount];  // in the parameters' units; Status has none
+};
+
+// Equal states: equal bytes, on any machine.
+std::vector<uint8_t> encode_state(const State& state);
+
+// False where the bytes are not those of a state; then `state` is unchanged. Parameters that the bytes lack, as an
+// older version's do, keep their initial values.
+bool decode_state(const uint8_t* data, size_t size, State& state);
+
+}  // namespace backline
