@@ -42,10 +42,15 @@ struct Status {
     bool ok() const { return code == kOk; }
 };
 
-// One call, unary or streaming. Must not outlive its connection, nor be destroyed by its own `on_message`.
+struct CallState;
+struct ConnectionState;
+
+// One call, unary or streaming. It may outlive its connection, with which it ends; its own `on_message` must not
+// destroy it.
 class Call {
   public:
-    ~Call();  // cancels the call where it has not ended
+    explicit Call(std::shared_ptr<CallState> state);  // by Connection::start
+    ~Call();                                          // cancels the call where it has not ended
     Call(const Call&) = delete;
     Call& operator=(const Call&) = delete;
 
@@ -55,19 +60,16 @@ class Call {
         encode(message, begin_message());
         end_message();
     }
-    void finish();         // after the last message
+    void finish();          // after the last message
     size_t unsent() const;  // bytes that neither the system nor the server has taken yet
 
     bool ended() const;            // no message will come any more
     const Status& status() const;  // once it has ended
 
   private:
-    friend class Connection;
-    struct State;
-    explicit Call(std::unique_ptr<State> state);
     Buffer& begin_message();
     void end_message();
-    std::unique_ptr<State> state_;
+    std::shared_ptr<CallState> state_;  // the connection has it too, until HTTP/2 is done with the stream
 };
 
 // What the patience of a connection is, in milliseconds.
@@ -81,7 +83,7 @@ class Connection {
   public:
     // Begins to connect; calls may be started at once.
     explicit Connection(const Address& address, const Patience& patience = {});
-    ~Connection();  // calls must have been destroyed before
+    ~Connection();  // ends its calls
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;
 
@@ -98,9 +100,7 @@ class Connection {
     const Status& status() const;  // why it was lost
 
   private:
-    friend class Call;
-    struct State;
-    std::unique_ptr<State> state_;
+    std::unique_ptr<ConnectionState> state_;
 };
 
 // One unary call, waited for. Gives up with kDeadlineExceeded after `timeout_ms`, and with kCancelled within 20 ms
@@ -109,8 +109,7 @@ template <class Request, class Response>
 Status ask(Connection& connection, const char* method, const Request& request, Response& response, int timeout_ms,
            const std::function<bool()>& wanted = nullptr) {
     bool readable = false;
-    const auto call =
-        connection.start(method, [&](Bytes bytes) { readable = decode(bytes, response = Response()); });
+    const auto call = connection.start(method, [&](Bytes bytes) { readable = decode(bytes, response = Response()); });
     call->send(request);
     call->finish();
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);

@@ -1,0 +1,95 @@
+// Addresses from text, without asking anyone: no name service, no file.
+#include "address.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <cstring>
+
+namespace backline::net {
+
+namespace {
+
+constexpr const char* kLoopback = "127.0.0.1:50505";
+constexpr const char* kRemedy =
+    ": write unix:/path, an IP address with a port such as 127.0.0.1:50505, or localhost:50505";
+
+template <class Socket>
+void keep(const Socket& socket, Address& address) {
+    static_assert(sizeof(Socket) <= sizeof(sockaddr_storage));
+    std::memcpy(&address.socket, &socket, sizeof socket);
+    address.size = sizeof socket;
+}
+
+bool parse_path(const std::string& path, Address& address) {
+    sockaddr_un socket = {};
+    socket.sun_family = AF_UNIX;
+    if (path.empty() || path.size() >= sizeof socket.sun_path || path.find('\0') != std::string::npos) return false;
+    std::memcpy(socket.sun_path, path.data(), path.size());
+    keep(socket, address);
+    return true;
+}
+
+bool parse_port(const std::string& text, in_port_t& port) {
+    if (text.empty() || text.size() > 5 || text.find_first_not_of("0123456789") != std::string::npos) return false;
+    const int number = std::stoi(text);
+    port = htons(static_cast<uint16_t>(number));
+    return number > 0 && number <= 65535;
+}
+
+bool parse_host_and_port(const std::string& text, Address& address) {
+    const size_t colon = text.rfind(':');
+    in_port_t port = 0;
+    if (colon == std::string::npos || !parse_port(text.substr(colon + 1), port)) return false;
+    std::string host = text.substr(0, colon);
+    if (host == "localhost") host = "127.0.0.1";
+    if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+        sockaddr_in6 socket = {};
+        socket.sin6_family = AF_INET6;
+        socket.sin6_port = port;
+        if (inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &socket.sin6_addr) != 1) return false;
+        keep(socket, address);
+        return true;
+    }
+    sockaddr_in socket = {};
+    socket.sin_family = AF_INET;
+    socket.sin_port = port;
+    if (inet_pton(AF_INET, host.c_str(), &socket.sin_addr) != 1) return false;
+    keep(socket, address);
+    return true;
+}
+
+std::string user_socket() {
+    const char* folder = std::getenv("XDG_RUNTIME_DIR");
+    if (folder != nullptr && folder[0] != '\0') return std::string("unix:") + folder + "/backline.sock";
+    return "unix:/tmp/backline-" + std::to_string(getuid()) + ".sock";
+}
+
+}  // namespace
+
+bool parse_address(const std::string& text, Address& address, std::string& error) {
+    address = {};
+    address.text = text;
+    const bool is_path = text.rfind("unix:", 0) == 0;
+    if (is_path ? parse_path(text.substr(5), address) : parse_host_and_port(text, address)) return true;
+    error = "\"" + text + "\" is no address of a server" + kRemedy;
+    return false;
+}
+
+bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, std::string& error) {
+    std::vector<std::string> texts = {endpoint};
+    if (endpoint.empty()) {
+        const char* chosen = std::getenv("BACKLINE_ADDRESS");
+        texts = chosen != nullptr && chosen[0] != '\0' ? std::vector<std::string>{chosen}
+                                                       : std::vector<std::string>{user_socket(), kLoopback};
+    }
+    addresses.assign(texts.size(), {});
+    for (size_t index = 0; index < texts.size(); ++index)
+        if (!parse_address(texts[index], addresses[index], error)) return false;
+    return true;
+}
+
+}  // namespace backline::net

@@ -1,0 +1,161 @@
+// Field numbers of protos/backline/v1/backline.proto, for the messages of messages.h.
+#pragma once
+
+#include "protobuf.h"
+
+namespace backline::net::protobuf {
+
+template <>
+struct FieldsOf<Open> {
+    static constexpr auto list = std::tuple{at(1, &Open::pack),
+                                            at(2, &Open::sample_rate),
+                                            at(3, &Open::channels),
+                                            at(4, &Open::block_size),
+                                            at(5, &Open::mode),
+                                            at(6, &Open::visibility_seconds),
+                                            at(7, &Open::chunk_seconds),
+                                            at(8, &Open::seed),
+                                            at(9, &Open::parameters),
+                                            at(12, &Open::client_name),
+                                            at(13, &Open::jitter_buffer_seconds)};
+};
+
+template <>
+struct FieldsOf<AudioBlock> {
+    static constexpr auto list =
+        std::tuple{at(1, &AudioBlock::sequence), at(2, &AudioBlock::position), at(3, &AudioBlock::pcm),
+                   at(4, &AudioBlock::port), at(5, &AudioBlock::committed)};
+};
+
+template <>
+struct FieldsOf<Control> {
+    static constexpr auto list =
+        std::tuple{at(1, &Control::parameter), at(2, &Control::value), at(3, &Control::position)};
+};
+
+template <>
+struct FieldsOf<TransportMessage> {
+    static constexpr auto list =
+        std::tuple{at(1, &TransportMessage::position),    at(2, &TransportMessage::playing),
+                   at(3, &TransportMessage::tempo),       at(4, &TransportMessage::numerator),
+                   at(5, &TransportMessage::denominator), at(6, &TransportMessage::song_position),
+                   at(7, &TransportMessage::bar_start),   at(8, &TransportMessage::looping),
+                   at(9, &TransportMessage::loop_start),  at(10, &TransportMessage::loop_end)};
+};
+
+template <>
+struct FieldsOf<Midi> {
+    static constexpr auto list = std::tuple{at(1, &Midi::position), at(2, &Midi::data)};
+};
+
+template <>
+struct FieldsOf<Close> {
+    static constexpr auto list = std::tuple{};
+};
+
+template <>
+struct FieldsOf<ClientMessage> {
+    static constexpr auto list =
+        std::tuple{at(1, &ClientMessage::open),      at(3, &ClientMessage::audio), at(4, &ClientMessage::control),
+                   at(5, &ClientMessage::transport), at(6, &ClientMessage::midi),  at(9, &ClientMessage::close)};
+};
+
+template <>
+struct FieldsOf<OutputPort> {
+    static constexpr auto list =
+        std::tuple{at(1, &OutputPort::name), at(2, &OutputPort::channels), at(3, &OutputPort::description)};
+};
+
+template <>
+struct FieldsOf<LedgerItem> {
+    static constexpr auto list = std::tuple{at(1, &LedgerItem::name), at(2, &LedgerItem::seconds),
+                                            at(3, &LedgerItem::measured), at(4, &LedgerItem::explanation)};
+};
+
+template <>
+struct FieldsOf<Ledger> {
+    static constexpr auto list =
+        std::tuple{at(1, &Ledger::items), at(2, &Ledger::total_seconds), at(3, &Ledger::latency_samples)};
+};
+
+template <>
+struct FieldsOf<Ready> {
+    static constexpr auto list = std::tuple{at(1, &Ready::session),
+                                            at(2, &Ready::token),
+                                            at(3, &Ready::seed),
+                                            at(4, &Ready::ports),
+                                            at(5, &Ready::ledger),
+                                            at(6, &Ready::chunk_seconds),
+                                            at(7, &Ready::visibility_seconds),
+                                            at(8, &Ready::parameters),
+                                            at(9, &Ready::max_block)};
+};
+
+template <>
+struct FieldsOf<Warning> {
+    static constexpr auto list =
+        std::tuple{at(1, &Warning::code), at(2, &Warning::message), at(3, &Warning::count), at(4, &Warning::position)};
+};
+
+template <>
+struct FieldsOf<Error> {
+    static constexpr auto list = std::tuple{at(1, &Error::status), at(2, &Error::message)};
+};
+
+template <>
+struct FieldsOf<Closed> {
+    static constexpr auto list =
+        std::tuple{at(1, &Closed::samples_in), at(2, &Closed::samples_out), at(3, &Closed::chunks),
+                   at(4, &Closed::late_chunks), at(5, &Closed::compute_seconds)};
+};
+
+template <>
+struct FieldsOf<ServerMessage> {
+    static constexpr auto list =
+        std::tuple{at(1, &ServerMessage::ready),   at(2, &ServerMessage::audio), at(4, &ServerMessage::ledger),
+                   at(6, &ServerMessage::warning), at(7, &ServerMessage::error), at(8, &ServerMessage::closed)};
+};
+
+template <>
+struct FieldsOf<PackParameter> {
+    static constexpr auto list = std::tuple{at(1, &PackParameter::name),    at(2, &PackParameter::default_value),
+                                            at(3, &PackParameter::minimum), at(4, &PackParameter::maximum),
+                                            at(5, &PackParameter::unit),    at(6, &PackParameter::description),
+                                            at(7, &PackParameter::integer), at(8, &PackParameter::automatable)};
+};
+
+template <>
+struct FieldsOf<Pack> {
+    static constexpr auto list = std::tuple{at(1, &Pack::name),
+                                            at(2, &Pack::version),
+                                            at(3, &Pack::family),
+                                            at(4, &Pack::description),
+                                            at(5, &Pack::state),
+                                            at(6, &Pack::problem),
+                                            at(7, &Pack::model_rate),
+                                            at(8, &Pack::ports),
+                                            at(9, &Pack::parameters),
+                                            at(10, &Pack::chunk_quantum_seconds),
+                                            at(11, &Pack::default_chunk_seconds),
+                                            at(12, &Pack::maximum_chunk_seconds),
+                                            at(13, &Pack::default_visibility_seconds),
+                                            at(14, &Pack::minimum_visibility_seconds),
+                                            at(20, &Pack::lookahead_seconds)};
+};
+
+template <>
+struct FieldsOf<ListPacksRequest> {
+    static constexpr auto list = std::tuple{};
+};
+
+template <>
+struct FieldsOf<ListPacksResponse> {
+    static constexpr auto list = std::tuple{at(1, &ListPacksResponse::packs)};
+};
+
+template <>
+struct FieldsOf<GetPackRequest> {
+    static constexpr auto list = std::tuple{at(1, &GetPackRequest::name)};
+};
+
+}  // namespace backline::net::protobuf
