@@ -1,0 +1,51 @@
+"""The scanners of real hosts accept the binaries."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.vst3 import vst3_bundle
+
+__all__ = ["vst3_bundle"]
+
+SCAN_SECONDS = 60
+
+
+def found(tool: str, package: str) -> Path:
+    paths = sorted(Path("/usr/lib").glob(tool))
+    if not paths:
+        pytest.skip(f"{tool.split('/')[-1]} is not installed (Debian: sudo apt install {package})")
+    return paths[0]
+
+
+def test_qtractor_finds_the_clap_plugin_with_its_ports(clap_file: Path) -> None:
+    scanner = found("*/qtractor/qtractor_plugin_scan", "qtractor")
+    done = subprocess.run(
+        [scanner],
+        input=f"CLAP:{clap_file}\n",
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen"},
+        capture_output=True,
+        text=True,
+        timeout=SCAN_SECONDS,
+        check=True,
+    )
+    assert "Backline" in done.stdout, done.stdout + done.stderr
+
+
+def test_ardour_finds_the_vst3_plugin_with_its_ports(vst3_bundle: Path, tmp_path: Path) -> None:
+    """Debian's qtractor is built without VST3; Ardour's scanner knows it."""
+    scanner = found("ardour*/ardour-vst3-scanner", "ardour")
+    done = subprocess.run(
+        [scanner, "--force", "--verbose", vst3_bundle],
+        env={**os.environ, "LD_LIBRARY_PATH": str(scanner.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": ""},
+        capture_output=True,
+        text=True,
+        timeout=SCAN_SECONDS,
+        check=True,
+    )
+    (line,) = [line for line in done.stdout.splitlines() if "<VST3Info" in line]
+    for told in ('name="Backline"', 'n_inputs="2"', 'n_outputs="2"', 'n_aux_inputs="2"', 'n_aux_outputs="8"',
+                 'n_midi_inputs="1"'):  # fmt: skip
+        assert told in line

@@ -1,0 +1,54 @@
+"""A small host drives the .vst3 as hosts do, and as they should not (plugin_client/tests/vst3_host.cpp)."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.plugin.native import build, run
+from tests.plugin.vst3 import served_address, vst3_binary, vst3_bundle
+
+__all__ = ["served_address", "vst3_binary", "vst3_bundle"]
+
+ALONE = [
+    "factory",
+    "interfaces",
+    "buses",
+    "parameters",
+    "rates_and_blocks",
+    "buffers",
+    "flush",
+    "restart",
+    "transports",
+    "states",
+    "many_instances",
+    "threads",
+]
+SERVED = ["server_offline", "server_sidechain", "server_automation", "server_realtime", "server_threads"]
+
+
+@pytest.fixture(scope="module")
+def host(plugins: Path) -> Path:
+    return build(plugins, "", "vst3_host") / "vst3_host"
+
+
+@pytest.fixture(scope="module", params=["thread", "address"])
+def sanitized(request: pytest.FixtureRequest, plugins: Path, vst3_binary: Path) -> tuple[Path, Path]:
+    """Host and plugin, built for a sanitizer."""
+    folder = build(plugins, request.param, "backline_vst3", "vst3_host")
+    return folder / "vst3_host", folder / vst3_binary.relative_to(plugins)
+
+
+@pytest.mark.parametrize("check", ALONE)
+def test_holds_without_a_server(host: Path, vst3_binary: Path, check: str, tmp_path: Path) -> None:
+    run(host, vst3_binary, check, environment={"BACKLINE_ADDRESS": f"unix:{tmp_path}/none"})
+
+
+@pytest.mark.parametrize("check", SERVED)
+def test_holds_through_a_server(host: Path, vst3_binary: Path, check: str, served_address: str) -> None:
+    run(host, vst3_binary, check, environment={"BACKLINE_ADDRESS": served_address})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", [*ALONE, *SERVED])
+def test_no_sanitizer_has_anything_to_report(sanitized: tuple[Path, Path], check: str, served_address: str) -> None:
+    run(*sanitized, check, environment={"BACKLINE_ADDRESS": served_address})
