@@ -102,6 +102,23 @@ def test_blocks_of_the_wrong_shape_or_size_or_after_the_end_are_refused() -> Non
             session.write(0, noise(5))
 
 
+def test_midi_is_logged_at_its_place_in_the_session() -> None:
+    origin = 1_000
+    with running(gain=plain()) as engine:
+        session, heard = open_session(engine, "gain")
+        session.midi(origin + CHUNK + 3, b"\x80<\0")
+        session.midi(origin, b"\x90<d\x90@d")
+        write_blocks(session, np.ones((2, 4 * CHUNK), np.float32), 1_000, start=origin)
+        with pytest.raises(BadInput, match="position 999 is outside of the session"):
+            session.midi(origin - 1, b"\x80<\0")
+        session.close_input()
+        heard.finished()
+    assert [(event.at, event.change) for event in session.changes.log] == [
+        (0, b"\x90<d\x90@d"),
+        (CHUNK + 3, b"\x80<\0"),
+    ]
+
+
 def test_a_control_holds_from_the_first_chunk_at_or_after_its_position() -> None:
     origin = 1_000
     with running(gain=plain()) as engine:

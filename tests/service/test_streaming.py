@@ -126,6 +126,15 @@ def test_a_control_is_in_force_from_its_position(stub: BacklineStub) -> None:
     assert answer.ready.parameters == {"gain": 1.0}
 
 
+def test_midi_is_passed_over_with_one_warning(stub: BacklineStub) -> None:
+    audio = noise(2, 4_800)
+    notes = [pb.Midi(position=at, data=b"\x90<d\x80<\0") for at in range(0, 4_800, 100)]
+    answer = Answer(stub.Stream(client(opening(), *notes, *blocks(audio, [480]), pb.Close())))
+    assert (answer.status, answer.details) == (grpc.StatusCode.OK, "")
+    assert np.array_equal(answer.port(), audio)
+    assert [(warning.code, warning.count) for warning in answer.of("warning")] == [("midi_unused", 1)]
+
+
 def test_ready_says_what_was_granted(stub: BacklineStub) -> None:
     ready = Answer(stub.Stream(client(opening(seed=2**64 - 1, chunk_seconds=1 / 1000, visibility_seconds=-0.5)))).ready
     assert (ready.seed, ready.chunk_seconds, ready.visibility_seconds) == (2**64 - 1, 0.001, -0.5)

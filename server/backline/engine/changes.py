@@ -1,4 +1,4 @@
-"""What a client changes while it plays: controls and transports, put in force chunk by chunk.
+"""What a client changes while it plays: controls, transports and MIDI, put in force chunk by chunk.
 
 What a chunk obeys depends on positions only, never on when a message came or how the audio is cut into blocks, as long
 as a change is sent before the audio that it belongs to.
@@ -18,15 +18,16 @@ from backline.engine.errors import BadInput
 from backline.models.stream import Transport
 
 LOG_LENGTH = 65_536  # newest changes that a session remembers
+MIDI_SIZES = {0x8: 3, 0x9: 3, 0xA: 3, 0xB: 3, 0xC: 2, 0xD: 2, 0xE: 3}  # bytes, by the upper half of the first
 SAME_SONG_POSITION = 1e-4  # quarter notes within which a transport is where the one before would be
 
 
 @dataclass(frozen=True)
 class LoggedChange:
-    """A control or transport and the sample of the session from which it has been in force."""
+    """A control, transport or MIDI message and the sample of the session from which it has been in force."""
 
     at: int
-    change: tuple[str, float] | Transport
+    change: tuple[str, float] | Transport | bytes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Changes:
         self._controls: list[Control] = []  # as they came
         self._transports: list[tuple[int, Transport]] = []  # by position
         self._newest: Transport | None = None  # that the client has sent
+        self._midi: list[tuple[int, bytes]] = []  # by position
 
     def add_control(self, control: Control) -> None:
         """From the first chunk that starts at or after its position."""
@@ -71,6 +73,16 @@ class Changes:
         with self._lock:
             bisect.insort(self._transports, (position, transport), key=lambda entry: entry[0])
 
+    def add_midi(self, position: int, data: bytes) -> None:
+        """Whole MIDI 1.0 channel messages at `position`.
+
+        Raises:
+            BadInput: other bytes.
+        """
+        check_midi(data)
+        with self._lock:
+            bisect.insort(self._midi, (position, data), key=lambda entry: entry[0])
+
     def apply(self, origin: int, start: Fraction, previous: Fraction | None, heard: int) -> list[Control]:
         """Puts in force what the next chunk must obey; returns the controls that were meant for an earlier one.
 
@@ -83,8 +95,11 @@ class Changes:
             due = [c for c in self._controls if c.position is None or c.position - origin <= start]
             self._controls = [c for c in self._controls if c not in due]
             # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
-            count = bisect.bisect_left(self._transports, origin + max(1, heard), key=lambda entry: entry[0])
+            end = origin + max(1, heard)
+            count = bisect.bisect_left(self._transports, end, key=lambda entry: entry[0])
             transports, self._transports = self._transports[:count], self._transports[count:]
+            count = bisect.bisect_left(self._midi, end, key=lambda entry: entry[0])
+            midi, self._midi = self._midi[:count], self._midi[count:]
         due.sort(key=lambda c: origin - 1 if c.position is None else c.position)
         for control in due:
             self.parameters = {**self.parameters, control.parameter: control.value}
@@ -94,6 +109,7 @@ class Changes:
             if self.transport is None or at_seconds >= self.transport.at_seconds:
                 self.transport = replace(transport, at_seconds=at_seconds)
                 self.log.append(LoggedChange(position - origin, self.transport))
+        self.log.extend(LoggedChange(position - origin, data) for position, data in midi)
         if previous is None:
             return []
         return [c for c in due if c.position is not None and c.position - origin <= previous]
@@ -114,6 +130,24 @@ def check_transport(transport: Transport) -> None:
     if not (math.isfinite(transport.song_position) and math.isfinite(transport.bar_start)):
         raise BadInput(
             f"transport at song position {transport.song_position}, bar start {transport.bar_start}: use finite numbers"
+        )
+
+
+def check_midi(data: bytes) -> None:
+    """Refuses what is not a row of whole channel messages.
+
+    Raises:
+        BadInput: system messages, parts of a message, or none.
+    """
+    at = 0
+    while at < len(data):
+        size = MIDI_SIZES.get(data[at] >> 4, 0)
+        if size == 0 or at + size > len(data) or any(byte > 127 for byte in data[at + 1 : at + size]):
+            break
+        at += size
+    if at < len(data) or not data:
+        raise BadInput(
+            f"midi data {data[:8].hex(' ') or 'without bytes'}: send whole channel messages, such as 90 3c 64"
         )
 
 

@@ -193,6 +193,17 @@ class Session:
         transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start)
         self.changes.add_transport(position, transport)
 
+    def midi(self, position: int, data: bytes) -> None:
+        """Whole MIDI 1.0 channel messages at `position`; no model takes them yet: they are logged. The client's thread.
+
+        Raises:
+            BadInput: other bytes, or a position that the session cannot have.
+        """
+        self._timeline.check(position)
+        self.changes.add_midi(position, data)
+        if "midi_unused" not in self._counts:
+            self._warn("midi_unused", f"{self.stream_name!r} takes no MIDI: it is passed over", 1, position)
+
     def close_input(self) -> None:
         """The input is complete: the rest of the output comes, as long as the input, then `Finished`. Any thread."""
         self._input_closed = True

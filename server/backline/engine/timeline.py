@@ -45,6 +45,17 @@ class InputTimeline:
             )
         return gap
 
+    def check(self, position: int) -> None:
+        """Refuses the position of an event that cannot be meant; before the first block any may be.
+
+        Raises:
+            BadInput: the position lies before time 0, or beyond any gap that may follow.
+        """
+        if self.origin is not None and not self.origin <= position <= self.end + self._maximum_gap:
+            raise BadInput(
+                f"position {position} is outside of the session: use {self.origin} to {self.end + self._maximum_gap}"
+            )
+
     def advance(self, count: int) -> None:
         """`count` further samples have been received."""
         self.received += count

@@ -28,7 +28,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 UNSERVED = {
     "resume": "taking up a detached session is not served yet: open a new one",
-    "midi": "MIDI is not served yet: leave Midi out",
     "marker": "markers are not served yet: read the latency from the ledger",
     "credit": "credits are not served yet: leave Credit out and read the output as it comes",
 }
@@ -138,6 +137,8 @@ class SessionCall:
                     song_position=transport.song_position,
                     bar_start=transport.bar_start,
                 )
+            case "midi":
+                self._session.midi(request.midi.position, request.midi.data)
             case "open":
                 raise BadInput("a second Open: this call has its session; make another call for another one")
             case None:
