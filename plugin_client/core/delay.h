@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -16,15 +17,16 @@ class Delay {
         for (std::vector<float>& channel : samples_) channel.assign(capacity_, 0.0f);
     }
 
-    // Writes `count` samples from `position` on; a null channel is silence.
+    // Writes `count` samples from `position` on; a null channel, and what is no finite number, is silence.
     void write(int64_t position, const float* const* channels, uint32_t offset, uint32_t count) {
         for (uint32_t channel = 0; channel < kChannels; ++channel) {
             for (uint32_t done = 0; done < count;) {
                 const uint32_t slot = static_cast<uint32_t>((position + done) % capacity_);
                 const uint32_t run = std::min(count - done, capacity_ - slot);
                 float* to = samples_[channel].data() + slot;
-                if (channels[channel])
-                    std::copy_n(channels[channel] + offset + done, run, to);
+                const float* const from = channels[channel] ? channels[channel] + offset + done : nullptr;
+                if (from)
+                    std::transform(from, from + run, to, [](float x) { return std::isfinite(x) ? x : 0.0f; });
                 else
                     std::fill_n(to, run, 0.0f);
                 done += run;
