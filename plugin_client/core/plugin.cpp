@@ -4,79 +4,122 @@
 #include <algorithm>
 #include <cmath>
 
-#include "delay.h"
+#include "exchange.h"
+#include "player.h"
 #include "settings.h"
 #include "state.h"
+#include "worker.h"
 
 namespace backline {
 namespace {
-constexpr uint32_t kPiece = 256;
-}
+
+constexpr double kLowestRate = 8000.0, kHighestRate = 192000.0;
+
+}  // namespace
+
+// What exists between activate and deactivate. The worker is last, so that it ends first.
+struct Active {
+    Active(Settings& settings, const Activation& activation, std::atomic<Status>& status)
+        : exchange(activation), player(settings, exchange), worker(settings, exchange, status) {}
+
+    Exchange exchange;
+    Player player;
+    Worker worker;
+};
 
 struct Plugin::Impl {
     Settings settings;
-    std::atomic<bool> active{false};
-    std::atomic<uint32_t> latency{0};
-    int64_t position = 0;
-    int64_t floor = 0;
-    std::unique_ptr<Delay> delay;
+    std::atomic<bool> offline{false};
+    // Changed by the main thread only, under the lock; the audio thread reads it while the host keeps it active.
+    mutable std::mutex mutex;
+    std::unique_ptr<Active> active;
+    std::atomic<bool> is_active{false};
+    std::atomic<Status> status{Status::idle};
+    std::atomic<uint32_t> latency{0};      // while active
+    std::atomic<bool> live{false};         // while active
+    std::atomic<double> sample_rate{0.0};  // while active
 
-    uint32_t wanted_latency(double rate) const {
-        const double budget = settings.value(kMode) == 0.0 ? settings.value(kLatencyBudget) : 0.0;
-        return static_cast<uint32_t>(std::lround(budget * rate));
+    bool wants_live() const { return settings.value(kMode) != 0.0; }
+    uint32_t wanted_latency(double sample_rate) const {
+        return wants_live() ? 0 : static_cast<uint32_t>(std::lround(settings.value(kLatencyBudget) * sample_rate));
+    }
+
+    // What `ask` says of the active instance, or `otherwise`.
+    template <class Value, class Ask>
+    Value ask_active(Value otherwise, Ask ask) const {
+        const std::lock_guard lock(mutex);
+        return active ? ask(*active) : otherwise;
     }
 };
 
 Plugin::Plugin() : impl_(std::make_unique<Impl>()) {}
+
 Plugin::~Plugin() {
     deactivate();
 }
 
+// ---- life ------------------------------------------------------------------------------------------------------
+
 bool Plugin::activate(double sample_rate, uint32_t max_frames) {
-    if (impl_->active || !(sample_rate >= 8000.0 && sample_rate <= 192000.0) || max_frames == 0) return false;
-    impl_->latency = impl_->wanted_latency(sample_rate);
-    impl_->delay = std::make_unique<Delay>(impl_->latency, kPiece);
-    impl_->position = impl_->floor = 0;
-    impl_->active = true;
+    Impl& impl = *impl_;
+    if (impl.is_active || !(sample_rate >= kLowestRate && sample_rate <= kHighestRate) || max_frames == 0) return false;
+    const Activation activation{sample_rate, max_frames, impl.wanted_latency(sample_rate), impl.wants_live()};
+    try {
+        auto active = std::make_unique<Active>(impl.settings, activation, impl.status);
+        active->exchange.offline = impl.offline.load();
+        const std::lock_guard lock(impl.mutex);
+        impl.active = std::move(active);
+    } catch (const std::exception&) {  // no memory, no thread: the host goes on without us
+        return false;
+    }
+    impl.sample_rate = sample_rate;
+    impl.latency = activation.latency;
+    impl.live = activation.live;
+    impl.is_active = true;
     return true;
 }
 
 void Plugin::deactivate() {
-    impl_->active = false;
+    impl_->is_active = false;
+    std::unique_ptr<Active> ended;
+    const std::lock_guard lock(impl_->mutex);
+    ended.swap(impl_->active);
 }
+
 bool Plugin::active() const {
-    return impl_->active;
+    return impl_->is_active;
 }
-void Plugin::set_offline(bool) {}
+
+void Plugin::set_offline(bool offline) {
+    impl_->offline = offline;
+    impl_->ask_active(0, [&](Active& active) {
+        active.exchange.offline = offline;
+        active.exchange.wake_worker();
+        return 0;
+    });
+}
+
+// ---- audio -----------------------------------------------------------------------------------------------------
 
 void Plugin::process(const Block& block) noexcept {
-    Impl& impl = *impl_;
-    for (size_t i = 0; i < block.event_count; ++i)
-        if (block.events[i].kind == Event::Kind::parameter)
-            set_parameter(block.events[i].parameter, block.events[i].value);
-    for (uint32_t begin = 0; begin < block.frames; begin += kPiece) {
-        const uint32_t count = std::min(kPiece, block.frames - begin);
-        float dry[kPiece][kChannels];
-        impl.delay->write(impl.position, block.main_input, begin, count);
-        impl.delay->read(impl.position - impl.latency, impl.floor, dry, count);
-        for (uint32_t output = 0; output < kOutputs; ++output)
-            for (uint32_t channel = 0; channel < kChannels; ++channel)
-                if (float* out = block.outputs[output][channel])
-                    for (uint32_t i = 0; i < count; ++i) out[begin + i] = output == 0 ? dry[i][channel] : 0.0f;
-        impl.position += count;
-    }
+    impl_->active->player.process(block);
 }
 
 void Plugin::reset() noexcept {
-    impl_->floor = impl_->position;
+    if (impl_->is_active) impl_->active->player.reset();
 }
 
 uint32_t Plugin::latency_samples(double sample_rate) const {
-    return impl_->active ? impl_->latency.load() : impl_->wanted_latency(sample_rate);
+    return impl_->is_active ? impl_->latency.load() : impl_->wanted_latency(sample_rate);
 }
+
 bool Plugin::wants_restart() const {
-    return false;
+    const Impl& impl = *impl_;
+    if (!impl.is_active) return false;
+    return impl.live != impl.wants_live() || impl.latency != impl.wanted_latency(impl.sample_rate);
 }
+
+// ---- parameters and state --------------------------------------------------------------------------------------
 
 void Plugin::set_parameter(uint32_t index, double value) noexcept {
     if (index < kStatus) impl_->settings.set_value(index, value);
@@ -118,14 +161,29 @@ void Plugin::set_endpoint(const std::string& endpoint) {
     impl_->settings.set_endpoint(endpoint);
 }
 
+// ---- what the user sees ----------------------------------------------------------------------------------------
+
 Status Plugin::status() const noexcept {
-    return impl_->active ? Status::connecting : Status::idle;
+    return impl_->is_active ? impl_->status.load() : Status::idle;
 }
+
 std::string Plugin::message() const {
-    return "";
+    return impl_->ask_active(std::string("Not active: the host does not play through this instance."),
+                             [](const Active& active) { return active.worker.message(); });
 }
+
 Meters Plugin::meters() noexcept {
-    return {};
+    return impl_->ask_active(Meters(), [](Active& active) {
+        Meters meters;
+        meters.input_peak = active.exchange.input_peak.exchange(0.0f);
+        meters.output_peak = active.exchange.output_peak.exchange(0.0f);
+        meters.underrun_samples = active.exchange.underrun_samples;
+        meters.late_samples = active.worker.late_samples();
+        meters.sessions = active.worker.sessions();
+        meters.needed_latency_seconds = active.worker.needed_seconds();
+        meters.server_compute_seconds = active.worker.compute_seconds();
+        return meters;
+    });
 }
 
 }  // namespace backline

@@ -28,6 +28,7 @@ void Settings::set_state(const State& state) {
     }
     add_packs(known);
     for (uint32_t index = 0; index < kStatus; ++index) set_value(index, state.values[index]);
+    ++version_;
 }
 
 std::string Settings::endpoint() const {
@@ -36,8 +37,11 @@ std::string Settings::endpoint() const {
 }
 
 void Settings::set_endpoint(const std::string& endpoint) {
-    const std::lock_guard lock(mutex_);
-    endpoint_ = endpoint;
+    {
+        const std::lock_guard lock(mutex_);
+        endpoint_ = endpoint;
+    }
+    ++version_;
 }
 
 std::vector<std::string> Settings::packs() const {

@@ -21,6 +21,9 @@ class Settings {
         values_[index].store(clamp_parameter(index, value), std::memory_order_relaxed);
     }
 
+    // Counts changes of what is not a parameter, for whoever has to follow them.
+    uint32_t version() const { return version_.load(std::memory_order_acquire); }
+
     // Any thread but the audio thread: these take a lock.
     State state() const;
     void set_state(const State& state);
@@ -32,6 +35,7 @@ class Settings {
 
   private:
     std::atomic<double> values_[kParameterCount];
+    std::atomic<uint32_t> version_{0};
     mutable std::mutex mutex_;  // of what follows
     std::string endpoint_;
     std::vector<std::string> packs_{"default", "passthrough"};

@@ -1,0 +1,100 @@
+// What the audio thread and the worker of an active instance share: rings in both directions, and a few counters.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <limits>
+#include <mutex>
+
+#include "output_ring.h"
+#include "plugin.h"
+#include "spsc.h"
+
+namespace backline {
+
+constexpr double kBehindSeconds = 2.0;  // of input that may wait for a server that does not take it
+constexpr double kInputSeconds = 2.5;   // that the ring holds
+constexpr double kAheadSeconds = 6.5;   // by which output can come before its input: the lowest visibility and a chunk
+constexpr size_t kChanges = 2048;       // that may wait beside the input
+
+// One sample of what the server hears.
+struct Frame {
+    float channels[kChannels];
+};
+
+// What the server must be told before the sample that lies at `index` of the input ring.
+struct Change {
+    enum class Kind : uint8_t {
+        restart,    // a new session begins here: `offline` and `take` hold from now on
+        jump,       // input before it was lost, because the ring was full
+        parameter,  // `parameter` has become `value`
+        transport,
+        midi
+    };
+    Kind kind = Kind::jump;
+    uint64_t index = 0;
+    int64_t position = 0;  // of that sample
+    bool offline = false;
+    uint32_t take = 0;
+    uint32_t parameter = 0;
+    double value = 0.0;
+    Transport transport;
+    uint8_t midi[3] = {};
+    uint8_t midi_size = 0;
+};
+
+// What does not change while the instance is active.
+struct Activation {
+    double sample_rate = 0.0;
+    uint32_t max_frames = 0;
+    uint32_t latency = 0;  // samples
+    bool live = false;     // the mode
+};
+
+struct Exchange {
+    explicit Exchange(const Activation& activation);
+    ~Exchange();
+    Exchange(const Exchange&) = delete;
+    Exchange& operator=(const Exchange&) = delete;
+
+    const Activation activation;
+
+    // Audio thread to worker. A change is pushed before the samples that follow it.
+    Spsc<Frame> input;
+    Spsc<Change> changes;
+    std::atomic<uint64_t> restart_index{0};  // of the newest restart: what the input holds before it is void
+
+    // Worker to audio thread.
+    OutputRing output;
+    std::atomic<uint32_t> take{0};       // that `output` belongs to: until it is the audio thread's, that does not read
+    std::atomic<int64_t> session_start;  // position from which wet is due; the largest number: no session
+    std::atomic<uint32_t> hopeless{0};   // offline: the take that nobody waits for any more
+    std::atomic<bool> reached{false};    // a server has answered, since activate
+    std::atomic<uint64_t> progress{0};   // counts what the worker has brought forward
+
+    std::atomic<bool> offline{false};  // as the host wants it; the audio thread follows
+    std::atomic<float> input_peak{0.0f}, output_peak{0.0f};
+    std::atomic<uint64_t> underrun_samples{0};
+
+    // [audio, offline only; main] Wakes the worker, which otherwise looks at its rings every few milliseconds.
+    void wake_worker() noexcept;
+    int wake_fd() const { return wake_fd_; }
+    void clear_wake() noexcept;            // [worker]
+    void wait_for_wake(int milliseconds);  // [worker] at most so long
+
+    // [worker] Something has come that an offline audio thread may wait for.
+    void announce_progress();
+    // [audio, offline only] Waits until that has happened again after `seen` of it, or `milliseconds` have passed.
+    void wait_for_progress(uint64_t seen, int milliseconds);
+
+  private:
+    int wake_fd_;
+    std::mutex mutex_;
+    std::condition_variable progressed_;
+};
+
+constexpr int64_t kNoSession = std::numeric_limits<int64_t>::max();
+
+}  // namespace backline

@@ -1,0 +1,79 @@
+// One session on the server: what it was opened with, what goes up, and what comes down into the output ring.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "exchange.h"
+#include "net/connection.h"
+
+namespace backline {
+
+// What a session is opened with, as the user has set it; a pack may allow less.
+struct Wishes {
+    std::string pack;
+    double values[kParameterCount];
+    bool offline = false;
+};
+
+// The latency that a ledger announces, told apart.
+struct Needs {
+    double seconds = 0.0;          // between input and the output that belongs under it
+    double compute_seconds = 0.0;  // of a chunk
+    double offline_seconds = 0.0;  // as `seconds`, but of a server that takes no time: what waiting cannot mend
+};
+
+// Everything here is the worker's.
+class Session {
+  public:
+    // Asks for the session; it is open once `ready`.
+    Session(net::Connection& connection, Exchange& exchange, const net::Pack& pack, const Wishes& wishes);
+
+    bool ready() const { return ready_; }
+    bool ended() const { return call_->ended(); }  // status() says why
+    const net::Status& status() const { return call_->status(); }
+    const Needs& needs() const { return needs_; }
+    uint64_t late_samples() const { return late_samples_; }
+    const std::string& pack() const { return wishes_.pack; }
+    uint32_t max_block() const { return max_block_; }
+    bool congested() const;  // what has been sent is not being taken: hold the next
+
+    // When ready. Audio of up to max_block() samples; none sets the session's start.
+    void send_audio(int64_t position, const Frame* frames, uint32_t count);
+    void send_transport(int64_t position, const Transport& transport);
+    void send_midi(int64_t position, const uint8_t* data, size_t size);
+    // False where the pack fixes this parameter when a session opens; nothing is sent where it has none like this.
+    bool send_parameter(int64_t position, uint32_t index, double value);
+    void finish();  // the input ends here; what is still due comes before ended()
+
+    // The parameters' names on the wire, or null.
+    static const char* wire_name(uint32_t index);
+
+  private:
+    void take(net::Bytes bytes);
+    void take_audio(const net::AudioBlock& block);
+    void take_ledger(const net::Ledger& ledger);
+    double allowed(const net::PackParameter& parameter, double value) const;
+    net::Open opening() const;
+
+    Exchange& exchange_;
+    const net::Pack pack_;
+    const Wishes wishes_;
+    bool ready_ = false;
+    Needs needs_;
+    double chunk_seconds_ = 0.0, visibility_seconds_ = 0.0;  // as granted
+    uint32_t max_block_ = 0;
+    uint64_t sequence_ = 0;
+    uint64_t late_samples_ = 0;
+    uint64_t late_at_server_ = 0;
+    std::vector<uint32_t> channels_;  // of each port
+    std::vector<PortAudio> block_;    // ports of the block that is coming in
+    int64_t block_position_ = 0;
+    uint32_t block_samples_ = 0;
+    size_t block_ports_ = 0;  // of them that have come
+    std::unique_ptr<net::Call> call_;
+};
+
+}  // namespace backline

@@ -1,0 +1,154 @@
+// An instance of the core under the control of lines on standard input; each is answered with one line.
+//
+//     set NAME VALUE               a parameter by its number, in its own unit
+//     endpoint TEXT
+//     activate RATE FRAMES         answers the latency in samples
+//     offline 0|1
+//     run SAMPLES BLOCK SPEED FILE plays noise in blocks of BLOCK samples, or random ones up to -BLOCK, at SPEED times
+//                                  real time (0: as fast as it goes); appends input and outputs of each sample to FILE,
+//                                  2 + 10 float32; answers the longest call of process in seconds
+//     await STATUS SECONDS BLOCK   plays silence in real time until the status is that one; answers the samples, or -1
+//     reset
+//     status                       status, sessions, underrun and late samples, needed latency, message
+//     deactivate                   answers the seconds that it took
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <random>
+#include <sstream>
+#include <thread>
+#include <vector>
+
+#include "plugin.h"
+
+namespace {
+
+using namespace backline;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+class Driver {
+  public:
+    std::string answer(const std::string& line) {
+        std::istringstream words(line);
+        std::ostringstream out;
+        std::string word;
+        words >> word;
+        if (word == "set") {
+            uint32_t index;
+            double value;
+            words >> index >> value;
+            plugin_.set_parameter(index, value);
+        } else if (word == "endpoint") {
+            words >> word;
+            plugin_.set_endpoint(word);
+        } else if (word == "activate") {
+            uint32_t frames;
+            words >> rate_ >> frames;
+            if (!plugin_.activate(rate_, frames)) return "refused";
+            out << plugin_.latency_samples(rate_);
+        } else if (word == "offline") {
+            bool offline;
+            words >> offline;
+            plugin_.set_offline(offline);
+        } else if (word == "run") {
+            size_t samples;
+            int block;
+            double speed;
+            words >> samples >> block >> speed >> word;
+            out << run(samples, block, speed, word);
+        } else if (word == "await") {
+            uint32_t status, block;
+            double seconds;
+            words >> status >> seconds >> block;
+            out << await(static_cast<Status>(status), seconds, block);
+        } else if (word == "reset") {
+            plugin_.reset();
+        } else if (word == "status") {
+            const Meters meters = plugin_.meters();
+            out << static_cast<uint32_t>(plugin_.status()) << ' ' << meters.sessions << ' ' << meters.underrun_samples
+                << ' ' << meters.late_samples << ' ' << meters.needed_latency_seconds << ' ' << plugin_.message();
+        } else if (word == "deactivate") {
+            const auto begin = Clock::now();
+            plugin_.deactivate();
+            out << seconds_since(begin);
+        } else {
+            return "unknown";
+        }
+        return out.str();
+    }
+
+  private:
+    double run(size_t samples, int block, double speed, const std::string& path) {
+        std::ofstream file(path, std::ios::binary | std::ios::app);
+        std::uniform_real_distribution<float> noise(-1.0f, 1.0f);
+        std::vector<float> input[kChannels], outputs[kOutputs][kChannels];
+        const auto begin = Clock::now();
+        double longest = 0.0;
+        for (size_t done = 0; done < samples;) {
+            const uint32_t most = static_cast<uint32_t>(std::min<size_t>(std::abs(block), samples - done));
+            const uint32_t frames = block > 0 ? most : std::uniform_int_distribution<uint32_t>(0, most)(random_);
+            Block call;
+            call.frames = frames;
+            for (uint32_t channel = 0; channel < kChannels; ++channel) {
+                input[channel].resize(frames);
+                for (float& sample : input[channel]) sample = noise(random_);
+                call.main_input[channel] = input[channel].data();
+                for (uint32_t output = 0; output < kOutputs; ++output) {
+                    outputs[output][channel].assign(frames, 0.0f);
+                    call.outputs[output][channel] = outputs[output][channel].data();
+                }
+            }
+            const auto called = Clock::now();
+            plugin_.process(call);
+            longest = std::max(longest, seconds_since(called));
+            for (uint32_t i = 0; i < frames; ++i) {
+                for (const auto& channel : input) write(file, channel[i]);
+                for (const auto& output : outputs)
+                    for (const auto& channel : output) write(file, channel[i]);
+            }
+            done += frames;
+            if (speed > 0.0) {
+                const std::chrono::duration<double> lived(static_cast<double>(done) / rate_ / speed);
+                std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(lived));
+            }
+        }
+        return longest;
+    }
+
+    int64_t await(Status status, double seconds, uint32_t block) {
+        std::vector<float> silence(block), ignored(block);
+        Block call;
+        call.frames = block;
+        call.main_input[0] = call.main_input[1] = silence.data();
+        call.outputs[0][0] = call.outputs[0][1] = ignored.data();
+        const auto begin = Clock::now();
+        for (int64_t done = 0; seconds_since(begin) < seconds; done += block) {
+            if (plugin_.status() == status) return done;
+            plugin_.process(call);
+            std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(
+                                                      std::chrono::duration<double>((done + block) / rate_)));
+        }
+        return -1;
+    }
+
+    static void write(std::ofstream& file, float sample) {
+        file.write(reinterpret_cast<const char*>(&sample), sizeof sample);
+    }
+
+    Plugin plugin_;
+    double rate_ = 0.0;
+    std::mt19937 random_{1};
+};
+
+}  // namespace
+
+int main() {
+    Driver driver;
+    std::string line;
+    while (std::getline(std::cin, line)) std::cout << driver.answer(line) << std::endl;
+}
