@@ -3,23 +3,29 @@
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py protos/backline/v1/backline.proto server/backline/__init__.py
+PLUGIN_PACKAGES := cmake g++ make dpf-source libnghttp2-dev
 SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
 # A folder of real recordings beside the clone, if there is one; tests on real audio skip without it.
 RECORDINGS := $(abspath $(wildcard ../shared/audio))
 export OMP_NUM_THREADS := 1
 
-.PHONY: help demo test test-fast lint system clean
+# Debian packages: which of $(1) are missing, and how to get them.
+not_installed = for package in $(1); do \
+    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done | xargs
+install = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1)
+
+.PHONY: help demo test test-fast lint system plugin plugin-packages plugin-if-possible install-plugin clean
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-14s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.demo ## Hear it: stream the bundled song through a server, leave audio and a plot in demo/
 	$(BIN)/backline demo
 
-test: $(VENV)/.test ## Every test
+test: $(VENV)/.test plugin-if-possible ## Every test
 	BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest
 
-test-fast: $(VENV)/.test ## Every test that takes less than a few seconds
+test-fast: $(VENV)/.test plugin-if-possible ## Every test that takes less than a few seconds
 	BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -m "not slow"
 
 lint: $(VENV)/.test ## Style and types
@@ -27,12 +33,31 @@ lint: $(VENV)/.test ## Style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+plugin: plugin-packages ## The CLAP and VST3 plugin, into build/plugin
+	@cmake -S plugin_client -B build/plugin $(PLUGIN_OPTIONS) >build/plugin.log 2>&1 || { cat build/plugin.log; exit 1; }
+	cmake --build build/plugin --parallel
+
+install-plugin: plugin ## The plugin into ~/.clap and ~/.vst3
+	install -D build/plugin/backline.clap ~/.clap/backline.clap
+	mkdir -p ~/.vst3 && rm -rf ~/.vst3/backline.vst3 && cp -r build/plugin/backline.vst3 ~/.vst3/
+
+# Tests of the plugin skip where it cannot be built.
+plugin-if-possible:
+	@if $(MAKE) --no-print-directory plugin-packages; then $(MAKE) --no-print-directory plugin; \
+	else echo "The plugin is not built, and its tests will skip."; fi
+
+plugin-packages:
+	@mkdir -p build
+	@missing=$$($(call not_installed,$(PLUGIN_PACKAGES))); \
+	if [ -z "$$missing" ] || [ -n "$(PLUGIN_OPTIONS)" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$$missing); \
+	else echo "The plugin needs: $$missing (Debian: sudo apt install $$missing). Elsewhere: make plugin" \
+	    "PLUGIN_OPTIONS='-DBACKLINE_CLAP_HEADERS=... -DBACKLINE_TRAVESTY_HEADERS=...'"; exit 1; fi
+
 system: ## The system libraries that live audio and training need
-	@missing=$$(for package in $(SYSTEM_PACKAGES); do \
-	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done | xargs); \
+	@missing=$$($(call not_installed,$(SYSTEM_PACKAGES))); \
 	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$$missing); \
 	else echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"; fi
 
 clean: ## Forget the virtual environment, compiled kernels and what was built
