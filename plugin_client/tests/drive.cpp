@@ -11,6 +11,7 @@
 //     reset
 //     status                       status, sessions, underrun and late samples, needed latency, message
 //     deactivate                   answers the seconds that it took
+//     provoke                      allocates where a guard of the real-time rule must notice
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -21,6 +22,9 @@
 #include <vector>
 
 #include "plugin.h"
+
+// Of realtime_guard.cpp, where a test has preloaded it: what a thread must not do between 1 and 0 ends the program.
+extern "C" __attribute__((weak)) void backline_realtime(int on);
 
 namespace {
 
@@ -52,9 +56,8 @@ class Driver {
             if (!plugin_.activate(rate_, frames)) return "refused";
             out << plugin_.latency_samples(rate_);
         } else if (word == "offline") {
-            bool offline;
-            words >> offline;
-            plugin_.set_offline(offline);
+            words >> offline_;
+            plugin_.set_offline(offline_);
         } else if (word == "run") {
             size_t samples;
             int block;
@@ -76,6 +79,10 @@ class Driver {
             const auto begin = Clock::now();
             plugin_.deactivate();
             out << seconds_since(begin);
+        } else if (word == "provoke") {
+            guard(true);
+            delete new std::string(line + line + line);
+            guard(false);
         } else {
             return "unknown";
         }
@@ -104,7 +111,9 @@ class Driver {
                 }
             }
             const auto called = Clock::now();
+            guard(!offline_);
             plugin_.process(call);
+            guard(false);
             longest = std::max(longest, seconds_since(called));
             for (uint32_t i = 0; i < frames; ++i) {
                 for (const auto& channel : input) write(file, channel[i]);
@@ -136,12 +145,17 @@ class Driver {
         return -1;
     }
 
+    static void guard(bool on) {
+        if (backline_realtime) backline_realtime(on);
+    }
+
     static void write(std::ofstream& file, float sample) {
         file.write(reinterpret_cast<const char*>(&sample), sizeof sample);
     }
 
     Plugin plugin_;
     double rate_ = 0.0;
+    bool offline_ = false;
     std::mt19937 random_{1};
 };
 
