@@ -1,18 +1,22 @@
 """Where a server listens, and how it comes to an end."""
 
+import asyncio
+import contextlib
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
 from backline.packs.registry import PackNotFound
-from backline.service.server import start_server
+from backline.service.server import serve, start_server, user_socket
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from tests.support.wire import Answer, block, blocks, client, eventually, held, noise, opening
@@ -38,6 +42,53 @@ def test_a_unix_socket_serves_its_owner_only(tmp_path: Path) -> None:
         assert server.address == f"unix:{path}"
         assert path.stat().st_mode & 0o077 == 0
         echo(server.address)
+
+
+def test_the_users_socket_is_in_their_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
+    assert user_socket() == "unix:/run/user/7/backline.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert user_socket() == f"unix:/tmp/backline-{os.getuid()}.sock"
+
+
+def serve_until_ready(**options: Any) -> list[str]:
+    """Where a server listens that ends as soon as it does."""
+    found: list[str] = []
+    stop = asyncio.Event()
+    stop.set()
+    asyncio.run(serve("127.0.0.1:0", device="cpu", drain_seconds=0.0, on_ready=found.append, stop=stop, **options))
+    return found
+
+
+def test_a_server_listens_at_a_socket_beside_its_address(tmp_path: Path) -> None:
+    path = tmp_path / "beside"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    command = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            addresses = [process.stdout.readline().removeprefix("listening on ").strip() for _ in range(2)]
+            assert addresses[0] == f"unix:{path}"
+            assert path.stat().st_mode & 0o077 == 0
+            for address in addresses:
+                echo(address)
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("living", [True, False])
+def test_a_socket_that_cannot_be_had_is_an_error_or_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, living: bool
+) -> None:
+    taken = f"unix:{tmp_path}/socket" if living else f"unix:{tmp_path}/no/folder"
+    with start_server(taken) if living else contextlib.nullcontext():
+        with pytest.raises(OSError, match=f"cannot listen at {taken}: .*(another server|folder)"):
+            serve_until_ready(beside=taken)
+        assert len(serve_until_ready(beside=taken, beside_if_free=True)) == 1
+        assert f"cannot listen at {taken}" in caplog.text
+        if living:
+            echo(taken)
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])

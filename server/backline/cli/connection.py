@@ -46,7 +46,7 @@ def server_process(packs: Sequence[Path], cores: int | None = None, log: Path | 
 
     It admits sessions that are too slow for live playing: whoever measures wants to see how late they come.
     """
-    arguments = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0"]
+    arguments = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", "none"]
     arguments += ["--load-limit", str(LOAD_LIMIT)]
     for folder in packs:
         arguments += ["--packs", str(folder)]

@@ -13,6 +13,14 @@ def serve(
     address: Annotated[
         str, typer.Option(help="Where to listen: HOST:PORT (port 0: any free one) or unix:/path/to/socket.")
     ] = "127.0.0.1:50505",
+    socket: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A Unix socket to listen at beside HOST:PORT, or none. Left out: your own, where plugins look first "
+            "($XDG_RUNTIME_DIR/backline.sock, else /tmp/backline-UID.sock), unless another server has it.",
+        ),
+    ] = None,
     packs: options.PackFolders = None,
     device: options.Device = "auto",
     load: Annotated[
@@ -30,6 +38,12 @@ def serve(
     import asyncio
 
     from backline.service.server import serve as serve_until_signalled
+    from backline.service.server import user_socket
+
+    if socket is None:
+        beside = None if address.startswith("unix:") else user_socket()
+    else:
+        beside = None if socket == "none" else f"unix:{socket.removeprefix('unix:')}"
 
     def ready(bound: str) -> None:
         print(f"listening on {bound}", flush=True)
@@ -37,6 +51,8 @@ def serve(
     asyncio.run(
         serve_until_signalled(
             address,
+            beside=beside,
+            beside_if_free=socket is None,
             packs=packs or [],
             load=load or [],
             device=options.pick_device(device),

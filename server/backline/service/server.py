@@ -1,4 +1,4 @@
-"""The server: one engine behind one address, until it is told to stop.
+"""The server: one engine behind its addresses, until it is told to stop.
 
 asyncio.run(serve("127.0.0.1:50505", load=["default"]))      # a process of its own, until SIGTERM or Ctrl+C
 with start_server() as server: Client(server.address)         # a thread of this process, on a free port
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import stat
@@ -44,7 +45,7 @@ CHANNEL_OPTIONS = [
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 500),  # a plugin asks each second in which nothing comes
 ]
 
 
@@ -55,9 +56,17 @@ class RunningServer:
     address: str
 
 
+def user_socket() -> str:
+    """Where plugins look first: a socket that is this user's own."""
+    folder = os.environ.get("XDG_RUNTIME_DIR")
+    return f"unix:{folder}/backline.sock" if folder else f"unix:/tmp/backline-{os.getuid()}.sock"
+
+
 async def serve(
     address: str = DEFAULT_ADDRESS,
     *,
+    beside: str | None = None,
+    beside_if_free: bool = False,
     packs: Sequence[Path] = (),
     load: Sequence[str] = (),
     device: str = "auto",
@@ -71,17 +80,19 @@ async def serve(
 
     Args:
         address: host:port (port 0: any free one) or unix:/path.
+        beside: another address to listen at.
+        beside_if_free: go on without that one, with a warning, where it cannot be had.
         packs: folders that are searched for packs before the usual ones.
         load: packs to make resident before the first client comes.
         device: auto, cpu or cuda.
         max_sessions: open at the same time.
         load_limit: cores that live sessions may claim together.
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
-        on_ready: called with the address, its port filled in, once clients may come.
+        on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
         stop: ends the serving, for whoever has no signals.
 
     Raises:
-        OSError: the address cannot be listened at.
+        OSError: an address cannot be listened at.
         PackNotFound, PackError: a pack of `load` is not there, or damaged.
     """
     loop = asyncio.get_running_loop()
@@ -93,13 +104,21 @@ async def serve(
         for name in load:
             await asyncio.to_thread(servicer.load, name)
         server, healths = _make_server(servicer)
-        bound = _listen(server, address)
+        bound = [_listen(server, address)]
+        try:
+            if beside is not None:
+                bound.insert(0, _listen(server, beside))
+        except OSError as error:
+            if not beside_if_free:
+                raise
+            log.warning("%s. This server is at %s only: plugins will not find it by themselves", error, bound[0])
         await server.start()
         for name in ("", SERVICE):
             await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
-        log.info("listening at %s on %s", bound, device)
-        if on_ready is not None:
-            on_ready(bound)
+        for where in bound:
+            log.info("listening at %s on %s", where, device)
+            if on_ready is not None:
+                on_ready(where)
         if stop is None:
             await _signalled(loop)
         else:
@@ -199,10 +218,13 @@ def _listen(server: grpc.aio.Server, address: str) -> str:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise OSError(
-            f"cannot listen at {address}: is another server running there, or is it no address of this machine? "
-            "Stop it, or use port 0 for any free one"
-        ) from error
+        remedy = (
+            "is its folder there, and yours? Use another path"
+            if path is not None
+            else "is another server running there, or is it no address of this machine? Stop it, or use port 0 for any "
+            "free one"
+        )
+        raise OSError(f"cannot listen at {address}: {remedy}") from error
     if path is not None:
         path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # there is no password: the file's owner only
         return address
