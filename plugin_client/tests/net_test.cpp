@@ -185,6 +185,7 @@ int codec() {
         std::fwrite(&kind, 1, 1, stdout);
         std::fwrite(&size, sizeof size, 1, stdout);
         if (size > 0) std::fwrite(out.data(), 1, out.size(), stdout);
+        std::fflush(stdout);
     }
     return 0;
 }

@@ -71,6 +71,11 @@ struct ConnectionState {
     }
     std::string server() const { return "the server at " + address.text; }
     std::string nobody() const { return "there is no server at " + address.text; }
+    // Why no call can go on, where HTTP/2 itself has come to an end.
+    std::string gone() const {
+        return answered ? server() + " is shutting down"
+                        : "what listens at " + address.text + " speaks no gRPC: is it a Backline server?";
+    }
 };
 
 // ---- what nghttp2 calls ------------------------------------------------------------------------------------------
@@ -135,7 +140,7 @@ int on_not_sent(nghttp2_session*, const nghttp2_frame* frame, int, void* user) {
     ConnectionState& connection = of(user);
     CallState* call = frame->hd.type == NGHTTP2_HEADERS ? connection.call(frame->hd.stream_id) : nullptr;
     if (call == nullptr) return 0;
-    call->end({kUnavailable, connection.server() + " takes no more calls: connect again"});
+    call->end({kUnavailable, connection.gone()});
     connection.forget(frame->hd.stream_id);
     return 0;
 }
@@ -227,13 +232,13 @@ void ConnectionState::receive() {
         const ssize_t size = recv(fd, bytes.data(), bytes.size(), 0);
         if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
         if (size < 0) return lose("the connection to " + server() + " was lost" + reason(errno));
-        if (size == 0) return lose(server() + (leaving ? " is shutting down" : " has closed the connection"));
+        if (size == 0) return lose(leaving || !answered ? gone() : server() + " has closed the connection");
         heard = Clock::now();
         asked.reset();
         const ssize_t used = nghttp2_session_mem_recv(session, bytes.data(), static_cast<size_t>(size));
         if (used < 0)
-            return lose("what listens at " + address.text + " speaks no gRPC (" +
-                        nghttp2_strerror(static_cast<int>(used)) + "): is it a Backline server?");
+            return lose(server() + " broke HTTP/2's rules (" + nghttp2_strerror(static_cast<int>(used)) +
+                        "): is it a Backline server?");
     }
 }
 
@@ -279,7 +284,7 @@ Connection::~Connection() {
 std::unique_ptr<Call> Connection::start(const char* method, std::function<void(Bytes)> on_message) {
     auto call = std::make_shared<CallState>(std::move(on_message));
     if (state_->lost || state_->leaving) {
-        call->end(state_->lost ? state_->status : Status{kUnavailable, state_->server() + " is shutting down"});
+        call->end(state_->lost ? state_->status : Status{kUnavailable, state_->gone()});
         return std::make_unique<Call>(call);
     }
     const std::string authority = state_->address.local() ? "localhost" : state_->address.text;
@@ -318,7 +323,7 @@ void Connection::run(int timeout_ms, int wake_fd) {
     state.watch_time();
     state.send();
     if (!nghttp2_session_want_read(state.session) && !nghttp2_session_want_write(state.session))
-        state.lose(state.server() + " is shutting down");
+        state.lose(state.gone());
 }
 
 bool Connection::connected() const {
