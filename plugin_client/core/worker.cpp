@@ -11,11 +11,11 @@ namespace {
 
 using std::chrono::milliseconds;
 constexpr milliseconds kShortestBackOff{50}, kLongestBackOff{1000};
-constexpr int kCarryMilliseconds = 2;  // between looks at the rings while audio comes
-constexpr int kIdleMilliseconds = 20;  // while none does
-constexpr int kAnswerMilliseconds = 2000;
-constexpr milliseconds kLateShown{2000};  // after wet was missing
-constexpr double kSpareSeconds = 0.02;    // of the latency that is not filled with input from before a session
+constexpr int kCarryMilliseconds = 2;        // between looks at the rings while audio comes
+constexpr int kIdleMilliseconds = 20;        // while none does
+constexpr int kAnswerMilliseconds = 10'000;  // a server that is gone shows sooner: the connection is lost
+constexpr milliseconds kLateShown{2000};     // after wet was missing
+constexpr double kSpareSeconds = 0.02;       // of the latency that is not filled with input from before a session
 
 std::string in_seconds(double seconds) {
     return parameter_to_text(kLatencyBudget, seconds);
@@ -155,6 +155,7 @@ bool Worker::open() {
         return false;
     }
     ++sessions_;
+    bounced_ = offline_;
     return true;
 }
 
@@ -274,7 +275,7 @@ void Worker::apply(const Change& change) {
             offline_ = change.offline;
             take_ = change.take;
             reopen_ = true;
-            drain_ = false;
+            drain_ = bounced_ = false;
             known_transport_ = false;
             exchange_.session_start = kNoSession;
             exchange_.output.rewind(change.position);
@@ -336,7 +337,8 @@ void Worker::say_playing() {
 void Worker::fail(const net::Status& status) {
     const bool gone = status.ok() || status.code == net::kUnavailable || status.code == net::kDeadlineExceeded;
     const std::string reason = status.ok() ? "the server has closed the session" : status.message;
-    const Status shown = !gone ? Status::refused : offline_ ? Status::failed : Status::connecting;
+    if (gone && !(offline_ && bounced_)) return say(Status::connecting, reason + ". The input passes dry.");
+    const Status shown = gone ? Status::failed : Status::refused;
     give_up(shown, reason + (offline_ ? ". The bounce holds dry from there." : ". The input passes dry."));
 }
 

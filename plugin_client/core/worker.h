@@ -70,9 +70,10 @@ class Worker {
     bool started_ = false;  // there has been a restart
     bool offline_ = false;
     uint32_t take_ = 0;
-    bool reopen_ = false;  // the session is not what is wanted any more
-    bool drain_ = false;   // but what is due from it is
-    Wishes wishes_;        // that it was opened with
+    bool reopen_ = false;   // the session is not what is wanted any more
+    bool drain_ = false;    // but what is due from it is
+    bool bounced_ = false;  // offline: this take has had a session, and none can go on where it ended
+    Wishes wishes_;         // that it was opened with
     std::vector<Frame> block_;
     bool known_transport_ = false;
     Transport transport_;

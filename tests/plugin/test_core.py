@@ -1,0 +1,204 @@
+"""The plugin's core, without any plugin format: alone, against a real server, and under what finds broken promises."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.plugin import native
+from tests.plugin.server_process import server_process
+
+PACK, DRY_WET, LATENCY_BUDGET = 0, 2, 10  # of core/parameters.h
+PASSTHROUGH = 1
+CONNECTING, PLAYING, FAILED = 1, 3, 7  # of Status in core/plugin.h
+COLUMNS = 12  # of what `run` writes: input, main output, four stems, stereo each
+CHECKS = (
+    "a_ring_passes_everything_on_in_order",
+    "the_output_ring_equals_a_map_of_positions",
+    "the_output_ring_serves_two_threads",
+    "a_state_comes_back_and_nothing_else_is_one",
+    "text_comes_back_as_the_value_and_the_same_text",
+    "without_a_server_dry_comes_at_the_reported_latency",
+    "without_a_server_nothing_waits",
+    "a_reset_forgets_what_is_under_way",
+    "what_cannot_be_served_is_refused",
+)
+
+
+class Drive:
+    """An instance of the core in a process of its own; see plugin_client/tests/drive.cpp."""
+
+    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
+        self._process, self._folder = process, folder
+
+    def say(self, *words: object) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(" ".join(str(word) for word in words) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, f"the driver ended at {words}"
+        return answer.rstrip("\n")
+
+    def activate(self, rate: int, frames: int = 512, *, seconds: float) -> int:
+        """With passthrough, all wet and this latency budget; returns the latency in samples."""
+        for parameter, value in ((PACK, PASSTHROUGH), (DRY_WET, 1.0), (LATENCY_BUDGET, seconds)):
+            self.say("set", parameter, value)
+        return int(self.say("activate", rate, frames))
+
+    def run(self, samples: int, block: int, speed: float) -> NDArray[np.float32]:
+        """Input and outputs [sample, column]."""
+        path = self._folder / "audio"
+        path.unlink(missing_ok=True)
+        self.say("run", samples, block, speed, path)
+        return np.fromfile(path, "<f4").reshape(-1, COLUMNS)
+
+    def status(self) -> int:
+        return int(self.say("status").split()[0])
+
+
+@pytest.fixture(scope="session")
+def built(plugins: Path) -> Path:
+    return native.build(plugins, "", "core_test", "drive", "realtime_guard")
+
+
+@contextmanager
+def driver(folder: Path, tmp_path: Path, address: str, **environment: str) -> Iterator[Drive]:
+    process = subprocess.Popen(
+        [folder / "drive"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **native.SANITIZER_OPTIONS, "BACKLINE_ADDRESS": address, **environment},
+    )
+    with process:
+        yield Drive(process, tmp_path)
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    served = f"unix:{tmp_path_factory.mktemp('core')}/socket"
+    with server_process(served, load=["passthrough"]):
+        yield served
+
+
+def played_exactly(audio: NDArray[np.float32], latency: int) -> NDArray[np.bool_]:
+    """For each input sample whether the main output and the first stem carry it, this much later."""
+    heard = audio[: len(audio) - latency, :2]
+    return (audio[latency:, 2:4] == heard).all(axis=1) & (audio[latency:, 4:6] == heard).all(axis=1)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_holds_without_a_server(built: Path, check: str) -> None:
+    native.run(built / "core_test", check)
+
+
+def test_every_check_is_run(built: Path) -> None:
+    listed = subprocess.run([built / "core_test", "list"], capture_output=True, text=True, check=True).stdout
+    assert sorted(listed.split()) == sorted(CHECKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
+def test_a_bounce_is_bit_exact_at_exactly_the_reported_latency(
+    built: Path, tmp_path: Path, address: str, rate: int
+) -> None:
+    with driver(built, tmp_path, address) as drive:
+        drive.say("offline", 1)
+        latency = drive.activate(rate, seconds=0.1)
+        audio = drive.run(2 * rate, -1500, 0)
+        assert drive.status() == PLAYING
+    assert latency == round(0.1 * rate)
+    assert not audio[:latency, 2:].any()
+    assert played_exactly(audio, latency).all()
+
+
+@pytest.mark.slow
+def test_paced_output_is_bit_exact_once_it_plays_and_the_audio_thread_keeps_the_real_time_rule(
+    built: Path, tmp_path: Path, address: str
+) -> None:
+    with driver(built, tmp_path, address, LD_PRELOAD=str(built / "realtime_guard.so")) as drive:
+        latency = drive.activate(48_000, seconds=2.0)
+        assert int(drive.say("await", PLAYING, 10, 128)) >= 0
+        drive.run(latency + 4_800, 128, 1)  # until what came before the session has left
+        audio = drive.run(3 * latency, -512, 1)
+    assert played_exactly(audio, latency).all()
+
+
+def test_the_guard_of_the_real_time_rule_notices(built: Path) -> None:
+    done = subprocess.run(
+        [built / "drive"],
+        input="provoke\n",
+        text=True,
+        capture_output=True,
+        check=False,
+        env={**os.environ, "LD_PRELOAD": str(built / "realtime_guard.so")},
+    )
+    assert done.returncode == -signal.SIGABRT
+    assert "the audio thread called malloc" in done.stderr
+
+
+@pytest.mark.slow
+def test_dry_while_the_server_is_gone_and_back_within_two_seconds_in_its_place(built: Path, tmp_path: Path) -> None:
+    served = f"unix:{tmp_path}/socket"
+    with driver(built, tmp_path, served) as drive:
+        with server_process(served, load=["passthrough"]) as server:
+            latency = drive.activate(48_000, seconds=0.5)
+            assert int(drive.say("await", PLAYING, 10, 128)) >= 0
+            server.kill()
+            server.wait()
+        assert int(drive.say("await", CONNECTING, 2, 128)) >= 0
+        drive.run(2 * latency, 128, 1)
+        dry = drive.run(2 * latency, 128, 1)
+        assert (dry[latency:, 2:4] == dry[:-latency, :2]).all()
+        assert not dry[:, 4:].any()
+        with server_process(served, load=["passthrough"]):
+            listening = time.monotonic()
+            assert int(drive.say("await", PLAYING, 2, 128)) >= 0
+            assert time.monotonic() - listening < 2
+            drive.run(2 * latency, 128, 1)
+            audio = drive.run(2 * latency, 128, 1)
+            assert played_exactly(audio, latency).all()
+
+
+def test_a_bounce_whose_server_goes_away_says_so_and_goes_on_dry(built: Path, tmp_path: Path) -> None:
+    served = f"unix:{tmp_path}/socket"
+    with driver(built, tmp_path, served) as drive:
+        drive.say("offline", 1)
+        with server_process(served, load=["passthrough"]) as server:
+            latency = drive.activate(48_000, seconds=0.1)
+            assert played_exactly(drive.run(48_000, 512, 0), latency).all()
+            server.kill()
+            server.wait()
+        audio = drive.run(48_000, 512, 0)
+        assert drive.status() == FAILED
+        assert (audio[-latency:, 2:4] == audio[-2 * latency : -latency, :2]).all()
+        assert float(drive.say("deactivate")) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitizer", ["thread", "address"])
+def test_sanitizers_find_nothing(plugins: Path, tmp_path: Path, address: str, sanitizer: str) -> None:
+    folder = native.build(plugins, sanitizer, "core_test", "drive")
+    for check in CHECKS:
+        native.run(folder / "core_test", check)
+    with driver(folder, tmp_path, address) as drive:
+        drive.activate(48_000, seconds=1.0)
+        assert int(drive.say("await", PLAYING, 20, 512)) >= 0
+        drive.run(96_000, -512, 1)
+        drive.say("offline", 1)
+        latency = 48_000
+        assert played_exactly(drive.run(192_000, -512, 0), latency)[48_000:].all()
+        drive.say("deactivate")
