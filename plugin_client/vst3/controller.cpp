@@ -1,4 +1,5 @@
 // IEditController: the parameters as a host shows, automates and stores them.
+#include <algorithm>
 #include <string>
 
 #include "instance.h"
@@ -52,10 +53,13 @@ v3_result get_parameter_info(void*, int32_t index, v3_param_info* result) {
     return V3_OK;
 }
 
-// Without the unit: the host writes that itself.
+// Without the unit: the host writes that itself. The status as it is now says more than its name: what to do.
 v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, double normalised, v3_str_128 result) {
     if (parameter >= kParameterCount) return V3_INVALID_ARG;
-    std::string text = instance_of(self).plugin.parameter_text(parameter, to_plain(parameter, normalised));
+    const Plugin& plugin = instance_of(self).plugin;
+    const double plain = to_plain(parameter, normalised);
+    std::string text = plugin.parameter_text(parameter, plain);
+    if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.message();
     const std::string unit = std::string(" ") + parameters()[parameter].unit;
     if (unit.size() > 1 && text.size() > unit.size() && text.compare(text.size() - unit.size(), unit.size(), unit) == 0)
         text.resize(text.size() - unit.size());
@@ -65,8 +69,10 @@ v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, doub
 
 v3_result get_parameter_value_for_string(void* self, v3_param_id parameter, int16_t* text, double* result) {
     if (parameter >= kParameterCount || text == nullptr || result == nullptr) return V3_INVALID_ARG;
+    std::string given = from_utf16(text, 128);
+    if (parameter == kStatus) given.resize(std::min(given.size(), given.find(": ")));
     double plain = 0.0;
-    if (!instance_of(self).plugin.parameter_value(parameter, from_utf16(text, 128), plain)) return V3_FALSE;
+    if (!instance_of(self).plugin.parameter_value(parameter, given, plain)) return V3_FALSE;
     *result = to_normalised(parameter, plain);
     return V3_OK;
 }

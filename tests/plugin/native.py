@@ -21,7 +21,7 @@ SANITIZER_OPTIONS = {
 
 
 def build(plugins: Path, sanitizer: str, *targets: str) -> Path:
-    """A build folder beside `plugins` in which these CMake targets are up to date.
+    """A build folder in which these CMake targets are up to date: `plugins` itself, or one beside it for a sanitizer.
 
     Args:
         plugins: the folder of the plugins as they are shipped.
@@ -30,7 +30,7 @@ def build(plugins: Path, sanitizer: str, *targets: str) -> Path:
     """
     if shutil.which("cmake") is None:
         pytest.skip("cmake is not installed")
-    folder = plugins.with_name(f"{plugins.name}-{sanitizer or 'hosts'}")
+    folder = plugins.with_name(f"{plugins.name}-{sanitizer}") if sanitizer else plugins
     commands = (
         ["cmake", "-S", str(SOURCE), "-B", str(folder), f"-DBACKLINE_SANITIZE={sanitizer}"],
         ["cmake", "--build", str(folder), "--parallel", "2", "--target", *targets],

@@ -3,11 +3,21 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.plugin.server_process import server_process
 
-PASSTHROUGH = 1  # the pack's number in the plugin's list
+Audio = NDArray[np.float32]  # [channel, sample]
+
+
+def noise(frames: int, seed: int = 0) -> Audio:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (2, frames)).astype(np.float32)
+
+
+def factor(gain_db: float) -> np.float32:
+    return np.float32(10.0 ** (gain_db / 20.0))
 
 
 @pytest.fixture(scope="session")
