@@ -77,16 +77,23 @@ bool Worker::connect() {
             say(Status::connecting, tried + ". The input passes dry.");
         return false;
     }
+    if (!exchange_.reached) ask_for_packs();
     exchange_.reached = true;
-    net::ListPacksResponse list;
-    const auto wanted = [this] { return discard(), !stopping(); };
-    if (net::ask(*connection_, net::kListPacks, net::ListPacksRequest(), list, kAnswerMilliseconds, wanted).ok()) {
+    exchange_.announce_progress();
+    return true;
+}
+
+// Once an activation. Nobody waits for the answer: a server that has just started takes long over its first one.
+void Worker::ask_for_packs() {
+    list_ = connection_->start(net::kListPacks, [this](net::Bytes bytes) {
+        net::ListPacksResponse list;
+        if (!net::decode(bytes, list)) return;
         std::vector<std::string> names;
         for (const net::Pack& pack : list.packs) names.push_back(pack.name);
         settings_.add_packs(names);
-    }
-    exchange_.announce_progress();
-    return true;
+    });
+    list_->send(net::ListPacksRequest());
+    list_->finish();
 }
 
 // Waits before the next attempt, each time longer.

@@ -33,6 +33,7 @@ class Worker {
     // All that follows is the thread's.
     void run();
     bool connect();
+    void ask_for_packs();
     bool play();
     bool open();
     bool stream();
@@ -59,6 +60,7 @@ class Worker {
     Settings& settings_;
     Exchange& exchange_;
     std::unique_ptr<net::Connection> connection_;
+    std::unique_ptr<net::Call> list_;   // of the server's packs
     std::unique_ptr<Session> session_;  // after the connection, so that it goes first
     uint32_t version_ = 0;              // of the settings that are in force
     std::string endpoint_;              // that the connection is to
