@@ -122,6 +122,13 @@ def test_packs_to_preload_must_be_there(tmp_path: Path) -> None:
         pass
 
 
+def test_packs_are_looked_through_before_a_client_comes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "pack.toml").write_text("name = ")
+    serve_until_ready(packs=[tmp_path])
+    assert "pack 'broken' is damaged: pack.toml is not valid TOML" in caplog.text
+
+
 def test_a_device_must_be_there() -> None:
     with pytest.raises(ValueError, match="device is 'tpu': use auto, cpu or cuda"), start_server(device="tpu"):
         pass

@@ -18,7 +18,6 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.signal import butter
 from torch import Tensor
 
 from backline.kernels.chroma import BANDS, FEATURES, music_features, nearest, silent_trail
@@ -191,6 +190,8 @@ def _filterbank() -> _Filterbank:
         cosines.append(shape * np.cos(angle))
         sines.append(shape * np.sin(angle))
         starts.append(starts[-1] + taps)
+    from scipy.signal import butter  # takes seconds, and is not needed to say what a pack with this codec serves
+
     sections = np.stack([butter(2, edges, "bandpass", output="sos", fs=SAMPLE_RATE) for edges in BAND_EDGES_HZ])
     return _Filterbank(
         window=-(-round(LONGEST_SECONDS * SAMPLE_RATE) // HOP) * HOP,

@@ -103,6 +103,7 @@ async def serve(
     try:
         for name in load:
             await asyncio.to_thread(servicer.load, name)
+        await asyncio.to_thread(servicer.look_through)
         server, healths = _make_server(servicer)
         bound = [_listen(server, address)]
         try:

@@ -149,6 +149,12 @@ class Servicer(BacklineServicer):
         await _answer(context, self._unload, request.name, request.close_sessions)
         return pb.UnloadPackResponse()
 
+    def look_through(self) -> None:
+        """Reads every pack once, so that no client waits for that: families are imported, which takes seconds."""
+        for entry in self._registry.entries():
+            if entry.problem:
+                log.warning("pack %r is damaged: %s", entry.name, entry.problem)
+
     def load(self, name: str) -> StreamSpec:
         """Makes a pack resident where it is not, and returns what it serves. Slow: for a worker thread."""
         if (stream := self._engine.streams().get(name)) is not None:
