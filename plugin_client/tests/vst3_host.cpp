@@ -193,11 +193,12 @@ void buses(const Module& module) {
     REQUIRE(arrange({kStereo, kStereo}, Arrangements(1 + kStems, kStereo)));
     REQUIRE(!arrange({kMono, V3_SPEAKER_L | V3_SPEAKER_R | V3_SPEAKER_C}, {kStereo}));
     REQUIRE(arranged(V3_INPUT, 0) == kStereo);  // all or nothing
-    REQUIRE(!arrange({kStereo}, {kMono}) && !arrange({0}, {kStereo}) && !arrange(Arrangements(3, kStereo), {}));
+    REQUIRE(!arrange({kStereo}, {kStereo, kMono}) && !arrange({0}, {kStereo}) && !arrange(Arrangements(3, kStereo), {}));
     REQUIRE(arrange({kMono, 0}, {kStereo, 0, 0, 0, 0}));
     REQUIRE(arranged(V3_INPUT, 0) == kMono && arranged(V3_INPUT, 1) == 0 && arranged(V3_OUTPUT, 1) == 0);
     REQUIRE(component->get_bus_info(object.component, V3_AUDIO, V3_INPUT, 0, &info) == V3_OK);
     REQUIRE(info.channel_count == 1);
+    REQUIRE(arrange({kMono}, {kMono}) && arranged(V3_OUTPUT, 0) == kMono);
     object.start(48000, 64);
     REQUIRE(!arrange({kStereo}, {kStereo}));  // not while the buffers are in use
     object.stop();
@@ -329,6 +330,9 @@ void buffers(const Module& module) {
 
     const Signal left_twice = {expected[0], expected[0]};
     run("mono in", left_twice, [](size_t, Call& call, Signal&) { call.inputs[0].resize(1); });
+    Signal middle = silence(4800);
+    for (size_t frame = 0; frame < 4800; ++frame) middle[0][frame] = 0.5f * (expected[0][frame] + expected[1][frame]);
+    run("mono out", middle, [](size_t, Call& call, Signal&) { call.outputs[0].resize(1); });
     run("silent right", {expected[0], silence(4800)[0]}, [](size_t, Call& call, Signal&) { call.silent_inputs = 2; });
     run("no input bus", silence(4800), [](size_t, Call& call, Signal&) { call.inputs.clear(); });
     run("null input", silence(4800), [](size_t, Call& call, Signal&) { call.inputs = {{nullptr, nullptr}}; });

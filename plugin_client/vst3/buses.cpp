@@ -19,7 +19,7 @@ int32_t channels(v3_speaker_arrangement arrangement) {
 }
 
 bool fits(v3_speaker_arrangement arrangement, int32_t direction, int32_t index) {
-    return arrangement == kStereo || (arrangement == kMono && direction == V3_INPUT) ||
+    return arrangement == kStereo || (arrangement == kMono && (direction == V3_INPUT || index == 0)) ||
            (arrangement == kEmpty && index > 0);
 }
 
@@ -88,7 +88,11 @@ bool Buses::arrangement(int32_t direction, int32_t index, v3_speaker_arrangement
     return true;
 }
 
-void Buses::connect(const v3_process_data& data, Block& block) const {
+void Buses::prepare(uint32_t max_frames) {
+    right_.assign(max_frames, 0.0f);
+}
+
+void Buses::connect(const v3_process_data& data, Block& block) {
     const float** const targets[kInputs] = {block.main_input, block.sidechain};
     for (int32_t index = 0; data.inputs != nullptr && index < data.num_input_buses && index < kInputs; ++index) {
         const v3_audio_bus_buffers& bus = data.inputs[index];
@@ -105,7 +109,14 @@ void Buses::connect(const v3_process_data& data, Block& block) const {
         if (index >= int32_t{kOutputs} || !outputs_[index].active || bus.channel_buffers_32 == nullptr) continue;
         for (int32_t channel = 0; channel < bus.num_channels && channel < int32_t{kChannels}; ++channel)
             block.outputs[index][channel] = bus.channel_buffers_32[channel];
+        if (index == 0 && bus.num_channels == 1 && block.frames <= right_.size()) block.outputs[0][1] = right_.data();
     }
+}
+
+void Buses::fold(const Block& block) const {
+    float* const left = block.outputs[0][0];
+    if (left == nullptr || block.outputs[0][1] != right_.data()) return;
+    for (uint32_t i = 0; i < block.frames; ++i) left[i] = 0.5f * (left[i] + right_[i]);
 }
 
 }  // namespace backline::vst3

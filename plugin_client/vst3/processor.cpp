@@ -91,6 +91,7 @@ v3_result process(void* self, v3_process_data* data) {
         return V3_OK;
     }
     instance.plugin.process(block);
+    instance.buses.fold(block);
     instance.processed = instance.processed || block.frames > 0;
     tell_status(instance, data->output_params);
     return V3_OK;
