@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugin.clap_host import Bundle, ClapPlugin
+from tests.plugin.server_process import server_process
 from tests.support.server import address, client
 
 __all__ = ["address", "client"]
@@ -42,3 +43,39 @@ def plugin(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
     monkeypatch.setenv("BACKLINE_ADDRESS", f"unix:{tmp_path}/none.sock")
     with bundle.create() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def vst3_bundle(plugins: Path) -> Path:
+    """The bundle's folder."""
+    path = plugins / "backline.vst3"
+    if not path.is_dir():
+        pytest.skip("the VST3 plugin is not built: make plugin")
+    return path
+
+
+@pytest.fixture(scope="session")
+def vst3_binary(vst3_bundle: Path) -> Path:
+    (path,) = vst3_bundle.glob("Contents/*/backline.so")
+    return path
+
+
+@pytest.fixture(scope="session")
+def served_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a server in a process of its own listens."""
+    address = f"unix:{tmp_path_factory.mktemp('server')}/socket"
+    with server_process(address):
+        yield address
+
+
+@pytest.fixture
+def served(served_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Plugins of this process find the server."""
+    monkeypatch.setenv("BACKLINE_ADDRESS", served_address)
+    return served_address
+
+
+@pytest.fixture
+def unserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plugins of this process find no server."""
+    monkeypatch.setenv("BACKLINE_ADDRESS", f"unix:{tmp_path}/none")

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 STOP_SECONDS = 20
+# As `backline serve`, but sessions that hosts have left open keep nobody waiting at its end.
+SERVE = """
+import asyncio, sys
+from backline.service.server import serve
+asyncio.run(serve(sys.argv[1], load=sys.argv[2:], device="cpu", drain_seconds=0.2,
+                  on_ready=lambda address: print("listening on", address, flush=True)))
+"""
 
 
 @contextmanager
-def server_process(address: str, packs: Sequence[Path] = (), load: Sequence[str] = ()) -> Iterator[subprocess.Popen]:
-    """`backline serve` at this address, for as long as the block; it listens when the block begins."""
-    command = [sys.executable, "-m", "backline.cli.main", "serve", "--address", address, "--device", "cpu"]
-    command += [part for folder in packs for part in ("--packs", str(folder))]
-    command += [part for name in load for part in ("--load", name)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line.startswith("listening on"), f"the server said {line!r} and ended with {process.poll()}"
-        yield process
-    finally:
-        process.terminate()
+def server_process(address: str, load: Sequence[str] = ("passthrough",)) -> Iterator[subprocess.Popen[str]]:
+    """A server at this address with these packs resident, for as long as the block; it listens when that begins."""
+    with subprocess.Popen([sys.executable, "-c", SERVE, address, *load], stdout=subprocess.PIPE, text=True) as process:
         try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line.startswith("listening on"), f"the server said {line!r} and ended with {process.poll()}"
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()

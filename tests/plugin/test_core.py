@@ -87,13 +87,6 @@ def driver(folder: Path, tmp_path: Path, address: str, **environment: str) -> It
         assert process.wait(20) == 0
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    served = f"unix:{tmp_path_factory.mktemp('core')}/socket"
-    with server_process(served, load=["passthrough"]):
-        yield served
-
-
 def played_exactly(audio: NDArray[np.float32], latency: int) -> NDArray[np.bool_]:
     """For each input sample whether the main output and the first stem carry it, this much later."""
     heard = audio[: len(audio) - latency, :2]
@@ -113,9 +106,9 @@ def test_every_check_is_run(built: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
 def test_a_bounce_is_bit_exact_at_exactly_the_reported_latency(
-    built: Path, tmp_path: Path, address: str, rate: int
+    built: Path, tmp_path: Path, served_address: str, rate: int
 ) -> None:
-    with driver(built, tmp_path, address) as drive:
+    with driver(built, tmp_path, served_address) as drive:
         drive.say("offline", 1)
         latency = drive.activate(rate, seconds=0.1)
         audio = drive.run(2 * rate, -1500, 0)
@@ -127,9 +120,9 @@ def test_a_bounce_is_bit_exact_at_exactly_the_reported_latency(
 
 @pytest.mark.slow
 def test_paced_output_is_bit_exact_once_it_plays_and_the_audio_thread_keeps_the_real_time_rule(
-    built: Path, tmp_path: Path, address: str
+    built: Path, tmp_path: Path, served_address: str
 ) -> None:
-    with driver(built, tmp_path, address, LD_PRELOAD=str(built / "realtime_guard.so")) as drive:
+    with driver(built, tmp_path, served_address, LD_PRELOAD=str(built / "realtime_guard.so")) as drive:
         latency = drive.activate(48_000, seconds=2.0)
         assert int(drive.say("await", PLAYING, 10, 128)) >= 0
         drive.run(latency + 4_800, 128, 1)  # until what came before the session has left
@@ -154,7 +147,7 @@ def test_the_guard_of_the_real_time_rule_notices(built: Path) -> None:
 def test_dry_while_the_server_is_gone_and_back_within_two_seconds_in_its_place(built: Path, tmp_path: Path) -> None:
     served = f"unix:{tmp_path}/socket"
     with driver(built, tmp_path, served) as drive:
-        with server_process(served, load=["passthrough"]) as server:
+        with server_process(served) as server:
             latency = drive.activate(48_000, seconds=0.5)
             assert int(drive.say("await", PLAYING, 10, 128)) >= 0
             server.kill()
@@ -164,7 +157,7 @@ def test_dry_while_the_server_is_gone_and_back_within_two_seconds_in_its_place(b
         dry = drive.run(2 * latency, 128, 1)
         assert (dry[latency:, 2:4] == dry[:-latency, :2]).all()
         assert not dry[:, 4:].any()
-        with server_process(served, load=["passthrough"]):
+        with server_process(served):
             listening = time.monotonic()
             assert int(drive.say("await", PLAYING, 2, 128)) >= 0
             assert time.monotonic() - listening < 2
@@ -177,7 +170,7 @@ def test_a_bounce_whose_server_goes_away_says_so_and_goes_on_dry(built: Path, tm
     served = f"unix:{tmp_path}/socket"
     with driver(built, tmp_path, served) as drive:
         drive.say("offline", 1)
-        with server_process(served, load=["passthrough"]) as server:
+        with server_process(served) as server:
             latency = drive.activate(48_000, seconds=0.1)
             assert played_exactly(drive.run(48_000, 512, 0), latency).all()
             server.kill()
@@ -190,11 +183,11 @@ def test_a_bounce_whose_server_goes_away_says_so_and_goes_on_dry(built: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", ["thread", "address"])
-def test_sanitizers_find_nothing(plugins: Path, tmp_path: Path, address: str, sanitizer: str) -> None:
+def test_sanitizers_find_nothing(plugins: Path, tmp_path: Path, served_address: str, sanitizer: str) -> None:
     folder = native.build(plugins, sanitizer, "core_test", "drive")
     for check in CHECKS:
         native.run(folder / "core_test", check)
-    with driver(folder, tmp_path, address) as drive:
+    with driver(folder, tmp_path, served_address) as drive:
         drive.activate(48_000, seconds=1.0)
         assert int(drive.say("await", PLAYING, 20, 512)) >= 0
         drive.run(96_000, -512, 1)

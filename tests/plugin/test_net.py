@@ -176,6 +176,13 @@ def serialized(message: Any) -> bytes:
     return data
 
 
+def same_message(kind: str, written: bytes | None, expected: bytes) -> bool:
+    """Whether these bytes are that message and no more; a map's entries may come in any order."""
+    if written is None or len(written) != len(expected):
+        return False
+    return serialized(KINDS[kind].FromString(written)) == serialized(KINDS[kind].FromString(expected))
+
+
 def test_units(program: Path) -> None:
     subprocess.run([program, "units"], check=True, timeout=60)
 
@@ -184,7 +191,7 @@ def test_units(program: Path) -> None:
 @given(any_messages())
 def test_every_field_is_read_and_written_as_the_generated_code_does_it(codec: Codec, drawn: tuple[str, Any]) -> None:
     kind, message = drawn
-    assert codec.again(kind, serialized(message)) == serialized(without_unused(message))
+    assert same_message(kind, codec.again(kind, serialized(message)), serialized(without_unused(message)))
 
 
 @settings(max_examples=200, deadline=None)
@@ -200,7 +207,7 @@ def test_a_message_cut_short_is_refused_where_the_generated_code_refuses_it(
     except DecodeError:
         assert codec.again(kind, part) is None
     else:
-        assert codec.again(kind, part) == expected
+        assert same_message(kind, codec.again(kind, part), expected)
 
 
 @st.composite
@@ -348,7 +355,7 @@ class Held(Answer):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
 def test_a_server_that_ends_or_hangs_is_noticed(program: Path, tmp_path: Path, kind: str, how: signal.Signals) -> None:
     address = f"127.0.0.1:{free_port()}" if kind == "tcp" else f"unix:{tmp_path}/socket"
-    with server_process(address, load=["passthrough"]) as server:
+    with server_process(address) as server:
         held = Held(program, address, 60_000, 2_000, 1_000, 3_000)
         server.send_signal(how)
         try:

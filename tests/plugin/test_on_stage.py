@@ -117,12 +117,12 @@ def test_a_server_that_comes_back_is_heard_within_two_seconds_and_in_place(
 ) -> None:
     """The wet signal is the input at half the level: dry, wet and the fades between lie on top of each other."""
     song = voice(45)
-    with server_process(socket, load=["passthrough"]) as server:
+    with server_process(socket) as server:
         stage = Stage(host, clap_file, socket, tmp_path, song, "Pack=passthrough", "Gain=-6 dB", "Latency budget=0.5")
         stage.await_playing()
         time.sleep(4)
         server.kill()
-    with server_process(socket, load=["passthrough"]):
+    with server_process(socket):
         listens = time.monotonic()
         assert stage.await_playing(since=listens) - listens < 2.0, stage.lines
         heard = stage.finish()

@@ -10,9 +10,7 @@ from tests.plugin import clap_abi as abi
 from tests.plugin.clap_events import parameter
 from tests.plugin.clap_host import Bundle
 from tests.plugin.test_clap_parameters import NAMES
-from tests.plugin.vst3 import Audio, factor, noise, served, served_address, vst3_binary, vst3_bundle
-
-__all__ = ["served", "served_address", "vst3_binary", "vst3_bundle"]
+from tests.plugin.vst3 import Audio, factor, noise
 
 pedalboard = pytest.importorskip("pedalboard", reason="pedalboard is not installed: pip install -e '.[dev]'")
 

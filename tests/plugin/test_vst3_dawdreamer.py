@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.plugin.vst3 import Audio, factor, noise, served, served_address, vst3_binary, vst3_bundle
-
-__all__ = ["served", "served_address", "vst3_binary", "vst3_bundle"]
+from tests.plugin.vst3 import Audio, factor, noise
 
 dawdreamer = pytest.importorskip("dawdreamer", reason="DawDreamer is not installed: pip install -e '.[dev]'")
 

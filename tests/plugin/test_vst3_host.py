@@ -10,9 +10,6 @@ from backline.models.passthrough import PassthroughStream
 from backline.models.stream import ChunkInput, ChunkOutput
 from backline.service.server import start_server
 from tests.plugin.native import build, run
-from tests.plugin.vst3 import served_address, vst3_binary, vst3_bundle
-
-__all__ = ["served_address", "vst3_binary", "vst3_bundle"]
 
 ALONE = [
     "factory",
