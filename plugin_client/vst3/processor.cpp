@@ -37,7 +37,7 @@ v3_result setup_processing(void* self, v3_process_setup* setup) {
     const bool same =
         setup->sample_rate == instance.setup.sample_rate && setup->max_block_size == instance.setup.max_block_size;
     if (instance.active && !same) return V3_FALSE;
-    instance.setup = *setup;
+    if (!instance.active) instance.setup = *setup;  // active, it is the audio thread's to read
     // Prefetching hosts run ahead of the clock, but in real time on average: to the server they are live.
     instance.plugin.set_offline(setup->process_mode == V3_OFFLINE);
     return V3_OK;
