@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.vst3 import vst3_binary, vst3_bundle
-
-__all__ = ["vst3_binary", "vst3_bundle"]
-
 LARGEST = 500_000  # bytes
 LIBRARIES = ("libc.so", "libm.so", "libstdc++.so", "libgcc_s.so", "libnghttp2.so")
 LOADER = "ld-linux"  # named where a thread's own variables are reached through it

@@ -6,10 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.vst3 import vst3_bundle
-
-__all__ = ["vst3_bundle"]
-
 SCAN_SECONDS = 60
 
 
