@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from backline.models.hafm.aligned import AlignedNetwork, AlignedStageConfig
-from backline.models.hafm.hints import HINTS, SUNG, ChordHints
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.stream import HafmStream
 from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Transport
 
@@ -98,5 +98,5 @@ def lively(config: AlignedStageConfig) -> AlignedNetwork:
 def random_hints() -> ChordHints:
     """A few neurons that take sides."""
     random = np.random.default_rng(0)
-    shapes = ((8, SUNG), (8,), (HINTS, 8), (HINTS,))
-    return ChordHints(*(random.normal(size=shape).astype(np.float32) for shape in shapes))
+    shapes = ChordHints.shapes(hidden=8).items()
+    return ChordHints(**{name: random.normal(size=shape).astype(np.float32) for name, shape in shapes})

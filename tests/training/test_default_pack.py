@@ -34,6 +34,8 @@ TOY = Recipe(
     network=TINY,
     stages={"semantic": TOY_STAGE, "acoustic": dataclasses.replace(TOY_STAGE, in_c=False)},
     semantic_songs=2,
+    hint_songs=2,
+    hint_epochs=24.0,
     shard_songs=2,
     held_out_songs=1,
 )
@@ -45,7 +47,7 @@ def test_the_shares_of_the_parts_are_all_the_minutes() -> None:
 
 
 def test_parts_that_do_not_exist_or_come_too_early_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such part: drums; use semantics, codec, semantic, acoustic"):
+    with pytest.raises(ValueError, match="no such part: drums; use semantics, hints, codec, semantic, acoustic"):
         train_default_pack(tmp_path, tmp_path / "pack", TOY, ("drums",))
     with pytest.raises(ValueError, match="train the part 'semantics' first"):
         train_default_pack(tmp_path, tmp_path / "pack", TOY, ("semantic",))
@@ -71,7 +73,7 @@ def test_an_interrupted_codec_is_saved_and_no_stage_is_begun(tmp_path: Path, mon
 @pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
 def test_the_recipe_trains_every_part_and_its_pack_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, out, lines = tmp_path / "run", tmp_path / "toy", list[str]()
-    train_default_pack(run, out, TOY, PARTS[:2], lines.append)
+    train_default_pack(run, out, TOY, PARTS[:3], lines.append)
     assert any("semantic, acoustic not trained" in line for line in lines)
     codec_log = read_log(run / "codec")
 

@@ -9,18 +9,14 @@ from numpy.typing import NDArray
 
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyFeatures, HarmonyTables
 from backline.kernels.chroma import FEATURES
-from backline.models.hafm.hints import HINT_FRAMES_BACK
-from backline.models.hafm.score import BAND_TURNS, VOICE_PROTOTYPES, VOICE_TURNS, VOICE_VOCABULARY, transposed
+from backline.models.hafm.score import VOICE_PROTOTYPES, VOICE_TURNS, VOICE_VOCABULARY, transposed
 from backline.training.semantics import (
     VOCAL_NOISE,
     Semantics,
     SungSong,
     all_transpositions,
     fit_tables,
-    hinted,
-    in_c,
     key_profile,
-    train_hints,
     train_semantics,
     transpose,
     turning_means,
@@ -40,7 +36,7 @@ def scale_song(seed: int, semitones: int, notes: int = 24) -> SungSong:
         hertz = 440 * 2 ** ((random.choice(SCALE) + semitones - 69) / 12)
         tone = sum(np.sin(2 * np.pi * n * hertz * time) / n for n in range(1, 7))
         sound.append(0.15 * swell * tone * (number % 6 != 5))
-    return SungSong(np.concatenate(sound).astype(np.float32), semitones, np.full(20 * notes, semitones))
+    return SungSong(np.concatenate(sound).astype(np.float32), semitones)
 
 
 @pytest.fixture(scope="module")
@@ -118,33 +114,6 @@ def test_a_packs_tensors_are_the_tables_and_the_profile(fitted: Semantics) -> No
     assert torch.equal(read.centroids, fitted.tables.centroids)
     assert tensors["semantics.key"].shape == (VOICE_VOCABULARY,)
     assert float(tensors["semantics.key"].exp().sum()) == pytest.approx(1, abs=1e-5)
-
-
-# ---- hints of chords ----
-
-
-def test_hints_learn_the_chord_that_goes_with_what_is_sung() -> None:
-    def song(seed: int) -> NDArray[np.int64]:
-        """Pitch classes that are held for two seconds each: the voice's tokens, and the roots of major chords."""
-        return np.random.default_rng(seed).integers(0, 12, 10).repeat(100)
-
-    songs = [song(seed) for seed in range(24)]
-    hints = train_hints(songs, songs, epochs=30)
-    held_out = [song(seed) for seed in range(100, 104)]
-    told = hinted(held_out, held_out, hints)
-    assert list(told) == list(HINT_FRAMES_BACK)
-    assert told[20] > 0.6  # 0.4 s later; by chance a twelfth
-    assert told[80] > 0.6
-    again = train_hints(songs, songs, epochs=30)
-    for name, tensor in hints.tensors().items():
-        assert torch.equal(tensor, again.tensors()[name]), name
-
-
-def test_hints_and_profile_are_of_songs_in_c() -> None:
-    (voice,) = in_c([np.array([2, 1, 12 * 3, SILENCE])], [2], VOICE_TURNS)
-    (chords,) = in_c([np.array([2, 13, 35])], [2], BAND_TURNS[:1])
-    assert voice.tolist() == [0, 11, 12 * 3 + 10, SILENCE]
-    assert chords.tolist() == [0, 12 + 11, 24 + 9]
 
 
 # ---- clustering up to transposition ----

@@ -12,8 +12,7 @@ import torch
 
 from backline.models.hafm.aligned import (
     BEAT,
-    HINT,
-    IGNORED,
+    CHORD,
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
@@ -123,13 +122,11 @@ def test_a_dropped_source_is_unknown_in_its_row_alone() -> None:
     assert vocal.tolist()[0] == [[10, 11, 0, 1], [0, 0, 1, 1]]
 
 
-def test_hints_come_and_go_with_the_voice_that_they_are_of() -> None:
-    stage = dataclasses.replace(TINY.semantic, sources=(VOICE, HINT))
-    crops = [by_hand(10) | {"hint": np.tile(np.arange(4), (HINT.codebooks, 1))} for _ in range(2)]
+def test_the_chord_is_the_scores_own_in_time_and_unknown_with_the_voice() -> None:
+    stage = dataclasses.replace(TINY.semantic, sources=(VOICE, CHORD))
     drop = {"vocal": np.array([False, True])}
-    _, hint = conditions_of(crops, stage, [Fraction(1, 25)] * 2, drop)
-    assert (hint[0] == torch.tensor([HINT.vocabulary, HINT.vocabulary, 0, 1])).all()
-    assert (hint[1] == HINT.vocabulary).all()
+    _, chord = conditions_of([by_hand(10), by_hand(10)], stage, [Fraction(1, 25)] * 2, drop)
+    assert chord.tolist() == [[[0, 1, 2, 3]], [[CHORD.vocabulary] * 4]]
 
 
 def test_the_acoustic_stage_sees_the_frame_of_the_score_in_which_its_own_begins() -> None:
@@ -173,45 +170,19 @@ def test_lags_are_those_of_chunks_and_visibilities_and_what_is_served_in_its_sha
     assert np.mean(lags > 60) == pytest.approx(0.3 * np.mean([0, 10 / 71, 30 / 91, 70 / 131]), abs=0.02)
 
 
-def two_chords() -> torch.Tensor:
-    """A score [row, codebook, frame] of three frames of C and two of A minor."""
-    score = torch.zeros(1, 5, 5, dtype=torch.int64)
-    score[0, 0] = torch.tensor([0, 0, 0, 21, 21])
-    score[0, 1] = torch.tensor([12, 0, BASS_SILENT, 21, 9])
-    score[0, 3] = torch.arange(5)
-    return score
-
-
-def test_a_misplayed_chord_is_transposed_and_what_would_be_right_by_then_is_not_judged() -> None:
-    score = two_chords()
-    draw = Draw(dataclasses.replace(QUICK, misplayed=1.0, listening=0.0), SEMANTIC, seed=0)
-    for _ in range(20):
-        played, judged = draw.misplayed(score)
-        for span in (slice(0, 3), slice(3, 5)):
-            up = int(played[0, 0, span.start] - score[0, 0, span.start]) % 12
-            assert up in {2, 3, 4, 5, 7, 8, 9, 10}
-            expected = transposed(score[0, :, span].numpy(), BAND_TURNS, up)
-            np.testing.assert_array_equal(played[0, :, span].numpy(), expected)
-        assert judged[0, 0].tolist() == [0, IGNORED, IGNORED, 21, IGNORED]
-        assert judged[0, 1].tolist() == [12, IGNORED, IGNORED, 21, IGNORED]
-        assert torch.equal(judged[0, 2:], score[0, 2:])
-    assert torch.equal(score, two_chords())
-
-
-def test_a_listening_row_knows_no_chord_and_is_asked_for_every_one() -> None:
-    draw = Draw(dataclasses.replace(QUICK, misplayed=1.0, listening=1.0), SEMANTIC, seed=0)
-    played, judged = draw.misplayed(two_chords())
-    assert (played[0, :2] == SEMANTIC.vocabulary).all()
-    assert torch.equal(played[0, 2:], two_chords()[0, 2:])
-    assert torch.equal(judged, two_chords())
-
-
-def test_chords_are_misplayed_in_their_share() -> None:
-    draw = Draw(dataclasses.replace(QUICK, misplayed=0.25, listening=0.5), SEMANTIC, seed=0)
-    played, _ = draw.misplayed(two_chords().expand(2000, -1, -1))
-    unknown = (played[:, 0, 0] == SEMANTIC.vocabulary).numpy()
-    assert unknown.mean() == pytest.approx(0.5, abs=0.04)
-    assert (played[:, 0, 0].numpy()[~unknown] != 0).mean() == pytest.approx(0.25, abs=0.05)
+def test_a_misplayed_chord_is_transposed_with_its_bass_and_nothing_else_is() -> None:
+    score = torch.zeros(400, 5, 5, dtype=torch.int64)  # three frames of C and two of A minor
+    score[:, 0] = torch.tensor([0, 0, 0, 21, 21])
+    score[:, 1] = torch.tensor([12, 0, BASS_SILENT, 21, 9])
+    score[:, 3] = torch.arange(5)
+    played = Draw(dataclasses.replace(QUICK, misplayed=0.25), SEMANTIC, seed=0).misplayed(score)
+    for span in (slice(0, 3), slice(3, 5)):
+        up = (played[:, 0, span.start] - score[:, 0, span.start]).numpy() % 12
+        assert set(up.tolist()) == set(range(12))
+        assert (up != 0).mean() == pytest.approx(0.25, abs=0.06)
+        for row in range(400):
+            expected = transposed(score[row, :, span].numpy(), BAND_TURNS, int(up[row]))
+            np.testing.assert_array_equal(played[row, :, span].numpy(), expected)
 
 
 def test_sources_are_dropped_in_their_shares_and_each_on_its_own() -> None:
@@ -241,10 +212,10 @@ def test_draws_go_on_where_they_were() -> None:
 
 @pytest.mark.slow
 def test_a_stage_learns_what_the_voice_tells_and_needs_the_voice_for_it(tmp_path: Path) -> None:
-    # It never sees the bass that it has played, one of six notes: only the voice, here always in time, tells which.
+    # Which of six notes the bass goes to next only the voice tells, which here is always in time.
     stage = dataclasses.replace(SEMANTIC, sources=(dataclasses.replace(VOICE, reach="chunk_end"), BEAT))
     weights = (1.0, 8.0, 1.0, 1.0, 1.0)
-    training = dataclasses.replace(QUICK, rate=1e-2, cuts=16, misplayed=0.25, listening=1.0, weights=weights)
+    training = dataclasses.replace(QUICK, rate=1e-2, cuts=16, weights=weights)
     trainer = make_trainer(write(tmp_path / "shards", shards=60), training, stage=stage)
     losses = [trainer.step(Moment(step)) for step in range(200)]
     assert losses[0]["loss"] == pytest.approx(np.log(64), abs=0.2)  # chance
@@ -281,7 +252,7 @@ def test_in_bfloat16_a_copy_computes_and_float32_weights_learn(tmp_path: Path, m
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     # A batch that takes a shard whole leaves no crops at hand, which a checkpoint does not hold.
-    training = dataclasses.replace(QUICK, batches_held=1, misplayed=0.25, listening=0.5)
+    training = dataclasses.replace(QUICK, batches_held=1, misplayed=0.25)
     shards = write(tmp_path / "shards", shards=6)
 
     def run(out: Path, last: int) -> StageTrainer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
 HELD_OUT_SEED = 1 << 40  # seeds of songs that no trainer hears lie from here on
 _SONGS_PER_SEED = 1 << 24
@@ -43,10 +44,10 @@ def vary_equalization(sound: Sound, sample_rate: int, generator: Generator, deci
     """Through a seven-band equalizer, each band an even draw from [-decibels, decibels]; no delay."""
     bands = np.geomspace(80.0, 8_000.0, 7)  # Hz
     levels = generator.uniform(-decibels, decibels, len(bands))
-    padded = 2 * len(sound)  # else the end would ring into the start
-    hertz = np.fft.rfftfreq(padded, 1 / sample_rate)
+    padded = next_fast_len(2 * len(sound), real=True)  # else the end would ring into the start
+    hertz = rfftfreq(padded, 1 / sample_rate)
     curve = 10 ** (np.interp(np.log(np.maximum(hertz, 1.0)), np.log(bands), levels) / 20)
-    return np.fft.irfft(np.fft.rfft(sound, padded) * curve, padded)[: len(sound)].astype(np.float32)
+    return irfft(rfft(sound, padded) * curve.astype(np.float32), padded)[: len(sound)].astype(np.float32)
 
 
 def add_noise(sound: Sound, sigma: float, generator: Generator) -> Sound:

@@ -2,7 +2,8 @@
 
 Everything lies in one run folder and goes on from there:
 
-    RUN/semantics.safetensors   RUN/codec/   RUN/shards-<what tokenized them>/   RUN/semantic/   RUN/acoustic/
+    RUN/semantics.safetensors   RUN/hints.safetensors   RUN/codec/
+    RUN/shards-<what tokenized them>/   RUN/semantic/   RUN/acoustic/
 
 A part whose minutes are used up is not trained again; more minutes train it on.
 """
@@ -17,23 +18,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from backline.codecs.harmony import HOP, SAMPLE_RATE, HarmonyEncoder, HarmonyTables
+from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.models.hafm.aligned import DEFAULT, AlignedConfig
-from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
 from backline.music.songs import song
 from backline.music.world import TRIO, WORLDS, World
 from backline.packs.pack import write_pack
 from backline.packs.quantized import quantize
+from backline.training.beats import beat_table
 from backline.training.codec import CodecTraining, best_codec, codec_song, first_codebooks, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
+from backline.training.hints import HintSong, hinted, train_hints
 from backline.training.loop import LoopConfig, read_log
 from backline.training.report import NoPicture, hardware, plot_losses
-from backline.training.score import score_tokens
 from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
@@ -44,11 +46,12 @@ from backline.training.tokens import (
     write_shard,
 )
 
-# Of the minutes given, what each part takes. Fitting the semantic tables takes some minutes and is not counted.
+# Of the minutes given, what each part takes. Fitting semantic tables and hints takes about 20 minutes, not counted.
 SHARES = {"codec": 0.30, "semantic": 0.25, "acoustic": 0.45}
-PARTS = ("semantics", *SHARES)
+PARTS = ("semantics", "hints", *SHARES)
+BEATS = "semantics.beats"
 SCORE_VERSION = b"1"  # of training/score.py: other versions write other tokens
-SAMPLING = {"guidance": 1.5, "temperature": 0.3, "top_k": 40}
+SAMPLING = {"guidance": 1.0, "temperature": 0.3, "top_k": 40}
 # Hears a beat or two before it plays them: the first note of a bar tells its chord. Who jams asks for less.
 STREAM = {"default_chunk_seconds": "4/5", "default_visibility_seconds": 2.4}
 # Stored as they are, all other matrices as int8: codebooks are small, and everything that is heard is made of them.
@@ -67,6 +70,8 @@ class Recipe:
     network: AlignedConfig = DEFAULT
     stages: Mapping[str, StageTraining] = field(default_factory=lambda: TRAINING)
     semantic_songs: int = 600  # to fit the semantic tables on
+    hint_songs: int = 5000  # to learn chords from
+    hint_epochs: float = 30.0  # how often each
     shard_songs: int = 24  # in a shard of tokens
     held_out_songs: int = 24  # that semantics and stages are judged by
 
@@ -113,6 +118,8 @@ def _train_parts(run: Path, recipe: Recipe, parts: tuple[str, ...], progress: Ca
     """Trains `parts` until all are trained or the user interrupts."""
     if "semantics" in parts and not (run / "semantics.safetensors").exists():
         fit_semantics(run, recipe, progress)
+    if "hints" in parts and not (run / "hints.safetensors").exists():
+        fit_hints(run, recipe, progress)
     if "codec" in parts and not _finished(run, recipe, "codec"):
         loop = recipe.loop(run, "codec")
         _, outcome = train_codec(loop, recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device)
@@ -130,6 +137,28 @@ def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) ->
     held_out = _sung(range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs), recipe.world)
     found = train_semantics(fitted, held_out, recipe.seed, progress=progress)
     save_file(found.tensors(), run / "semantics.safetensors", metadata={"vocal": str(found.report)})
+
+
+def fit_hints(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
+    """Trains the network that tells chords and counts what tells beats, on songs that are only sung.
+
+    Saves both, with how often chords are right on songs that it did not learn.
+    """
+    encoder = _encoder(run)
+    seeds = [training_seed(recipe.seed, recipe.semantic_songs + number) for number in range(recipe.hint_songs)]
+    songs = []
+    for number, seed in enumerate(seeds, 1):
+        songs.append(HintSong.sung(seed, recipe.world, encoder))
+        if number % 500 == 0:
+            progress(f"chord hints: {number} of {len(seeds)} songs sung")
+    hints = train_hints(songs, recipe.hint_epochs, recipe.seed, progress)
+    held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs)
+    found = hinted([HintSong.sung(seed, recipe.world, encoder, varied=False) for seed in held_out], hints)
+    report = ", ".join(f"{share:.2f} at a lag of {lag:g} s" for lag, share in found.items())
+    progress(f"chord hints: right {report}")
+    beats = beat_table((song.vocal.astype(np.int64), song.bars_per_second) for song in songs)
+    tensors = {**hints.tensors(), BEATS: torch.from_numpy(beats)}
+    save_file(tensors, run / "hints.safetensors", metadata={"right": report})
 
 
 def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
@@ -153,14 +182,14 @@ def export(run: Path, out: Path, recipe: Recipe) -> None:
     """Writes the pack: every part at its best validation, matrices in int8, other weights in float16."""
     codec = first_codebooks(best_codec(run / "codec", recipe.codec.codec), recipe.network.acoustic.codebooks)
     table, tensors = packed(codec)
-    tensors |= load_file(run / "semantics.safetensors")
+    tensors |= _trained(run, "semantics") | _trained(run, "hints")
     for name, stage in recipe.network.stages().items():
         weights = best_network(run / name, stage).state_dict()
         tensors |= {f"{name}.{key}": value.to(torch.float16).contiguous() for key, value in weights.items()}
     config: dict[str, Any] = {
         "format": 1,
         "name": "default",
-        "version": "0.2.0",
+        "version": "0.3.0",
         "family": "hafm",
         "description": "A dry trio of drums, bass and piano that accompanies a singer in any key, in four-four time",
         "license": "Apache-2.0",
@@ -204,24 +233,32 @@ def _sung(seeds: range, world: World) -> Iterator[SungSong]:
     for seed in seeds:
         made = song(seed, world, SAMPLE_RATE)
         key = made.piece.key
-        chords = score_tokens(made.piece, len(made.vocal) // HOP)[0]
-        yield SungSong(made.vocal, semitones_from_c(key.tonic + 12 * (key.mode == "minor")), chords)
+        yield SungSong(made.vocal, semitones_from_c(key.tonic + 12 * (key.mode == "minor")))
 
 
 def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
     """What makes tokens, and a fingerprint of everything that decides which tokens a song becomes."""
-    for path, part in ((run / "semantics.safetensors", "semantics"), (run / "codec" / "checkpoint.pt", "codec")):
-        if not path.exists():
-            raise ValueError(f"{path} is missing: train the part {part!r} first")
-    tables = load_file(run / "semantics.safetensors")
-    vocal = HarmonyEncoder(HarmonyTables.from_tensors(tables, "semantics.vocal."))
+    tables = _trained(run, "semantics")
+    if not (run / "codec" / "checkpoint.pt").exists():
+        raise ValueError(f"{run / 'codec' / 'checkpoint.pt'} is missing: train the part 'codec' first")
     codec = best_codec(run / "codec", recipe.codec.codec)
     digest = hashlib.sha256()
     weights: dict[str, Tensor] = {**tables, **codec.state_dict()}
     for name in sorted(weights):
         digest.update(weights[name].numpy().tobytes())
     digest.update(SCORE_VERSION)
-    return Tokenizers(vocal, ChordHints.from_tensors(tables), codec), digest.hexdigest()[:8]
+    return Tokenizers(_encoder(run), codec), digest.hexdigest()[:8]
+
+
+def _encoder(run: Path) -> HarmonyEncoder:
+    return HarmonyEncoder(HarmonyTables.from_tensors(_trained(run, "semantics"), "semantics.vocal."))
+
+
+def _trained(run: Path, part: str) -> dict[str, Tensor]:
+    path = run / f"{part}.safetensors"
+    if not path.exists():
+        raise ValueError(f"{path} is missing: train the part {part!r} first")
+    return load_file(path)
 
 
 def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Tokens]:

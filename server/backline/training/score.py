@@ -34,7 +34,7 @@ def score_tokens(piece: Piece, frames: int) -> Tokens:
     """[codebook, frame] at 50 frames a second."""
     played = {part: _played(piece, channel) for channel, part in enumerate(PARTS)}
     tokens = np.zeros((len(CODEBOOKS), frames), np.int64)
-    tokens[0] = [_triad(span) for span in _chords(piece, frames)]
+    tokens[0] = chord_tokens(piece, frames)
     tokens[1] = BASS_SILENT
     for start, end, pitch in played["bass"]:
         tokens[1, start // HOP : -(-end // HOP)] = pitch % 12
@@ -47,6 +47,11 @@ def score_tokens(piece: Piece, frames: int) -> Tokens:
             second = start // CODEC_HOP > -(-(start // HOP * HOP) // CODEC_HOP)
             tokens[4, start // HOP : start // HOP + 1] = ATTACK_LATE if second else ATTACK_EARLY
     return tokens
+
+
+def chord_tokens(piece: Piece, frames: int) -> Tokens:
+    """The score's first codebook alone [frame]: it needs no rendering."""
+    return np.array([_triad(chord) for chord in _chords(piece, frames)], np.int64)
 
 
 def _comping(notes: Sequence[Played], chord: Tokens, line: Tokens) -> None:

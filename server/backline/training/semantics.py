@@ -15,16 +15,11 @@ from torch import Tensor
 
 from backline.codecs.harmony import HOP, SAMPLE_RATE, HarmonyEncoder, HarmonyFeatures, HarmonyTables
 from backline.kernels.chroma import BASS, FEATURES, LEVEL, ONSETS, TONALITY, TREBLE
-from backline.models.hafm.aligned import IGNORED
-from backline.models.hafm.hints import CHORDS, HIDDEN, HINT_FRAMES_BACK, HINTS, SUNG, ChordHints
 from backline.models.hafm.keys import KeyListener
 from backline.models.hafm.score import (
-    BAND_TURNS,
-    SUNG_WINDOWS,
     VOICE_PROTOTYPES,
     VOICE_TURNS,
     VOICE_VOCABULARY,
-    sung_counts,
     transposed,
 )
 
@@ -51,7 +46,6 @@ class SungSong:
 
     vocal: NDArray[np.float32]  # [sample] at SAMPLE_RATE
     semitones: int  # by which its key lies above C major or A minor
-    chords: NDArray[np.int64]  # [frame] of the score, see models/hafm/score.py
 
 
 @dataclass(frozen=True)
@@ -62,14 +56,12 @@ class TokenReport:
     perplexity: float
     changes_per_second: float
     key_heard: dict[int, float]  # seconds of a song -> share of the songs whose key is then heard right
-    chords_heard: dict[int, float]  # frames back -> share of the frames whose chord is the likeliest
 
     def __str__(self) -> str:
         keys = ", ".join(f"{share:.2f} after {seconds} s" for seconds, share in self.key_heard.items())
-        chords = ", ".join(f"{share:.2f} {back / 50:g} s later" for back, share in self.chords_heard.items())
         return (
             f"used {self.used:.2f}, perplexity {self.perplexity:.0f}, {self.changes_per_second:.1f} changes/s, "
-            f"key heard: {keys} (chance 0.08), chord heard: {chords}"
+            f"key heard: {keys} (chance 0.08)"
         )
 
 
@@ -79,12 +71,11 @@ class Semantics:
 
     tables: HarmonyTables
     key_profile: Tensor  # [token] log probability
-    hints: ChordHints
     report: TokenReport
 
     def tensors(self) -> dict[str, Tensor]:
         """As a pack holds them."""
-        return {**self.tables.tensors("semantics.vocal."), "semantics.key": self.key_profile, **self.hints.tensors()}
+        return {**self.tables.tensors("semantics.vocal."), "semantics.key": self.key_profile}
 
 
 def train_semantics(
@@ -96,18 +87,17 @@ def train_semantics(
 ) -> Semantics:
     """Fits on the songs `fitted` and judges on `held_out`. Equal songs and seed: equal tables."""
     generator = torch.Generator().manual_seed(seed)
-    train, keys, chords = _measure(fitted, generator, GAINS)
-    test, test_keys, test_chords = _measure(held_out, generator, (1.0, 1.0))
+    train, keys = _measure(fitted, generator, GAINS)
+    test, test_keys = _measure(held_out, generator, (1.0, 1.0))
     progress(f"semantics: {sum(map(len, train))} frames to fit, {sum(map(len, test))} held out")
     tables = fit_tables(torch.cat(train), generator, iterations)
     encoder = HarmonyEncoder(tables)
     tokens = [encoder.tokens(song[None])[0].numpy() for song in train]
     profile = key_profile(tokens, keys)
-    hints = train_hints(in_c(tokens, keys, VOICE_TURNS), in_c(chords, keys, BAND_TURNS[:1]), seed)
     test_tokens = [encoder.tokens(song[None])[0].numpy() for song in test]
-    report = _judge(test_tokens, test_keys, test_chords, profile, hints)
+    report = _judge(test_tokens, test_keys, profile)
     progress(f"semantics: {report}")
-    return Semantics(tables, profile, hints, report)
+    return Semantics(tables, profile, report)
 
 
 def fit_tables(features: Tensor, generator: torch.Generator, iterations: int) -> HarmonyTables:
@@ -165,44 +155,6 @@ def transpose(points: Tensor, semitones: Tensor) -> Tensor:
     return turned
 
 
-def in_c(tokens: Sequence[NDArray[np.int64]], keys: Sequence[int], turns: tuple[int, ...]) -> list[NDArray[np.int64]]:
-    """Tokens [frame] of songs, transposed to C."""
-    return [transposed(song[None], turns, -key)[0] for song, key in zip(tokens, keys, strict=True)]
-
-
-def train_hints(
-    tokens: Sequence[NDArray[np.int64]], chords: Sequence[NDArray[np.int64]], seed: int = 0, epochs: int = 12
-) -> ChordHints:
-    """Learns which chord is likely after what was sung; of songs in C, voice tokens [frame] and chords [frame]."""
-    generator = torch.Generator().manual_seed(seed)
-    counts, wanted = [], []
-    for song, chord in zip(tokens, chords, strict=True):
-        frames = min(len(song), len(chord))
-        newest = np.arange(0, frames, 3)  # neighbours say the same
-        counts.append(sung_counts(song[None, :frames])[:, newest].T)
-        wanted.append(np.stack([np.where(newest >= b, chord[newest - b], IGNORED) for b in HINT_FRAMES_BACK], axis=1))
-    x = torch.from_numpy(np.concatenate(counts)).float() / SUNG_WINDOWS[1]
-    y = torch.from_numpy(np.concatenate(wanted))
-    inner = torch.randn(HIDDEN, SUNG, generator=generator) / SUNG**0.5
-    outer = torch.randn(HINTS, HIDDEN, generator=generator) / HIDDEN**0.5
-    weights = [inner, torch.zeros(HIDDEN), outer, torch.zeros(HINTS)]
-    for weight in weights:
-        weight.requires_grad_()
-    optimizer = torch.optim.AdamW(weights, 3e-3, weight_decay=0.02)
-    batches = epochs * -(-len(x) // 1024)
-    for batch in range(batches):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1 - batch / batches)
-        rows = torch.randint(len(x), (1024,), generator=generator)
-        hidden = torch.relu(x[rows] @ weights[0].T + weights[1])
-        scores = (hidden @ weights[2].T + weights[3]).view(-1, len(HINT_FRAMES_BACK), CHORDS)
-        loss = torch.nn.functional.cross_entropy(scores.flatten(0, 1), y[rows].flatten(), ignore_index=IGNORED)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return ChordHints(*(weight.detach().numpy() for weight in weights))
-
-
 def key_profile(tokens: Sequence[NDArray[np.int64]], keys: Sequence[int]) -> Tensor:
     """[token] log probability in a song in C, of songs' tokens [frame] and their semitones above C."""
     counts = np.ones(VOICE_VOCABULARY)
@@ -225,10 +177,10 @@ def _assign(points: Tensor, centroids: Tensor, block: int = 16_384) -> tuple[Ten
 
 def _measure(
     songs: Iterable[SungSong], generator: torch.Generator, gains: tuple[float, float]
-) -> tuple[list[Tensor], list[int], list[NDArray[np.int64]]]:
-    """Features [frame, FEATURES], semitones above C and chords [frame] of every song."""
+) -> tuple[list[Tensor], list[int]]:
+    """Features [frame, FEATURES] and semitones above C of every song."""
     extract = HarmonyFeatures()
-    features, keys, chords = [], [], []
+    features, keys = [], []
     for heard in songs:
         low, high = gains
         gain = low + (high - low) * float(torch.rand((), generator=generator))
@@ -236,16 +188,13 @@ def _measure(
         vocal = vocal + VOCAL_NOISE * torch.randn(vocal.shape, generator=generator)
         features.append(extract(vocal[None, None])[0])
         keys.append(heard.semitones)
-        chords.append(heard.chords)
-    return features, keys, chords
+    return features, keys
 
 
 def _judge(
     tokens: Sequence[NDArray[np.int64]],
     keys: Sequence[int],
-    chords: Sequence[NDArray[np.int64]],
     profile: Tensor,
-    hints: ChordHints,
 ) -> TokenReport:
     every = np.concatenate(tokens)
     share = np.bincount(every, minlength=VOICE_VOCABULARY) / len(every)
@@ -262,18 +211,4 @@ def _judge(
         perplexity=float(np.exp(-np.sum(share[share > 0] * np.log(share[share > 0])))),
         changes_per_second=float(np.mean(np.diff(every) != 0) / FRAME_SECONDS),
         key_heard=heard,
-        chords_heard=hinted(in_c(tokens, keys, VOICE_TURNS), in_c(chords, keys, BAND_TURNS[:1]), hints),
     )
-
-
-def hinted(
-    tokens: Sequence[NDArray[np.int64]], chords: Sequence[NDArray[np.int64]], hints: ChordHints
-) -> dict[int, float]:
-    """For each of HINT_FRAMES_BACK the share of frames whose chord is the likeliest, of songs in C."""
-    right: dict[int, list[NDArray[np.bool_]]] = {back: [] for back in HINT_FRAMES_BACK}
-    for song, chord in zip(tokens, chords, strict=True):
-        frames = min(len(song), len(chord))
-        likeliest = hints(song[None, :frames]).reshape(len(HINT_FRAMES_BACK), CHORDS, -1).argmax(axis=1)
-        for told, back in zip(likeliest, HINT_FRAMES_BACK, strict=True):
-            right[back].append(told[back:] == chord[: frames - back])
-    return {back: float(np.concatenate(shares).mean()) for back, shares in right.items()}

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from backline.models.hafm.aligned import (
+    CHORD,
     EMBEDDING_STD,
-    HINT,
-    IGNORED,
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
@@ -50,8 +49,7 @@ class StageTraining:
     weight_decay: float = 0.01
     drop: tuple[tuple[str, float], ...] = ()  # share of the rows in which a source is unknown, by its name
     served: float = 0.85  # share of the rows whose voice is heard as early as a session can, LOOKAHEAD before its time
-    misplayed: float = 0.0  # share of the chords that went in as another: a stage that errs must not follow itself
-    listening: float = 0.0  # share of the rows that know nothing of their own chords and bass, and must hear them
+    misplayed: float = 0.0  # share of the chords that went in as another: the chord that leads counts, not what was
     weights: tuple[float, ...] = ()  # of the codebooks in the loss; none: all the same
     in_c: bool = False  # every song is transposed there
 
@@ -59,8 +57,8 @@ class StageTraining:
 # Clips are longer than the window that the stage is served with, so that training, too, meets windows that have slid.
 TRAINING = {
     "semantic": StageTraining(
-        clip=Fraction(8), rows=5, cuts=8, rate=2e-3, drop=(("vocal", 0.1), ("beat", 0.1)), in_c=True,
-        misplayed=0.25, listening=0.6, weights=(8.0, 2.0, 0.7, 0.7, 0.7)
+        clip=Fraction(8), rows=5, cuts=8, rate=2e-3, drop=(("vocal", 0.1), ("beat", 0.15)), in_c=True,
+        misplayed=0.6, weights=(1.0, 2.0, 1.0, 1.0, 1.0),
     ),
     "acoustic": StageTraining(
         clip=Fraction(6), rows=4, cuts=4, rate=1.5e-3, drop=(("band", 0.05), ("beat", 0.2)),
@@ -139,12 +137,12 @@ class StageTrainer:
         drop = self.draw.dropped(len(crops))
         conditions = [c.to(self.device) for c in conditions_of(crops, self.stage, lags, drop)]
         targets = targets_of(crops, self.target, self.stage.codebooks)
-        played, judged = self.draw.misplayed(targets) if self.training.misplayed else (targets, targets)
-        targets, played, judged = (tokens.to(self.device) for tokens in (targets, played, judged))
+        played = self.draw.misplayed(targets) if self.training.misplayed else targets
+        targets, played = targets.to(self.device), played.to(self.device)
         if self.working is not self.network:
             with torch.no_grad():
                 torch._foreach_copy_(list(self.working.parameters()), list(self.network.parameters()))
-        losses = delayed_losses(self.working(conditions, targets, played).float(), judged, self.stage.delays)
+        losses = delayed_losses(self.working(conditions, targets, played).float(), targets, self.stage.delays)
         self.working.zero_grad(set_to_none=True)
         (losses * self.weights).sum().backward()
         if self.working is not self.network:
@@ -174,26 +172,17 @@ class Draw:
         longest = float(LONGEST_LAG) - 3.2 + 0.4 * 2 ** int(self.random.integers(4))
         return CHUNK_QUANTUM * int(self.random.integers(int(longest / float(CHUNK_QUANTUM)) + 1))
 
-    def misplayed(self, score: Tensor) -> tuple[Tensor, Tensor]:
-        """A score [row, codebook, frame] with some of its chords transposed, and what of the true one is judged.
-
-        Where a wrong chord has gone in, whatever is right by then is not asked: the next chord is. In the listening
-        rows every frame asks for the chord; elsewhere a change of chord every second or two is all there is to learn
-        from, since a chord that lasts is copied from the frame before.
-        """
-        played, judged = score.clone(), score.clone()
+    def misplayed(self, score: Tensor) -> Tensor:
+        """A score [row, codebook, frame] with some of its chords, and the bass under them, transposed."""
+        played = score.clone()
         for row, chords in enumerate(score[:, 0].numpy()):
-            if self.random.random() < self.training.listening:
-                played[row, :2] = self.stage.vocabulary
-                continue
             bounds = [0, *(np.flatnonzero(np.diff(chords)) + 1), len(chords)]
             for start, stop in pairwise(bounds):
                 if self.random.random() < self.training.misplayed:
-                    up = int(self.random.choice([-5, -4, -3, -2, 2, 3, 4, 5]))
                     span = score[row, :, start:stop].numpy()
+                    up = int(self.random.integers(1, 12))
                     played[row, :, start:stop] = torch.from_numpy(transposed(span, BAND_TURNS, up))
-                    judged[row, :2, start + 1 : stop] = IGNORED
-        return played, judged
+        return played
 
     def dropped(self, rows: int) -> dict[str, np.ndarray[Any, np.dtype[np.bool_]]]:
         """[row] by source."""
@@ -250,11 +239,14 @@ def conditions_of(
         for number, (tokens, lag) in enumerate(zip(crops, lags, strict=True)):
             if source.name == LAG.name:
                 rows.append(np.full((1, steps), lag_token(lag)))
-            elif drop.get("vocal" if source.name == HINT.name else source.name, nobody)[number]:
+            elif drop.get("vocal" if source.name == CHORD.name else source.name, nobody)[number]:
                 rows.append(np.full((source.codebooks, steps), source.vocabulary))
             else:
-                known = tokens[source.name].astype(np.int64)
-                known = pitch_and_colour(known) if source.name == VOICE.name else known
+                known = tokens["band" if source.name == CHORD.name else source.name].astype(np.int64)
+                if source.name == VOICE.name:
+                    known = pitch_and_colour(known)
+                elif source.name == CHORD.name:
+                    known = known[:1]
                 rows.append(aligned(known, source, stage.rate, 0, steps, lag))
         found.append(torch.from_numpy(np.stack(rows)))
     return found

@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.models.hafm.aligned import BAND, BEAT
-from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.layout import CHUNK_QUANTUM
-from backline.models.hafm.score import VOICE_TURNS, semitones_from_c, transposed
+from backline.models.hafm.score import semitones_from_c
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.stream import Transport
 from backline.music.songs import Song, song
@@ -46,7 +45,6 @@ class Tokenizers:
     """What makes tokens of a song's two sides."""
 
     vocal: SemanticEncoder
-    hints: ChordHints
     codec: Codec
 
     @torch.inference_mode()
@@ -66,10 +64,8 @@ class Tokenizers:
         beat = transport_tokens(_transport(source), 0, quanta * int(CHUNK_QUANTUM * BEAT.rate), BEAT.rate, BEAT_STEPS)
         key = source.piece.key
         up = semitones_from_c(key.tonic + 12 * (key.mode == "minor"))
-        voice_tokens = self.vocal.encode(vocal).numpy()
         found = {
-            "vocal": voice_tokens,
-            "hint": self.hints(transposed(voice_tokens, VOICE_TURNS, -up)),
+            "vocal": self.vocal.encode(vocal).numpy(),
             "band": score_tokens(source.piece, quanta * int(CHUNK_QUANTUM * BAND.rate)),
             "beat": beat[None],
             "key": np.full((1, quanta), up),

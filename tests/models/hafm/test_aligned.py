@@ -10,7 +10,6 @@ import torch
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
-    HINT,
     IGNORED,
     LAG,
     LONGEST_LAG,
@@ -48,10 +47,7 @@ def hidden_slowly(network: AlignedNetwork, conditions: list[torch.Tensor], targe
                 table = network.conditions[source.name]
                 for codebook in range(source.codebooks):
                     token = int(tokens[row, codebook, step])
-                    if source != HINT:
-                        x[row, step] += table[codebook, token]
-                    elif token != HINT.vocabulary:  # how likely a chord is, in fortieths; or unknown
-                        x[row, step] += token / 40 * table[0, codebook]
+                    x[row, step] += table[codebook, token]
             for codebook, delay in enumerate(config.delays):
                 frame = step - 1 - delay  # that the codebook predicted a step earlier
                 token = int(targets[row, codebook, frame]) if frame >= 0 else config.vocabulary

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
-    HINT,
+    CHORD,
     LAG,
     TINY,
     VOICE,
@@ -28,7 +28,9 @@ from backline.models.hafm.aligned import (
 )
 from backline.models.hafm.aligned_player import AlignedBand
 from backline.models.hafm.band import Cue, Sampling, Tokens
+from backline.models.hafm.hints import HintListener
 from backline.models.hafm.layout import Grid
+from backline.models.hafm.leading import ChordLeader
 from backline.models.hafm.player import Backend
 from backline.models.hafm.score import (
     BAND_TURNS,
@@ -37,7 +39,9 @@ from backline.models.hafm.score import (
     pitch_and_colour,
     transposed,
 )
+from backline.models.hafm.transport import BEAT_STEPS
 from backline.models.stream import Transport
+from backline.training.beats import beat_table
 from tests.support.hafm import lively, random_hints
 
 WINDOW = 48
@@ -92,8 +96,9 @@ def make(
     networks: dict[str, AlignedNetwork],
     profile: NDArray[np.float32] = NO_PROFILE,
     backend: Backend = "float32",
+    beat_table: NDArray[np.float32] | None = None,
 ) -> AlignedBand:
-    return AlignedBand(config, networks, profile, random_hints(), 3, backend)
+    return AlignedBand(config, networks, profile, random_hints(), 3, backend, beat_table)
 
 
 def lively_band(profile: NDArray[np.float32] = NO_PROFILE, backend: Backend = "float32") -> AlignedBand:
@@ -151,10 +156,10 @@ def glass_acoustic(delays: tuple[int, ...]) -> tuple[AlignedStageConfig, Aligned
     return stage, glass(stage, [*((BAND.name, k, same) for k in range(BAND.codebooks)), (BEAT.name, 0, same)])
 
 
-def glass_band(delays: tuple[int, ...] = (0,) * 6) -> AlignedBand:
+def glass_band(delays: tuple[int, ...] = (0,) * 6, beat_table: NDArray[np.float32] | None = None) -> AlignedBand:
     stage, acoustic = glass_acoustic(delays)
     networks = {"semantic": glass(GLASS_SEMANTIC, IN_THE_SCORE), "acoustic": acoustic}
-    return make(AlignedConfig(GLASS_SEMANTIC, stage), networks)
+    return make(AlignedConfig(GLASS_SEMANTIC, stage), networks, beat_table=beat_table)
 
 
 def scoring_band() -> AlignedBand:
@@ -183,16 +188,20 @@ def test_a_step_hears_the_voice_of_its_own_time_the_lag_earlier(chunk: float, vi
 
 @pytest.mark.parametrize(("chunk", "visibility"), [(0.4, 0.4), (0.4, -0.48), (0.08, 0.88), (1.6, 1.0)])
 def test_what_is_known_of_the_voice_is_what_training_aligns(chunk: float, visibility: float) -> None:
-    """Chunk by chunk and heard in D flat, it is the whole voice in C, counted and put later by the lag."""
+    """Chunk by chunk, heard in D flat, it is the whole voice in C, put later by the lag; its hints lead the chords."""
     band, tokens = lively_band(), voice(280)
     given = cues(transposed(tokens, VOICE_TURNS, 1), 4.8, chunk, visibility)
     band.reset(0, 1)
     known = [band._known(cue, 1) for cue in given]
     lag = given[0].grid.chunk - given[0].grid.visibility
     heard = tokens[:, : given[-1].grid.source_frames(VOICE, len(given) - 1)]
-    for source, whole in ((VOICE, pitch_and_colour(heard)), (HINT, band.hints(heard))):
-        found = np.concatenate([part[source.name] for part in known], axis=1)
-        np.testing.assert_array_equal(found, aligned(whole, source, 50, 0, 240, lag))
+    found = np.concatenate([part[VOICE.name] for part in known], axis=1)
+    np.testing.assert_array_equal(found, aligned(pitch_and_colour(heard), VOICE, 50, 0, 240, lag))
+    listener = HintListener(band.hints, keys=(0,))
+    listener.hear(heard, TRANSPORT)
+    chords = ChordLeader().lead(listener.told(0, 120, 0, lag), 0, TRANSPORT).repeat(2)
+    np.testing.assert_array_equal(np.concatenate([part[CHORD.name] for part in known], axis=1)[0], chords)
+    assert len(set(chords.tolist())) > 1
 
 
 def test_every_step_knows_its_own_place_in_the_bar() -> None:
@@ -208,6 +217,28 @@ def test_every_step_knows_its_own_place_in_the_bar() -> None:
 def test_without_a_transport_the_beat_is_that_of_a_standing_host() -> None:
     codes = play(glass_band(), cues(voice(40), 0.8, transport=None))
     assert set(codes[BEAT_SHOWN].tolist()) == {BEAT.vocabulary - 1}
+
+
+def test_a_host_that_plays_is_believed_and_else_the_voice_is() -> None:
+    """Notes on a grid of eighths at 96 beats a minute, in phrases that end in a rest; the host says 100."""
+    tempo = 96.0
+    eighths = np.arange(64)
+    starts = np.round(eighths * 50 * 30 / tempo).astype(int)
+    pitches = np.where(eighths % 16 < 12, 12 * 3 + eighths * 5 % 12, VOICE_VOCABULARY - 1)
+    tokens = np.repeat(pitches, np.diff([*starts, 1000]))[None]
+    table = beat_table([(tokens[0], tempo / 240)])
+
+    def beats(transport: Transport | None) -> Tokens:
+        return play(glass_band(beat_table=table), cues(tokens, 16.0, 0.8, 0.8, transport=transport))[BEAT_SHOWN]
+
+    told = Transport(0.0, playing=True, tempo=100.0)
+    unaided = play(glass_band(), cues(tokens, 16.0, 0.8, 0.8, transport=told))[BEAT_SHOWN]
+    np.testing.assert_array_equal(beats(told), unaided)
+    heard = beats(None)[8 * 75 :]
+    frames = (np.arange(8 * 75, 16 * 75) * 50 // 75) / 50  # seconds
+    late = heard / BEAT_STEPS - frames * tempo / 240
+    assert np.abs(late - np.round(late)).max() < 0.07 * tempo / 240
+    np.testing.assert_array_equal(beats(replace(told, playing=False))[8 * 75 :], heard)
 
 
 @pytest.mark.parametrize(("chunk", "visibility"), [(0.4, -0.4), (0.4, 0.16), (0.2, 0.4)])

@@ -15,7 +15,7 @@ from backline.models.errors import PackError
 from backline.models.families import describe
 from backline.models.hafm.aligned import LOOKAHEAD, TINY
 from backline.models.hafm.band import Sampling
-from backline.models.hafm.hints import HINTS
+from backline.models.hafm.hints import CHORDS, HINT_LAGS
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.offline import generate
 from backline.models.hafm.stream import HafmStream
@@ -185,7 +185,7 @@ def test_every_tensor_that_does_not_fit_is_named_at_once() -> None:
     assert lag["name"] == "lag"
     for part in (
         "semantics.key is missing, must be [241]",
-        f"semantics.hints.outer is missing, must be [{HINTS}, 8]",
+        f"semantics.hints.outer is missing, must be [{len(HINT_LAGS) * CHORDS}, 8]",
         f"semantic.conditions.lag [1, {lag['vocabulary'] + 1}, 32] is missing",
         f"acoustic.heads is [{len(config['network']['acoustic']['delays'])}, 7, 32]",
         "acoustic.segment is not part of this stage",

@@ -1,19 +1,15 @@
 """Tokens so many semitones higher: pitches turn, all else stays. What was sung, as pitches and as counts of them."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 
 from backline.models.hafm.score import (
     BAND_TURNS,
     CODEBOOKS,
-    SUNG_WINDOWS,
     VOCABULARY,
     VOICE_TURNS,
     VOICE_VOCABULARY,
     pitch_and_colour,
-    sung_counts,
     transposed,
 )
 
@@ -52,13 +48,3 @@ def test_what_has_no_pitch_stays() -> None:
 def test_a_voices_token_is_a_pitch_class_and_a_colour() -> None:
     tokens = np.array([[0, 11, 12, 239, 240]])
     assert pitch_and_colour(tokens).tolist() == [[0, 11, 0, 11, 12], [0, 0, 1, 19, 20]]
-
-
-def test_what_was_sung_is_counted_window_by_window() -> None:
-    tokens = np.random.default_rng(0).integers(0, VOICE_VOCABULARY, (1, 150))
-    pitches = pitch_and_colour(tokens)[0]
-    counts = sung_counts(tokens).reshape(len(SUNG_WINDOWS) - 1, 13, 150)
-    for frame in range(150):
-        for window, (near, far) in enumerate(pairwise(SUNG_WINDOWS)):
-            within = pitches[max(0, frame + 1 - far) : max(0, frame + 1 - near)]
-            assert counts[window, :, frame].tolist() == np.bincount(within, minlength=13).tolist()

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.models.hafm.config import VOCAL, SourceConfig
-from backline.models.hafm.hints import CERTAIN, HINTS
+from backline.models.hafm.hints import CHORDS
 from backline.models.hafm.layout import CHUNK_QUANTUM
 from backline.models.hafm.score import CODEBOOKS, VOCABULARY, VOICE_PROTOTYPES
 from backline.models.hafm.transport import BEAT_STEPS
@@ -43,8 +43,8 @@ IGNORED = -100  # as a target: not judged
 VOICE = dataclasses.replace(VOCAL, vocabulary=VOICE_PROTOTYPES + 1, codebooks=2)  # pitch class, colour
 BEAT = SourceConfig("beat", vocabulary=BEAT_STEPS + 1, rate=50, reach="chunk_end")
 LAG = SourceConfig("lag", vocabulary=int((LOOKAHEAD + LONGEST_LAG) / CHUNK_QUANTUM) + 1, rate=25, reach="chunk_end")
-# How likely each chord is by what was sung (hints.py): numbers, where other sources are tokens.
-HINT = SourceConfig("hint", vocabulary=CERTAIN + 1, rate=50, reach="visibility", codebooks=HINTS)
+# The chord that is to be played: the score's own in training, in serving the one that leading.py makes of the voice.
+CHORD = SourceConfig("chord", vocabulary=CHORDS, rate=50, reach="chunk_end")
 BAND = SourceConfig("band", vocabulary=VOCABULARY, rate=50, reach="chunk_end", codebooks=len(CODEBOOKS))
 
 
@@ -142,7 +142,7 @@ class AlignedConfig:
 # What the shipped pack is trained with.
 DEFAULT = AlignedConfig(
     semantic=AlignedStageConfig(
-        sources=(VOICE, BEAT, LAG, HINT),
+        sources=(VOICE, BEAT, LAG, CHORD),
         vocabulary=VOCABULARY,
         delays=(0,) * len(CODEBOOKS),
         rate=50,
@@ -183,10 +183,7 @@ class AlignedNetwork(nn.Module):
         self.config = config
         width, codebooks = config.width, config.codebooks
         self.conditions = nn.ParameterDict(
-            {
-                s.name: _embedding(*(1, s.codebooks) if s.name == HINT.name else (s.codebooks, s.vocabulary + 1), width)
-                for s in config.sources
-            }
+            {s.name: _embedding(s.codebooks, s.vocabulary + 1, width) for s in config.sources}
         )
         self.tokens = _embedding(codebooks, config.vocabulary + 1, width)  # last entry: BOS
         self.transformer = Transformer(config.transformer)
@@ -206,10 +203,7 @@ class AlignedNetwork(nn.Module):
     def embed_conditions(self, conditions: Sequence[Tensor]) -> Tensor:
         """[row, step, width] the sum over all sources [row, codebook, step]."""
         every = zip(self.config.sources, conditions, strict=True)
-        parts = [
-            (_counted if source.name == HINT.name else _embedded)(self.conditions[source.name], tokens)
-            for source, tokens in every
-        ]
+        parts = [_embedded(self.conditions[source.name], tokens) for source, tokens in every]
         return torch.stack(parts).sum(0)
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
@@ -271,12 +265,6 @@ def _embedded(table: Tensor, tokens: Tensor) -> Tensor:
     codebooks, entries, _ = table.shape
     base = torch.arange(codebooks, device=tokens.device)[:, None] * entries
     return F.embedding(tokens + base, table.flatten(0, 1)).sum(dim=1)
-
-
-def _counted(table: Tensor, counts: Tensor) -> Tensor:
-    """[row, step, width] the sum of table [1, count, width] times counts [row, count, step]; unknown ones are none."""
-    known = torch.where(counts == HINT.vocabulary, 0, counts).transpose(1, 2)
-    return (known.to(table.dtype) / CERTAIN) @ table[0]
 
 
 def _embedding(*shape: int) -> nn.Parameter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -14,7 +15,7 @@ from backline.kernels.decode import DecodeStage
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
-    HINT,
+    CHORD,
     LAG,
     LOOKAHEAD,
     VOICE,
@@ -25,12 +26,13 @@ from backline.models.hafm.aligned import (
 )
 from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.band import Cue, Tokens
-from backline.models.hafm.hints import ChordHints
+from backline.models.hafm.beats import BeatListener
+from backline.models.hafm.hints import HINT_RATE, ChordHints, HintListener
 from backline.models.hafm.keys import KeyListener
+from backline.models.hafm.leading import ChordLeader
 from backline.models.hafm.player import Backend
 from backline.models.hafm.score import (
     BAND_TURNS,
-    SUNG_REACH,
     VOICE_TURNS,
     pitch_and_colour,
     semitones_from_c,
@@ -58,7 +60,13 @@ class AlignedBand:
         hints: ChordHints,
         rows: int,
         backend: Backend,
+        beat_table: Floats | None = None,
     ) -> None:
+        """
+        Args:
+            key_profile: [vocal token], see keys.py.
+            beat_table: [kind, position], see beats.py; without it no beat is heard, only told.
+        """
         self.config = config
         self.networks = {name: networks[name].eval().requires_grad_(False) for name in config.stages()}
         self.semantic = _decoder(self.networks["semantic"], rows, 0, backend, branches=2)
@@ -66,8 +74,11 @@ class AlignedBand:
         self.held_back = max(config.acoustic.delays)
         self.hints = hints
         self.key_profile = key_profile  # [vocal token], see keys.py
-        self._heard = [np.zeros((1, 0), np.int64) for _ in range(rows)]  # the voice's newest tokens, as they came
+        self._hints = [HintListener(hints) for _ in range(rows)]
+        self._leaders = [ChordLeader() for _ in range(rows)]
         self._listeners = [KeyListener(key_profile) for _ in range(rows)]
+        self.beat_table = beat_table
+        self._beats = [self._beat_listener() for _ in range(rows)]
         self._begun = [np.zeros((0, config.acoustic.codebooks), np.int64) for _ in range(rows)]  # steps not yet whole
 
     def reset(self, row: int, seed: int) -> None:
@@ -75,9 +86,12 @@ class AlignedBand:
         self.acoustic.reset(row, seed)
         self._begun[row] = self._begun[row][:0]
         self._listeners[row] = KeyListener(self.key_profile)
-        self._heard[row] = self._heard[row][:, :0]
+        self._beats[row] = self._beat_listener()
+        self._hints[row] = HintListener(self.hints)
+        self._leaders[row] = ChordLeader()
 
     def play(self, cues: Sequence[Cue]) -> list[Tokens]:
+        cues = [self._in_time(cue) for cue in cues]
         keys = [self._key(cue) for cue in cues]
         known = [self._known(cue, up) for cue, up in zip(cues, keys, strict=True)]
         for tokens, steps, up in zip(known, self._answer(cues, known, "semantic"), keys, strict=True):
@@ -94,6 +108,20 @@ class AlignedBand:
         tables = sum(p.nbytes for network in self.networks.values() for p in network.parameters())
         return tables + self.semantic.resident_bytes() + self.acoustic.resident_bytes()
 
+    def _beat_listener(self) -> BeatListener | None:
+        return None if self.beat_table is None else BeatListener(self.beat_table)
+
+    def _in_time(self, cue: Cue) -> Cue:
+        """The cue with the beat that is heard, if one is, where the host does not play."""
+        listener = self._beats[cue.row]
+        if listener is None:
+            return cue
+        listener.hear(cue.vocal)
+        if cue.transport is not None and cue.transport.playing:
+            return cue
+        begin, end = (float(number * cue.grid.chunk) for number in (cue.chunk, cue.chunk + 1))
+        return replace(cue, transport=listener.transport(begin, end), heard=True)
+
     def _key(self, cue: Cue) -> int:
         """Semitones by which the key that is told, or else heard, lies above C."""
         listener = self._listeners[cue.row]
@@ -104,18 +132,17 @@ class AlignedBand:
         """By source the tokens [codebook, frame] of the chunk; of the voice those that its lag puts there, in C."""
         chunk, lag = cue.grid.chunk, cue.grid.chunk - cue.grid.visibility
         frames = cue.grid.frames(VOICE.rate)
-        history = np.concatenate([self._heard[cue.row], cue.vocal], axis=1)
-        self._heard[cue.row] = history[:, -SUNG_REACH:]
-        in_c = transposed(history, VOICE_TURNS, -up)
+        voice = np.full((VOICE.codebooks, frames), VOICE.vocabulary)
         new = min(frames, cue.vocal.shape[1])  # a first chunk hears more than belongs to it, or less
-        voice, hint = (np.full((source.codebooks, frames), source.vocabulary) for source in (VOICE, HINT))
         if new:
-            voice[:, -new:] = pitch_and_colour(in_c)[:, -new:]
-            hint[:, -new:] = self.hints(in_c)[:, -new:]
-        beats = int(chunk * BEAT.rate)
+            voice[:, -new:] = pitch_and_colour(transposed(cue.vocal, VOICE_TURNS, -up))[:, -new:]
+        self._hints[cue.row].hear(cue.vocal, cue.transport, counted=not cue.heard)
+        beats, steps = int(chunk * BEAT.rate), int(chunk * HINT_RATE)
+        hints = self._hints[cue.row].told(cue.chunk * steps, steps, up, lag)
+        chords = self._leaders[cue.row].lead(hints, cue.chunk * steps, cue.transport)
         return {
             VOICE.name: voice,
-            HINT.name: hint,
+            CHORD.name: chords.repeat(CHORD.rate // HINT_RATE)[None],
             BEAT.name: transport_tokens(cue.transport, cue.chunk * beats, beats, BEAT.rate, BEAT_STEPS)[None],
             LAG.name: np.full((1, int(chunk * LAG.rate)), lag_token(lag)),
         }
@@ -145,7 +172,7 @@ class AlignedBand:
         for source in network.config.sources:
             tokens = aligned(known[source.name], source, rate, 0, steps)
             both = np.stack([tokens] * branches)
-            if source.name in (VOICE.name, HINT.name):
+            if source.name in (VOICE.name, CHORD.name):
                 both[1:] = source.vocabulary
             parts.append(torch.from_numpy(both).to(network.tokens.device))
         return network.embed_conditions(parts).float().cpu().numpy()

@@ -36,6 +36,7 @@ class Cue:
     transport: Transport | None
     sampling: Sampling
     key: int | None = None  # tonic + 12 for minor; None: to be heard
+    heard: bool = False  # whether the transport was heard from the voice (beats.py), where the host tells none
 
 
 class Band(Protocol):

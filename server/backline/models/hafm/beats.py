@@ -35,7 +35,8 @@ COLOUR_SHARE, NOTE_SHARE = 0.15, 0.7
 
 MEMORY_FRAMES = 800  # 16 s: after that many frames what was heard counts 1/e
 MEMORY_FRAMES_BEFORE = 25  # before the first note, which may be a while
-NO_BEAT = 7.0  # nats by which that there is none is likelier at first than any one hypothesis is
+MEMORY_FRAMES_PAUSED = 400
+NO_BEAT = 8.0  # nats by which that there is none is likelier at first than any one hypothesis is
 NEAR = 1 / (4 * PHRASE_EIGHTHS)  # phrases: the same eighth
 SURE, LOST = 0.8, 0.3  # share of the belief that agrees on the eighths: from where the band follows, and until where
 LEAD = 4.0  # nats by which another place in the phrase must be likelier before the band goes there
@@ -110,12 +111,17 @@ class BeatListener:
     def hear(self, tokens: Tokens) -> None:
         """The voice's next tokens [1, frame]."""
         for colour, note in self._notes.kinds(tokens):
-            self._scores *= np.exp(-1 / (MEMORY_FRAMES if self._notes.heard_any else MEMORY_FRAMES_BEFORE))
+            self._scores *= np.exp(-1 / self._memory_frames())
             if not self._notes.paused:
                 row = self._table[colour] + self._table[note]
                 now = (self._frames * (self._rates * POSITIONS / FRAME_RATE)).astype(np.int64) % POSITIONS
                 self._scores += sliding_window_view(row, POSITIONS)[now]
             self._frames += 1
+
+    def _memory_frames(self) -> int:
+        if not self._notes.heard_any:
+            return MEMORY_FRAMES_BEFORE
+        return MEMORY_FRAMES_PAUSED if self._notes.paused else MEMORY_FRAMES
 
     def transport(self, begin: float, end: float) -> Transport | None:
         """What a host would tell of the chunk from `begin` to `end` seconds, by what has been heard; None while unsure.

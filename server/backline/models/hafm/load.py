@@ -31,7 +31,7 @@ from backline.models.errors import PackError
 from backline.models.hafm.aligned import (
     BAND,
     BEAT,
-    HINT,
+    CHORD,
     LAG,
     LOOKAHEAD,
     VOICE,
@@ -41,8 +41,9 @@ from backline.models.hafm.aligned import (
 )
 from backline.models.hafm.aligned import TINY as ALIGNED_TINY
 from backline.models.hafm.band import Sampling
+from backline.models.hafm.beats import KINDS, POSITIONS
 from backline.models.hafm.config import TINY, VOCAL, HafmConfig, StageConfig
-from backline.models.hafm.hints import HINTS, SUNG, ChordHints
+from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.interleaved import PREDICTED
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
@@ -60,7 +61,7 @@ KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "coarse": {"vocal", "transport", "instrumental"},
     "fine": {"vocal", "transport", "instrumental", "coarse"},
 }
-KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG, HINT), "acoustic": (BEAT, BAND)}
+KNOWN_ALIGNED_SOURCES = {"semantic": (VOICE, BEAT, LAG, CHORD), "acoustic": (BEAT, BAND)}
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
 Part = TypeVar("Part")
@@ -118,6 +119,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
     codec = attempt(lambda: _codec(tables.codec, tensors, device))
     encoder = attempt(lambda: _encoder(tables.semantics, tensors, device))
     profile = attempt(lambda: _key_profile(tables, tensors))
+    beats = attempt(lambda: _beat_table(tensors))
     hints = attempt(lambda: ChordHints.from_tensors(tensors)) if isinstance(tables.network, AlignedConfig) else None
     if problems or codec is None or encoder is None:
         raise PackError(problems, name)
@@ -131,6 +133,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         device=device,
         key_profile=profile,
         hints=hints,
+        beat_table=beats,
         other_bytes=sum(4 * t.numel() for n, t in tensors.items() if n.startswith(("codec.", "semantics."))),
     )
     return HafmStream(parts, backend, tables.cache)
@@ -215,7 +218,7 @@ def tiny_random(seed: int = 0, layout: str = "interleaved") -> tuple[dict[str, A
             tensors |= tables.tensors(f"semantics.{side}.")
         if aligned:
             tensors["semantics.key"] = torch.randn(vocabulary).log_softmax(0)
-            shapes = {"inner": (8, SUNG), "inner_bias": (8,), "outer": (HINTS, 8), "outer_bias": (HINTS,)}
+            shapes = ChordHints.shapes(hidden=8)
             tensors |= {f"semantics.hints.{name}": torch.randn(shape) for name, shape in shapes.items()}
     config = {
         "format": 1,
@@ -268,6 +271,14 @@ def _key_profile(tables: PackTables, tensors: Mapping[str, Tensor]) -> NDArray[n
         found = "missing" if profile is None else str(list(profile.shape))
         raise ValueError(f"semantics.key is {found}, must be {[VOICE_VOCABULARY]}")
     return profile.float().cpu().numpy()
+
+
+def _beat_table(tensors: Mapping[str, Tensor]) -> NDArray[np.float32] | None:
+    """Packs made before beats were heard have none."""
+    table = tensors.get("semantics.beats")
+    if table is not None and table.shape != (KINDS, POSITIONS):
+        raise ValueError(f"semantics.beats is {list(table.shape)}, must be {[KINDS, POSITIONS]}")
+    return None if table is None else table.float().cpu().numpy()
 
 
 def _network(table: Mapping[str, Any]) -> HafmConfig | AlignedConfig:

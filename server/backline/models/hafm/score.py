@@ -7,8 +7,6 @@ one key (C major and A minor), a twelfth of the work, and plays in all.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,9 +25,6 @@ VOICE_PROTOTYPES = 20  # of the voice's tokens: prototype * 12 + pitch class
 VOICE_TURNS = (12 * VOICE_PROTOTYPES,)
 VOICE_VOCABULARY = 12 * VOICE_PROTOTYPES + 1  # the last is silence
 
-SUNG_WINDOWS = (0, 20, 40, 60, 80, 100, 120, 160)  # frames back from the newest: bounds of the windows that are counted
-SUNG_REACH = SUNG_WINDOWS[-1]
-
 Tokens = NDArray[np.int64]  # [codebook, frame]
 
 
@@ -43,20 +38,6 @@ def pitch_and_colour(tokens: Tokens) -> Tokens:
     """The voice's tokens [1, frame] as two codebooks [2, frame]: pitch class (12: silence), prototype."""
     silent = tokens == VOICE_VOCABULARY - 1
     return np.concatenate([np.where(silent, 12, tokens % 12), tokens // 12])
-
-
-def sung_counts(tokens: Tokens) -> Tokens:
-    """What was sung of late: [window * 13 + pitch class, frame] frames in each of SUNG_WINDOWS before and at a frame.
-
-    Args:
-        tokens: [1, frame] of the voice; before them there was nothing.
-    """
-    pitch = pitch_and_colour(tokens)[0]
-    sung = np.zeros((13, SUNG_REACH + len(pitch) + 1), np.int64)  # running totals
-    sung[pitch, SUNG_REACH + 1 + np.arange(len(pitch))] = 1
-    totals = sung.cumsum(axis=1)
-    newest = SUNG_REACH + 1 + np.arange(len(pitch))
-    return np.concatenate([totals[:, newest - near] - totals[:, newest - far] for near, far in pairwise(SUNG_WINDOWS)])
 
 
 def semitones_from_c(key: int) -> int:

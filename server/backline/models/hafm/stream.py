@@ -64,6 +64,7 @@ class HafmParts:
     other_bytes: int  # weights of encoder and codec
     key_profile: Audio | None = None  # [vocal token], for aligned stages (keys.py)
     hints: ChordHints | None = None  # likewise
+    beat_table: Audio | None = None  # [kind, position], for aligned stages that hear beats (beats.py)
 
 
 @dataclass
@@ -213,7 +214,7 @@ def make_band(parts: HafmParts, rows: int, backend: Backend, cache: Cache) -> Ba
     if isinstance(parts.config, AlignedConfig):
         assert parts.key_profile is not None, "aligned stages come with a key profile"
         assert parts.hints is not None, "aligned stages come with hints"
-        return AlignedBand(parts.config, networks, parts.key_profile, parts.hints, rows, backend)
+        return AlignedBand(parts.config, networks, parts.key_profile, parts.hints, rows, backend, parts.beat_table)
     return InterleavedBand(parts.config, networks, rows, backend, cache)
 
 
