@@ -171,6 +171,7 @@ class Hosted {
             return sorted.empty() ? 0.0 : 1e6 * sorted[static_cast<size_t>(share * (sorted.size() - 1))];
         };
         std::printf("latency %u\npreroll %zu\nblocks %zu\n", latency_, preroll_, sorted.size());
+        std::printf("underruns %zu\n", underruns_);
         std::printf("process_us_p50 %.1f\nprocess_us_p99 %.1f\nprocess_us_max %.1f\n", at(0.5), at(0.99), at(1.0));
         std::printf("deactivate_ms_max %.1f\n", slowest_deactivate_);
     }
@@ -254,7 +255,10 @@ class Hosted {
             process(frames, waiting ? song : at, !waiting);
             played += frames;
             if (waiting) preroll_ += frames;
-            if (paced || waiting) std::this_thread::sleep_until(begin + std::chrono::duration<double>(played / rate_));
+            if (!paced && !waiting) continue;
+            const auto due = begin + std::chrono::duration<double>(played / rate_);
+            if (!waiting && Clock::now() > due) ++underruns_;
+            std::this_thread::sleep_until(due);
         }
         plugin_->stop_processing(plugin_);
         done_ = !stop_;
@@ -328,6 +332,7 @@ class Hosted {
     std::atomic<bool> wants_restart_{false}, wants_callback_{false}, stop_{false}, done_{false}, playing_{false};
     // The audio thread's, until it has been joined.
     size_t preroll_ = 0;
+    size_t underruns_ = 0;  // blocks that a sound card would have missed
     std::vector<float> output_;
     std::vector<double> process_seconds_;
     std::mt19937 random_{2};

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
+
+BUSY = 0.2  # of the time, summed over the server's threads, that a quiet machine does not let it wait
 STOP_SECONDS = 20
 # As `backline serve`, but sessions that hosts have left open keep nobody waiting at its end.
 SERVE = """
@@ -32,3 +37,24 @@ def server_process(address: str, load: Sequence[str] = ("passthrough",)) -> Iter
                 process.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def in_time(server: subprocess.Popen[str]) -> Iterator[None]:
+    """What fails in the block is skipped where the server had no core to run on: that says nothing of it."""
+    waited, begin = _waited_for_a_core(server), time.monotonic()
+    try:
+        yield
+    except AssertionError:
+        share = (_waited_for_a_core(server) - waited) / (time.monotonic() - begin)
+        if share > BUSY:
+            pytest.skip(
+                f"the server's threads waited for a core for {share:.0%} of the time: this wants a quiet machine"
+            )
+        raise
+
+
+def _waited_for_a_core(process: subprocess.Popen[str]) -> float:
+    """Seconds for which the threads of a process that is still there could have run, had a core been free."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[1]) for thread in threads) / 1e9

@@ -166,6 +166,21 @@ def test_dry_while_the_server_is_gone_and_back_within_two_seconds_in_its_place(b
             assert played_exactly(audio, latency).all()
 
 
+@pytest.mark.slow
+def test_a_server_that_stood_still_catches_up(built: Path, tmp_path: Path) -> None:
+    served = f"unix:{tmp_path}/socket"
+    with driver(built, tmp_path, served) as drive, server_process(served) as server:
+        latency = drive.activate(48_000, seconds=0.5)
+        assert int(drive.say("await", PLAYING, 10, 128)) >= 0
+        server.send_signal(signal.SIGSTOP)
+        missed = drive.run(96_000, 128, 1)
+        server.send_signal(signal.SIGCONT)
+        assert not played_exactly(missed, latency)[-24_000:].any()
+        drive.run(48_000, 128, 1)
+        assert played_exactly(drive.run(48_000, 128, 1), latency).all()
+        assert drive.say("status").split()[1] == "1", "sessions: it is the same one"
+
+
 def test_a_bounce_whose_server_goes_away_says_so_and_goes_on_dry(built: Path, tmp_path: Path) -> None:
     served = f"unix:{tmp_path}/socket"
     with driver(built, tmp_path, served) as drive:

@@ -168,6 +168,6 @@ def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
                 ended = Answer(call)
                 assert ended.status is grpc.StatusCode.OK
                 assert ended.messages[-1].closed.samples_out == 500
-            assert process.wait(10) == 0
+            assert process.wait(30) == 0
         finally:
             process.kill()
