@@ -351,6 +351,7 @@ class Held(Answer):
         return self
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
 def test_a_server_that_ends_or_hangs_is_noticed(program: Path, tmp_path: Path, kind: str, how: signal.Signals) -> None:
@@ -416,7 +417,7 @@ def foreign_server(behaviour: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize(("count", "size"), [(1, 0), (20_000, 3), (3, 20_000_000), (200, 65_531)])
 def test_messages_of_any_size_and_number_come_through(program: Path, count: int, size: int) -> None:
-    def behaviour(_: Iterator[bytes], __: grpc.ServicerContext) -> Iterator[bytes]:
+    def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         for _ in range(count):
             yield bytes(size)
 
@@ -429,7 +430,7 @@ def test_messages_of_any_size_and_number_come_through(program: Path, count: int,
 def test_a_status_comes_with_its_message_after_any_number_of_messages(program: Path, after: int) -> None:
     words = "♪ 100% of 'it': «ü»"
 
-    def behaviour(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    def behaviour(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         for _ in range(after):
             yield b"x"
         context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, words)
