@@ -98,7 +98,7 @@ const ParameterInfo* parameters() {
         {"Mode", "", 0, 1, 0, true, false, false, true, true},
         {"Dry/Wet", "%", 0, 1, 0.5, false, true, false, false, false},
         {"Gain", "dB", kSilentGain, 12, 0, false, true, false, false, false},
-        {"Guidance", "x", 0, 10, 1.5, false, true, false, false, false},
+        {"Guidance", "x", 0, 10, 1, false, true, false, false, false},
         {"Temperature", "", 0, 2, 0.3, false, true, false, false, false},
         {"Key", "", 0, 24, 0, true, true, false, false, false},
         {"Seed", "", 0, 999'999, 0, true, true, false, true, false},
