@@ -27,7 +27,8 @@ class Mixer {
 
     void aim(double dry_wet, double gain_db, bool bypass);
 
-    // Before the signal's start there is nothing to hear and nothing to fade: unless bypassed, wet is taken to be there.
+    // Before the signal's start there is nothing to hear and nothing to fade: unless bypassed, wet is taken to be
+    // there.
     void settle() { level_ = bypass_ ? 0 : fade_; }
 
     // Mixes samples [begin, end) of a piece that lies at `offset` in the outputs; null outputs are left out. Returns

@@ -193,7 +193,8 @@ void buses(const Module& module) {
     REQUIRE(arrange({kStereo, kStereo}, Arrangements(1 + kStems, kStereo)));
     REQUIRE(!arrange({kMono, V3_SPEAKER_L | V3_SPEAKER_R | V3_SPEAKER_C}, {kStereo}));
     REQUIRE(arranged(V3_INPUT, 0) == kStereo);  // all or nothing
-    REQUIRE(!arrange({kStereo}, {kStereo, kMono}) && !arrange({0}, {kStereo}) && !arrange(Arrangements(3, kStereo), {}));
+    REQUIRE(!arrange({kStereo}, {kStereo, kMono}) && !arrange({0}, {kStereo}) &&
+            !arrange(Arrangements(3, kStereo), {}));
     REQUIRE(arrange({kMono, 0}, {kStereo, 0, 0, 0, 0}));
     REQUIRE(arranged(V3_INPUT, 0) == kMono && arranged(V3_INPUT, 1) == 0 && arranged(V3_OUTPUT, 1) == 0);
     REQUIRE(component->get_bus_info(object.component, V3_AUDIO, V3_INPUT, 0, &info) == V3_OK);

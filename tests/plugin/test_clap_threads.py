@@ -9,6 +9,7 @@ from tests.plugin.native import build, run
 RESTLESS = ("--restless", "1", "--instances", "3", "--seconds", "4")
 
 
+@pytest.mark.slow
 def test_the_audio_thread_neither_allocates_nor_locks_nor_waits(plugins: Path, clap_file: Path, address: str) -> None:
     folder = build(plugins, "", "clap_host", "realtime_guard")
     guarded = {"BACKLINE_ADDRESS": address, "LD_PRELOAD": str(folder / "realtime_guard.so")}

@@ -181,6 +181,7 @@ def test_a_server_that_stood_still_catches_up(built: Path, tmp_path: Path) -> No
         assert drive.say("status").split()[1] == "1", "sessions: it is the same one"
 
 
+@pytest.mark.slow
 def test_a_bounce_whose_server_goes_away_says_so_and_goes_on_dry(built: Path, tmp_path: Path) -> None:
     served = f"unix:{tmp_path}/socket"
     with driver(built, tmp_path, served) as drive:

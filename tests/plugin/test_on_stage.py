@@ -123,7 +123,7 @@ def test_a_server_that_comes_back_is_heard_within_two_seconds_and_in_place(
 
     Only the fall from wet to dry holds what came last, for nothing else is there.
     """
-    song = voice(45)
+    song = voice(30)
     with server_process(socket) as server:
         stage = Stage(host, clap_file, socket, tmp_path, song, "Pack=passthrough", "Gain=-6 dB", "Latency budget=0.5")
         stage.await_playing()

@@ -63,6 +63,7 @@ def test_no_sanitizer_has_anything_to_report(sanitized: tuple[Path, Path], check
     run(*sanitized, check, environment={"BACKLINE_ADDRESS": served_address})
 
 
+@pytest.mark.slow
 def test_a_bounce_waits_for_a_server_that_takes_four_times_real_time(
     host: Path, vst3_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
