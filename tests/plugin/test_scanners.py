@@ -35,7 +35,7 @@ def test_ardour_finds_the_vst3_plugin_with_its_ports(vst3_bundle: Path, tmp_path
     scanner = found("ardour*/ardour-vst3-scanner", "ardour")
     done = subprocess.run(
         [scanner, "--force", "--verbose", vst3_bundle],
-        env={**os.environ, "LD_LIBRARY_PATH": str(scanner.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": ""},
+        env={**os.environ, "LD_LIBRARY_PATH": str(scanner.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=SCAN_SECONDS,
