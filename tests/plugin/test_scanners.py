@@ -33,9 +33,10 @@ def test_qtractor_finds_the_clap_plugin_with_its_ports(clap_file: Path) -> None:
 def test_ardour_finds_the_vst3_plugin_with_its_ports(vst3_bundle: Path, tmp_path: Path) -> None:
     """Debian's qtractor is built without VST3; Ardour's scanner knows it."""
     scanner = found("ardour*/ardour-vst3-scanner", "ardour")
+    folders = {"LD_LIBRARY_PATH": str(scanner.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
     done = subprocess.run(
         [scanner, "--force", "--verbose", vst3_bundle],
-        env={**os.environ, "LD_LIBRARY_PATH": str(scanner.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)},
+        env={**os.environ, **folders},
         capture_output=True,
         text=True,
         timeout=SCAN_SECONDS,
