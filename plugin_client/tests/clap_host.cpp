@@ -257,7 +257,8 @@ class Hosted {
             if (waiting) preroll_ += frames;
             if (!paced && !waiting) continue;
             const auto due = begin + std::chrono::duration<double>(played / rate_);
-            if (!waiting && Clock::now() > due) ++underruns_;
+            // Not by the clock: how late a busy machine wakes this thread says nothing of the plugin.
+            if (!waiting && process_seconds_.back() > frames / rate_) ++underruns_;
             std::this_thread::sleep_until(due);
         }
         plugin_->stop_processing(plugin_);
@@ -332,7 +333,7 @@ class Hosted {
     std::atomic<bool> wants_restart_{false}, wants_callback_{false}, stop_{false}, done_{false}, playing_{false};
     // The audio thread's, until it has been joined.
     size_t preroll_ = 0;
-    size_t underruns_ = 0;  // blocks that a sound card would have missed
+    size_t underruns_ = 0;  // blocks that took longer to process than they last
     std::vector<float> output_;
     std::vector<double> process_seconds_;
     std::mt19937 random_{2};
