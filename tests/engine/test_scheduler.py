@@ -142,11 +142,12 @@ def test_late_output_is_dropped_and_counted_and_the_rest_is_kept_in_its_place() 
         session.close_input()
         totals = heard.finished().totals
         stats = engine.stats()
-    first = heard.blocks()[0]
-    assert first.position >= CHUNK // 2
-    assert np.array_equal(heard.audio(), audio[:, first.position :])
+    blocks = heard.blocks()
+    assert blocks[0].position >= CHUNK // 2
+    for block in blocks:  # a busy machine may be late once more
+        np.testing.assert_array_equal(block.audio, audio[:, block.position : block.position + block.audio.shape[1]])
     assert totals.late_chunks == stats.late_chunks >= 1
-    assert totals.samples_out == 4 * CHUNK - first.position
+    assert totals.samples_out == sum(block.audio.shape[1] for block in blocks)
     assert heard.warnings("late_output")[0].position == 0
 
 
