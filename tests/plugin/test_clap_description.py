@@ -87,6 +87,7 @@ def test_a_host_without_any_extension_is_served(bundle: Bundle) -> None:
     host.table.get_extension = type(host.table.get_extension)(lambda *_: None)
     with bundle.create(host) as plugin:
         plugin.activate(48_000, 64)
+        assert plugin.latency == 144_000  # the budget's 3 s
         plugin.deactivate()
 
 

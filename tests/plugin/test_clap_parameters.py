@@ -201,7 +201,9 @@ def test_notes_and_midi_of_any_kind_are_tolerated(plugin: ClapPlugin) -> None:
 
 
 def test_flush_without_lists_is_tolerated(plugin: ClapPlugin) -> None:
+    before = plugin.save()
     plugin.extension(b"clap.params", abi.Params)("flush", None, None)
+    assert plugin.save() == before
 
 
 def test_a_new_latency_asks_for_a_restart_once_and_comes_with_it(bundle: Bundle) -> None:

@@ -190,6 +190,9 @@ def test_an_active_instance_may_be_destroyed(bundle: Bundle) -> None:
     plugin.activate(48_000, 512)
     plugin.process(noise(64))
     plugin.call("destroy")
+    with bundle.create() as another:  # nothing of the first is in its way
+        another.activate(48_000, 512)
+        assert np.isfinite(another.process(noise(64))).all()
 
 
 # ---- the transport -----------------------------------------------------------------------------------
