@@ -32,7 +32,7 @@ def test_each_seed_gets_a_folder_with_audio_and_labels(backline: Backline, tmp_p
     ("arguments", "remedy"),
     [
         ([], "--play"),
-        (["-o", "songs", "--world", "flat"], "narrow, trio, pop, wide"),
+        (["-o", "songs", "--world", "flat"], "narrow, trio, band, pop, wide"),
         (["-o", "songs", "--style", "polka"], "bossa nova"),
         (["-o", "songs", "--world", "narrow", "--style", "pop"], "--world wide"),
     ],

@@ -108,4 +108,22 @@ POP = replace(
     forms=("short",),
 )
 
-WORLDS = {"narrow": NARROW, "trio": TRIO, "pop": POP, "wide": WIDE}
+# Two singers, two basses, three that comp, sometimes strings; played with feeling, off any grid: what the stems pack is
+# trained on. A separator sees what sounds, so it bears more variety than a model that must think of what to play.
+BAND = replace(
+    TRIO,
+    bands=(
+        Band(pad=None),
+        Band(),
+        Band(bass=32, comp=4, pad=None),  # acoustic bass, electric piano
+        Band(bass=32, comp=24, pad=None),  # nylon guitar
+        Band(comp=24),
+    ),
+    voices=(MEZZO, TENOR),
+    sevenths=0.2,
+    dynamics=4.0,
+    led=True,
+    onset_grid=None,
+)
+
+WORLDS = {"narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE}

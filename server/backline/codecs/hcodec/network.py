@@ -1,0 +1,201 @@
+"""HCodec 2.0 as published: two encoders, a residual quantiser behind each, one decoder with an inverse STFT.
+
+The acoustic path hears log magnitudes and phases, the semantic path features of what is played: the mean of HuBERT's
+hidden states (published), or a log-mel spectrogram. Nothing in it is causal, so a stream plays it in windows.
+The default configuration is the published one, 48 kHz, 4 kbit/s (MODELS.md B1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backline.codecs.hcodec.layers import ConvNeXtBlock, ResidualBlock, SemanticDecoder, SemanticEncoder, Transformer
+from backline.nn.mel import LogMel
+from backline.nn.rvq import ResidualQuantizer
+
+PATHS = ("acoustic", "semantic")
+FEATURE_WINDOW = 2048  # samples, of log-mel features
+FEATURE_FLOOR = 1e-5
+
+
+@dataclass(frozen=True)
+class HCodecConfig:
+    """The sizes that a pack's [codec] table gives."""
+
+    sample_rate: int = 48_000
+    hop: int = 960  # samples, of the transforms
+    window: int = 1920
+    frames_per_code: int = 4  # hops
+    width: int = 1536
+    feed_forward: int = 4608  # of the ConvNeXt blocks
+    encoder_blocks: int = 24
+    decoder_blocks: int = 32
+    transformer_layers: int = 2  # in encoder and decoder; 0: neither these nor the residual blocks around them
+    latent: int = 512  # dimensions of either path
+    codebooks: int = 16  # of either path
+    codebook_size: int = 1024
+    features: Literal["hubert", "mel"] = "hubert"
+    feature_width: int = 768  # bands, of log-mel features
+    semantic_width: int = 1536
+    head_limit: float = 1e2  # of magnitudes; a sine that peaks at 1 has window / 4
+    normalized: bool = False  # latents have mean 0 and variance 1; else they are as the encoders make them
+
+
+class HCodec(nn.Module):
+    """Audio [row, 1, n * samples_per_code] to codes int64 [row, path, codebook, n] and back; all of a signal at once."""
+
+    def __init__(self, config: HCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.sample_rate = config.sample_rate
+        self.samples_per_code = config.hop * config.frames_per_code
+        self.frame_rate = Fraction(config.sample_rate, self.samples_per_code)
+        self.acoustic = AcousticEncoder(config)
+        self.semantic = SemanticEncoder(config.feature_width, config.semantic_width, config.latent)
+        self.feature_decoder = SemanticDecoder(config.latent, config.semantic_width, config.feature_width)
+        self.quantizers = nn.ModuleDict(
+            {path: ResidualQuantizer(config.latent, config.codebooks, config.codebook_size) for path in PATHS}
+        )
+        self.decoder = Decoder(config)
+        if config.features == "mel":
+            self.mel = LogMel(config.sample_rate, config.feature_width, FEATURE_WINDOW, config.hop, FEATURE_FLOOR)
+
+    def features(self, audio: Tensor) -> Tensor:
+        """What the semantic path hears of [row, 1, sample]: [row, feature, hop], for log-mel features."""
+        if self.config.features != "mel":
+            raise ValueError("this codec hears HuBERT's features: compute them and hand them to encode")
+        features: Tensor = self.mel(audio)
+        return features
+
+    def latents(self, audio: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Acoustic and semantic [row, latent, n], before quantisation."""
+        if features is None:
+            features = self.features(audio)
+        acoustic, semantic = self.acoustic(audio), self.semantic(features)
+        if self.config.normalized:
+            acoustic, semantic = normalized(acoustic), normalized(semantic)
+        return acoustic, semantic
+
+    def encode(self, audio: Tensor, features: Tensor | None = None) -> Tensor:
+        """Audio, and its features [row, feature, hop] where they are HuBERT's -> codes."""
+        latents = self.latents(audio, features)
+        codes = [self.quantizer(path).encode(latent) for path, latent in zip(PATHS, latents, strict=True)]
+        return torch.stack(codes, dim=1)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return self.decode_vectors(self.vectors(codes))
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Codes -> what the decoder takes [row, path * latent, n]."""
+        return torch.cat([self.quantizer(path).decode(codes[:, at]) for at, path in enumerate(PATHS)], dim=1)
+
+    def decode_vectors(self, vectors: Tensor) -> Tensor:
+        """[row, path * latent, n] -> [row, 1, n * samples_per_code]."""
+        audio: Tensor = self.decoder(vectors)
+        return audio
+
+    def quantizer(self, path: str) -> ResidualQuantizer:
+        quantizer = self.quantizers[path]
+        assert isinstance(quantizer, ResidualQuantizer)
+        return quantizer
+
+
+class AcousticEncoder(nn.Module):
+    """[row, 1, sample] -> [row, latent, code]."""
+
+    window: Tensor
+
+    def __init__(self, config: HCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, step = config.width, config.frames_per_code
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.embed = nn.Conv1d(config.window + 2, width, 3, padding=1)
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.Sequential(*convnext_blocks(config.encoder_blocks, config))
+        self.transformer = Transformer(width, config.transformer_layers)
+        self.final_norm = nn.LayerNorm(width, eps=1e-6)
+        self.out = nn.Conv1d(width, config.latent, 2 * step + 1, stride=step, padding=step)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        config = self.config
+        edge = (config.window - config.hop) // 2
+        frames = F.pad(audio[:, 0], (edge, edge)).unfold(-1, config.window, config.hop) * self.window
+        spectrum = torch.fft.rfft(frames)  # [row, hop, bin]
+        heard = torch.cat([spectrum.abs().clamp(min=1e-5).log(), spectrum.angle() / torch.pi], dim=-1)
+        x = self.norm(self.embed(heard.transpose(1, 2)).transpose(1, 2))
+        x = self.transformer(self.blocks(x.transpose(1, 2)).transpose(1, 2))
+        latent: Tensor = self.out(self.final_norm(x).transpose(1, 2))
+        return latent
+
+
+class Decoder(nn.Module):
+    """[row, path * latent, code] -> [row, 1, sample]."""
+
+    window: Tensor
+
+    def __init__(self, config: HCodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        kernel = config.frames_per_code + 1
+        self.embed = nn.Conv1d(len(PATHS) * config.latent, width, kernel, padding=kernel // 2)
+        self.context = Context(width, config.transformer_layers) if config.transformer_layers else nn.Identity()
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.blocks = nn.Sequential(*convnext_blocks(config.decoder_blocks, config))
+        self.final_norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, config.window + 2)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        config = self.config
+        x = self.context(self.embed(vectors.repeat_interleave(config.frames_per_code, dim=-1)))
+        x = self.norm(x.transpose(1, 2)).transpose(1, 2)
+        x = self.head(self.final_norm(self.blocks(x).transpose(1, 2)))  # [row, hop, 2 * bin]
+        level, phase = x.float().chunk(2, dim=-1)
+        spectrum = torch.polar(level.exp().clamp(max=config.head_limit), phase)
+        return overlapped(torch.fft.irfft(spectrum, config.window) * self.window, self.window, config.hop)
+
+
+class Context(nn.Module):
+    """What looks over the whole window [row, width, hop]: residual blocks around a transformer, and a group norm."""
+
+    def __init__(self, width: int, layers: int) -> None:
+        super().__init__()
+        self.before = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
+        self.transformer = Transformer(width, layers)
+        self.after = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
+        self.norm = nn.GroupNorm(32, width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.transformer(self.before(x).transpose(1, 2)).transpose(1, 2)
+        out: Tensor = self.norm(self.after(x))
+        return out
+
+
+def convnext_blocks(count: int, config: HCodecConfig) -> list[ConvNeXtBlock]:
+    return [ConvNeXtBlock(config.width, config.feed_forward, scale=1 / count) for _ in range(count)]
+
+
+def overlapped(frames: Tensor, window: Tensor, hop: int) -> Tensor:
+    """Windowed frames [row, n, window] added up where they lie, by the squared windows' sum: [row, 1, n * hop]."""
+    rows, count, length = frames.shape
+    edge = (length - hop) // 2
+
+    def laid(x: Tensor) -> Tensor:
+        out = F.fold(x.transpose(1, 2), (1, (count - 1) * hop + length), (1, length), stride=(1, hop))
+        return out[:, :, 0, edge : edge + count * hop]
+
+    weight = window.square().expand(1, count, -1)
+    return laid(frames) / laid(weight)
+
+
+def normalized(latent: Tensor) -> Tensor:
+    """[row, latent, code] with mean 0 and variance 1 over the dimensions of each code."""
+    return F.layer_norm(latent.transpose(1, 2), latent.shape[1:2]).transpose(1, 2)

@@ -1,0 +1,186 @@
+"""Trains a small HCodec on stems of composed songs: the tracks that a separator will write in its codes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backline.codecs.hcodec.network import PATHS, HCodec, HCodecConfig
+from backline.nn.rvq import CodebookLearner
+from backline.training.codec import evaluating, perplexity
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
+from backline.training.mixtures import TRACKS, Feed, Mixtures, Stems, StemsMaker
+from backline.training.precision import faster_in_bfloat16
+from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr
+
+# A hundredth of the published one: a mel spectrogram says what is played, transformers are left out.
+SMALL = HCodecConfig(
+    width=256,
+    feed_forward=768,
+    encoder_blocks=3,
+    decoder_blocks=5,
+    transformer_layers=0,
+    latent=64,
+    codebooks=8,
+    codebook_size=512,
+    features="mel",
+    feature_width=120,
+    semantic_width=160,
+    head_limit=1e3,
+    normalized=True,
+)
+QUIET = -3.0  # log magnitudes that decoding starts at: an untrained head would be louder than any music
+
+
+@dataclass(frozen=True)
+class HCodecTraining:
+    """What is trained and how hard."""
+
+    codec: HCodecConfig = field(default_factory=lambda: SMALL)
+    rate: float = 1e-3
+    codes: int = 24  # of a crop
+    crops: int = 2  # of a batch, each with all its tracks and their mixture's
+    mel: float = 1.0
+    magnitude: float = 1.0
+    complex: float = 0.25
+    features: float = 0.3
+    commitment: float = 0.25
+    quantize_from: int = 150  # steps; until then the latents settle, or the codebooks would start from noise
+    batches_to_start: int = 12  # whose latents the codebooks are drawn from
+
+
+def train_hcodec(
+    loop: LoopConfig, config: HCodecTraining, make_stems: StemsMaker, held_out: range, device: str = "auto"
+) -> tuple[HCodec, Outcome]:
+    """Trains until the budget of `loop` is used up, or goes on with what is in its folder."""
+    torch.manual_seed(loop.seed)
+    trainer = HCodecTrainer(config, make_stems, loop.seed, pick_device(device))
+    songs = [make_stems(seed) for seed in held_out]
+    outcome = train(loop, trainer.step, trainer.state(), lambda: evaluate(trainer.codec, songs, trainer.device), "mel")
+    return trainer.codec, outcome
+
+
+class HCodecTrainer:
+    """The codec, what trains it, and its data."""
+
+    def __init__(self, config: HCodecTraining, make_stems: StemsMaker, seed: int, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.codec = HCodec(config.codec).to(device)
+        with torch.no_grad():
+            self.codec.decoder.head.bias[: config.codec.window // 2 + 1] = QUIET
+        self.learners = nn.ModuleDict({path: CodebookLearner(self.codec.quantizer(path)) for path in PATHS}).to(device)
+        self.optimizer = torch.optim.AdamW(self.codec.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=1e-3)
+        samples = config.codes * self.codec.samples_per_code
+        self.mixtures = Mixtures(Feed(samples, config.crops), make_stems, seed)
+        self.bfloat16 = faster_in_bfloat16(device)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "model": self.codec,
+            "learners": self.learners,
+            "optimizer": self.optimizer,
+            "mixtures": self.mixtures,
+        }
+
+    def step(self, moment: Moment) -> Losses:
+        """One optimiser step on one batch."""
+        config, codec = self.config, self.codec
+        rate = cosine_rate(moment, config.rate)
+        set_rate(self.optimizer, rate)
+        if moment.step >= config.quantize_from and not self.learner("acoustic").started:
+            self.start_codebooks()
+        audio = self.batch()
+        features = codec.features(audio)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            latents = codec.latents(audio, features)
+        quantized = {path: codec.quantizer(path)(latent.float()) for path, latent in zip(PATHS, latents, strict=True)}
+        quantizing = bool(self.learner("acoustic").started)
+        vectors = [
+            quantized[path].vectors if quantizing else latent for path, latent in zip(PATHS, latents, strict=True)
+        ]
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            found = codec.decode_vectors(torch.cat([vector.float() for vector in vectors], dim=1))
+            heard = codec.feature_decoder(vectors[1])
+        losses: dict[str, Tensor] = {
+            **reconstruction_losses(found[:, 0], audio[:, 0], codec.sample_rate),
+            "features": F.l1_loss(heard.float(), features),
+        }
+        if quantizing:
+            losses["commitment"] = torch.stack([quantized[path].commitment for path in PATHS]).mean()
+        total = sum(getattr(config, name, 0.0) * value for name, value in losses.items())
+        assert isinstance(total, Tensor)
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(codec.parameters(), 2.0)
+        self.optimizer.step()
+        restarted = 0
+        if quantizing:
+            restarted = sum(self.learner(path).update(codec.quantizer(path), quantized[path]) for path in PATHS)
+        values = {name: float(value.detach()) for name, value in losses.items()}
+        return values | {"norm": float(norm), "restarted": restarted, "rate": rate}
+
+    def batch(self) -> Tensor:
+        """[crop * (track + 1), 1, sample]: the tracks that sound, and mixtures."""
+        stems = self.mixtures.batch()
+        every = np.concatenate([stems, stems.sum(1, keepdims=True)], axis=1)
+        rows = every.reshape(-1, 1, every.shape[-1])
+        sounding = np.abs(rows).max(axis=(1, 2)) > 1e-3
+        return torch.from_numpy(rows[sounding]).to(self.device)
+
+    @torch.no_grad()
+    def start_codebooks(self) -> None:
+        """Draws the codebooks from the latents of some batches."""
+        found: list[list[Tensor]] = [[], []]
+        for _ in range(self.config.batches_to_start):
+            for at, latent in enumerate(self.codec.latents(self.batch())):
+                found[at].extend(latent)  # each [latent, code]
+        for at, path in enumerate(PATHS):
+            self.learner(path).start(self.codec.quantizer(path), torch.stack(found[at]))
+
+    def learner(self, path: str) -> CodebookLearner:
+        learner = self.learners[path]
+        assert isinstance(learner, CodebookLearner)
+        return learner
+
+
+def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int = 50) -> dict[str, float]:
+    """Figures over held-out songs.
+
+    Returns:
+        For each track the log-mel distance (`mel_..`) and the SI-SDR in dB (`sdr_..`) of its middle; `mel`, the mean of
+        the former; the perplexity of each path's first and last codes.
+    """
+    figures: dict[str, list[float]] = {}
+    found_codes = []
+    length = codes * codec.samples_per_code
+    with evaluating(codec):
+        for stems in songs:
+            start = max(0, (stems.shape[1] - length) // 2)
+            wanted = np.ascontiguousarray(stems[:, start : start + length])
+            wanted = np.pad(wanted, ((0, 0), (0, length - wanted.shape[1])))
+            code = codec.encode(torch.from_numpy(wanted)[:, None].to(device))
+            found = codec.decode(code)[:, 0].float().cpu().numpy()
+            found_codes.append(code)
+            for track, a, b in zip(TRACKS, found, wanted, strict=True):
+                figures.setdefault(f"mel_{track}", []).append(log_mel_distance(a, b, codec.sample_rate))
+                figures.setdefault(f"sdr_{track}", []).append(si_sdr(a, b))
+    result = {name: float(np.mean(values)) for name, values in figures.items()}
+    result["mel"] = float(np.mean([result[f"mel_{track}"] for track in TRACKS]))
+    every = torch.cat(found_codes)  # [row, path, codebook, code]
+    for at, path in enumerate(PATHS):
+        for name, book in (("first", 0), ("last", -1)):
+            result[f"perplexity_{path}_{name}"] = perplexity(every[:, at, book], codec.config.codebook_size)
+    return result
+
+
+def packed(codec: HCodec, dtype: torch.dtype = torch.float16) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a pack carries of a codec: the [codec] table, and tensors named `codec.…`."""
+    values = codec.state_dict().items()
+    tensors = {f"codec.{name}": value.detach().to("cpu", dtype).contiguous() for name, value in values}
+    return {"kind": "hcodec", **asdict(codec.config)}, tensors

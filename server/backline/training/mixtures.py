@@ -1,0 +1,99 @@
+"""What separation is trained on: random crops of composed songs' stems, augmented as the paper does, and their sums.
+
+MSS-LM's augmentation (MODELS.md B2): each track times a gain in [0.5, 1.5], upside down in one case of ten, through a
+seven-band equalizer. Tracks fall silent now and then as well, so that silence is known when it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backline.music.songs import Song, song
+from backline.music.world import World
+from backline.training.data import training_seed, vary_equalization, vary_gain, vary_polarity
+
+TRACKS = ("vocals", "drums", "bass", "other")
+SAMPLE_RATE = 48_000
+
+Stems = NDArray[np.float32]  # [track, sample], by the order of TRACKS
+StemsMaker = Callable[[int], Stems]  # those of the song of a seed
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How crops are drawn."""
+
+    samples: int  # of a crop
+    rows: int  # of a batch
+    songs: int = 24  # kept at hand to cut crops from
+    batches_per_song: int = 2  # then the oldest song is replaced by a new one
+    silent: float = 0.08  # share of tracks that are silenced
+    early: float = 0.1  # share of crops that begin with silence, as sessions do
+    equalizer: float = 6.0  # dB at most, either way
+
+
+def song_stems(seed: int, world: World) -> Stems:
+    """The four stems of the song of that seed, 48 kHz."""
+    return stems_of(song(seed, world, SAMPLE_RATE))
+
+
+def stems_of(made: Song) -> Stems:
+    """Everything that is neither sung nor drums nor bass is `other`."""
+    other = made.accompaniment - made.stems["drums"] - made.stems["bass"]
+    return np.stack([made.vocal, made.stems["drums"], made.stems["bass"], other]).astype(np.float32)
+
+
+class Mixtures:
+    """Batches of stems [row, track, sample]; the mixture is their sum. Songs are never heard again once replaced."""
+
+    def __init__(self, feed: Feed, make_stems: StemsMaker, seed: int) -> None:
+        self.feed, self.make_stems = feed, make_stems
+        self.next_seed = training_seed(seed, 0)
+        self.generator = np.random.default_rng(seed)
+        self.songs: list[Stems] = []
+        self.batches = 0
+
+    def batch(self) -> NDArray[np.float32]:
+        """[row, track, sample]."""
+        if len(self.songs) < 4 or self.batches % self.feed.batches_per_song == 0:
+            while len(self.songs) < 4:
+                self.add_song()
+            self.add_song()
+        self.batches += 1
+        return np.stack([self.crop() for _ in range(self.feed.rows)])
+
+    def add_song(self) -> None:
+        self.songs = [*self.songs[-self.feed.songs + 1 :], self.make_stems(self.next_seed)]
+        self.next_seed += 1
+
+    def crop(self) -> Stems:
+        """[track, sample] from anywhere in a song, each track augmented by itself."""
+        feed, draw = self.feed, self.generator
+        stems = self.songs[int(draw.integers(len(self.songs)))]
+        start = int(draw.integers(max(1, stems.shape[1] - feed.samples + 1)))
+        cut = stems[:, start : start + feed.samples]
+        cut = np.pad(cut, ((0, 0), (0, feed.samples - cut.shape[1])))
+        if draw.random() < feed.early:
+            cut[:, : int(draw.integers(feed.samples))] = 0
+        return np.stack([self.augmented(track) for track in cut])
+
+    def augmented(self, track: NDArray[np.float32]) -> NDArray[np.float32]:
+        draw = self.generator
+        if draw.random() < self.feed.silent:
+            return np.zeros_like(track)
+        track = vary_equalization(track, SAMPLE_RATE, draw, self.feed.equalizer)
+        return vary_polarity(vary_gain(track, draw), draw)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next_seed": self.next_seed, "batches": self.batches, "generator": self.generator.bit_generator.state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on with new songs; those at hand when the state was taken are not made again."""
+        self.next_seed = state["next_seed"]
+        self.batches = state["batches"]
+        self.generator.bit_generator.state = state["generator"]
