@@ -1,4 +1,4 @@
-"""`backline train`: makes the default pack, whole or part by part, from songs that Backline composes itself."""
+"""`backline train`: makes the packs that come with Backline, whole or part by part, from songs that it composes."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Minutes = Annotated[float, typer.Option(help="Training time of the whole pack; e
 TrainingSeed = Annotated[int, typer.Option(help="Decides songs and weights.", min=0)]
 
 RUN = Path("runs/default")
+STEMS_RUN = Path("runs/stems")
 
 
 @train.command("default-pack")
@@ -85,6 +86,30 @@ def stage(
     if name not in {"semantic", "acoustic"}:
         raise typer.BadParameter(f"there is no stage {name!r}: use semantic or acoustic")
     _train((name,), run, output, minutes, device, seed)
+
+
+@train.command("stems-pack")
+def stems_pack(
+    run: Run = STEMS_RUN,
+    output: Output = None,
+    minutes: Minutes = 90.0,
+    part: Annotated[str | None, typer.Option(metavar="codec|network", help="Train this part alone.")] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+) -> None:
+    """Train the four-stem pack, codec and network, and write it. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train stems-pack --minutes 90 -o ~/my-packs/stems[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.packs.registry import user_packs
+    from backline.training.stems_pack import PARTS, StemsRecipe, train_stems_pack
+
+    recipe = StemsRecipe(minutes=minutes, seed=seed, device=device)
+    try:
+        train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
+    except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
+        raise UserError(str(error)) from error
 
 
 def _train(parts: tuple[str, ...], run: Path, output: Path | None, minutes: float, device: str, seed: int) -> None:

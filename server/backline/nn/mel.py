@@ -20,7 +20,7 @@ class LogMel(nn.Module):
             raise ValueError(f"window {window} with hop {hop}: use a window that is longer by an even number")
         self.hop, self.window, self.floor = hop, window, floor
         self.register_buffer("filters", mel_filters(sample_rate, bands, window), persistent=False)
-        self.register_buffer("shape", torch.hann_window(window), persistent=False)
+        self.register_buffer("shape", torch.hann_window(window, device="cpu"), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         edge = (self.window - self.hop) // 2

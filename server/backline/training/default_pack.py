@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +33,9 @@ from backline.training.beats import beat_table
 from backline.training.codec import CodecTraining, best_codec, codec_song, first_codebooks, packed, train_codec
 from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.hints import HintSong, hinted, train_hints
-from backline.training.loop import LoopConfig, read_log
+from backline.training.loop import LoopConfig
 from backline.training.report import NoPicture, hardware, plot_losses
+from backline.training.run_folder import COMPOSED, best_validation, commit, last_entry, seconds
 from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (
@@ -205,28 +205,20 @@ def export(run: Path, out: Path, recipe: Recipe) -> None:
 
 def card(run: Path, recipe: Recipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
-    judged: dict[str, Any] = {part: _best_validation(run / part) for part in SHARES}
+    judged: dict[str, Any] = {
+        part: best_validation(run / part, "mel" if part == "codec" else "loss") for part in SHARES
+    }
     return {
-        "data": "composed by backline.music, rendered with FluidSynth and its General MIDI sound font FluidR3 (MIT), "
-        "sung by backline.music.singer; new songs all the time, each in a few excerpts",
+        "data": COMPOSED,
         "world": next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world)),
         "seed": recipe.seed,
-        "trained_minutes": {part: round(_seconds(run / part) / 60, 1) for part in SHARES},
-        "steps": {part: _last(run / part)["step"] for part in SHARES},
+        "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in SHARES},
+        "steps": {part: last_entry(run / part)["step"] for part in SHARES},
         "hardware": hardware(),
         "command": f"backline train default-pack --minutes {recipe.minutes:g} --seed {recipe.seed}",
-        "commit": _commit(),
+        "commit": commit(),
         "validation": judged,
     }
-
-
-def _commit() -> str:
-    """The commit of the source tree that trains, or "unknown" outside one."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _sung(seeds: range, world: World) -> Iterator[SungSong]:
@@ -280,22 +272,5 @@ def _draw_losses(run: Path, progress: Callable[[str], None]) -> list[Path]:
         return []
 
 
-def _last(folder: Path) -> dict[str, Any]:
-    entries = read_log(folder)
-    return entries[-1] if entries else {"step": 0, "seconds": 0.0}
-
-
-def _seconds(folder: Path) -> float:
-    return float(_last(folder)["seconds"])
-
-
-def _best_validation(folder: Path) -> dict[str, float]:
-    """The validation results of the weights that are exported."""
-    results = [entry for entry in read_log(folder) if entry["kind"] == "validation"]
-    watched = "mel" if folder.name == "codec" else "loss"
-    best = min(results, key=lambda entry: entry[watched], default={})
-    return {name: round(value, 4) for name, value in best.items() if name not in {"kind", "step", "seconds"}}
-
-
 def _finished(run: Path, recipe: Recipe, part: str) -> bool:
-    return _seconds(run / part) >= recipe.minutes * SHARES[part] * 60
+    return seconds(run / part) >= recipe.minutes * SHARES[part] * 60

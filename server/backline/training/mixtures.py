@@ -35,6 +35,7 @@ class Feed:
     silent: float = 0.08  # share of tracks that are silenced
     early: float = 0.1  # share of crops that begin with silence, as sessions do
     equalizer: float = 6.0  # dB at most, either way
+    levels: tuple[float, float] = (-12.0, 3.0)  # dB by which a whole crop is louder: recordings differ
 
 
 def song_stems(seed: int, world: World) -> Stems:
@@ -80,7 +81,8 @@ class Mixtures:
         cut = np.pad(cut, ((0, 0), (0, feed.samples - cut.shape[1])))
         if draw.random() < feed.early:
             cut[:, : int(draw.integers(feed.samples))] = 0
-        return np.stack([self.augmented(track) for track in cut])
+        level = np.float32(10 ** (draw.uniform(*feed.levels) / 20))
+        return level * np.stack([self.augmented(track) for track in cut])
 
     def augmented(self, track: NDArray[np.float32]) -> NDArray[np.float32]:
         draw = self.generator

@@ -7,6 +7,7 @@ The default configuration is the published one, 48 kHz, 4 kbit/s (MODELS.md B1).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -48,7 +49,7 @@ class HCodecConfig:
 
 
 class HCodec(nn.Module):
-    """Audio [row, 1, n * samples_per_code] to codes int64 [row, path, codebook, n] and back; all of a signal at once."""
+    """Audio [row, 1, n * samples_per_code] to codes int64 [row, path, codebook, n] and back, whole signals."""
 
     def __init__(self, config: HCodecConfig) -> None:
         super().__init__()
@@ -63,18 +64,29 @@ class HCodec(nn.Module):
             {path: ResidualQuantizer(config.latent, config.codebooks, config.codebook_size) for path in PATHS}
         )
         self.decoder = Decoder(config)
+        self.hubert: nn.Module | None = None  # gives HuBERT's features, where the codec is to hear them by itself
+        self.dropped: tuple[str, ...] = ()
         if config.features == "mel":
             self.mel = LogMel(config.sample_rate, config.feature_width, FEATURE_WINDOW, config.hop, FEATURE_FLOOR)
 
     def features(self, audio: Tensor) -> Tensor:
-        """What the semantic path hears of [row, 1, sample]: [row, feature, hop], for log-mel features."""
-        if self.config.features != "mel":
-            raise ValueError("this codec hears HuBERT's features: compute them and hand them to encode")
-        features: Tensor = self.mel(audio)
+        """What the semantic path hears of [row, 1, n * samples_per_code]: [row, feature, hop]."""
+        listener = self.mel if self.config.features == "mel" else self.hubert
+        if listener is None:
+            raise ValueError("this codec hears HuBERT's features and came without it: import it again with HuBERT base")
+        features: Tensor = listener(audio)
         return features
+
+    def drop(self, parts: Iterable[str]) -> None:
+        """Lets go of what only encoding or training needs: "acoustic", "semantic", "feature_decoder"."""
+        for part in parts:
+            delattr(self, part)
+            self.dropped += (part,)
 
     def latents(self, audio: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Acoustic and semantic [row, latent, n], before quantisation."""
+        if "acoustic" in self.dropped:
+            raise ValueError("this codec came without its encoders and only decodes: use a pack that has them")
         if features is None:
             features = self.features(audio)
         acoustic, semantic = self.acoustic(audio), self.semantic(features)
@@ -83,7 +95,7 @@ class HCodec(nn.Module):
         return acoustic, semantic
 
     def encode(self, audio: Tensor, features: Tensor | None = None) -> Tensor:
-        """Audio, and its features [row, feature, hop] where they are HuBERT's -> codes."""
+        """Audio, and its features [row, feature, hop] where they are known already -> codes."""
         latents = self.latents(audio, features)
         codes = [self.quantizer(path).encode(latent) for path, latent in zip(PATHS, latents, strict=True)]
         return torch.stack(codes, dim=1)
@@ -115,7 +127,7 @@ class AcousticEncoder(nn.Module):
         super().__init__()
         self.config = config
         width, step = config.width, config.frames_per_code
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("window", hann(config.window), persistent=False)
         self.embed = nn.Conv1d(config.window + 2, width, 3, padding=1)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.Sequential(*convnext_blocks(config.encoder_blocks, config))
@@ -144,7 +156,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.register_buffer("window", torch.hann_window(config.window), persistent=False)
+        self.register_buffer("window", hann(config.window), persistent=False)
         kernel = config.frames_per_code + 1
         self.embed = nn.Conv1d(len(PATHS) * config.latent, width, kernel, padding=kernel // 2)
         self.context = Context(width, config.transformer_layers) if config.transformer_layers else nn.Identity()
@@ -179,13 +191,18 @@ class Context(nn.Module):
         return out
 
 
+def hann(length: int) -> Tensor:
+    """[sample]; real even where a network is made without memory, because no checkpoint holds it."""
+    return torch.hann_window(length, device="cpu")
+
+
 def convnext_blocks(count: int, config: HCodecConfig) -> list[ConvNeXtBlock]:
     return [ConvNeXtBlock(config.width, config.feed_forward, scale=1 / count) for _ in range(count)]
 
 
 def overlapped(frames: Tensor, window: Tensor, hop: int) -> Tensor:
     """Windowed frames [row, n, window] added up where they lie, by the squared windows' sum: [row, 1, n * hop]."""
-    rows, count, length = frames.shape
+    _, count, length = frames.shape
     edge = (length - hop) // 2
 
     def laid(x: Tensor) -> Tensor:

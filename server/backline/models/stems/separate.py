@@ -1,0 +1,57 @@
+"""The separator that a stems pack makes resident: network and codec, one window at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from backline.codecs.hcodec.network import PATHS, HCodec
+from backline.models.stems.config import TRACKS
+from backline.models.stems.generate import expected_vectors, generate
+from backline.models.stems.network import StemsNetwork
+from backline.models.stems.separator import History
+from backline.models.stream import Audio
+
+WINDOW_FRAMES = 50  # codec frames, 4 s
+
+
+class StemsSeparator:
+    """A `Separator`."""
+
+    window_frames = WINDOW_FRAMES
+    tracks = TRACKS
+
+    def __init__(self, network: StemsNetwork, codec: HCodec, device: str) -> None:
+        self.network, self.codec, self.device = network.eval().to(device), codec.eval().to(device), device
+        self.sample_rate = codec.sample_rate
+        self.frame_samples = codec.samples_per_code
+        self._codebooks = torch.stack([codec.quantizer(path).codebooks for path in PATHS])
+        self._silence: History | None = None
+
+    def silence(self) -> History:
+        if self._silence is None:
+            audio = np.zeros(self.window_frames * self.frame_samples, np.float32)
+            config = self.network.config
+            nothing = np.zeros((len(TRACKS), len(PATHS), config.codebooks, 0), np.int64)
+            self._silence = self._separate(audio, nothing)[1]
+        return self._silence
+
+    def separate(self, audio: Audio, history: History, hop_frames: int) -> tuple[Audio, History]:
+        return self._separate(audio, history.codes[..., hop_frames:])
+
+    @torch.inference_mode()
+    def _separate(self, audio: Audio, forced: np.ndarray) -> tuple[Audio, History]:
+        """As `separate`, with the codes [track, path, codebook, frame] of the first frames."""
+        heard = torch.from_numpy(audio)[None, None].to(self.device)
+        told = generate(self.network, heard, forced[None], self.window_frames)
+        if self.network.config.readout == "mean":
+            vectors = expected_vectors(self.network, told, self._codebooks)[0]
+        else:
+            vectors = self.codec.vectors(torch.from_numpy(told.codes[0]).to(self.device))
+        estimates = self.codec.decode_vectors(vectors)[:, 0]
+        return estimates.float().cpu().numpy(), History(told.codes[0], vectors.float().cpu().numpy())
+
+    def resident_bytes(self) -> int:
+        """Weights of both."""
+        weights = [*self.network.parameters(), *self.network.buffers(), *self.codec.parameters(), *self.codec.buffers()]
+        return sum(weight.numel() * weight.element_size() for weight in weights)

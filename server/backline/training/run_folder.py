@@ -1,0 +1,55 @@
+"""What a run folder says of itself, for the card of the pack that comes out of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backline.training.loop import read_log
+
+COMPOSED = (
+    "composed by backline.music, rendered with FluidSynth and its General MIDI sound font FluidR3 (MIT), "
+    "sung by backline.music.singer; new songs all the time, each in a few excerpts"
+)
+
+
+def commit() -> str:
+    """The commit of the source tree that trains, or "unknown" outside one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def last_entry(part: Path) -> dict[str, Any]:
+    """The newest line of a part's log."""
+    entries = read_log(part)
+    return entries[-1] if entries else {"step": 0, "seconds": 0.0}
+
+
+def seconds(part: Path) -> float:
+    """That a part has been trained for."""
+    return float(last_entry(part)["seconds"])
+
+
+def best_validation(part: Path, watched: str) -> dict[str, float]:
+    """The validation results of the weights that are exported: those with the lowest `watched`."""
+    results = [entry for entry in read_log(part) if entry["kind"] == "validation"]
+    best = min(results, key=lambda entry: entry[watched], default={})
+    return {name: round(value, 4) for name, value in best.items() if name not in {"kind", "step", "seconds"}}
+
+
+def best_weights(part: Path) -> Any:
+    """The state dict of a part's model at its best validation, or its latest where there was none yet.
+
+    Raises:
+        ValueError: the part has not been trained.
+    """
+    path = part / "best.pt" if (part / "best.pt").exists() else part / "checkpoint.pt"
+    if not path.exists():
+        raise ValueError(f"{path} is missing: train the part {part.name!r} first")
+    return torch.load(path, map_location="cpu", weights_only=False)["state"]["model"]

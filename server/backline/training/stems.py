@@ -1,0 +1,215 @@
+"""Trains a stems network on composed songs: mixtures in, the codes of their tracks out."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from backline.codecs.hcodec.network import PATHS, HCodec
+from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
+from backline.models.stems.generate import vectors_of
+from backline.models.stems.layout import Slots, to_positions
+from backline.models.stems.network import StemsNetwork
+from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
+from backline.nn.conformer import ConformerConfig
+from backline.nn.llama import LlamaConfig
+from backline.training.codec import evaluating
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
+from backline.training.mixtures import Feed, Mixtures, Stems, StemsMaker
+from backline.training.precision import faster_in_bfloat16
+from backline.training.spectra import log_mel_distance
+
+PAPER_WEIGHTS = (2.0, *[1.0] * 15)  # of the codebooks in the loss
+ABLATION_WEIGHTS = (8.0, 4.0, 3.0, *[2.0] * 5, *[1.0] * 8)
+SMALL = StemsConfig(
+    encoder=ConformerConfig(4, 192, 4, norm="layer"),
+    decoder=LlamaConfig(4, 256, 4, 768),
+    mel=MelConfig(floor=1e-5),
+    codebooks=8,
+    codebook_size=512,
+    condition="aligned",
+    track_embedding=True,
+    readout="mean",
+)
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A batch, ready to learn from."""
+
+    mixtures: Tensor  # [row, 1, sample]
+    positions: Tensor  # [row, track, position, codebook], codes as they stand
+    vectors: Tensor  # [row, track, path * latent, frame], what the codes sum to
+
+
+@dataclass(frozen=True)
+class StemsTraining:
+    """What is trained and how hard. The paper: weights 2, 1 …, smoothing 0.1, no loss of vectors."""
+
+    network: StemsConfig = field(default_factory=lambda: SMALL)
+    weights: tuple[float, ...] = PAPER_WEIGHTS[:8]  # [codebook]
+    smoothing: float = 0.0  # with readout "mean" it would pull every vector towards the codebooks' mean
+    vectors: float = 10.0  # weight of the mean squared distance of the expected vectors from the true ones
+    rate: float = 1e-3
+    rows: int = 4
+    passes: int = 3  # over each batch: to draw one and to have the codec encode it costs half as much as a step
+    batches: int = 48  # kept at hand for them
+    clip: float = 5.0
+
+
+def train_stems(
+    loop: LoopConfig,
+    config: StemsTraining,
+    codec: HCodec,
+    make_stems: StemsMaker,
+    held_out: range,
+    device: str = "auto",
+) -> tuple[StemsNetwork, Outcome]:
+    """Trains until the budget of `loop` is used up, or goes on with what is in its folder."""
+    torch.manual_seed(loop.seed)
+    trainer = StemsTrainer(config, codec, make_stems, loop.seed, pick_device(device))
+    songs = [make_stems(seed) for seed in held_out]
+    outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(songs), "mel")
+    return trainer.network, outcome
+
+
+class StemsTrainer:
+    """The network, its teacher, and its data."""
+
+    def __init__(
+        self, config: StemsTraining, codec: HCodec, make_stems: StemsMaker, seed: int, device: torch.device
+    ) -> None:
+        self.config, self.device = config, device
+        self.codec = codec.eval().requires_grad_(False).to(device)
+        self.network = StemsNetwork(config.network).to(device)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=0.01)
+        self.mixtures = Mixtures(Feed(WINDOW_FRAMES * codec.samples_per_code, config.rows), make_stems, seed)
+        self.bfloat16 = faster_in_bfloat16(device)
+        self.codebooks = torch.stack([codec.quantizer(path).codebooks for path in PATHS])
+        self.table = self.network.slots(WINDOW_FRAMES)
+        self.lessons: list[Lesson] = []
+        self.generator = np.random.default_rng(seed)
+        self.start_tables()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"model": self.network, "optimizer": self.optimizer, "mixtures": self.mixtures}
+
+    def step(self, moment: Moment) -> Losses:
+        """One optimiser step on one batch."""
+        rate = cosine_rate(moment, self.config.rate)
+        set_rate(self.optimizer, rate)
+        losses = self.losses(self.lesson())
+        total = losses["codes"] + self.config.vectors * losses["vectors"]
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        return {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm), "rate": rate}
+
+    def lesson(self) -> Lesson:
+        """A new batch, or one of the last."""
+        if len(self.lessons) < self.config.passes or self.generator.random() < 1 / self.config.passes:
+            fresh = self.prepared(torch.from_numpy(self.mixtures.batch()).to(self.device))
+            self.lessons = [*self.lessons[-self.config.batches + 1 :], fresh]
+            return fresh
+        return self.lessons[int(self.generator.integers(len(self.lessons)))]
+
+    @torch.no_grad()
+    def prepared(self, stems: Tensor) -> Lesson:
+        """What stems [row, track, sample] teach."""
+        codes = self.codec.encode(stems.flatten(0, 1)[:, None])
+        positions = to_positions(codes.unflatten(0, stems.shape[:2]).cpu().numpy(), self.table)
+        return Lesson(
+            stems.sum(1, keepdim=True),
+            torch.from_numpy(positions).to(self.device),
+            self.codec.vectors(codes).unflatten(0, stems.shape[:2]),
+        )
+
+    def losses(self, lesson: Lesson) -> dict[str, Tensor]:
+        """`codes` and `vectors` are trained on; `first` and `last` are those codebooks' parts of the former."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            hidden = self.network(lesson.mixtures, lesson.positions, self.table)
+            every = self.code_losses(hidden, lesson.positions, self.table)
+            expected = vectors_of(self.network, hidden[:, :, :-1], self.table, self.codebooks)
+        weights = torch.tensor(self.config.weights, device=self.device)
+        return {
+            "codes": (every * weights).sum() / weights.sum(),
+            "first": every[0].detach(),
+            "last": every[-1].detach(),
+            "vectors": F.mse_loss(expected, lesson.vectors),
+        }
+
+    @torch.no_grad()
+    def start_tables(self) -> None:
+        """Embeddings and heads begin as the codebooks, seen through a random matrix: what sounds alike starts alike."""
+        dim, width = self.codebooks.shape[-1], self.network.config.decoder.width
+        for table in (self.network.embeddings, self.network.heads):
+            seen = self.codebooks @ torch.randn(dim, width, device=self.device)  # [path, codebook, entry, width]
+            table.copy_(0.02 * seen / seen.std(dim=(2, 3), keepdim=True))
+
+    def code_losses(self, hidden: Tensor, positions: Tensor, table: Slots) -> Tensor:
+        """Cross entropy [codebook], of both paths; the end counts among the first codebook's.
+
+        Args:
+            hidden: [row, segment, 1 + slot, width] as the network gives them.
+            positions: [row, track, slot, codebook].
+            table: where the codes stand.
+        """
+        network, config = self.network, self.network.config
+        truth = positions.unflatten(1, (config.segments, config.lanes))  # [row, segment, lane, slot, codebook]
+        losses = []
+        for book in range(config.codebooks):
+            parts = []
+            for path in range(len(PATHS)):
+                places = torch.from_numpy(np.flatnonzero((table[:, book] >= 0) & (table[:, book] % 2 == path)))
+                classes, wanted = network.heads[:, path, book], truth[:, :, :, places, book]
+                telling = hidden[:, :, places]
+                if path == 0 and book == 0:  # here the end may come, and after the last slot it does
+                    classes = torch.cat([classes, network.end[:, None]], dim=1)
+                    telling = torch.cat([telling, hidden[:, :, -1:]], dim=2)
+                    wanted = F.pad(wanted, (0, 1), value=config.codebook_size)
+                logits = torch.einsum("rspw,lew->rslpe", telling, classes)
+                parts.append(
+                    F.cross_entropy(
+                        logits.float().flatten(0, -2), wanted.flatten(), label_smoothing=self.config.smoothing
+                    )
+                )
+            losses.append(torch.stack(parts).mean())
+        return torch.stack(losses)
+
+    def validate(self, songs: list[Stems]) -> dict[str, float]:
+        """Losses on held-out songs' middles, and how far what is generated from nothing is from the tracks.
+
+        `mel` is the mean log-mel distance of the four estimates, `mel_..` each track's; `floor` is the codec's own.
+        """
+        length = WINDOW_FRAMES * self.codec.samples_per_code
+        cuts = [stems[:, (stems.shape[1] - length) // 2 :][:, :length] for stems in songs]
+        result: dict[str, float] = {}
+        with evaluating(self.network):
+            losses = self.losses(self.prepared(torch.from_numpy(np.stack(cuts)).to(self.device)))
+            result |= {f"{name}_loss": float(value) for name, value in losses.items()}
+            separator = StemsSeparator(self.network, self.codec, str(self.device))
+            history = separator.silence()
+            distances: list[list[float]] = []
+            floors: list[float] = []
+            for cut in cuts:
+                estimates, _ = separator.separate(cut.sum(0), history, WINDOW_FRAMES)
+                codec = self.codec.decode(self.codec.encode(torch.from_numpy(cut)[:, None].to(self.device)))[:, 0]
+                rate = self.codec.sample_rate
+                distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates, cut, strict=True)])
+                floors += [log_mel_distance(a, b, rate) for a, b in zip(codec.cpu().numpy(), cut, strict=True)]
+        means = np.mean(distances, axis=0)
+        result |= {f"mel_{track}": float(mean) for track, mean in zip(TRACKS, means, strict=True)}
+        return result | {"mel": float(means.mean()), "floor": float(np.mean(floors))}
+
+
+def packed(network: StemsNetwork, dtype: torch.dtype = torch.float16) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What a pack carries of a network: the [stems] table, and tensors named `stems.…`."""
+    tensors = {f"stems.{name}": value.detach().to("cpu", dtype) for name, value in network.state_dict().items()}
+    return asdict(network.config), tensors
