@@ -79,7 +79,7 @@ class StemsNetwork(nn.Module):
             mode="sum",
             per_sample_weights=weight.expand(rows, -1, -1).reshape(-1, count),
         )
-        return bags.view(rows, positions, -1)
+        return bags.view(rows, positions, config.decoder.width)
 
     def inputs(self, heard: Tensor, codes: Tensor, segment: int, table: Slots, first: int, last: int) -> Tensor:
         """What positions `first` to `last` - 1 of a segment take; 0 is its start, p tells the codes of slot p - 1.
