@@ -16,7 +16,7 @@ from backline.training.codec import evaluating, perplexity
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.mixtures import TRACKS, Feed, Mixtures, Stems, StemsMaker
 from backline.training.precision import faster_in_bfloat16
-from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr
+from backline.training.spectra import log_mel_distance, reconstruction_losses, relative, si_sdr
 
 # A hundredth of the published one: a mel spectrogram says what is played, transformers are left out.
 SMALL = HCodecConfig(
@@ -45,6 +45,7 @@ class HCodecTraining:
     rate: float = 1e-3
     codes: int = 24  # of a crop
     crops: int = 2  # of a batch, each with all its tracks and their mixture's
+    head: float = 3.0  # magnitudes that the decoder writes, before phases blur them: masks are made of these
     mel: float = 1.0
     magnitude: float = 1.0
     complex: float = 0.25
@@ -105,9 +106,11 @@ class HCodecTrainer:
             quantized[path].vectors if quantizing else latent for path, latent in zip(PATHS, latents, strict=True)
         ]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            found = codec.decode_vectors(torch.cat([vector.float() for vector in vectors], dim=1))
+            spectra = codec.decoder.spectra(torch.cat([vector.float() for vector in vectors], dim=1))
             heard = codec.feature_decoder(vectors[1])
+        found = codec.decoder.sound(spectra)
         losses: dict[str, Tensor] = {
+            "head": magnitude_loss(spectra.abs(), codec.acoustic.spectra(audio).abs()),
             **reconstruction_losses(found[:, 0], audio[:, 0], codec.sample_rate),
             "features": F.l1_loss(heard.float(), features),
         }
@@ -147,6 +150,11 @@ class HCodecTrainer:
         learner = self.learners[path]
         assert isinstance(learner, CodebookLearner)
         return learner
+
+
+def magnitude_loss(found: Tensor, wanted: Tensor) -> Tensor:
+    """Relative distance of [row, hop, bin], and of their square roots, in which quiet bins count for more."""
+    return 0.5 * (relative(found - wanted, wanted) + relative((found + 1e-5).sqrt() - wanted.sqrt(), wanted.sqrt()))
 
 
 def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int = 50) -> dict[str, float]:

@@ -71,11 +71,19 @@ class HCodec(nn.Module):
 
     def features(self, audio: Tensor) -> Tensor:
         """What the semantic path hears of [row, 1, n * samples_per_code]: [row, feature, hop]."""
-        listener = self.mel if self.config.features == "mel" else self.hubert
-        if listener is None:
+        if self.config.features == "mel":
+            features: Tensor = self.mel(audio)
+            return features
+        self.require_encoding()
+        assert self.hubert is not None
+        return self.hubert(audio)
+
+    def require_encoding(self) -> None:
+        """Raises ValueError where the codec came without what encoding needs."""
+        if "acoustic" in self.dropped:
+            raise ValueError("this codec came without its encoders and only decodes: use a pack that has them")
+        if self.config.features == "hubert" and self.hubert is None:
             raise ValueError("this codec hears HuBERT's features and came without it: import it again with HuBERT base")
-        features: Tensor = listener(audio)
-        return features
 
     def drop(self, parts: Iterable[str]) -> None:
         """Lets go of what only encoding or training needs: "acoustic", "semantic", "feature_decoder"."""
@@ -136,15 +144,19 @@ class AcousticEncoder(nn.Module):
         self.out = nn.Conv1d(width, config.latent, 2 * step + 1, stride=step, padding=step)
 
     def forward(self, audio: Tensor) -> Tensor:
-        config = self.config
-        edge = (config.window - config.hop) // 2
-        frames = F.pad(audio[:, 0], (edge, edge)).unfold(-1, config.window, config.hop) * self.window
-        spectrum = torch.fft.rfft(frames)  # [row, hop, bin]
-        heard = torch.cat([spectrum.abs().clamp(min=1e-5).log(), spectrum.angle() / torch.pi], dim=-1)
+        spectra = self.spectra(audio)
+        heard = torch.cat([spectra.abs().clamp(min=1e-5).log(), spectra.angle() / torch.pi], dim=-1)
         x = self.norm(self.embed(heard.transpose(1, 2)).transpose(1, 2))
         x = self.transformer(self.blocks(x.transpose(1, 2)).transpose(1, 2))
         latent: Tensor = self.out(self.final_norm(x).transpose(1, 2))
         return latent
+
+    def spectra(self, audio: Tensor) -> Tensor:
+        """[row, 1, sample] -> complex [row, hop, bin] of frames that are centred on their hops."""
+        config = self.config
+        edge = (config.window - config.hop) // 2
+        frames = F.pad(audio[:, 0], (edge, edge)).unfold(-1, config.window, config.hop)
+        return torch.fft.rfft(frames * self.window)
 
 
 class Decoder(nn.Module):
@@ -166,13 +178,21 @@ class Decoder(nn.Module):
         self.head = nn.Linear(width, config.window + 2)
 
     def forward(self, vectors: Tensor) -> Tensor:
+        return self.sound(self.spectra(vectors))
+
+    def spectra(self, vectors: Tensor) -> Tensor:
+        """Complex [row, hop, bin], before they overlap: of frames that are centred on their hops."""
         config = self.config
         x = self.context(self.embed(vectors.repeat_interleave(config.frames_per_code, dim=-1)))
         x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         x = self.head(self.final_norm(self.blocks(x).transpose(1, 2)))  # [row, hop, 2 * bin]
         level, phase = x.float().chunk(2, dim=-1)
-        spectrum = torch.polar(level.exp().clamp(max=config.head_limit), phase)
-        return overlapped(torch.fft.irfft(spectrum, config.window) * self.window, self.window, config.hop)
+        return torch.polar(level.exp().clamp(max=config.head_limit), phase)
+
+    def sound(self, spectra: Tensor) -> Tensor:
+        """[row, hop, bin] -> [row, 1, sample]."""
+        frames = torch.fft.irfft(spectra, self.config.window) * self.window
+        return overlapped(frames, self.window, self.config.hop)
 
 
 class Context(nn.Module):

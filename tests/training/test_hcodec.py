@@ -1,0 +1,60 @@
+"""Training of a small HCodec."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from backline.codecs.hcodec.network import HCodecConfig
+from backline.training.hcodec import HCodecTrainer, HCodecTraining, magnitude_loss, train_hcodec
+from backline.training.loop import LoopConfig, Moment
+
+TOY_CODEC = HCodecConfig(
+    width=16, feed_forward=32, encoder_blocks=1, decoder_blocks=1, transformer_layers=0, latent=8, codebooks=2,
+    codebook_size=16, features="mel", feature_width=20, semantic_width=8, head_limit=1e3, normalized=True,
+)  # fmt: skip
+TOY = HCodecTraining(codec=TOY_CODEC, codes=4, crops=1, quantize_from=3, batches_to_start=2, rate=3e-3)
+
+
+def tones(seed: int) -> NDArray[np.float32]:
+    """Four steady tones of two seconds."""
+    hertz = np.random.default_rng(seed).uniform(100, 4000, (4, 1))
+    return (0.2 * np.sin(2 * np.pi * hertz * np.arange(96_000) / 48_000)).astype(np.float32)
+
+
+def test_training_brings_the_loss_of_magnitudes_down() -> None:
+    torch.manual_seed(0)
+    trainer = HCodecTrainer(TOY, tones, 0, torch.device("cpu"))
+    losses = [trainer.step(Moment(100 + step, 0.0, 0.0))["head"] for step in range(60)]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+def test_codebooks_start_from_latents_when_these_have_settled() -> None:
+    torch.manual_seed(0)
+    trainer = HCodecTrainer(TOY, tones, 0, torch.device("cpu"))
+    before = trainer.codec.quantizer("semantic").codebooks.clone()
+    for step in range(3):
+        assert "commitment" not in trainer.step(Moment(step, 0.0, 0.0))
+    assert torch.equal(before, trainer.codec.quantizer("semantic").codebooks)
+    assert "commitment" in trainer.step(Moment(3, 0.0, 0.0))
+    assert not torch.equal(before, trainer.codec.quantizer("semantic").codebooks)
+
+
+def test_equal_magnitudes_cost_nothing_and_silence_all() -> None:
+    wanted = torch.rand(1, 20, 30) + 0.1
+    assert float(magnitude_loss(wanted, wanted)) == pytest.approx(0, abs=1e-4)
+    assert float(magnitude_loss(torch.zeros_like(wanted), wanted)) == pytest.approx(1, rel=0.02)
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    loop = LoopConfig(tmp_path, minutes=0.03, seed=0)
+    _, first = train_hcodec(loop, TOY, tones, range(1 << 40, (1 << 40) + 1), "cpu")
+    codec, second = train_hcodec(
+        dataclasses.replace(loop, minutes=0.05), TOY, tones, range(1 << 40, (1 << 40) + 1), "cpu"
+    )
+    assert second.step > first.step > 0
+    assert {"mel", "sdr_drums", "perplexity_semantic_last"} <= second.validation.keys()
+    assert torch.equal(codec.quantizer("acoustic").codebooks, codec.quantizer("acoustic").codebooks)

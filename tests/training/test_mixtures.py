@@ -1,0 +1,84 @@
+"""What separation is trained on."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from backline.music.fluidsynth import missing
+from backline.music.world import NARROW
+from backline.training.data import HELD_OUT_SEED
+from backline.training.mixtures import TRACKS, Feed, Mixtures, song_stems
+
+PLAIN = Feed(samples=4800, rows=3, songs=4, silent=0.0, early=0.0, equalizer=0.0, levels=(0.0, 0.0))
+
+
+def noise(seed: int) -> NDArray[np.float32]:
+    """Four tracks of one second whose levels tell them apart."""
+    draw = np.random.default_rng(seed).standard_normal((4, 48_000), np.float32)
+    return draw * np.array([[1.0], [10.0], [100.0], [1000.0]], np.float32)
+
+
+def test_the_same_seed_draws_the_same_crops_and_another_seed_others() -> None:
+    first, again, other = (Mixtures(Feed(4800, 2), noise, seed).batch() for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_a_restored_feed_draws_what_comes_next_from_new_songs() -> None:
+    feed = Mixtures(PLAIN, noise, 0)
+    feed.batch()
+    state = feed.state_dict()
+    restored = Mixtures(PLAIN, noise, 0)
+    restored.load_state_dict(state)
+    assert restored.next_seed == feed.next_seed
+    assert not np.array_equal(restored.batch(), Mixtures(PLAIN, noise, 0).batch())
+
+
+def test_no_song_is_a_held_out_one() -> None:
+    seeds = []
+
+    def remembered(seed: int) -> NDArray[np.float32]:
+        seeds.append(seed)
+        return noise(seed)
+
+    feed = Mixtures(replace(PLAIN, batches_per_song=1), remembered, 3)
+    for _ in range(6):
+        feed.batch()
+    assert len(set(seeds)) == len(seeds) > 6
+    assert max(seeds) < HELD_OUT_SEED
+
+
+def test_gains_and_polarity_lie_where_the_paper_has_them() -> None:
+    levels = np.concatenate([Mixtures(replace(PLAIN, rows=60), noise, seed).batch() for seed in range(4)])
+    deviations = levels.std(axis=2) / [1, 10, 100, 1000]
+    assert 0.45 < deviations.min() < 0.6
+    assert 1.4 < deviations.max() < 1.65
+    stems = [np.ones((4, 4800), np.float32)] * 4
+    feed = Mixtures(replace(PLAIN, rows=200), lambda seed: stems[0], 0)
+    assert 0.05 < (feed.batch()[:, :, 2000] < 0).mean() < 0.16
+
+
+def test_tracks_fall_silent_and_crops_begin_late_as_often_as_asked() -> None:
+    silent = Mixtures(replace(PLAIN, rows=200, silent=0.25), noise, 0).batch()
+    assert 0.18 < (np.abs(silent).max(axis=2) == 0).mean() < 0.32
+    early = Mixtures(replace(PLAIN, rows=50, early=1.0), noise, 0).batch()
+    assert (np.abs(early[:, :, :10]).max(axis=(1, 2)) < 1).mean() > 0.9  # but for what the equaliser rings
+
+
+def test_levels_move_all_tracks_of_a_crop_together() -> None:
+    feed = Mixtures(replace(PLAIN, levels=(-20.0, -20.0)), noise, 0)
+    plain = Mixtures(PLAIN, noise, 0)
+    assert np.allclose(feed.batch(), 0.1 * plain.batch(), rtol=1e-4)
+
+
+@pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
+def test_stems_of_a_song_sum_to_its_mixture() -> None:
+    from backline.music.songs import song
+
+    made = song(5, NARROW, 48_000)
+    stems = song_stems(5, NARROW)
+    assert stems.shape == (len(TRACKS), len(made.vocal))
+    assert np.abs(stems.sum(0) - made.mix).max() < 1e-5
+    assert np.array_equal(stems[1], made.stems["drums"])

@@ -1,0 +1,132 @@
+"""Training of a stems network, and the whole recipe at toy size."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backline.codecs.hcodec.network import HCodec
+from backline.models.stems.config import MelConfig, StemsConfig
+from backline.models.stream import ChunkInput, SessionConfig
+from backline.music.fluidsynth import missing
+from backline.nn.conformer import ConformerConfig
+from backline.nn.llama import LlamaConfig
+from backline.packs.pack import load_stream, read_pack
+from backline.training.loop import Moment, read_log
+from backline.training.stems import ABLATION_WEIGHTS, PAPER_WEIGHTS, StemsTrainer, StemsTraining
+from backline.training.stems_pack import PARTS, SHARES, StemsRecipe, train_stems_pack
+from tests.training.test_hcodec import TOY as TOY_CODEC_TRAINING
+from tests.training.test_hcodec import TOY_CODEC, tones
+
+TOY_NETWORK = StemsConfig(
+    encoder=ConformerConfig(1, 16, 2, norm="layer"),
+    decoder=LlamaConfig(1, 16, 2, 32),
+    mel=MelConfig(bands=20, floor=1e-5),
+    codebooks=TOY_CODEC.codebooks,
+    codebook_size=TOY_CODEC.codebook_size,
+    condition="aligned",
+    track_embedding=True,
+    readout="mean",
+)
+TOY = StemsTraining(network=TOY_NETWORK, weights=(2.0, 1.0), rows=1, passes=2, batches=2)
+RECIPE = StemsRecipe(minutes=0.12, device="cpu", codec=TOY_CODEC_TRAINING, network=TOY, held_out_songs=1)
+
+
+def make(config: StemsTraining = TOY) -> StemsTrainer:
+    torch.manual_seed(0)
+    return StemsTrainer(config, HCodec(TOY_CODEC), tones, 0, torch.device("cpu"))
+
+
+def test_the_weights_are_the_papers() -> None:
+    assert (len(PAPER_WEIGHTS), sum(PAPER_WEIGHTS)) == (16, 17)
+    assert (len(ABLATION_WEIGHTS), sum(ABLATION_WEIGHTS)) == (16, 33)
+
+
+def test_training_brings_both_losses_down() -> None:
+    trainer = make(replace(TOY, rate=5e-3))
+    losses = [trainer.step(Moment(step, 0.0, 0.0)) for step in range(100)]
+    for name in ("codes", "vectors"):
+        first, last = (np.mean([step[name] for step in part]) for part in (losses[:10], losses[-10:]))
+        assert last < 0.9 * first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"order": "delay", "condition": "prefix"},
+        {"order": "flat", "tracks": "parallel"},
+        {"tracks": "parallel", "condition": "prefix"},
+    ],
+)
+def test_every_layout_learns(changed: dict[str, str]) -> None:
+    trainer = make(replace(TOY, network=replace(TOY_NETWORK, **changed), passes=1, rate=3e-3))  # type: ignore[arg-type]
+    lesson = trainer.lesson()
+    before = float(trainer.losses(lesson)["codes"].detach())
+    trainer.lessons = [lesson] * 2
+    trainer.lesson = lambda: lesson  # type: ignore[method-assign]
+    for step in range(15):
+        trainer.step(Moment(200 + step, 0.0, 0.0))
+    assert float(trainer.losses(lesson)["codes"]) < before
+
+
+def test_a_network_that_knows_the_codes_has_no_loss_but_smoothing() -> None:
+    trainer = make(replace(TOY, smoothing=0.1))
+    positions = torch.zeros(1, 4, 100, 2, dtype=torch.long)
+    with torch.no_grad():  # entry 0 and the end are told whatever the hidden state, as long as that is a constant
+        trainer.network.heads.zero_()
+        trainer.network.heads[..., 0, :] = 40.0
+        trainer.network.end.zero_()
+        hidden = torch.zeros(1, 4, 101, 16)
+        hidden[:, :, :-1, 0] = 1
+        losses = trainer.code_losses(hidden, positions, trainer.table)
+        sharp = make(TOY)
+        sharp.network.heads.copy_(trainer.network.heads)
+        exact = sharp.code_losses(hidden, positions, sharp.table)
+    assert float(exact[1]) == pytest.approx(0, abs=1e-5)
+    assert float(losses[1]) == pytest.approx(0.1 * 15 / 16 * 40, rel=1e-3)  # a tenth, spread over 16 entries
+    # One of 101 acoustic places of the first codebook tells the end, and here all 17 classes are equally likely.
+    assert float(exact[0]) == pytest.approx(np.log(17) / 51 / 2, rel=1e-2)
+
+
+def test_tables_start_as_the_codebooks_so_that_neighbours_stay_neighbours() -> None:
+    trainer = make()
+    vectors, heads = trainer.codebooks[0, 0], trainer.network.heads.detach()[0, 0, 0]
+    near = torch.cdist(vectors, vectors).flatten()
+    seen = torch.cdist(heads, heads).flatten()
+    assert float(torch.corrcoef(torch.stack([near, seen]))[0, 1]) > 0.7
+
+
+def test_parts_that_do_not_exist_or_come_too_early_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such part: drums; use codec, network"):
+        train_stems_pack(tmp_path, tmp_path / "pack", RECIPE, ("drums",))
+    with pytest.raises(ValueError, match="train the part 'codec' first"):
+        train_stems_pack(tmp_path, tmp_path / "pack", RECIPE, ("network",))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
+def test_the_recipe_trains_both_parts_and_its_pack_separates(tmp_path: Path) -> None:
+    run, out, lines = tmp_path / "run", tmp_path / "toy", list[str]()
+    train_stems_pack(run, out, RECIPE, ("codec",), lines.append)
+    assert "network" in lines[-1]
+    assert not out.exists()
+    train_stems_pack(run, out, RECIPE, PARTS, lines.append)
+    assert lines[-1] == f"pack written to {out}"
+    assert sum(SHARES.values()) == pytest.approx(1)
+
+    pack = read_pack(out)
+    card = pack.config["card"]
+    assert card["world"] == "band"
+    assert card["steps"] == {part: read_log(run / part)[-1]["step"] for part in PARTS}
+    assert card["validation"]["network"]["mel"] > 0
+    stream = load_stream(pack)
+    parameters = {parameter.name: parameter.default for parameter in stream.spec.parameters}
+    row = stream.open(SessionConfig(48_000, 2, Fraction(24, 25), 1.44, seed=1, parameters=parameters))
+    needed = stream.required_input(row)
+    mixture = 0.1 * np.random.default_rng(0).standard_normal((2, needed), np.float32)
+    stems = stream.step([ChunkInput(row, mixture, None, parameters)])[0].audio
+    assert [port.name for port in stream.spec.ports] == ["vocals", "drums", "bass", "other"]
+    assert np.abs(np.sum(stems, axis=0) - mixture[:, : stems[0].shape[1]]).max() < 1e-4
