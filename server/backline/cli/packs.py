@@ -222,6 +222,24 @@ def hafm(
     _report(import_hafm(files, output or user_packs() / "hafm", max_distance))
 
 
+@importing.command()
+def hcodec(
+    file: Checkpoint,
+    hubert: Annotated[Path, typer.Option(metavar="FILE", help="HuBERT base, the weights of bosonai/hubert_base.")],
+    output: OutFolder = None,
+) -> None:
+    """The published HCodec 2.0, 48 kHz, and the HuBERT that it hears through, each under its own licence.
+
+    Versions 1.0 and 1.5 are other networks. It is large: a GPU plays it in real time, a CPU does not.
+
+    Example: [cyan]backline packs import hcodec large_12.5hz_weights.pt --hubert hubert_base.safetensors[/]
+    """
+    from backline.packs.importers.hcodec import import_hcodec
+    from backline.packs.registry import user_packs
+
+    _report(import_hcodec(file, output or user_packs() / "hcodec", hubert))
+
+
 def _report(imported: Imported) -> None:
     from backline.cli.console import console, error_console, labelled
 

@@ -36,6 +36,8 @@ class HubertConfig:
     feed_forward: int = 4096
     conv_channels: int = 512
     conv_bias: bool = False
+    conv_norm: str = "layer_norm"  # of the convolutions: one after each, or after the first a "group_norm"
+    norm_first: bool = True  # layers normalise what they hear, not what they say, as base does
     position_kernel: int = 128
     position_groups: int = 16
     window_seconds: float = 8.0
@@ -103,9 +105,7 @@ class HubertEncoder:
         self.config = config
         self.vocabulary = len(centroids)
         self.lookahead = (self.group - 1 + self.ahead) * HOP
-        self.network = _network(config)
-        self.network.load_state_dict({_parametrized(name): tensors[name] for name in layout}, strict=True)
-        self.network.to(device).eval().requires_grad_(False)
+        self.network = load_hubert({name: tensors[name] for name in layout}, config).to(device)
         self.centroids = centroids.to(device, torch.float32)
 
     @torch.no_grad()
@@ -207,10 +207,17 @@ def hubert_names(tensors: Mapping[str, Tensor], config: HubertConfig) -> dict[st
     return renamed
 
 
+def load_hubert(tensors: Mapping[str, Tensor], config: HubertConfig) -> Any:
+    """torchaudio's network for evaluation, with the tensors that `hubert_layout` names."""
+    network = _network(config)
+    network.load_state_dict({_parametrized(name): tensor for name, tensor in tensors.items()}, strict=True)
+    return network.eval().requires_grad_(False)
+
+
 def _network(config: HubertConfig) -> Any:  # torchaudio's Wav2Vec2Model
     channels = config.conv_channels
     return import_torchaudio().models.wav2vec2_model(
-        extractor_mode="layer_norm",
+        extractor_mode=config.conv_norm,
         extractor_conv_layer_config=[(channels, 10, 5)] + [(channels, 3, 2)] * 4 + [(channels, 2, 2)] * 2,
         extractor_conv_bias=config.conv_bias,
         encoder_embed_dim=config.dimension,
@@ -223,7 +230,7 @@ def _network(config: HubertConfig) -> Any:  # torchaudio's Wav2Vec2Model
         encoder_ff_interm_features=config.feed_forward,
         encoder_ff_interm_dropout=0.0,
         encoder_dropout=0.0,
-        encoder_layer_norm_first=True,
+        encoder_layer_norm_first=config.norm_first,
         encoder_layer_drop=0.0,
         aux_num_out=None,
     )

@@ -1,6 +1,6 @@
 """Plays a codec by itself: what goes in comes out as the codec's frames have it. For judging a codec by ear, live.
 
-[codec]  kind = "convnext" or "encodec", and its sizes
+[codec]  kind = "convnext", "encodec" or "hcodec", and its sizes
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from torch import Tensor
 from backline.codecs.base import Codec
 from backline.codecs.convnext import ConvNeXtCodecConfig, convnext_codec
 from backline.codecs.encodec import HOP, SAMPLE_RATE, EncodecStream
+from backline.codecs.hcodec.load import hcodec
+from backline.codecs.hcodec.network import HCodecConfig
+from backline.codecs.hcodec.windowed import WindowedHCodec
 from backline.models.errors import PackError
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Port, SessionConfig, StreamSpec
 
 CAPACITY = 16  # rows
-KINDS = ("convnext", "encodec")
+KINDS = ("convnext", "encodec", "hcodec")
 DEFAULT_CHUNK_FRAMES = 6
 MAXIMUM_CHUNK_SECONDS = 4
 WARM_UP_CHUNKS = 6
@@ -153,6 +156,10 @@ def load_codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: 
     """The codec of a pack's [codec] table and tensors "codec.*". Raises ValueError with all that does not fit."""
     if table["kind"] == "convnext":
         return convnext_codec(table, tensors).requires_grad_(False).to(device)
+    if table["kind"] == "hcodec":
+        network = hcodec(table, tensors).requires_grad_(False).to(device)
+        network.require_encoding()
+        return WindowedHCodec(network)
     given = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
     return EncodecStream(given, codebooks=table.get("codebooks", 8), device=device)
 
@@ -172,6 +179,10 @@ def describe(config: Mapping[str, Any]) -> StreamSpec:
     table = _table(config)
     if table["kind"] == "encodec":
         return make_spec(SAMPLE_RATE, HOP)
+    if table["kind"] == "hcodec":
+        usual = HCodecConfig()
+        hop = table.get("hop", usual.hop) * table.get("frames_per_code", usual.frames_per_code)
+        return make_spec(table.get("sample_rate", usual.sample_rate), hop)
     return make_spec(
         table.get("sample_rate", ConvNeXtCodecConfig.sample_rate), table.get("hop", ConvNeXtCodecConfig.hop)
     )

@@ -203,18 +203,29 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
     from safetensors.torch import save_file
 
     components: dict[str, dict[str, Tensor]] = {}
+    taken: set[int] = set()
     for name, tensor in tensors.items():
-        # A copy, because safetensors refuses tensors that share memory, as views of one weight do.
-        components.setdefault(name.partition(".")[0], {})[name] = tensor.detach().cpu().contiguous().clone()
+        components.setdefault(name.partition(".")[0], {})[name] = _alone(tensor, taken)
     files = []
     for component, members in sorted(components.items()):
         path = folder / f"{component}.safetensors"
         save_file(members, path)
         path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a pack is for every user of the server
-        entry = {"path": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        with open(path, "rb") as content:
+            entry = {"path": path.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
         quantized = any(name.endswith(WHOLE) for name in members)
         files.append(entry | {"quantization": QUANTIZATIONS[0]} if quantized else entry)
     return files
+
+
+def _alone(tensor: Tensor, taken: set[int]) -> Tensor:
+    """With memory of its own, `taken` by no other: safetensors refuses what shares it, as views of one weight do."""
+    plain = tensor.detach().cpu().contiguous()
+    memory = plain.untyped_storage()
+    if memory.nbytes() != plain.nbytes or memory.data_ptr() in taken:
+        return plain.clone()
+    taken.add(memory.data_ptr())  # copies only where it must: the largest packs are of 5 GB
+    return plain
 
 
 def _umask() -> int:

@@ -71,14 +71,12 @@ class HCodec(nn.Module):
 
     def features(self, audio: Tensor) -> Tensor:
         """What the semantic path hears of [row, 1, n * samples_per_code]: [row, feature, hop]."""
-        if self.config.features == "mel":
-            features: Tensor = self.mel(audio)
-            return features
         self.require_encoding()
-        assert self.hubert is not None
-        return self.hubert(audio)
+        listener = self.mel if self.hubert is None else self.hubert
+        features: Tensor = listener(audio)
+        return features
 
-    def require_encoding(self) -> None:
+    def require_encoding(self, features_given: bool = False) -> None:
         """Raises ValueError where the codec came without what encoding needs."""
         if "acoustic" in self.dropped:
             raise ValueError("this codec came without its encoders and only decodes: use a pack that has them")
@@ -93,8 +91,7 @@ class HCodec(nn.Module):
 
     def latents(self, audio: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Acoustic and semantic [row, latent, n], before quantisation."""
-        if "acoustic" in self.dropped:
-            raise ValueError("this codec came without its encoders and only decodes: use a pack that has them")
+        self.require_encoding(features is not None)
         if features is None:
             features = self.features(audio)
         acoustic, semantic = self.acoustic(audio), self.semantic(features)

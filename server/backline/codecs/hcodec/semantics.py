@@ -1,0 +1,89 @@
+"""What the published HCodec's semantic path hears: the mean of HuBERT base's hidden states, magnitudes compressed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backline.codecs.hcodec.network import HCodecConfig
+from backline.codecs.hubert import HOP, SAMPLE_RATE, HubertConfig, hubert_layout, load_hubert
+from backline.codecs.torchaudio_import import import_torchaudio
+
+EDGE = 160  # samples at HuBERT's rate, before and after: it then has a frame for each HOP
+COMPRESSION = 0.3  # exponent of the magnitudes
+HEAD_WIDTH = 64
+HUBERT_BASE = HubertConfig(
+    layers=12, dimension=768, heads=12, feed_forward=3072, conv_norm="group_norm", norm_first=False
+)
+
+
+class HubertFeatures(nn.Module):
+    """[row, 1, sample] at the codec's rate -> [row, feature, hop], heard as a whole; it has no gradient."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], codec: HCodecConfig) -> None:
+        """
+        Args:
+            tensors: by torchaudio's names, as `hubert_names` gives them.
+            codec: whose semantic path is to hear.
+
+        Raises:
+            ValueError: tensors are missing or do not fit; names all of it.
+        """
+        super().__init__()
+        config = base_config(tensors)
+        layout = hubert_layout(config)
+        wrong = [f"{name} {list(shape)} is missing" for name, shape in layout.items() if name not in tensors]
+        wrong += [
+            f"{name} is {list(tensors[name].shape)}, must be {list(shape)}"
+            for name, shape in layout.items()
+            if name in tensors and tuple(tensors[name].shape) != shape
+        ]
+        if config.dimension != codec.feature_width:
+            wrong.append(f"its states are {config.dimension} wide, the codec hears {codec.feature_width}")
+        if SAMPLE_RATE * codec.hop != HOP * codec.sample_rate:
+            wrong.append(f"a hop of {codec.hop} at {codec.sample_rate} Hz is not one of its frames, 1/50 s")
+        if wrong:
+            raise ValueError("this is no HuBERT base for this codec: " + "; ".join(wrong))
+        self.sample_rate = codec.sample_rate
+        self.network = load_hubert({name: tensors[name].float() for name in layout}, config)
+
+    @torch.no_grad()
+    def forward(self, audio: Tensor) -> Tensor:
+        resample = import_torchaudio().functional.resample
+        heard = F.pad(resample(audio[:, 0], self.sample_rate, SAMPLE_RATE), (EDGE, EDGE))
+        encoder = self.network.encoder
+        x = encoder.feature_projection(self.network.feature_extractor(heard, None)[0])  # [row, hop, feature]
+        transformer = encoder.transformer
+        x = transformer.layer_norm(x + transformer.pos_conv_embed(x))
+        total = x
+        for layer in transformer.layers:
+            x, _ = layer(x)
+            total = total + x
+        mean = total / (len(transformer.layers) + 1)
+        return (mean.sign() * mean.abs() ** COMPRESSION).transpose(1, 2)
+
+
+def base_config(tensors: Mapping[str, Tensor]) -> HubertConfig:
+    """HuBERT base, of the sizes that tensors by torchaudio's names have; the real one's where they say nothing."""
+
+    def size(name: str, axis: int, default: int) -> int:
+        found = tensors.get(name)
+        return default if found is None or found.dim() <= axis else found.shape[axis]
+
+    layer = "encoder.transformer.layers."
+    numbers = [int(name.split(".")[3]) for name in tensors if name.startswith(layer)]
+    dimension = size("encoder.feature_projection.projection.weight", 0, HUBERT_BASE.dimension)
+    return replace(
+        HUBERT_BASE,
+        layers=max(numbers) + 1 if numbers else HUBERT_BASE.layers,
+        dimension=dimension,
+        heads=max(1, dimension // HEAD_WIDTH),
+        feed_forward=size(f"{layer}0.feed_forward.intermediate_dense.weight", 0, HUBERT_BASE.feed_forward),
+        conv_channels=size("feature_extractor.conv_layers.0.conv.weight", 0, HUBERT_BASE.conv_channels),
+        conv_bias="feature_extractor.conv_layers.0.conv.bias" in tensors,
+        position_kernel=size("encoder.transformer.pos_conv_embed.conv.weight_v", 2, HUBERT_BASE.position_kernel),
+    )
