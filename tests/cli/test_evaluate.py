@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 
 from backline.music import fluidsynth
+from backline.packs.pack import write_pack
+from backline.training.mixtures import TRACKS
 from tests.cli.test_commands import Backline
+from tests.packs.test_pack import CONFIG
+from tests.training.test_report import PNG
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 
@@ -25,6 +29,8 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
         (["accompaniment", "passthrough", "--vggish", "missing.pth"], 1, "missing.pth"),
         (["codec", "passthrough"], 1, "convnext"),
         (["grid", "passthrough", "--picture", "out.gif"], 1, ".png"),
+        (["separation", "passthrough"], 1, "vocals, drums, bass, other"),
+        (["separation", "passthrough", "--picture", "out.gif"], 1, ".png"),
         (["drift", "passthrough", "--minutes", "0.1"], 2, "minutes"),
         (["robustness", "passthrough", "--seconds", "5"], 2, "seconds"),
         (["robustness", "passthrough", "--recordings", "no-such-folder"], 2, "no-such-folder"),
@@ -63,3 +69,26 @@ def test_a_session_of_a_minute_is_watched_for_drift(backline: Backline, tmp_path
     said = backline("evaluate", "drift", "passthrough", "--minutes", 1, "-o", out)
     assert said.code == 0, said.err
     assert {gate["name"] for gate in json.loads(out.read_text())["gates"]} >= {"clipped (share)", "silent (share)"}
+
+
+@pytest.mark.slow
+@needs_fluidsynth
+def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path: Path) -> None:
+    pytest.importorskip("fast_bss_eval")
+    pytest.importorskip("matplotlib")
+    write_pack(tmp_path / "echo", CONFIG | {"passthrough": {"ports": list(TRACKS)}}, {})
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    said = backline(
+        *("evaluate", "separation", "echo", "--packs", tmp_path / "echo", "--set", "gain=0.5", "--no-visqol"),
+        *("--pieces", 1, "--picture", picture, "-o", out),
+    )
+    assert said.code == 0, said.err
+    for text in ("separated, vocals", "ideal ratio mask", "HPSS", "missed", "the pack has no HCodec"):
+        assert text in said.out + said.err
+    written = json.loads(out.read_text())
+    assert written["kind"] == "separation"
+    assert written["settings"]["world"] == "narrow"
+    assert written["settings"]["parameters"] == {"gain": 0.5}
+    assert written["rows"]["separated, drums"]["SI-SDR gain dB"]["mean"] == pytest.approx(0, abs=1e-3)
+    assert written["rows"]["separated"]["sum error dB"]["mean"] == pytest.approx(0, abs=1e-3)  # four halves
+    assert picture.read_bytes().startswith(PNG)

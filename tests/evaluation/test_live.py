@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from backline.evaluation.live import Setting, Take, check_setting, default_setting, play
+from backline.evaluation.live import Setting, Take, check_setting, default_setting, play, play_ports
 from backline.models.hafm.load import load, tiny_random
 from backline.models.hafm.stream import HafmStream
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
@@ -73,6 +73,27 @@ def test_without_transport_the_stream_is_not_told_the_beat(tiny: HafmStream) -> 
     silent = play(tiny, [Take(sound, 1, BEATS)], RATE, replace(SETTING, transport=False))
     np.testing.assert_array_equal(silent, play(tiny, [Take(sound, 1)], RATE, SETTING))
     assert not np.array_equal(silent, play(tiny, [Take(sound, 1, BEATS)], RATE, SETTING))
+
+
+class Ports(PassthroughStream):
+    """Its second port is half as loud, and mono where the first is as its input."""
+
+    def __init__(self) -> None:
+        super().__init__(PassthroughConfig(ports=("whole", "half")))
+        whole, half = self.spec.ports
+        self.spec = replace(self.spec, input_channels=2, ports=(whole, replace(half, channels=1)))
+
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
+        return [replace(output, audio=(output.audio[0], output.audio[1][:1] / 2)) for output in super().step(inputs)]
+
+
+def test_every_port_is_heard_by_its_name_and_mixed_to_mono() -> None:
+    sound = voice(0.3)[0]
+    (played,) = play_ports(Ports(), [Take(sound, 0)], RATE, Setting(Fraction(1, 10), 0.1))
+    assert list(played) == ["whole", "half"]
+    np.testing.assert_array_equal(played["whole"], sound)
+    np.testing.assert_array_equal(played["half"], sound / 2)
+    np.testing.assert_array_equal(play(Ports(), [Take(sound, 0)], RATE, Setting(Fraction(1, 10), 0.1))[0], sound)
 
 
 class Mute(PassthroughStream):

@@ -79,11 +79,20 @@ def test_a_sine_stands_in_its_bin_at_its_level() -> None:
     assert spectrogram(np.zeros(8 * HOP, np.float32)).max() == pytest.approx(-180.0)
 
 
-def test_spectrograms_are_drawn_side_by_side(tmp_path: Path) -> None:
+def test_spectrograms_are_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32) * 0.1
     path = plot_spectrograms(tmp_path / "sounds.png", {"reference": noise, "generated": 0 * noise}, 24_000)
     assert path.read_bytes().startswith(PNG)
+
+
+def test_spectrograms_fill_as_many_columns_as_are_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    signals = {name: np.zeros(4_096, np.float32) for name in "abcd"}
+    two, four = (imread(plot_spectrograms(tmp_path / "sounds.png", signals, 24_000, columns)) for columns in (2, 4))
+    assert (two.shape[0], 2 * two.shape[1]) == (2 * four.shape[0], four.shape[1])
 
 
 def test_the_machine_is_named_with_its_cores_and_torch() -> None:

@@ -49,6 +49,15 @@ Recordings = Annotated[
     ),
 ]
 Picture = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Where to draw the grid.")]
+StemsPicture = Annotated[
+    Path | None, typer.Option("--picture", metavar="OUT.png", help="Where to draw the stems of a song, true and found.")
+]
+Demucs = Annotated[
+    Path | None, typer.Option(help="A Demucs model, a local file: separate with it as well, for comparison.")
+]
+Visqol = Annotated[
+    bool, typer.Option("--visqol/--no-visqol", help="Whether to measure ViSQOL, which takes most of the time.")
+]
 
 FALLBACK_WORLD = "narrow"  # for packs that do not say in which they were trained
 
@@ -273,6 +282,72 @@ def robustness(
             settings={"world": world_name, "seconds": seconds, "seed": seed, **told},
             rows=rows,
             gates=gates,
+        ),
+        output,
+    )
+
+
+@evaluate.command()
+def separation(
+    pack: PackArgument = "stems",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    pieces: Pieces = 12,
+    world: WorldName = None,
+    chunk: options.Chunk = None,
+    visibility: options.Visibility = None,
+    settings: options.Settings = None,
+    seed: EvaluationSeed = 0,
+    visqol: Visqol = True,
+    demucs: Demucs = None,
+    picture: StemsPicture = None,
+    output: Output = None,
+) -> None:
+    """Separate mixtures of held-out pieces, live, and measure every stem: SI-SDR, SDR, log-mel distance, ViSQOL.
+
+    Beside it stand the mixture itself, an ideal mask, harmonic against percussive, the pack's codec and, given, Demucs.
+
+    Example: [cyan]backline evaluate separation stems --picture stems.png -o separation.json[/]
+    """
+    parameters = options.parse_settings(settings)
+    check_output(output, ".json")
+    check_output(picture, ".png")
+    if picture is not None:
+        check_matplotlib()
+
+    from backline.evaluation.accompaniment import Plan
+    from backline.evaluation.report import Report
+    from backline.evaluation.separation import check_ports, evaluate_separation, pictured
+    from backline.evaluation.separation_baselines import pack_resynthesis, read_demucs
+    from backline.evaluation.separation_measures import check_packages
+    from backline.training.mixtures import SAMPLE_RATE, TRACKS
+    from backline.training.report import plot_spectrograms
+
+    with told_to_user():
+        check_packages(visqol)
+        opened = find(pack, packs)
+        check_ports(opened.spec())
+        setting = session_setting(opened.spec(), chunk, visibility, False, parameters)
+        world_name, wanted = pick_world(opened, world)
+        more = {} if demucs is None else {"Demucs": read_demucs(demucs)}
+        stream = resident(opened, device)
+        with progress_bar() as say:
+            rows, gates, notes = evaluate_separation(
+                stream, Plan(wanted, pieces, seed), setting, more, pack_resynthesis(opened), visqol, say
+            )
+            if picture is not None:
+                say("drawing", 0.0)
+                signals = pictured(stream, wanted, setting)
+                plot_spectrograms(picture, signals, SAMPLE_RATE, columns=1 + len(TRACKS))
+    told = {name: value for name, value in described(setting).items() if name not in ("transport", "key")}
+    show(
+        Report(
+            kind="separation",
+            pack=f"{opened.name} {opened.version}",
+            settings={"world": world_name, "pieces": pieces, "seed": seed, **told},
+            rows=rows,
+            gates=gates,
+            notes=notes,
         ),
         output,
     )

@@ -10,7 +10,8 @@ import typer
 from backline.cli import options
 
 if TYPE_CHECKING:
-    from backline.models.stream import StreamSpec
+    from backline.models.stream import Stream, StreamSpec
+    from backline.music.world import World
     from backline.packs.importers.checkpoint import Imported
     from backline.packs.pack import Pack
     from backline.packs.registry import PackEntry
@@ -127,27 +128,48 @@ def card(
 
 
 def _draw_sounds(pack: Pack) -> None:
-    """Spectrograms of a held-out song, into the pack's folder: voice, band, the band coded, and what the pack plays."""
+    """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band."""
     from backline.cli.console import error_console
     from backline.cli.evaluate import pick_world
+    from backline.packs.pack import load_stream
+    from backline.training.mixtures import TRACKS
+
+    stream, (_, world) = load_stream(pack), pick_world(pack, None)
+    with error_console.status(f"playing {pack.name}"):
+        if set(TRACKS) <= {port.name for port in stream.spec.ports}:
+            _draw_separation(pack, stream, world)
+        else:
+            _draw_accompaniment(pack, stream, world)
+
+
+def _draw_accompaniment(pack: Pack, stream: Stream, world: World) -> None:
+    """Voice, band, the band coded, and what the pack plays."""
     from backline.evaluation.accompaniment import TEST_SEED
     from backline.evaluation.baselines import through_codec
     from backline.evaluation.codec import pack_codec
     from backline.evaluation.live import default_setting, piece_take, play, song_rate
     from backline.music.songs import song
-    from backline.packs.pack import load_stream
     from backline.training.report import plot_spectrograms
 
-    stream = load_stream(pack)
     rate = song_rate(stream.spec)
-    sung = song(TEST_SEED, pick_world(pack, None)[1], rate)
+    sung = song(TEST_SEED, world, rate)
     signals = {"voice": sung.vocal, "reference": sung.accompaniment}
-    with error_console.status(f"playing {pack.name}"):
-        if "codec" in pack.config:
-            (signals["reference through the codec"],) = through_codec(pack_codec(pack), [sung.accompaniment], rate)
-        take = piece_take(sung.piece, sung.vocal, seed=0)
-        (signals["generated live"],) = play(stream, [take], rate, default_setting(stream.spec))
+    if "codec" in pack.config:
+        (signals["reference through the codec"],) = through_codec(pack_codec(pack), [sung.accompaniment], rate)
+    take = piece_take(sung.piece, sung.vocal, seed=0)
+    (signals["generated live"],) = play(stream, [take], rate, default_setting(stream.spec))
     plot_spectrograms(pack.folder / "accompaniment.png", signals, rate)
+
+
+def _draw_separation(pack: Pack, stream: Stream, world: World) -> None:
+    """Mixture and true stems, and below them what the pack makes of the mixture."""
+    from backline.evaluation.live import default_setting
+    from backline.evaluation.separation import pictured
+    from backline.training.mixtures import SAMPLE_RATE, TRACKS
+    from backline.training.report import plot_spectrograms
+
+    signals = pictured(stream, world, default_setting(stream.spec))
+    plot_spectrograms(pack.folder / "separation.png", signals, SAMPLE_RATE, columns=1 + len(TRACKS))
 
 
 def facts(spec: StreamSpec) -> str:

@@ -103,13 +103,28 @@ def play(
 ) -> list[Sound]:
     """What the stream's first port plays to each take, mixed to mono: [take][sample], each as long as its voice.
 
+    As `play_ports`, of which it is a part.
+    """
+    port = stream.spec.ports[0].name
+    return [sounds[port] for sounds in play_ports(stream, takes, sample_rate, setting, on_seconds)]
+
+
+def play_ports(
+    stream: Stream,
+    takes: Sequence[Take],
+    sample_rate: int,
+    setting: Setting,
+    on_seconds: Callable[[float], None] = lambda seconds: None,
+) -> list[dict[str, Sound]]:
+    """What every port plays to each take, mixed to mono: [take], by port [sample], each as long as its voice.
+
     Args:
         sample_rate: of voices and results, Hz.
         on_seconds: told how many seconds have been played since it was told before; takes of a batch add up.
     Raises:
         RuntimeError: the stream does not come to an end.
     """
-    played: list[Sound] = []
+    played: list[dict[str, Sound]] = []
     for first in range(0, len(takes), stream.capacity):
         players: list[_Player] = []
         try:
@@ -122,7 +137,7 @@ def play(
         finally:
             for player in players:
                 stream.close(player.row)
-        played += [player.sound() for player in players]
+        played += [player.sounds() for player in players]
     return played
 
 
@@ -140,11 +155,12 @@ class _Player:
         if setting.key and take.key and "key" in self._parameters:
             self._parameters["key"] = take.key
         self._fed, self._chunks, self._chunk_seconds = 0, 0, setting.chunk_seconds
-        channels = spec.ports[0].channels or len(self._voice)
-        self._timeline = OutputTimeline(channels, int(spec.revision_seconds * self._output_rate))
+        channels = [port.channels or len(self._voice) for port in spec.ports]
+        self._port_ends = np.cumsum(channels)  # in the timeline, which holds the channels of all ports
+        self._timeline = OutputTimeline(sum(channels), int(spec.revision_seconds * self._output_rate))
         self._length = -(-len(take.voice) * self._output_rate // sample_rate)  # of the output, in its own samples
         # What is final, in place from the start: a long session then grows by nothing but what the stream itself keeps.
-        self._sound = np.full(self._length, np.float32(0))
+        self._sounds = {port.name: np.full(self._length, np.float32(0)) for port in spec.ports}
         self.row = stream.open(
             SessionConfig(
                 sample_rate=sample_rate,
@@ -178,9 +194,10 @@ class _Player:
     def hear(self, output: ChunkOutput) -> None:
         start = self._timeline.committed
         if output.audio:
-            self._timeline.lay(output.position, output.audio[0])
-        final = self._timeline.commit().mean(axis=0)[: max(0, self._length - start)]
-        self._sound[start : start + len(final)] = final
+            self._timeline.lay(output.position, np.concatenate(output.audio))
+        final = self._timeline.commit()[:, : max(0, self._length - start)]
+        for sound, played in zip(self._sounds.values(), np.split(final, self._port_ends[:-1]), strict=True):
+            sound[start : start + played.shape[1]] = played.mean(axis=0)
         self._chunks += 1
         late = self._chunks * self._chunk_seconds - Fraction(self._length, self._output_rate)
         if not self.done and late > SILENCE_LIMIT_SECONDS:
@@ -189,8 +206,9 @@ class _Player:
                 "do not advance"
             )
 
-    def sound(self) -> Sound:
-        return at_rate(self._sound, self._output_rate, self._rate, len(self._take.voice))
+    def sounds(self) -> dict[str, Sound]:
+        length = len(self._take.voice)
+        return {port: at_rate(sound, self._output_rate, self._rate, length) for port, sound in self._sounds.items()}
 
 
 def at_rate(sound: Sound, rate_in: int, rate_out: int, length: int | None = None) -> Sound:

@@ -52,13 +52,15 @@ def plot_losses(run: Path) -> Path:
     return run / LOSSES
 
 
-def plot_spectrograms(path: Path, signals: Mapping[str, NDArray[np.float32]], sample_rate: int) -> Path:
-    """Draws the spectrogram of each signal [sample], one below the other, the frequencies on a logarithmic scale.
+def plot_spectrograms(
+    path: Path, signals: Mapping[str, NDArray[np.float32]], sample_rate: int, columns: int = 1
+) -> Path:
+    """Draws the spectrogram of each signal [sample], line by line, the frequencies on a logarithmic scale.
 
     Raises:
         NoPicture: matplotlib is not installed.
     """
-    picture, axes = _picture(len(signals), width=11, height=2.8)
+    picture, axes = _picture(len(signals), width=11 if columns == 1 else 4.5 * columns, height=2.8, columns=columns)
     edges = np.geomspace(LOWEST_HERTZ, sample_rate / 2, LINES + 1)
     bins = np.round(edges[:-1] * WINDOW / sample_rate).astype(int)  # where each line begins
     for axis, (name, signal) in zip(axes, signals.items(), strict=True):
@@ -73,7 +75,8 @@ def plot_spectrograms(path: Path, signals: Mapping[str, NDArray[np.float32]], sa
             cmap="magma",
         )
         axis.set(title=name, ylabel="Hz", yticks=[2, 3, 4], yticklabels=["100", "1k", "10k"])
-    axes[-1].set_xlabel("seconds")
+    for axis in axes[-columns:]:
+        axis.set_xlabel("seconds")
     picture.savefig(path, dpi=90)
     return path
 
@@ -108,11 +111,12 @@ def spectrogram(signal: NDArray[np.float32]) -> NDArray[np.float32]:
     return 20 * np.log10(2 * magnitude + np.float32(1e-9))
 
 
-def _picture(panels: int, width: float, height: float) -> tuple[Any, Sequence[Any]]:
-    """A matplotlib figure and its panels, one below the other, each so many inches."""
+def _picture(panels: int, width: float, height: float, columns: int = 1) -> tuple[Any, Sequence[Any]]:
+    """A matplotlib figure so many inches wide and its panels, line by line, each line so many inches high."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise NoPicture("matplotlib is not installed: pip install 'backline[demo]'") from None
-    picture = Figure(figsize=(width, height * panels), layout="constrained")
-    return picture, [picture.add_subplot(panels, 1, number) for number in range(1, panels + 1)]
+    lines = -(-panels // columns)
+    picture = Figure(figsize=(width, height * lines), layout="constrained")
+    return picture, [picture.add_subplot(lines, columns, number) for number in range(1, panels + 1)]

@@ -1,0 +1,176 @@
+"""How well a pack separates: its four ports on mixtures of held-out songs, beside baselines, by the same measures.
+
+Rows, for all stems together and for each, beside the true stems:
+- separated: what the pack's ports play, chunk by chunk, as a session hears them;
+- mixture, ideal ratio mask, HPSS, Demucs: separation_baselines.py;
+- codec: the true stems through the pack's codec, so the most that its codes can say.
+Columns that end in "coded" compare with the stems through the codec, as the paper of MSS-LM does; there the baselines
+go through the codec as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from backline.evaluation.accompaniment import SEEDS_APART, TEST_SEED, Plan, Say
+from backline.evaluation.level import SILENCE_DBFS, level_dbfs
+from backline.evaluation.live import Setting, Sound, Take, play_ports
+from backline.evaluation.report import Figure, Gate, Row
+from backline.evaluation.separation_baselines import Method, Resynthesise, hpss, ideal_ratio_mask, mixture
+from backline.evaluation.separation_measures import LOG_MEL, SI_SDR, check_packages, measure, sum_error
+from backline.models.stream import Stream, StreamSpec
+from backline.music.world import World
+from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems, song_stems
+
+GAIN, SUM = "SI-SDR gain dB", "sum error dB"  # columns; the gain is over the mixture's SI-SDR
+CODED = ", coded"  # ends a column
+SEPARATED, MIXTURE, HPSS, CODEC = "separated", "mixture", "HPSS", "codec"  # rows
+BASELINES: Mapping[str, Method] = {MIXTURE: mixture, "ideal ratio mask": ideal_ratio_mask, HPSS: hpss}
+
+LEAST_GAIN = {"vocals": 3.0, "drums": 5.0, "bass": 5.0, "other": 3.0}  # dB
+MOST_SUM_ERROR = -60.0  # dB
+
+ALL = ""  # in place of a track: the mean of those that sound
+Figures = dict[tuple[str, str], dict[str, float]]  # of one song: by method and track, by column
+
+
+def evaluate_separation(
+    stream: Stream,
+    plan: Plan,
+    setting: Setting,
+    more: Mapping[str, Method],
+    resynthesise: Resynthesise | None,
+    with_visqol: bool,
+    say: Say,
+) -> tuple[Mapping[str, Row], list[Gate], list[str]]:
+    """Rows of figures, gates, and notes on what was not measured.
+
+    Args:
+        more: further methods by the names of their rows.
+        resynthesise: the pack's codec there and back; without one nothing is compared with coded stems.
+    Raises:
+        ValueError: the pack has no port for a stem, or a package that measures is not installed.
+    """
+    check_ports(stream.spec)
+    check_packages(with_visqol)
+    methods = {**BASELINES, **more}
+    songs = []
+    for number in range(plan.pieces):
+        prefix = f"song {number + 1} of {plan.pieces}"
+        say(f"{prefix}: composing and rendering", 0.0)
+        true = song_stems(TEST_SEED + number, plan.world)
+        mixed = true.sum(axis=0)
+        say(f"{prefix}: separating", 0.0)
+        found = {SEPARATED: separate(stream, mixed, plan.seed * SEEDS_APART + number, setting)}
+        for place, (name, method) in enumerate(methods.items()):
+            say(f"{prefix}: separating by baselines", place / len(methods))
+            found[name] = method(mixed, true)
+        say(f"{prefix}: measuring", 0.0)
+        songs.append(judge_song(found, true, resynthesise, with_visqol))
+    names = [SEPARATED, *methods, *([] if resynthesise is None else [CODEC])]
+    rows: dict[str, Row] = {}
+    for key in ((name, track) for name in names for track in (ALL, *TRACKS)):
+        measured = [song[key] for song in songs if key in song]
+        if measured:
+            rows[row_name(*key)] = {column: Figure.of([row[column] for row in measured]) for column in measured[0]}
+    notes = silent_notes(songs)
+    if resynthesise is None:
+        notes.append("nothing is compared with coded stems: the pack has no HCodec that encodes")
+    return rows, gates(rows), notes
+
+
+def separate(stream: Stream, mixed: Sound, seed: int, setting: Setting) -> Stems:
+    """What the stream's ports play to a mixture [sample], [track, sample]."""
+    (played,) = play_ports(stream, [Take(mixed, seed)], SAMPLE_RATE, setting)
+    return np.stack([played[track] for track in TRACKS])
+
+
+def judge_song(
+    found: Mapping[str, Stems], true: Stems, resynthesise: Resynthesise | None, with_visqol: bool
+) -> Figures:
+    """Every method's stems beside the true ones; stems that are silent in this song are left out.
+
+    Args:
+        found: by method, with MIXTURE.
+    """
+    figures: Figures = {}
+    for name, stems in found.items():
+        figures |= judge(name, stems, true, true, with_visqol)
+    if resynthesise is not None:
+        coded = through(resynthesise, true)
+        figures |= judge(CODEC, coded, true, true, with_visqol)
+        for name, stems in found.items():
+            heard = stems if name == SEPARATED else through(resynthesise, stems)
+            for key, row in judge(name, heard, coded, true, with_visqol).items():
+                figures[key] |= {column + CODED: value for column, value in row.items()}
+    for (_, track), row in figures.items():
+        row[GAIN] = row[SI_SDR] - figures[MIXTURE, track][SI_SDR]
+    for name, stems in found.items():
+        figures[name, ALL][SUM] = sum_error(stems, true.sum(axis=0))
+    return figures
+
+
+def judge(name: str, found: Stems, wanted: Stems, true: Stems, with_visqol: bool) -> Figures:
+    """One method's stems beside those that are wanted: each whose true stem sounds, and their mean."""
+    each = {
+        (name, track): measure(found[place], wanted[place], with_visqol)
+        for place, track in enumerate(TRACKS)
+        if level_dbfs(true[place]) > SILENCE_DBFS
+    }
+    mean = {column: float(np.mean([row[column] for row in each.values()])) for column in next(iter(each.values()))}
+    return {(name, ALL): mean, **each}
+
+
+def through(resynthesise: Resynthesise, stems: Stems) -> Stems:
+    return np.stack([resynthesise(stem) for stem in stems])
+
+
+def row_name(method: str, track: str = ALL) -> str:
+    return f"{method}, {track}" if track else method
+
+
+def silent_notes(songs: Sequence[Figures]) -> list[str]:
+    """Which stems are judged by fewer songs than there are."""
+    notes = []
+    for track in TRACKS:
+        silent = sum((SEPARATED, track) not in song for song in songs)
+        if silent:
+            notes.append(f"{track}: silent in {silent} of {len(songs)} songs, which its figures leave out")
+    return notes
+
+
+def gates(rows: Mapping[str, Row]) -> list[Gate]:
+    """What a pack must reach; a stem that is silent in every song has no gate."""
+    found: list[Gate] = []
+    for track, least in LEAST_GAIN.items():
+        if row_name(SEPARATED, track) in rows:
+            gain = rows[row_name(SEPARATED, track)][GAIN].mean
+            found.append(Gate(f"{track}: {GAIN}", gain, f"above {least:g}", gain > least))
+    for track in LEAST_GAIN:
+        if row_name(SEPARATED, track) in rows:
+            distance, hpss = (rows[row_name(method, track)][LOG_MEL].mean for method in (SEPARATED, HPSS))
+            found.append(Gate(f"{track}: {LOG_MEL}", distance, f"below HPSS's {hpss:.3g}", distance < hpss))
+    error = rows[SEPARATED][SUM].mean
+    return [*found, Gate(SUM, error, f"at most {MOST_SUM_ERROR:g}", error <= MOST_SUM_ERROR)]
+
+
+def check_ports(spec: StreamSpec) -> None:
+    """Refuses a pack that does not separate.
+
+    Raises:
+        ValueError: names the ports that there are and those that are wanted.
+    """
+    ports = [port.name for port in spec.ports]
+    if not set(TRACKS) <= set(ports):
+        raise ValueError(f"this pack plays {', '.join(ports)}: use one with the ports {', '.join(TRACKS)}")
+
+
+def pictured(stream: Stream, world: World, setting: Setting) -> dict[str, Sound]:
+    """What to draw of the first held-out song: mixture and true stems, then the sum of the separated and each."""
+    true = song_stems(TEST_SEED, world)
+    separated = separate(stream, true.sum(axis=0), 0, setting)
+    signals = {"mixture": true.sum(axis=0)} | dict(zip(TRACKS, true, strict=True))
+    signals["sum of the separated"] = separated.sum(axis=0)
+    return signals | {f"{track}, separated": stem for track, stem in zip(TRACKS, separated, strict=True)}

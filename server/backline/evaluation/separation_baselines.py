@@ -1,0 +1,167 @@
+"""What separators are compared with: the mixture, an oracle's mask, harmonic against percussive, the codec, Demucs.
+
+Each is a `Method`: it gets the mixture and, because some are oracles, the true stems. Stems are in the order of TRACKS,
+everything is at SAMPLE_RATE.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft, rfftfreq
+from scipy.ndimage import median_filter
+from scipy.signal import istft, stft
+
+from backline.codecs.torchaudio_import import import_torchaudio
+from backline.engine.timeline import OutputTimeline
+from backline.evaluation.live import Sound, at_rate
+from backline.packs.pack import Pack, read_tensors
+from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems
+
+if TYPE_CHECKING:
+    from backline.codecs.hcodec.network import HCodec
+
+Method = Callable[[Sound, Stems], Stems]  # mixture [sample] and true stems [track, sample] -> estimated stems
+Resynthesise = Callable[[Sound], Sound]  # [sample], encoded and decoded by a codec
+
+MASK_WINDOW, MASK_OVERLAP = 2048, 1536  # samples of the oracle's transform
+LONG_WINDOW, SHORT_WINDOW = 16_384, 2048  # samples of the two transforms of `hpss`: 341 and 43 ms
+MEDIAN = 17  # frames, or bins, that a median is taken over
+BASS_HERTZ = 200.0  # what lies below is bass
+CODED_FRAMES, CODED_OVERLAP = 50, 10  # codec frames that are coded at once, as the separator does; and cross-faded
+
+
+def mixture(mixed: Sound, true: Stems) -> Stems:
+    """Every stem is the mixture: where improvements start from."""
+    return np.repeat(mixed[np.newaxis], len(true), axis=0)
+
+
+def ideal_ratio_mask(mixed: Sound, true: Stems) -> Stems:
+    """Every stem is its share of the power in each bin, as an oracle knows it: as well as masking magnitudes can do.
+
+    The masks sum to one everywhere, so the stems sum to the mixture.
+    """
+    powers = np.abs(_stft(true, MASK_WINDOW, MASK_OVERLAP)) ** 2  # [track, bin, frame]
+    masks = _share(powers, powers.sum(axis=0), 1 / len(true))
+    return _istft(masks * _stft(mixed, MASK_WINDOW, MASK_OVERLAP), MASK_WINDOW, MASK_OVERLAP, len(mixed))
+
+
+def hpss(mixed: Sound, true: Stems) -> Stems:
+    """Stems by what lasts and what strikes (Fitzgerald 2010), over windows of two lengths (Fitzgerald and Gainza 2010).
+
+    Over a long window a voice moves and so counts as striking, as drums do: what lasts is bass below BASS_HERTZ and
+    other above. The rest is split over a short window: what strikes is drums, and what lasts vocals, or bass below
+    BASS_HERTZ. The stems sum to the mixture.
+    """
+    lasting, moving = harmonic_percussive(mixed, LONG_WINDOW)
+    voiced, drums = harmonic_percussive(moving, SHORT_WINDOW)
+    low, other = split_at(lasting, BASS_HERTZ)
+    low_voiced, vocals = split_at(voiced, BASS_HERTZ)
+    return np.stack([vocals, drums, low + low_voiced, other])
+
+
+def harmonic_percussive(sound: Sound, window: int) -> tuple[Sound, Sound]:
+    """[sample] as what lasts and what strikes, with soft masks; both sum to `sound`."""
+    spectrum = _stft(sound, window, window * 3 // 4)
+    magnitude = np.abs(spectrum)  # [bin, frame]
+    lasting = median_filter(magnitude, size=(1, MEDIAN)) ** 2
+    striking = median_filter(magnitude, size=(MEDIAN, 1)) ** 2
+    mask = _share(lasting, lasting + striking, 0.5)
+    harmonic = _istft(mask * spectrum, window, window * 3 // 4, len(sound))
+    return harmonic, sound - harmonic
+
+
+def split_at(sound: Sound, hertz: float) -> tuple[Sound, Sound]:
+    """[sample] below and above a frequency; both sum to `sound`."""
+    spectrum = rfft(sound)
+    spectrum[rfftfreq(len(sound), 1 / SAMPLE_RATE) > hertz] = 0
+    low = irfft(spectrum, len(sound)).astype(np.float32)
+    return low, sound - low
+
+
+def read_demucs(file: Path) -> Method:
+    """A Demucs from a local file, as its authors publish them (955717e8-8726e21a.th); nothing is downloaded.
+
+    It hears the mixture in both channels, scaled to a deviation of one; without its random shifts, so that it always
+    answers the same. The file is a pickle: only torch's restricted unpickler reads it, so no code in it runs.
+
+    Raises:
+        ValueError: the package `demucs` is not installed, or the file is no such model.
+    """
+    try:
+        import_torchaudio()
+        from demucs.apply import apply_model
+        from demucs.demucs import Demucs
+        from demucs.hdemucs import HDemucs
+        from demucs.htdemucs import HTDemucs
+        from demucs.states import load_model
+    except ImportError as error:
+        raise ValueError(f"Demucs needs its package ({error}): pip install demucs, or leave --demucs out") from error
+    try:
+        with torch.serialization.safe_globals([Demucs, HDemucs, HTDemucs, Fraction]):
+            package = torch.load(file, map_location="cpu", weights_only=True)
+        model = load_model(package).eval()
+    except FileNotFoundError:
+        raise
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, EOFError) as error:
+        raise ValueError(
+            f"{file} does not fit Demucs ({error}): give a single model as Demucs publishes it, such as "
+            "955717e8-8726e21a.th"
+        ) from error
+    if missing := set(TRACKS) - set(model.sources):
+        raise ValueError(f"{file} separates {', '.join(model.sources)}, not {', '.join(sorted(missing))}: give another")
+
+    def demucs(mixed: Sound, true: Stems) -> Stems:
+        heard = torch.from_numpy(at_rate(mixed, SAMPLE_RATE, model.samplerate)).expand(1, model.audio_channels, -1)
+        mean, deviation = heard.mean(), heard.std() + 1e-8
+        with torch.inference_mode():
+            separated = apply_model(model, (heard - mean) / deviation, shifts=0)[0] * deviation + mean
+        sounds = dict(zip(model.sources, separated.mean(dim=1).numpy(), strict=True))  # [sample]
+        return np.stack([at_rate(sounds[name], model.samplerate, SAMPLE_RATE, len(mixed)) for name in TRACKS])
+
+    return demucs
+
+
+def pack_resynthesis(pack: Pack) -> Resynthesise | None:
+    """What a pack's HCodec makes of a sound; None where it has none, or only one that decodes."""
+    table: Mapping[str, Any] = pack.config.get("codec", {})
+    if table.get("kind") != "hcodec":
+        return None
+    from backline.codecs.hcodec.load import hcodec
+
+    codec = hcodec(table, read_tensors(pack))
+    return None if codec.dropped else lambda sound: through_hcodec(codec, sound)
+
+
+@torch.inference_mode()
+def through_hcodec(codec: HCodec, sound: Sound) -> Sound:
+    """[sample] at SAMPLE_RATE there and back, in windows of CODED_FRAMES that are cross-faded over CODED_OVERLAP."""
+    window, overlap = CODED_FRAMES * codec.samples_per_code, CODED_OVERLAP * codec.samples_per_code
+    audio = at_rate(sound, SAMPLE_RATE, codec.sample_rate)
+    timeline = OutputTimeline(channels=1, revision=0)
+    for start in range(0, len(audio), window - overlap):
+        heard = audio[start : start + window]
+        padded = torch.from_numpy(np.pad(heard, (0, window - len(heard))))[None, None]
+        timeline.lay(start, codec.decode(codec.encode(padded))[0].numpy())
+    return at_rate(timeline.commit()[0, : len(audio)], codec.sample_rate, SAMPLE_RATE, len(sound))
+
+
+def _share(part: NDArray[np.float32], total: NDArray[np.float32], of_nothing: float) -> NDArray[np.float32]:
+    """`part` [..., bin, frame] of `total` [bin, frame]; `of_nothing` where the total is nothing."""
+    return np.divide(part, total, out=np.full_like(part, of_nothing), where=total > 0)
+
+
+def _stft(sound: Sound, window: int, overlap: int) -> NDArray[np.complex64]:
+    """[..., sample] -> [..., bin, frame]"""
+    return stft(sound, nperseg=window, noverlap=overlap)[2]
+
+
+def _istft(spectrum: NDArray[np.complex64], window: int, overlap: int, length: int) -> Sound:
+    return istft(spectrum, nperseg=window, noverlap=overlap)[1][..., :length].astype(np.float32)

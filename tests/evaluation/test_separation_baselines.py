@@ -1,0 +1,150 @@
+"""What separators are compared with does what its name says: oracles, clicks from tones, a codec without seams."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.evaluation.live import Sound
+from backline.evaluation.separation_baselines import (
+    CODED_FRAMES,
+    hpss,
+    ideal_ratio_mask,
+    mixture,
+    read_demucs,
+    through_hcodec,
+)
+from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems
+from backline.training.spectra import si_sdr
+
+SECONDS = 3
+TIME = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE
+VOCALS, DRUMS, BASS, OTHER = range(len(TRACKS))
+
+
+def sine(hertz: float) -> Sound:
+    return (0.2 * np.sin(2 * np.pi * hertz * TIME)).astype(np.float32)
+
+
+def vibrato(hertz: float) -> Sound:
+    """Half a semitone to either side, 6 times a second."""
+    return (0.2 * np.sin(2 * np.pi * hertz * TIME + hertz * 0.03 / 6 * np.sin(2 * np.pi * 6 * TIME))).astype(np.float32)
+
+
+def clicks() -> Sound:
+    sound = np.zeros(len(TIME), np.float32)
+    sound[SAMPLE_RATE // 4 :: SAMPLE_RATE // 2] = 0.9
+    return sound
+
+
+def apart() -> Stems:
+    """Four stems that hardly meet."""
+    return np.stack([vibrato(1500), clicks(), sine(60), sine(440)])
+
+
+def test_the_mixture_is_every_stem() -> None:
+    true = apart()
+    np.testing.assert_array_equal(mixture(true.sum(axis=0), true), np.tile(true.sum(axis=0), (4, 1)))
+
+
+def test_an_ideal_mask_gives_back_what_lies_apart_and_sums_to_the_mixture() -> None:
+    true = apart()
+    found = ideal_ratio_mask(true.sum(axis=0), true)
+    np.testing.assert_allclose(found.sum(axis=0), true.sum(axis=0), atol=1e-5)
+    for track in range(len(TRACKS)):
+        assert si_sdr(found[track], true[track]) > 15, TRACKS[track]
+
+
+def test_an_ideal_mask_shares_silence_evenly() -> None:
+    silence = np.zeros((4, SAMPLE_RATE), np.float32)
+    found = ideal_ratio_mask(np.ones(SAMPLE_RATE, np.float32), silence)
+    np.testing.assert_allclose(found, 0.25, atol=1e-5)
+
+
+def test_hpss_puts_clicks_low_tones_steady_tones_and_vibrato_into_a_stem_each() -> None:
+    true = apart()
+    mixed = true.sum(axis=0)
+    found = hpss(mixed, true)
+    np.testing.assert_allclose(found.sum(axis=0), mixed, atol=1e-5)
+    for track in range(len(TRACKS)):
+        best = max(range(len(TRACKS)), key=lambda other, track=track: si_sdr(found[track], true[other]))
+        assert best == track, f"{TRACKS[track]} is {TRACKS[best]}"
+        assert si_sdr(found[track], true[track]) > si_sdr(mixed, true[track]) + 5, TRACKS[track]
+
+
+class Echo:
+    """Codes that say everything: what is encoded is decoded."""
+
+    sample_rate, samples_per_code = SAMPLE_RATE, 3840
+
+    def encode(self, audio: torch.Tensor) -> torch.Tensor:
+        assert audio.shape == (1, 1, CODED_FRAMES * self.samples_per_code)
+        return audio
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        return codes
+
+
+@pytest.mark.parametrize("samples", [1, 3840, CODED_FRAMES * 3840, 500_001])
+def test_windows_of_a_codec_that_changes_nothing_join_to_the_sound(samples: int) -> None:
+    sound = np.random.default_rng(0).uniform(-1, 1, samples).astype(np.float32)
+    np.testing.assert_allclose(through_hcodec(Echo(), sound), sound, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_through_an_hcodec_comes_what_it_decodes() -> None:
+    torch.manual_seed(0)
+    sizes = dict.fromkeys(("width", "feed_forward", "semantic_width", "latent", "feature_width"), 32)
+    codec = HCodec(
+        HCodecConfig(
+            encoder_blocks=1, decoder_blocks=1, transformer_layers=0, codebooks=2, codebook_size=8, features="mel",
+            **sizes,
+        )
+    ).eval()  # fmt: skip
+    window = np.random.default_rng(0).uniform(-0.5, 0.5, CODED_FRAMES * codec.samples_per_code).astype(np.float32)
+    with torch.inference_mode():
+        whole = codec.decode(codec.encode(torch.from_numpy(window)[None, None]))[0, 0].numpy()
+    overlap = 10 * codec.samples_per_code  # from there on the next window is mixed in
+    np.testing.assert_allclose(through_hcodec(codec, window)[:-overlap], whole[:-overlap], atol=1e-6)
+
+
+def test_without_its_package_demucs_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "demucs", None)
+    with pytest.raises(ValueError, match="pip install demucs"):
+        read_demucs(tmp_path / "955717e8-8726e21a.th")
+
+
+def demucs_file(folder: Path, **changes: object) -> Path:
+    """A tiny Demucs with random weights, stored as its authors do."""
+    htdemucs = pytest.importorskip("demucs.htdemucs")
+    torch.manual_seed(0)
+    sizes = {"sources": ["drums", "bass", "other", "vocals"], "channels": 16, "depth": 4, "t_layers": 1, "nfft": 1024}
+    kwargs = {**sizes, "segment": Fraction(2), "bottom_channels": 16, "t_heads": 2, **changes}
+    model = htdemucs.HTDemucs(**kwargs)
+    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
+    package = {"klass": htdemucs.HTDemucs, "args": (), "kwargs": kwargs, "state": state, "training_args": {"seed": 42}}
+    torch.save(package, folder / "tiny.th")
+    return folder / "tiny.th"
+
+
+def test_a_demucs_from_a_file_separates_at_our_rate_the_same_every_time(tmp_path: Path) -> None:
+    method = read_demucs(demucs_file(tmp_path))
+    mixed = apart().sum(axis=0)
+    found = method(mixed, apart())
+    assert found.shape == (4, len(mixed))
+    assert np.isfinite(found).all()
+    np.testing.assert_array_equal(found, method(mixed, apart()))
+
+
+def test_a_file_that_is_no_demucs_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    five = demucs_file(tmp_path, sources=["drums", "bass", "piano", "guitar"])
+    with pytest.raises(ValueError, match=r"separates drums, bass, piano, guitar, not other, vocals"):
+        read_demucs(five)
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.th")
+    with pytest.raises(ValueError, match=r"other\.th does not fit Demucs .*955717e8"):
+        read_demucs(tmp_path / "other.th")
+    (tmp_path / "text.th").write_text("nothing")
+    with pytest.raises(ValueError, match=r"text\.th does not fit Demucs"):
+        read_demucs(tmp_path / "text.th")
