@@ -14,7 +14,8 @@ from backline.training.loop import LoopConfig, Moment
 
 TOY_CODEC = HCodecConfig(
     width=16, feed_forward=32, encoder_blocks=1, decoder_blocks=1, transformer_layers=0, latent=8, codebooks=2,
-    codebook_size=16, features="mel", feature_width=20, semantic_width=8, head_limit=1e3, normalized=True,
+    codebook_size=16, features="mel", feature_width=20, semantic_width=8, head_limit=1e3, upsampling="learned",
+    normalized=True,
 )  # fmt: skip
 TOY = HCodecTraining(codec=TOY_CODEC, codes=4, crops=1, quantize_from=3, batches_to_start=2, rate=3e-3)
 
@@ -47,6 +48,7 @@ def test_equal_magnitudes_cost_nothing_and_silence_all() -> None:
     wanted = torch.rand(1, 20, 30) + 0.1
     assert float(magnitude_loss(wanted, wanted)) == pytest.approx(0, abs=1e-4)
     assert float(magnitude_loss(torch.zeros_like(wanted), wanted)) == pytest.approx(1, rel=0.02)
+    assert float(magnitude_loss(4 * wanted, wanted)) == pytest.approx(1, rel=0.02)
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:

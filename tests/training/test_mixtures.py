@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from backline.music.fluidsynth import missing
 from backline.music.world import NARROW
 from backline.training.data import HELD_OUT_SEED
-from backline.training.mixtures import TRACKS, Feed, Mixtures, song_stems
+from backline.training.mixtures import TRACKS, Feed, Mixtures, Rehearsed, song_stems
 
 PLAIN = Feed(samples=4800, rows=3, songs=4, silent=0.0, early=0.0, equalizer=0.0, levels=(0.0, 0.0))
 
@@ -82,3 +82,13 @@ def test_stems_of_a_song_sum_to_its_mixture() -> None:
     assert stems.shape == (len(TRACKS), len(made.vocal))
     assert np.abs(stems.sum(0) - made.mix).max() < 1e-5
     assert np.array_equal(stems[1], made.stems["drums"])
+
+
+def test_batches_are_met_about_as_often_as_asked_and_old_ones_forgotten() -> None:
+    made = iter(range(10_000))
+    rehearsed = Rehearsed(lambda: next(made), passes=4, kept=20, seed=0)
+    met = [rehearsed.next() for _ in range(4000)]
+    assert len(set(met)) == pytest.approx(1000, rel=0.1)
+    assert all(batch > met[place] - 200 for place, batch in enumerate(met[1:]))
+    newest = np.maximum.accumulate(met)
+    assert (newest - met).max() < 20

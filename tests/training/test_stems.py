@@ -65,8 +65,7 @@ def test_every_layout_learns(changed: dict[str, str]) -> None:
     trainer = make(replace(TOY, network=replace(TOY_NETWORK, **changed), passes=1, rate=3e-3))  # type: ignore[arg-type]
     lesson = trainer.lesson()
     before = float(trainer.losses(lesson)["codes"].detach())
-    trainer.lessons = [lesson] * 2
-    trainer.lesson = lambda: lesson  # type: ignore[method-assign]
+    trainer.lessons.make = lambda: lesson
     for step in range(15):
         trainer.step(Moment(200 + step, 0.0, 0.0))
     assert float(trainer.losses(lesson)["codes"]) < before

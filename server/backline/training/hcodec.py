@@ -14,9 +14,9 @@ from backline.codecs.hcodec.network import PATHS, HCodec, HCodecConfig
 from backline.nn.rvq import CodebookLearner
 from backline.training.codec import evaluating, perplexity
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
-from backline.training.mixtures import TRACKS, Feed, Mixtures, Stems, StemsMaker
+from backline.training.mixtures import TRACKS, Feed, Mixtures, Rehearsed, Stems, StemsMaker
 from backline.training.precision import faster_in_bfloat16
-from backline.training.spectra import log_mel_distance, reconstruction_losses, relative, si_sdr
+from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr
 
 # A hundredth of the published one: a mel spectrogram says what is played, transformers are left out.
 SMALL = HCodecConfig(
@@ -32,6 +32,7 @@ SMALL = HCodecConfig(
     feature_width=120,
     semantic_width=160,
     head_limit=1e3,
+    upsampling="learned",
     normalized=True,
 )
 QUIET = -3.0  # log magnitudes that decoding starts at: an untrained head would be louder than any music
@@ -44,11 +45,13 @@ class HCodecTraining:
     codec: HCodecConfig = field(default_factory=lambda: SMALL)
     rate: float = 1e-3
     codes: int = 24  # of a crop
-    crops: int = 2  # of a batch, each with all its tracks and their mixture's
-    head: float = 3.0  # magnitudes that the decoder writes, before phases blur them: masks are made of these
-    mel: float = 1.0
-    magnitude: float = 1.0
-    complex: float = 0.25
+    crops: int = 3  # of a batch, each with all its tracks
+    passes: int = 4  # over each batch
+    batches: int = 64  # kept at hand for them
+    waveform_every: int = 4  # steps: how often the decoded sound is listened to, which costs as much as all else
+    head: float = 4.0  # magnitudes that the decoder writes, before phases blur them: masks are made of these
+    mel: float = 0.5
+    magnitude: float = 0.5
     features: float = 0.3
     commitment: float = 0.25
     quantize_from: int = 150  # steps; until then the latents settle, or the codebooks would start from noise
@@ -78,6 +81,7 @@ class HCodecTrainer:
         self.optimizer = torch.optim.AdamW(self.codec.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=1e-3)
         samples = config.codes * self.codec.samples_per_code
         self.mixtures = Mixtures(Feed(samples, config.crops), make_stems, seed)
+        self.batches = Rehearsed(self.batch, config.passes, config.batches, seed)
         self.bfloat16 = faster_in_bfloat16(device)
 
     def state(self) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class HCodecTrainer:
         set_rate(self.optimizer, rate)
         if moment.step >= config.quantize_from and not self.learner("acoustic").started:
             self.start_codebooks()
-        audio = self.batch()
+        audio = self.batches.next()
         features = codec.features(audio)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             latents = codec.latents(audio, features)
@@ -108,12 +112,12 @@ class HCodecTrainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             spectra = codec.decoder.spectra(torch.cat([vector.float() for vector in vectors], dim=1))
             heard = codec.feature_decoder(vectors[1])
-        found = codec.decoder.sound(spectra)
-        losses: dict[str, Tensor] = {
-            "head": magnitude_loss(spectra.abs(), codec.acoustic.spectra(audio).abs()),
-            **reconstruction_losses(found[:, 0], audio[:, 0], codec.sample_rate),
+        losses = {
+            "head": magnitude_loss(spectra.abs(), codec.spectra(audio).abs()),
             "features": F.l1_loss(heard.float(), features),
         }
+        if moment.step % config.waveform_every == 0:
+            losses |= reconstruction_losses(codec.decoder.sound(spectra)[:, 0], audio[:, 0], codec.sample_rate)
         if quantizing:
             losses["commitment"] = torch.stack([quantized[path].commitment for path in PATHS]).mean()
         total = sum(getattr(config, name, 0.0) * value for name, value in losses.items())
@@ -129,12 +133,10 @@ class HCodecTrainer:
         return values | {"norm": float(norm), "restarted": restarted, "rate": rate}
 
     def batch(self) -> Tensor:
-        """[crop * (track + 1), 1, sample]: the tracks that sound, and mixtures."""
-        stems = self.mixtures.batch()
-        every = np.concatenate([stems, stems.sum(1, keepdims=True)], axis=1)
-        rows = every.reshape(-1, 1, every.shape[-1])
-        sounding = np.abs(rows).max(axis=(1, 2)) > 1e-3
-        return torch.from_numpy(rows[sounding]).to(self.device)
+        """[crop * track, 1, sample]: the tracks that sound."""
+        rows = self.mixtures.batch()
+        rows = rows.reshape(-1, 1, rows.shape[-1])
+        return torch.from_numpy(rows[np.abs(rows).max(axis=(1, 2)) > 1e-3]).to(self.device)
 
     @torch.no_grad()
     def start_codebooks(self) -> None:
@@ -153,8 +155,13 @@ class HCodecTrainer:
 
 
 def magnitude_loss(found: Tensor, wanted: Tensor) -> Tensor:
-    """Relative distance of [row, hop, bin], and of their square roots, in which quiet bins count for more."""
-    return 0.5 * (relative(found - wanted, wanted) + relative((found + 1e-5).sqrt() - wanted.sqrt(), wanted.sqrt()))
+    """Relative squared distance of the square roots of [row, hop, bin].
+
+    Squared, because of a partial whose place is uncertain the least absolute distance hears nothing, and a mask made of
+    nothing takes nothing.
+    """
+    error = ((found + 1e-6).sqrt() - (wanted + 1e-6).sqrt()).square().flatten(1).sum(1)
+    return (error / (wanted.flatten(1).sum(1) + 1e-3 * wanted[0].numel())).mean()
 
 
 def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int = 50) -> dict[str, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ SAMPLE_RATE = 48_000
 
 Stems = NDArray[np.float32]  # [track, sample], by the order of TRACKS
 StemsMaker = Callable[[int], Stems]  # those of the song of a seed
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ def stems_of(made: Song) -> Stems:
     """Everything that is neither sung nor drums nor bass is `other`."""
     other = made.accompaniment - made.stems["drums"] - made.stems["bass"]
     return np.stack([made.vocal, made.stems["drums"], made.stems["bass"], other]).astype(np.float32)
+
+
+class Rehearsed(Generic[Batch]):
+    """Batches that are each met several times, in an order that chance decides: making one costs more than a step."""
+
+    def __init__(self, make: Callable[[], Batch], passes: int, kept: int, seed: int) -> None:
+        """`make` makes a new batch, in one call of `passes`; the last `kept` can be met again."""
+        self.make, self.passes, self.kept = make, passes, kept
+        self.generator = np.random.default_rng(seed)
+        self.batches: list[Batch] = []
+
+    def next(self) -> Batch:
+        if len(self.batches) < self.passes or self.generator.random() < 1 / self.passes:
+            self.batches = [*self.batches[-self.kept + 1 :], self.make()]
+            return self.batches[-1]
+        return self.batches[int(self.generator.integers(len(self.batches)))]
 
 
 class Mixtures:

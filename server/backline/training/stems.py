@@ -20,7 +20,7 @@ from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
 from backline.training.codec import evaluating
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
-from backline.training.mixtures import Feed, Mixtures, Stems, StemsMaker
+from backline.training.mixtures import Feed, Mixtures, Rehearsed, Stems, StemsMaker
 from backline.training.precision import faster_in_bfloat16
 from backline.training.spectra import log_mel_distance
 
@@ -35,6 +35,7 @@ SMALL = StemsConfig(
     condition="aligned",
     track_embedding=True,
     readout="mean",
+    phase="mixture",
 )
 
 
@@ -92,8 +93,7 @@ class StemsTrainer:
         self.bfloat16 = faster_in_bfloat16(device)
         self.codebooks = torch.stack([codec.quantizer(path).codebooks for path in PATHS])
         self.table = self.network.slots(WINDOW_FRAMES)
-        self.lessons: list[Lesson] = []
-        self.generator = np.random.default_rng(seed)
+        self.lessons = Rehearsed(self.lesson, config.passes, config.batches, seed)
         self.start_tables()
 
     def state(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class StemsTrainer:
         """One optimiser step on one batch."""
         rate = cosine_rate(moment, self.config.rate)
         set_rate(self.optimizer, rate)
-        losses = self.losses(self.lesson())
+        losses = self.losses(self.lessons.next())
         total = losses["codes"] + self.config.vectors * losses["vectors"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -113,12 +113,8 @@ class StemsTrainer:
         return {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm), "rate": rate}
 
     def lesson(self) -> Lesson:
-        """A new batch, or one of the last."""
-        if len(self.lessons) < self.config.passes or self.generator.random() < 1 / self.config.passes:
-            fresh = self.prepared(torch.from_numpy(self.mixtures.batch()).to(self.device))
-            self.lessons = [*self.lessons[-self.config.batches + 1 :], fresh]
-            return fresh
-        return self.lessons[int(self.generator.integers(len(self.lessons)))]
+        """A new batch."""
+        return self.prepared(torch.from_numpy(self.mixtures.batch()).to(self.device))
 
     @torch.no_grad()
     def prepared(self, stems: Tensor) -> Lesson:

@@ -19,9 +19,9 @@ def test_the_defaults_are_as_large_as_the_paper_says() -> None:
 
 def test_a_narrower_feed_forward_makes_the_other_size_of_the_paper() -> None:
     paper = StemsConfig()
-    assert parameter_counts(replace(paper, decoder=replace(paper.decoder, feed_forward=5504)))["decoder"] == pytest.approx(
-        809.6e6, rel=1e-3
-    )
+    assert parameter_counts(replace(paper, decoder=replace(paper.decoder, feed_forward=5504)))[
+        "decoder"
+    ] == pytest.approx(809.6e6, rel=1e-3)
 
 
 def test_what_a_pack_writes_is_read_back() -> None:

@@ -45,6 +45,9 @@ class HCodecConfig:
     feature_width: int = 768  # bands, of log-mel features
     semantic_width: int = 1536
     head_limit: float = 1e2  # of magnitudes; a sine that peaks at 1 has window / 4
+    # How the decoder gets from a code to its hops: the published one repeats it, and must find out from the neighbours
+    # which repetition is which; "learned" gives each hop weights of its own.
+    upsampling: Literal["repeat", "learned"] = "repeat"
     normalized: bool = False  # latents have mean 0 and variance 1; else they are as the encoders make them
 
 
@@ -80,7 +83,7 @@ class HCodec(nn.Module):
         """Raises ValueError where the codec came without what encoding needs."""
         if "acoustic" in self.dropped:
             raise ValueError("this codec came without its encoders and only decodes: use a pack that has them")
-        if self.config.features == "hubert" and self.hubert is None:
+        if self.config.features == "hubert" and self.hubert is None and not features_given:
             raise ValueError("this codec hears HuBERT's features and came without it: import it again with HuBERT base")
 
     def drop(self, parts: Iterable[str]) -> None:
@@ -112,6 +115,10 @@ class HCodec(nn.Module):
         """Codes -> what the decoder takes [row, path * latent, n]."""
         return torch.cat([self.quantizer(path).decode(codes[:, at]) for at, path in enumerate(PATHS)], dim=1)
 
+    def spectra(self, audio: Tensor) -> Tensor:
+        """Those of [row, 1, n * samples_per_code] as encoder and decoder have them: complex [row, hop, bin]."""
+        return spectra_of(audio, self.decoder.window, self.config.hop)
+
     def decode_vectors(self, vectors: Tensor) -> Tensor:
         """[row, path * latent, n] -> [row, 1, n * samples_per_code]."""
         audio: Tensor = self.decoder(vectors)
@@ -141,19 +148,12 @@ class AcousticEncoder(nn.Module):
         self.out = nn.Conv1d(width, config.latent, 2 * step + 1, stride=step, padding=step)
 
     def forward(self, audio: Tensor) -> Tensor:
-        spectra = self.spectra(audio)
+        spectra = spectra_of(audio, self.window, self.config.hop)
         heard = torch.cat([spectra.abs().clamp(min=1e-5).log(), spectra.angle() / torch.pi], dim=-1)
         x = self.norm(self.embed(heard.transpose(1, 2)).transpose(1, 2))
         x = self.transformer(self.blocks(x.transpose(1, 2)).transpose(1, 2))
         latent: Tensor = self.out(self.final_norm(x).transpose(1, 2))
         return latent
-
-    def spectra(self, audio: Tensor) -> Tensor:
-        """[row, 1, sample] -> complex [row, hop, bin] of frames that are centred on their hops."""
-        config = self.config
-        edge = (config.window - config.hop) // 2
-        frames = F.pad(audio[:, 0], (edge, edge)).unfold(-1, config.window, config.hop)
-        return torch.fft.rfft(frames * self.window)
 
 
 class Decoder(nn.Module):
@@ -166,8 +166,11 @@ class Decoder(nn.Module):
         self.config = config
         width = config.width
         self.register_buffer("window", hann(config.window), persistent=False)
-        kernel = config.frames_per_code + 1
-        self.embed = nn.Conv1d(len(PATHS) * config.latent, width, kernel, padding=kernel // 2)
+        taken, step = len(PATHS) * config.latent, config.frames_per_code
+        if config.upsampling == "repeat":
+            self.embed = nn.Conv1d(taken, width, step + 1, padding=step // 2)
+        else:
+            self.embed = nn.Conv1d(taken, step * width, 3, padding=1)
         self.context = Context(width, config.transformer_layers) if config.transformer_layers else nn.Identity()
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.blocks = nn.Sequential(*convnext_blocks(config.decoder_blocks, config))
@@ -180,7 +183,11 @@ class Decoder(nn.Module):
     def spectra(self, vectors: Tensor) -> Tensor:
         """Complex [row, hop, bin], before they overlap: of frames that are centred on their hops."""
         config = self.config
-        x = self.context(self.embed(vectors.repeat_interleave(config.frames_per_code, dim=-1)))
+        if config.upsampling == "repeat":
+            x = self.embed(vectors.repeat_interleave(config.frames_per_code, dim=-1))
+        else:
+            x = self.embed(vectors).unflatten(1, (-1, config.frames_per_code)).transpose(2, 3).flatten(2)
+        x = self.context(x)
         x = self.norm(x.transpose(1, 2)).transpose(1, 2)
         x = self.head(self.final_norm(self.blocks(x).transpose(1, 2)))  # [row, hop, 2 * bin]
         level, phase = x.float().chunk(2, dim=-1)
@@ -215,6 +222,12 @@ def hann(length: int) -> Tensor:
 
 def convnext_blocks(count: int, config: HCodecConfig) -> list[ConvNeXtBlock]:
     return [ConvNeXtBlock(config.width, config.feed_forward, scale=1 / count) for _ in range(count)]
+
+
+def spectra_of(audio: Tensor, window: Tensor, hop: int) -> Tensor:
+    """[row, 1, n * hop] -> complex [row, n, bin] of frames that are centred on their hops."""
+    edge = (len(window) - hop) // 2
+    return torch.fft.rfft(F.pad(audio[:, 0], (edge, edge)).unfold(-1, len(window), hop) * window)
 
 
 def overlapped(frames: Tensor, window: Tensor, hop: int) -> Tensor:

@@ -43,6 +43,9 @@ class StemsConfig:
     # What the codec decodes: the codes told, or what the network expects of them. The mean of what is uncertain is
     # closer to the truth than a guess; the codes told still go on to the next position.
     readout: Literal["codes", "mean"] = "codes"
+    # Of the estimates: the decoder's own, or the mixture's under the decoder's magnitudes. Phases do not fit into 160
+    # codes of a frame; the mixture's are nearly those of whatever is loudest in it.
+    phase: Literal["codec", "mixture"] = "codec"
 
     @property
     def lanes(self) -> int:
@@ -73,6 +76,7 @@ def read_config(table: Mapping[str, Any]) -> StemsConfig:
         "tracks": ("sequential", "parallel"),
         "condition": ("prefix", "aligned"),
         "readout": ("codes", "mean"),
+        "phase": ("codec", "mixture"),
     }
     for name, allowed in choices.items():
         if table.get(name, allowed[0]) not in allowed:

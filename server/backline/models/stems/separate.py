@@ -48,7 +48,10 @@ class StemsSeparator:
             vectors = expected_vectors(self.network, told, self._codebooks)[0]
         else:
             vectors = self.codec.vectors(torch.from_numpy(told.codes[0]).to(self.device))
-        estimates = self.codec.decode_vectors(vectors)[:, 0]
+        spectra = self.codec.decoder.spectra(vectors)
+        if self.network.config.phase == "mixture":
+            spectra = torch.polar(spectra.abs(), self.codec.spectra(heard).angle().expand_as(spectra))
+        estimates = self.codec.decoder.sound(spectra)[:, 0]
         return estimates.float().cpu().numpy(), History(told.codes[0], vectors.float().cpu().numpy())
 
     def resident_bytes(self) -> int:
