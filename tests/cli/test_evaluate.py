@@ -83,7 +83,7 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
         *("--pieces", 1, "--picture", picture, "-o", out),
     )
     assert said.code == 0, said.err
-    for text in ("separated, vocals", "ideal ratio mask", "HPSS", "missed", "the pack has no HCodec"):
+    for text in ("separated, vocals", "ideal ratio mask", "HPSS", "missed", "nothing is compared with coded stems"):
         assert text in said.out + said.err
     written = json.loads(out.read_text())
     assert written["kind"] == "separation"

@@ -316,10 +316,12 @@ def separation(
         check_matplotlib()
 
     from backline.evaluation.accompaniment import Plan
+    from backline.evaluation.codec import pack_codec
     from backline.evaluation.report import Report
     from backline.evaluation.separation import check_ports, evaluate_separation, pictured
-    from backline.evaluation.separation_baselines import pack_resynthesis, read_demucs
+    from backline.evaluation.separation_baselines import read_demucs, resynthesis
     from backline.evaluation.separation_measures import check_packages
+    from backline.models.errors import PackError
     from backline.training.mixtures import SAMPLE_RATE, TRACKS
     from backline.training.report import plot_spectrograms
 
@@ -330,10 +332,14 @@ def separation(
         setting = session_setting(opened.spec(), chunk, visibility, False, parameters)
         world_name, wanted = pick_world(opened, world)
         more = {} if demucs is None else {"Demucs": read_demucs(demucs)}
+        try:
+            coded, not_coded = resynthesis(pack_codec(opened)), []
+        except PackError as error:
+            coded, not_coded = None, [f"nothing is compared with coded stems: {error}"]
         stream = resident(opened, device)
         with progress_bar() as say:
             rows, gates, notes = evaluate_separation(
-                stream, Plan(wanted, pieces, seed), setting, more, pack_resynthesis(opened), visqol, say
+                stream, Plan(wanted, pieces, seed), setting, more, coded, visqol, say
             )
             if picture is not None:
                 say("drawing", 0.0)
@@ -347,7 +353,7 @@ def separation(
             settings={"world": world_name, "pieces": pieces, "seed": seed, **told},
             rows=rows,
             gates=gates,
-            notes=notes,
+            notes=[*notes, *not_coded],
         ),
         output,
     )

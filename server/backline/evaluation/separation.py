@@ -45,7 +45,7 @@ def evaluate_separation(
     with_visqol: bool,
     say: Say,
 ) -> tuple[Mapping[str, Row], list[Gate], list[str]]:
-    """Rows of figures, gates, and notes on what was not measured.
+    """Rows of figures, gates, and notes on what they leave out.
 
     Args:
         more: further methods by the names of their rows.
@@ -75,10 +75,7 @@ def evaluate_separation(
         measured = [song[key] for song in songs if key in song]
         if measured:
             rows[row_name(*key)] = {column: Figure.of([row[column] for row in measured]) for column in measured[0]}
-    notes = silent_notes(songs)
-    if resynthesise is None:
-        notes.append("nothing is compared with coded stems: the pack has no HCodec that encodes")
-    return rows, gates(rows), notes
+    return rows, gates(rows), silent_notes(songs)
 
 
 def separate(stream: Stream, mixed: Sound, seed: int, setting: Setting) -> Stems:

@@ -7,10 +7,9 @@ everything is at SAMPLE_RATE.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,14 +18,13 @@ from scipy.fft import irfft, rfft, rfftfreq
 from scipy.ndimage import median_filter
 from scipy.signal import istft, stft
 
+from backline.codecs.base import Codec
+from backline.codecs.hcodec.windowed import WINDOW
 from backline.codecs.torchaudio_import import import_torchaudio
 from backline.engine.timeline import OutputTimeline
+from backline.evaluation.codec import decode, encode
 from backline.evaluation.live import Sound, at_rate
-from backline.packs.pack import Pack, read_tensors
 from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems
-
-if TYPE_CHECKING:
-    from backline.codecs.hcodec.network import HCodec
 
 Method = Callable[[Sound, Stems], Stems]  # mixture [sample] and true stems [track, sample] -> estimated stems
 Resynthesise = Callable[[Sound], Sound]  # [sample], encoded and decoded by a codec
@@ -35,7 +33,7 @@ MASK_WINDOW, MASK_OVERLAP = 2048, 1536  # samples of the oracle's transform
 LONG_WINDOW, SHORT_WINDOW = 16_384, 2048  # samples of the two transforms of `hpss`: 341 and 43 ms
 MEDIAN = 17  # frames, or bins, that a median is taken over
 BASS_HERTZ = 200.0  # what lies below is bass
-CODED_FRAMES, CODED_OVERLAP = 50, 10  # codec frames that are coded at once, as the separator does; and cross-faded
+FADED_FRAMES = 10  # codec frames over which one window of `resynthesis` passes into the next
 
 
 def mixture(mixed: Sound, true: Stems) -> Stems:
@@ -129,28 +127,19 @@ def read_demucs(file: Path) -> Method:
     return demucs
 
 
-def pack_resynthesis(pack: Pack) -> Resynthesise | None:
-    """What a pack's HCodec makes of a sound; None where it has none, or only one that decodes."""
-    table: Mapping[str, Any] = pack.config.get("codec", {})
-    if table.get("kind") != "hcodec":
-        return None
-    from backline.codecs.hcodec.load import hcodec
+def resynthesis(codec: Codec) -> Resynthesise:
+    """There and back through a codec, in windows as long as a separator's, cross-faded over FADED_FRAMES."""
+    window, step = WINDOW * codec.hop, (WINDOW - FADED_FRAMES) * codec.hop
 
-    codec = hcodec(table, read_tensors(pack))
-    return None if codec.dropped else lambda sound: through_hcodec(codec, sound)
+    def there_and_back(sound: Sound) -> Sound:
+        audio = at_rate(sound, SAMPLE_RATE, codec.sample_rate)
+        timeline = OutputTimeline(channels=1, revision=0)
+        for start in range(0, len(audio), step):
+            heard = audio[start : start + window]
+            timeline.lay(start, decode(codec, encode(codec, np.pad(heard, (0, window - len(heard)))))[np.newaxis])
+        return at_rate(timeline.commit()[0, : len(audio)], codec.sample_rate, SAMPLE_RATE, len(sound))
 
-
-@torch.inference_mode()
-def through_hcodec(codec: HCodec, sound: Sound) -> Sound:
-    """[sample] at SAMPLE_RATE there and back, in windows of CODED_FRAMES that are cross-faded over CODED_OVERLAP."""
-    window, overlap = CODED_FRAMES * codec.samples_per_code, CODED_OVERLAP * codec.samples_per_code
-    audio = at_rate(sound, SAMPLE_RATE, codec.sample_rate)
-    timeline = OutputTimeline(channels=1, revision=0)
-    for start in range(0, len(audio), window - overlap):
-        heard = audio[start : start + window]
-        padded = torch.from_numpy(np.pad(heard, (0, window - len(heard))))[None, None]
-        timeline.lay(start, codec.decode(codec.encode(padded))[0].numpy())
-    return at_rate(timeline.commit()[0, : len(audio)], codec.sample_rate, SAMPLE_RATE, len(sound))
+    return there_and_back
 
 
 def _share(part: NDArray[np.float32], total: NDArray[np.float32], of_nothing: float) -> NDArray[np.float32]:
