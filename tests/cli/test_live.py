@@ -14,7 +14,7 @@ import soundfile
 from backline.cli.live import mix_heard, play_on_card
 from backline.cli.paced import INPUT, Host, Recording
 from backline_client import Client
-from tests.cli.test_commands import Backline
+from tests.cli.test_commands import Backline, write_pack
 
 RATE = 48_000
 PATIENT = 1.0  # seconds of jitter buffer, so that a busy machine drops nothing
@@ -39,8 +39,47 @@ def test_from_file_to_file_the_recording_lies_under_the_input(backline: Backline
 
 
 def test_the_dry_input_is_heard_with_the_output_that_belongs_under_it() -> None:
-    ports = {"band": np.ones((1, 4), np.float32), INPUT: np.full((2, 4), 0.5, np.float32)}
-    np.testing.assert_array_equal(mix_heard(ports, dry=0.5), np.full((2, 4), 1.25))
+    blocks = {"band": np.ones((1, 4), np.float32), INPUT: np.full((2, 4), 0.5, np.float32)}
+    np.testing.assert_array_equal(mix_heard(blocks, ["band"], dry=0.5), np.full((2, 4), 1.25))
+
+
+def test_only_the_outputs_that_were_asked_for_are_heard(backline: Backline, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(12_000).T, RATE, subtype="FLOAT")
+    packs = write_pack(tmp_path / "packs")  # two outputs, each of them the input
+
+    def record(*ports: str) -> np.ndarray:
+        options = [text for port in ports for text in ("--port", port)]
+        said = backline(
+            "live", "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--pack", "pair",
+            "--packs", packs, "--jitter-buffer", PATIENT, *options,
+        )  # fmt: skip
+        assert said.code == 0, said.err
+        return soundfile.read(tmp_path / "out.wav", dtype="float32")[0].T
+
+    np.testing.assert_array_equal(record("bass"), voice(12_000))
+    np.testing.assert_allclose(record(), 2 * voice(12_000))
+
+
+def test_a_folder_records_each_output_that_is_heard_in_a_file_of_its_own(backline: Backline, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(12_000).T, RATE, subtype="FLOAT")
+    said = backline(
+        "live", "--input", tmp_path / "in.wav", "--output", f"{tmp_path}/heard/", "--pack", "pair",
+        "--packs", write_pack(tmp_path / "packs"), "--jitter-buffer", PATIENT, "--port", "drums",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    (path,) = (tmp_path / "heard").iterdir()
+    assert path.name == "drums.wav"
+    np.testing.assert_array_equal(soundfile.read(path, dtype="float32")[0].T, voice(12_000))
+
+
+def test_an_output_that_the_pack_does_not_have_is_named(backline: Backline, address: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(1_000).T, RATE)
+    said = backline(
+        "live", "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--pack", "passthrough",
+        "--server", address, "--port", "vocals",
+    )  # fmt: skip
+    assert said.code == 1
+    assert "has no output 'vocals': use main" in said.err
 
 
 class Card:

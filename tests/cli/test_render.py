@@ -68,6 +68,35 @@ def test_a_server_of_its_own_renders_a_file_for_each_output(backline: Backline, 
         np.testing.assert_allclose(rendered, audio, atol=1 / 32_000)
 
 
+@pytest.mark.parametrize("made", [True, False])
+def test_a_folder_gets_a_file_named_after_each_output(backline: Backline, tmp_path: Path, made: bool) -> None:
+    audio = sine(tmp_path / "in.wav", 44_100, 2, 10_007)
+    folder = tmp_path / "stems"
+    if made:
+        folder.mkdir()
+    out = folder if made else f"{folder}/"
+    said = backline(
+        "render", tmp_path / "in.wav", "-o", out, "--pack", "pair", "--packs", write_pack(tmp_path / "packs")
+    )
+    assert said.code == 0, said.err
+    assert sorted(path.name for path in folder.iterdir()) == ["bass.wav", "drums.wav"]
+    for path in folder.iterdir():
+        assert str(path) in said.out
+        rendered, rate = soundfile.read(path, always_2d=True, dtype="float32")
+        assert rate == 44_100
+        np.testing.assert_array_equal(rendered, audio)
+
+
+@pytest.mark.parametrize(("out", "remedy"), [("file.wav/", "is a file"), ("none/stems/", "make it first")])
+def test_a_folder_that_cannot_be_is_refused_before_the_work(
+    backline: Backline, tmp_path: Path, out: str, remedy: str
+) -> None:
+    sine(tmp_path / "file.wav", 48_000, 1, 100)
+    said = backline("render", tmp_path / "file.wav", "-o", f"{tmp_path}/{out}", "-p", "passthrough")
+    assert said.code == 1
+    assert remedy in said.err
+
+
 @pytest.mark.parametrize("option", [["--set", "nonsense=1"], ["--temperature", "0.5"], ["--chunk", "77"]])
 def test_the_servers_refusal_is_the_commands_error(
     backline: Backline, address: str, tmp_path: Path, option: list[str]

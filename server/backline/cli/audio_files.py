@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,39 @@ def check_writable(path: Path) -> None:
         raise UserError(f"{path} names no audio format by its ending: use .wav or .flac, for example")
     if not path.parent.is_dir():
         raise UserError(f"there is no folder {path.parent}: make it first")
+
+
+@dataclass(frozen=True)
+class PortFiles:
+    """Where a model's outputs are written: into a folder, one file for each, or at a path."""
+
+    output: Path
+    is_folder: bool
+
+    @classmethod
+    def at(cls, output: str) -> PortFiles:
+        """What `output` names, known before the work to be writable: a folder if it is one or ends like one."""
+        path = Path(output)
+        is_folder = path.is_dir() or output.endswith(("/", os.sep))
+        if not is_folder:
+            check_writable(path)
+        elif path.exists() and not path.is_dir():
+            raise UserError(f"{path} is a file, no folder: give the folder another name")
+        elif not path.parent.is_dir():
+            raise UserError(f"there is no folder {path.parent}: make it first")
+        return cls(path, is_folder)
+
+    def paths(self, ports: Sequence[str]) -> dict[str, Path]:
+        """The file of each port; makes the folder."""
+        if self.is_folder:
+            try:
+                self.output.mkdir(exist_ok=True)
+            except OSError as error:
+                raise UserError(f"the folder {self.output} cannot be made: {error.strerror}") from error
+            return {port: self.output / f"{port}.wav" for port in ports}
+        if len(ports) == 1:
+            return {ports[0]: self.output}
+        return {port: self.output.with_stem(f"{self.output.stem}-{port}") for port in ports}
 
 
 def write_audio(path: Path, audio: Audio, rate: int) -> None:

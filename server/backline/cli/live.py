@@ -22,8 +22,15 @@ def live(
         Path | None, typer.Option("--input", help="Stream this file, paced in real time, not the microphone.")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(help="Record what is heard, moved back under the input. With --input too, no sound card is used."),
+        str | None,
+        typer.Option(
+            help="Record what is heard, moved back under the input; into a folder (ending in /), a file for each "
+            "output. With --input too, no sound card is used."
+        ),
+    ] = None,
+    ports: Annotated[
+        list[str] | None,
+        typer.Option("--port", help="Hear only this output of the pack; may be given several times."),
     ] = None,
     list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the audio devices and stop.")] = False,
     input_device: Annotated[str | None, typer.Option(help="Number or part of the name of the microphone.")] = None,
@@ -51,6 +58,8 @@ def live(
     Example: [cyan]backline live --tempo 96 --visibility -1[/]
 
     Without a sound card: [cyan]backline live --input voice.wav --output band.wav[/]
+
+    One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
     """
     if list_devices:
         typer.echo(str(sounddevice_package(WITHOUT_CARD).query_devices()))
@@ -62,7 +71,7 @@ def live(
 
     import numpy as np
 
-    from backline.cli.audio_files import change_rate, check_writable, read_audio, served_rate, write_audio
+    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate, write_audio
     from backline.cli.connection import connected
     from backline.cli.console import console
     from backline.cli.paced import Host, Recording, in_blocks, play_paced
@@ -72,14 +81,14 @@ def live(
         audio, file_rate = read_audio(source)
         rate = served_rate(file_rate)
         audio = change_rate(audio, file_rate, rate)
-    if output is not None:
-        check_writable(output)
-    sounddevice = None if audio is not None and output is not None else sounddevice_package(WITHOUT_CARD)
+    files = None if output is None else PortFiles.at(output)
+    sounddevice = None if audio is not None and files is not None else sounddevice_package(WITHOUT_CARD)
     channels = 1 if audio is None else audio.shape[0]
     with (
         connected(server, packs or [], device) as client,
         client.open(pack, rate, channels, block_size=block, **wanted) as session,
     ):
+        heard_ports = chosen_ports(pack, [port.name for port in session.ready.ports], ports)
         latency = session.latency_samples
         console.print(f"{pack} at {rate} Hz, end-to-end latency {latency / rate * 1000:.0f} ms; stop with Ctrl+C")
         for beat in transport:
@@ -90,10 +99,10 @@ def live(
                 # Silence after a file, so that its last samples are heard before the card stops.
                 played = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
 
-                def hear(ports: dict[str, Audio]) -> Audio:
-                    if output is not None:
-                        recording.hear(ports)
-                    return mix_heard(ports, dry)
+                def hear(blocks: dict[str, Audio]) -> Audio:
+                    if files is not None:
+                        recording.hear(blocks)
+                    return mix_heard(blocks, heard_ports, dry)
 
                 play_on_card(sounddevice, (input_device, output_device), host, played, rate, block, hear)
             elif audio is not None:
@@ -106,19 +115,32 @@ def live(
         f"{totals.samples_in / rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         f"{host.measured.underrun_samples / rate * 1000:.0f} ms of silence where output was missing"
     )
-    if output is not None:
+    if files is not None:
         heard = recording.aligned(latency)
-        write_audio(output, mix_heard(heard, dry), rate)
+        if files.is_folder:
+            for port, path in files.paths(heard_ports).items():
+                write_audio(path, heard[port], rate)
+        else:
+            write_audio(files.output, mix_heard(heard, heard_ports, dry), rate)
         console.print(f"recorded {output}")
 
 
-def mix_heard(ports: dict[str, Audio], dry: float) -> Audio:
-    """What the speakers play [2, sample]: the model's outputs, and the input at its gain."""
+def chosen_ports(pack: str, offered: list[str], wanted: list[str] | None) -> list[str]:
+    """The outputs that are heard: all that the pack offers, or those that were asked for."""
+    from backline.cli.console import UserError
+
+    for port in wanted or []:
+        if port not in offered:
+            raise UserError(f"{pack} has no output {port!r}: use {', '.join(offered)}")
+    return wanted or offered
+
+
+def mix_heard(blocks: dict[str, Audio], ports: list[str], dry: float) -> Audio:
+    """What the speakers play [2, sample]: the outputs of these names, and the input at its gain."""
     from backline.cli.audio_files import mix, with_channels
     from backline.cli.paced import INPUT
 
-    band = {name: audio for name, audio in ports.items() if name != INPUT}
-    return mix(band, 2) + dry * with_channels(ports[INPUT], 2)
+    return mix({port: blocks[port] for port in ports}, 2) + dry * with_channels(blocks[INPUT], 2)
 
 
 def play_on_card(

@@ -13,7 +13,13 @@ from backline.cli import options
 def render(
     source: Annotated[Path, typer.Argument(metavar="IN", help="An audio file, of any rate, length and channels.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write; several outputs become OUT-<name>.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Where to write; several outputs become OUT-<name>. A folder (ending in /) gets <name>.wav for each.",
+        ),
     ],
     pack: options.PackName = "default",
     server: options.Server = None,
@@ -32,6 +38,8 @@ def render(
     """Play along with a file. The output is exactly as long as the file.
 
     Example: [cyan]backline render voice.wav -o band.wav --seed 7 --tempo 96[/]
+
+    Into a folder: [cyan]backline render song.wav --pack stems -o stems/[/]
     """
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
@@ -39,11 +47,11 @@ def render(
 
     from rich.progress import Progress
 
-    from backline.cli.audio_files import change_rate, check_writable, read_audio, served_rate, write_audio
+    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate, write_audio
     from backline.cli.connection import connected
     from backline.cli.console import UserError, console, error_console, labelled
 
-    check_writable(output)
+    files = PortFiles.at(output)
     audio, rate = read_audio(source)
     if not audio.shape[1]:
         raise UserError(f"{source} holds no samples: there is nothing to play along with")
@@ -61,8 +69,8 @@ def render(
         )
     for warning in rendering.warnings.values():
         error_console.print(labelled("warning", warning.message, "yellow"), soft_wrap=True)
-    for port, played in rendering.items():
-        path = output if len(rendering) == 1 else output.with_stem(f"{output.stem}-{port}")
+    for port, path in files.paths(list(rendering)).items():
+        played = rendering[port]
         write_audio(path, change_rate(played, session_rate, rate, audio.shape[1]), rate)
         console.print(f"{path}: {audio.shape[1] / rate:.1f} s, {played.shape[0]} channels at {rate} Hz")
     console.print(f"seed {rendering.ready.seed}")
