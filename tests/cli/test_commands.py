@@ -23,6 +23,7 @@ COMMANDS = [
     "packs card",
     "packs import encodec",
     "packs import hafm",
+    "packs import hcodec",
     "music compose",
     "train default-pack",
     "train semantics",
@@ -87,6 +88,7 @@ def test_a_wrong_command_line_ends_with_2(backline: Backline, arguments: list[st
         (["render", "missing.wav", "-o", "no-such-folder/o.wav"], "make it first"),
         (["serve", "--address", "256.0.0.1:x"], "cannot listen at 256.0.0.1:x"),
         (["packs", "import", "encodec", "missing.th"], "there is no such file"),
+        (["packs", "import", "hcodec", "missing.pt", "--hubert", "missing.bin"], "there is no such file"),
     ],
 )
 def test_what_fails_says_why_in_one_line_and_ends_with_1(
