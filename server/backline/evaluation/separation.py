@@ -92,20 +92,19 @@ def judge_song(
     Args:
         found: by method, with MIXTURE.
     """
+    coded = None if resynthesise is None else through(resynthesise, true)
+    beside_true = dict(found) if coded is None else {**found, CODEC: coded}
     figures: Figures = {}
-    for name, stems in found.items():
+    for name, stems in beside_true.items():
         figures |= judge(name, stems, true, true, with_visqol)
-    if resynthesise is not None:
-        coded = through(resynthesise, true)
-        figures |= judge(CODEC, coded, true, true, with_visqol)
+        figures[name, ALL][SUM] = sum_error(stems, true.sum(axis=0))
+    for (_, track), row in figures.items():
+        row[GAIN] = row[SI_SDR] - figures[MIXTURE, track][SI_SDR]
+    if resynthesise is not None and coded is not None:
         for name, stems in found.items():
             heard = stems if name == SEPARATED else through(resynthesise, stems)
             for key, row in judge(name, heard, coded, true, with_visqol).items():
                 figures[key] |= {column + CODED: value for column, value in row.items()}
-    for (_, track), row in figures.items():
-        row[GAIN] = row[SI_SDR] - figures[MIXTURE, track][SI_SDR]
-    for name, stems in found.items():
-        figures[name, ALL][SUM] = sum_error(stems, true.sum(axis=0))
     return figures
 
 
