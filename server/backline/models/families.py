@@ -21,6 +21,7 @@ FAMILIES: dict[str, str] = {  # family -> module:function that loads it
     "codec": "backline.models.codec:load",
     "hafm": "backline.models.hafm.load:load",
     "passthrough": "backline.models.passthrough:load",
+    "stems": "backline.models.stems.load:load",
 }
 
 

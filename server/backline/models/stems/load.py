@@ -1,0 +1,194 @@
+"""A stems pack made resident: its tables read, every tensor checked, the parts put together.
+
+[stems]      fields of StemsConfig; tensors `stems.`…
+[codec]      kind = "hcodec", and fields of HCodecConfig; tensors `codec.`…, of which serving needs what decodes
+[stream]     fields of StemsSettings; seconds as fractions ("12/25")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backline.codecs.hcodec.load import LISTENING, TRAINING, hcodec
+from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.models.errors import PackError
+from backline.models.stems.config import TRACKS, MelConfig, StemsConfig, read_config
+from backline.models.stems.network import StemsNetwork
+from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
+from backline.models.stems.stream import StemsSettings, StemsStream, make_spec, problems
+from backline.models.stream import StreamSpec
+from backline.nn.conformer import ConformerConfig
+from backline.nn.llama import LlamaConfig
+
+CODEC_KIND = "hcodec"
+TINY_CODEC = HCodecConfig(
+    width=32, feed_forward=32, encoder_blocks=1, decoder_blocks=1, transformer_layers=0, latent=8, codebooks=2,
+    codebook_size=16, features="mel", feature_width=20, semantic_width=8,
+)  # fmt: skip
+TINY = StemsConfig(
+    encoder=ConformerConfig(1, 16, 2, norm="layer"), decoder=LlamaConfig(1, 16, 2, 32), mel=MelConfig(bands=20),
+    codebooks=2, codebook_size=16, condition="aligned", track_embedding=True,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PackTables:
+    """The tables of pack.toml, checked."""
+
+    network: StemsConfig
+    codec: HCodecConfig
+    settings: StemsSettings
+
+
+def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> StemsStream:
+    """The stream of a pack.
+
+    Raises:
+        PackError: names everything that is missing or does not fit.
+    """
+    tables = read_tables(config)
+    wrong: list[str] = []
+    network, codec = None, None
+    try:
+        network = read_network(tables.network, tensors)
+    except ValueError as error:
+        wrong.append(str(error))
+    try:
+        codec = hcodec(config["codec"], decoding(tensors))
+    except ValueError as error:
+        wrong.append(str(error))
+    if network is None or codec is None:
+        raise PackError(wrong, str(config.get("name", "")))
+    separator = StemsSeparator(network.requires_grad_(False), codec.requires_grad_(False), device)
+    return StemsStream(separator, tables.settings, separator.resident_bytes())
+
+
+def describe(config: Mapping[str, Any]) -> StreamSpec:
+    """What `load` would serve. Raises PackError."""
+    tables = read_tables(config)
+    codec = tables.codec
+    return make_spec(tables.settings, codec.sample_rate, codec.hop * codec.frames_per_code, WINDOW_FRAMES, TRACKS)
+
+
+def read_tables(config: Mapping[str, Any]) -> PackTables:
+    """The tables of a pack.toml.
+
+    Raises:
+        PackError: names everything that is missing or impossible.
+    """
+    wrong: list[str] = []
+    network, codec, settings = StemsConfig(), HCodecConfig(), StemsSettings()
+    try:
+        network = read_config(config.get("stems", {}))
+    except ValueError as error:
+        wrong.append(str(error))
+    table = dict(config.get("codec", {}))
+    kind = table.pop("kind", None)
+    if kind != CODEC_KIND:
+        wrong.append(f"[codec] kind is {kind!r}: use {CODEC_KIND!r}")
+    elif unknown := sorted(table.keys() - {entry.name for entry in fields(HCodecConfig)}):
+        wrong.append(f"[codec] has unknown entries {unknown}")
+    else:
+        codec = HCodecConfig(**table)
+    try:
+        settings = read_settings(config.get("stream", {}))
+    except ValueError as error:
+        wrong.append(str(error))
+    if not wrong:
+        frame = Fraction(codec.hop * codec.frames_per_code, codec.sample_rate)
+        wrong = problems(settings, frame, WINDOW_FRAMES) + _mismatches(network, codec)
+    if wrong:
+        raise PackError(wrong, str(config.get("name", "")))
+    return PackTables(network, codec, settings)
+
+
+def read_settings(table: Mapping[str, Any]) -> StemsSettings:
+    """The [stream] table. Raises ValueError with all that is not what it must be."""
+    kinds: dict[str, Any] = {entry.name: type(entry.default) for entry in fields(StemsSettings)}
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for name, value in table.items():
+        if name not in kinds:
+            wrong.append(f"[stream] has no setting {name!r}: use {', '.join(kinds)}")
+            continue
+        try:
+            values[name] = Fraction(str(value)) if kinds[name] is Fraction else kinds[name](value)
+        except (TypeError, ValueError, ZeroDivisionError):
+            wrong.append(f'[stream] {name} is {value!r}: use a number, or for seconds a fraction as in "12/25"')
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return StemsSettings(**values)
+
+
+def read_network(config: StemsConfig, tensors: Mapping[str, Tensor]) -> StemsNetwork:
+    """The network with the tensors named `stems.`…, in float32.
+
+    Raises:
+        ValueError: names every tensor that is missing, unknown or of another shape.
+    """
+    with torch.device("meta"):
+        network = StemsNetwork(config)
+    given = {name.removeprefix("stems."): t for name, t in tensors.items() if name.startswith("stems.")}
+    wanted = {name: list(t.shape) for name, t in network.state_dict().items()}
+    wrong = [f"stems.{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - given.keys())]
+    wrong += [f"stems.{name} is not part of this network" for name in sorted(given.keys() - wanted.keys())]
+    wrong += [
+        f"stems.{name} is {list(given[name].shape)}, must be {wanted[name]}"
+        for name in sorted(wanted.keys() & given.keys())
+        if list(given[name].shape) != wanted[name]
+    ]
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    network.load_state_dict(
+        {name: t.detach().float() if t.is_floating_point() else t.detach() for name, t in given.items()}, assign=True
+    )
+    return network
+
+
+def decoding(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The codec's tensors that serving needs: a separator never encodes."""
+    unused = tuple(f"codec.{part}." for part in (*LISTENING, *TRAINING, "hubert"))
+    return {name: t for name, t in tensors.items() if name.startswith("codec.") and not name.startswith(unused)}
+
+
+def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Tables and tensors of a pack of random weights, as small as it gets: its stems sum to the mixture like any's."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tensors = {f"stems.{name}": t for name, t in StemsNetwork(TINY).state_dict().items()}
+        tensors |= decoding({f"codec.{name}": t for name, t in HCodec(TINY_CODEC).state_dict().items()})
+    config = {
+        "format": 1,
+        "name": "tiny-stems",
+        "version": "0.1.0",
+        "family": "stems",
+        "description": "Stems of random weights, for tests",
+        "license": "Apache-2.0",
+        "stems": asdict(TINY),
+        "codec": {"kind": CODEC_KIND, **asdict(TINY_CODEC)},
+    }
+    return config, {name: t.detach().contiguous() for name, t in tensors.items()}
+
+
+def _mismatches(network: StemsConfig, codec: HCodecConfig) -> list[str]:
+    """What keeps the network and the codec from working together."""
+    found = []
+    tells, has = (network.codebooks, network.codebook_size), (codec.codebooks, codec.codebook_size)
+    if tells != has:
+        found.append(f"[stems] tells {tells[0]} codebooks of {tells[1]}, the codec has {has[0]} of {has[1]}")
+    hears, frame = (
+        (network.mel.sample_rate, network.mel.hop * network.hops_per_frame),
+        codec.hop * codec.frames_per_code,
+    )
+    if hears != (codec.sample_rate, frame):
+        found.append(
+            f"[stems] hears frames of {hears[1]} samples at {hears[0]} Hz, the codec's have {frame} at "
+            f"{codec.sample_rate} Hz"
+        )
+    return found
