@@ -64,11 +64,22 @@ def test_training_brings_both_losses_down() -> None:
 def test_every_layout_learns(changed: dict[str, str]) -> None:
     trainer = make(replace(TOY, network=replace(TOY_NETWORK, **changed), passes=1, rate=3e-3))  # type: ignore[arg-type]
     lesson = trainer.lesson()
-    before = float(trainer.losses(lesson)["codes"].detach())
+    before = float(trainer.losses(lesson, lesson.positions)["codes"].detach())
     trainer.lessons.make = lambda: lesson
     for step in range(15):
         trainer.step(Moment(200 + step, 0.0, 0.0))
-    assert float(trainer.losses(lesson)["codes"]) < before
+    assert float(trainer.losses(lesson, lesson.positions)["codes"].detach()) < before
+
+
+def test_a_misheard_past_is_another_rows_at_the_same_positions() -> None:
+    trainer = make(replace(TOY, rows=3, misheard=1.0))
+    positions = torch.arange(3)[:, None, None, None].expand(3, 4, 100, 2) * 1000 + torch.arange(100)[:, None]
+    told = trainer.misheard(positions)
+    assert torch.equal(told % 1000, positions % 1000)
+    shares = (told != positions).float().mean(dim=(1, 2, 3))
+    assert (shares > 0).any()
+    assert (shares < 1).any()
+    assert torch.equal(make(replace(TOY, misheard=0.0)).misheard(positions), positions)
 
 
 def test_a_network_that_knows_the_codes_has_no_loss_but_smoothing() -> None:
