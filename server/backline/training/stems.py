@@ -58,8 +58,8 @@ class StemsTraining:
     weights: tuple[float, ...] = PAPER_WEIGHTS[:8]  # [codebook]
     smoothing: float = 0.0  # with readout "mean" it would pull every vector towards the codebooks' mean
     vectors: float = 10.0  # weight of the mean squared distance of the expected vectors from the true ones
-    # Of the past that a row is told, up to this share belongs to another row; how much, each row draws. A network that has
-    # only seen the truth believes what it has told itself more than what it hears, and is lost after its first mistake.
+    # Of the past that a row is told, up to this share belongs to another row; how much, each row draws. A network that
+    # has only seen the truth believes what it has told itself more than what it hears, and is lost after one mistake.
     misheard: float = 1.0
     rate: float = 1e-3
     rows: int = 4

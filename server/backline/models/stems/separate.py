@@ -19,7 +19,7 @@ class StemsSeparator:
     """A `Separator`."""
 
     window_frames = WINDOW_FRAMES
-    tracks = TRACKS
+    tracks: tuple[str, ...] = TRACKS
 
     def __init__(self, network: StemsNetwork, codec: HCodec, device: str) -> None:
         self.network, self.codec, self.device = network.eval().to(device), codec.eval().to(device), device
