@@ -71,15 +71,35 @@ def test_every_layout_learns(changed: dict[str, str]) -> None:
     assert float(trainer.losses(lesson, lesson.positions)["codes"].detach()) < before
 
 
-def test_a_misheard_past_is_another_rows_at_the_same_positions() -> None:
-    trainer = make(replace(TOY, rows=3, misheard=1.0))
+def test_another_rows_codes_keep_their_places() -> None:
+    trainer = make(replace(TOY, rows=3))
     positions = torch.arange(3)[:, None, None, None].expand(3, 4, 100, 2) * 1000 + torch.arange(100)[:, None]
-    told = trainer.misheard(positions)
-    assert torch.equal(told % 1000, positions % 1000)
-    shares = (told != positions).float().mean(dim=(1, 2, 3))
-    assert (shares > 0).any()
-    assert (shares < 1).any()
-    assert torch.equal(make(replace(TOY, misheard=0.0)).misheard(positions), positions)
+    others = trainer.other_rows(positions)
+    assert torch.equal(others % 1000, positions % 1000)
+    assert (others != positions).all()
+    mixed = trainer.mixed(positions, others, 1.0)
+    shares = (mixed != positions).float().mean(dim=(1, 2, 3))
+    assert ((shares > 0) & (shares < 1)).any()
+    assert torch.equal(trainer.mixed(positions, others, 0.0), positions)
+
+
+@pytest.mark.parametrize("changed", [{}, {"tracks": "parallel"}, {"order": "delay"}])
+def test_what_the_network_would_tell_is_likeliest_at_each_place(changed: dict[str, str]) -> None:
+    trainer = make(replace(TOY, network=replace(TOY_NETWORK, **changed)))  # type: ignore[arg-type]
+    config = trainer.network.config
+    hidden = torch.randn(2, config.segments, len(trainer.table) + 1, 16)
+    with torch.no_grad():
+        told = trainer.likeliest(hidden)
+        for segment, lane, position, book in [(0, 0, 7, 1), (config.segments - 1, config.lanes - 1, 20, 0)]:
+            heads = trainer.network.heads[lane, trainer.table[position, book] % 2, book]
+            expected = (hidden[1, segment, position] @ heads.T).argmax()
+            assert told[1, segment * config.lanes + lane, position, book] == expected
+
+
+def test_with_a_trusted_past_the_truth_is_told() -> None:
+    trainer = make(replace(TOY, own=0.0, misheard=0.0))
+    lesson = trainer.lesson()
+    assert torch.equal(trainer.past(lesson), lesson.positions)
 
 
 def test_a_network_that_knows_the_codes_has_no_loss_but_smoothing() -> None:

@@ -58,8 +58,10 @@ class StemsTraining:
     weights: tuple[float, ...] = PAPER_WEIGHTS[:8]  # [codebook]
     smoothing: float = 0.0  # with readout "mean" it would pull every vector towards the codebooks' mean
     vectors: float = 10.0  # weight of the mean squared distance of the expected vectors from the true ones
-    # Of the past that a row is told, up to this share belongs to another row; how much, each row draws. A network that
-    # has only seen the truth believes what it has told itself more than what it hears, and is lost after one mistake.
+    # Of the past that a row is told, up to `own` is what the network itself would have told there, and of the rest up
+    # to `misheard` belongs to another row; how much, each row draws. A network that has only seen the truth believes
+    # what it has told itself more than what it hears, and is lost after one mistake.
+    own: float = 1.0
     misheard: float = 1.0
     rate: float = 1e-3
     rows: int = 4
@@ -110,7 +112,7 @@ class StemsTrainer:
         rate = cosine_rate(moment, self.config.rate)
         set_rate(self.optimizer, rate)
         lesson = self.lessons.next()
-        losses = self.losses(lesson, self.misheard(lesson.positions))
+        losses = self.losses(lesson, self.past(lesson))
         total = losses["codes"] + self.config.vectors * losses["vectors"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -133,12 +135,33 @@ class StemsTrainer:
             self.codec.vectors(codes).unflatten(0, stems.shape[:2]),
         )
 
-    def misheard(self, positions: Tensor) -> Tensor:
-        """Codes [row, track, position, codebook], some positions with those of another row."""
-        rows = positions.shape[0]
-        shares = self.config.misheard * torch.rand(rows, 1, 1, 1, device=self.device)
-        wrong = torch.rand(*positions.shape[:3], 1, device=self.device) < shares
-        return torch.where(wrong, positions.roll(1 + int(torch.randint(max(1, rows - 1), ())), 0), positions)
+    @torch.no_grad()
+    def past(self, lesson: Lesson) -> Tensor:
+        """What the network is told of the past in training: not always the truth."""
+        misheard = self.mixed(lesson.positions, self.other_rows(lesson.positions), self.config.misheard)
+        if not self.config.own:
+            return misheard
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            hidden = self.network(lesson.mixtures, misheard, self.table)
+            own = self.likeliest(hidden)
+        return self.mixed(misheard, own, self.config.own)
+
+    def mixed(self, positions: Tensor, others: Tensor, share: float) -> Tensor:
+        """[row, track, position, codebook] with positions from `others`, up to a `share` of each row."""
+        shares = share * torch.rand(positions.shape[0], 1, 1, 1, device=self.device)
+        return torch.where(torch.rand(*positions.shape[:3], 1, device=self.device) < shares, others, positions)
+
+    def other_rows(self, positions: Tensor) -> Tensor:
+        """What stands in another row at the same places: as likely there as wrong here."""
+        return positions.roll(1 + int(torch.randint(max(1, positions.shape[0] - 1), ())), 0)
+
+    def likeliest(self, hidden: Tensor) -> Tensor:
+        """Codes [row, track, position, codebook] that the network would tell at each place by itself."""
+        lanes = hidden[:, :, :-1].flatten(0, 1)  # [row * segment, position, width]
+        told = torch.stack([self.network.logits(lanes, path).argmax(-1) for path in range(len(PATHS))])
+        path = torch.from_numpy(np.maximum(self.table, 0) % len(PATHS)).to(self.device)  # [position, codebook]
+        chosen = torch.where(path[None, :, None] == 0, told[0], told[1])  # [row * segment, position, lane, codebook]
+        return chosen.transpose(1, 2).unflatten(0, hidden.shape[:2]).flatten(1, 2)
 
     def losses(self, lesson: Lesson, past: Tensor) -> dict[str, Tensor]:
         """What `lesson` costs a network that is told the `past` [row, track, position, codebook].

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from backline.codecs.hcodec.network import HCodec
+from backline.models.stems.consistency import MASK
 from backline.models.stems.network import StemsNetwork
 from backline.music.world import BAND, WORLDS, World
 from backline.packs.pack import write_pack
@@ -24,13 +25,12 @@ from backline.training.loop import LoopConfig
 from backline.training.mixtures import song_stems
 from backline.training.report import NoPicture, hardware, plot_losses
 from backline.training.run_folder import COMPOSED, best_validation, best_weights, commit, last_entry, seconds
-from backline.training.stems import StemsTraining, train_stems
+from backline.training.stems import MASK_EXPONENT, StemsTraining, train_stems
 from backline.training.stems import packed as packed_network
 
 SHARES = {"codec": 0.3, "network": 0.7}  # of the minutes given
 PARTS = tuple(SHARES)
-# Stored as they are, all other matrices as int8: codebooks are small, and everything that is heard is made of them.
-WHOLE_WEIGHTS = ("codec.quantizers.",)
+STREAM = {"consistency": MASK, "mask_exponent": MASK_EXPONENT}
 TRAINING_ONLY = "codec.feature_decoder."  # a pack does without it
 
 
@@ -98,7 +98,7 @@ def best_codec(run: Path, recipe: StemsRecipe) -> HCodec:
 
 
 def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
-    """Writes the pack: both parts at their best validation, matrices in int8, other weights in float16."""
+    """Writes the pack: both parts at their best validation, matrices and codebooks in int8, the rest in float16."""
     network = StemsNetwork(recipe.network.network)
     network.load_state_dict(best_weights(run / "network"))
     codec_table, codec_tensors = packed_codec(best_codec(run, recipe))
@@ -113,9 +113,10 @@ def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
         "license": "Apache-2.0",
         "stems": stems_table,
         "codec": codec_table,
+        "stream": STREAM,
         "card": card(run, recipe),
     }
-    write_pack(out, config, quantize(kept | stems_tensors, keep=WHOLE_WEIGHTS))
+    write_pack(out, config, quantize(kept | stems_tensors))
 
 
 def card(run: Path, recipe: StemsRecipe) -> dict[str, Any]:
