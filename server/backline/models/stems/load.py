@@ -33,7 +33,7 @@ TINY_CODEC = HCodecConfig(
 )  # fmt: skip
 TINY = StemsConfig(
     encoder=ConformerConfig(1, 16, 2, norm="layer"), decoder=LlamaConfig(1, 16, 2, 32), mel=MelConfig(bands=20),
-    codebooks=2, codebook_size=16, condition="aligned", track_embedding=True,
+    codebooks=2, codebook_size=16, tracks="parallel", condition="aligned",
 )  # fmt: skip
 
 
