@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from backline.models.stems.load import tiny_random
+from backline.packs.pack import write_pack as write_stems_pack
 from tests.cli.test_commands import Backline, write_pack
 
 
@@ -85,6 +87,25 @@ def test_a_folder_gets_a_file_named_after_each_output(backline: Backline, tmp_pa
         rendered, rate = soundfile.read(path, always_2d=True, dtype="float32")
         assert rate == 44_100
         np.testing.assert_array_equal(rendered, audio)
+
+
+@pytest.mark.slow
+def test_a_separator_writes_four_stems_that_sum_to_the_song(backline: Backline, tmp_path: Path) -> None:
+    audio = sine(tmp_path / "song.wav", 44_100, 2, 60_001)
+    config, tensors = tiny_random()
+    write_stems_pack(tmp_path / "packs" / config["name"], config, tensors)
+    said = backline(
+        "render", tmp_path / "song.wav", "-o", f"{tmp_path}/stems/", "-p", config["name"], "--packs", tmp_path / "packs"
+    )
+    assert said.code == 0, said.err
+    stems = {}
+    for path in (tmp_path / "stems").iterdir():
+        stems[path.name], rate = soundfile.read(path, always_2d=True, dtype="float32")
+        assert rate == 44_100
+        assert stems[path.name].shape == audio.shape
+    assert sorted(stems) == ["bass.wav", "drums.wav", "other.wav", "vocals.wav"]
+    middle = slice(1_000, -1_000)  # at the ends the resamplers hear the silence outside
+    assert np.abs(sum(stems.values()) - audio)[middle].max() < 1e-3
 
 
 @pytest.mark.parametrize(("out", "remedy"), [("file.wav/", "is a file"), ("none/stems/", "make it first")])
