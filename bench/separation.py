@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -75,6 +75,8 @@ def main() -> int:
         separator = stream.separator
         show_cost(console, options.pack, separator.network.config, hop)
         peers = [*separator_peers(separator, hop), *network_peers(separator.network, hop)]
+        together = StemsNetwork(replace(separator.network.config, tracks="parallel")).eval()
+        peers += [replace(network_peers(together, hop)[0], name="network alone, all tracks at once (random weights)")]
     measure(peers, options.rounds)
     show(console, peers, hop)
     if options.json:

@@ -45,7 +45,7 @@ class BandSeparator:
         )
         framed = bands.reshape(len(TRACKS), self.window_frames, -1)
         told = self._tell(np.sqrt((framed**2).mean(axis=2)), history, hop_frames)
-        gain = 0.9 + 0.2 * told.vectors.mean(axis=1) / CODES
+        gain = 0.9 + 0.2 * told.codes.mean(axis=(1, 2)) / CODES
         return (framed * gain[:, :, np.newaxis]).reshape(bands.shape).astype(np.float32), told
 
     def _tell(self, level: np.ndarray, history: History | None, hop_frames: int) -> History:
@@ -59,4 +59,4 @@ class BandSeparator:
         for frame in range(forced, self.window_frames):
             before = codes[..., frame - 1] if frame else place
             codes[..., frame] = (loudness[:, frame, np.newaxis, np.newaxis] + 3 * before + place) % CODES
-        return History(codes, codes.reshape(len(TRACKS), PATHS * BOOKS, -1).astype(np.float32))
+        return History(codes)

@@ -52,7 +52,7 @@ class StemsSeparator:
         if self.network.config.phase == "mixture":
             spectra = torch.polar(spectra.abs(), self.codec.spectra(heard).angle().expand_as(spectra))
         estimates = self.codec.decoder.sound(spectra)[:, 0]
-        return estimates.float().cpu().numpy(), History(told.codes[0], vectors.float().cpu().numpy())
+        return estimates.float().cpu().numpy(), History(told.codes[0])
 
     def resident_bytes(self) -> int:
         """Weights of both."""

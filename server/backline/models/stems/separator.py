@@ -16,7 +16,6 @@ class History:
     """What the model said of one whole window."""
 
     codes: NDArray[np.int64]  # [track, path, codebook, frame]
-    vectors: NDArray[np.float32]  # [track, path * latent, frame]: what the decoder gets
 
 
 class Separator(Protocol):

@@ -259,5 +259,4 @@ def problems(settings: StemsSettings, frame: Fraction, window_frames: int) -> li
 
 def row_bytes(row: Row) -> int:
     """What a session holds."""
-    arrays = (row.heard, row.history.codes, row.history.vectors)
-    return sum(array.nbytes for array in arrays)
+    return row.heard.nbytes + row.history.codes.nbytes
