@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
-from backline.models.stems.consistency import MASK, consistent
+from backline.models.stems.consistency import RESIDUAL, consistent
 from backline.models.stems.generate import vectors_of
 from backline.models.stems.layout import Slots, to_positions
 from backline.models.stems.network import StemsNetwork
@@ -27,7 +27,6 @@ from backline.training.spectra import log_mel_distance, si_sdr
 
 PAPER_WEIGHTS = (2.0, *[1.0] * 15)  # of the codebooks in the loss
 ABLATION_WEIGHTS = (8.0, 4.0, 3.0, *[2.0] * 5, *[1.0] * 8)
-MASK_EXPONENT = 1.5  # what the pack is played with
 SMALL = StemsConfig(
     encoder=ConformerConfig(4, 192, 4, norm="layer"),
     decoder=LlamaConfig(4, 256, 4, 768),
@@ -221,7 +220,7 @@ class StemsTrainer:
         """Losses on held-out songs' middles, and how far what is generated from nothing is from the tracks.
 
         `mel` is the mean log-mel distance of the four estimates; `floor` is the codec's own; `sdri_..` by how many dB
-        the SI-SDR of each track is better than the mixture's, once the estimates mask it.
+        the SI-SDR of each stem is better than the mixture's, once they sum to it.
         """
         length = WINDOW_FRAMES * self.codec.samples_per_code
         cuts = [stems[:, (stems.shape[1] - length) // 2 :][:, :length] for stems in songs]
@@ -237,9 +236,9 @@ class StemsTrainer:
             for cut in cuts:
                 mixture = cut.sum(0)
                 estimates, _ = separator.separate(mixture, history, WINDOW_FRAMES)
-                masked = consistent(mixture[None], estimates, MASK, MASK_EXPONENT)[:, 0]
+                stems = consistent(mixture[None], estimates, RESIDUAL, mask_exponent=2.0)[:, 0]
                 codec = self.codec.decode(self.codec.encode(torch.from_numpy(cut)[:, None].to(self.device)))[:, 0]
-                gains.append([si_sdr(a, b) - si_sdr(mixture, b) for a, b in zip(masked, cut, strict=True)])
+                gains.append([si_sdr(a, b) - si_sdr(mixture, b) for a, b in zip(stems, cut, strict=True)])
                 distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates, cut, strict=True)])
                 floors.append([log_mel_distance(a, b, rate) for a, b in zip(codec.cpu().numpy(), cut, strict=True)])
         result |= {f"sdri_{track}": float(gain) for track, gain in zip(TRACKS, np.mean(gains, axis=0), strict=True)}

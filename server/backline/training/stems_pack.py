@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from backline.codecs.hcodec.network import HCodec
-from backline.models.stems.consistency import MASK
 from backline.models.stems.network import StemsNetwork
 from backline.music.world import BAND, WORLDS, World
 from backline.packs.pack import write_pack
@@ -25,12 +24,11 @@ from backline.training.loop import LoopConfig
 from backline.training.mixtures import song_stems
 from backline.training.report import NoPicture, hardware, plot_losses
 from backline.training.run_folder import COMPOSED, best_validation, best_weights, commit, last_entry, seconds
-from backline.training.stems import MASK_EXPONENT, StemsTraining, train_stems
+from backline.training.stems import StemsTraining, train_stems
 from backline.training.stems import packed as packed_network
 
 SHARES = {"codec": 0.3, "network": 0.7}  # of the minutes given
 PARTS = tuple(SHARES)
-STREAM = {"consistency": MASK, "mask_exponent": MASK_EXPONENT}
 TRAINING_ONLY = "codec.feature_decoder."  # a pack does without it
 
 
@@ -113,7 +111,6 @@ def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
         "license": "Apache-2.0",
         "stems": stems_table,
         "codec": codec_table,
-        "stream": STREAM,
         "card": card(run, recipe),
     }
     write_pack(out, config, quantize(kept | stems_tensors))
