@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def main() -> int:
         show_cost(console, options.pack, separator.network.config, hop)
         peers = [*separator_peers(separator, hop), *network_peers(separator.network, hop)]
         together = StemsNetwork(replace(separator.network.config, tracks="parallel")).eval()
-        peers += [replace(network_peers(together, hop)[0], name="network alone, all tracks at once (random weights)")]
+        peers += [
+            replace(network_peers(together, hop)[0], name="network alone, torch, all tracks at once (random weights)")
+        ]
     measure(peers, options.rounds)
     show(console, peers, hop)
     if options.json:
@@ -102,9 +105,12 @@ def separator_peers(separator: StemsSeparator, hop: int) -> list[Peer]:
     """The whole of a hop: hear, tell, decode."""
     audio = 0.1 * np.random.default_rng(0).standard_normal(WINDOW_FRAMES * separator.frame_samples, np.float32)
     history = separator.silence()
+    plain = copy(separator)
+    plain.step = None
     return [
-        Peer("Backline, the overlap forced", lambda: separator.separate(audio, history, hop)),
-        Peer("every window told anew", lambda: separator.separate(audio, history, WINDOW_FRAMES)),
+        Peer("Backline", lambda: separator.separate(audio, history, hop)),
+        Peer("torch in place of the fused step", lambda: plain.separate(audio, history, hop)),
+        Peer("no overlap forced: every window told anew", lambda: separator.separate(audio, history, WINDOW_FRAMES)),
     ]
 
 
@@ -133,8 +139,8 @@ def network_peers(network: StemsNetwork, hop: int) -> list[Peer]:
     for segment in range(config.segments):
         sequence.append(network.inputs(heard, codes, segment, table, 0, len(table) + 1))
     return [
-        Peer("network alone, cache kept", kept),
-        Peer("one step without a cache", recomputed),
+        Peer("network alone, torch, cache kept", kept),
+        Peer("one of its steps without a cache", recomputed),
     ]
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from backline.models.stems.config import MelConfig, StemsConfig
+from backline.models.stems.fused import FusedStep
 from backline.models.stems.generate import Told, expected_vectors, generate
 from backline.models.stems.layout import to_positions
 from backline.models.stems.network import StemsNetwork
@@ -81,6 +82,15 @@ def test_forcing_what_would_have_been_told_changes_nothing(config: StemsConfig) 
     forced = generate(network, mixtures(), free.codes[..., :7], FRAMES)
     assert np.array_equal(free.codes, forced.codes)
     assert torch.allclose(free.hidden, forced.hidden, atol=1e-5)
+
+
+def test_the_fused_step_tells_the_same() -> None:
+    config = replace(SMALL, decoder=LlamaConfig(2, 64, 2, 64), condition="aligned")
+    network = make(config)
+    plain = generate(network, mixtures(1), nothing(1), FRAMES)
+    fused = generate(network, mixtures(1), nothing(1), FRAMES, FusedStep(network.decoder, bfloat16=False))
+    assert np.array_equal(fused.codes, plain.codes)
+    assert torch.allclose(fused.hidden, plain.hidden, atol=1e-4)
 
 
 def test_forced_codes_stay_and_matter() -> None:

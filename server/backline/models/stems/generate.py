@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from backline.models.stems.layout import PATHS, Slots, from_positions, known_positions, to_positions
 from backline.models.stems.network import StemsNetwork
+from backline.nn.llama import KeyValueCache
 
 
 @dataclass
@@ -21,8 +23,13 @@ class Told:
     hidden: Tensor  # [row, segment, position, width]: place p told slot p, or would have where it was forced
 
 
+Step = Callable[[Tensor, KeyValueCache], Tensor]  # the next position [row, 1, width] of a cache -> its hidden state
+
+
 @torch.inference_mode()
-def generate(network: StemsNetwork, audio: Tensor, forced: NDArray[np.int64], frames: int) -> Told:
+def generate(
+    network: StemsNetwork, audio: Tensor, forced: NDArray[np.int64], frames: int, step: Step | None = None
+) -> Told:
     """The likeliest code at every place (greedy, as the paper has it), tracks in the order of TRACKS.
 
     The length is forced: a track begins with S and ends after its last frame, whatever the network makes of E.
@@ -32,7 +39,9 @@ def generate(network: StemsNetwork, audio: Tensor, forced: NDArray[np.int64], fr
         audio: [row, 1, sample], mixtures of `frames` codec frames.
         forced: [row, track, path, codebook, known frame], codes of the first frames, which are taken as told.
         frames: of each track in the end.
+        step: how single positions are stepped; `network.decoder.extend` if not given.
     """
+    step = step or network.decoder.extend
     config = network.config
     table = network.slots(frames)
     rows, lanes = audio.shape[0], config.lanes
@@ -54,7 +63,7 @@ def generate(network: StemsNetwork, audio: Tensor, forced: NDArray[np.int64], fr
         parts = [out]
         for position in range(known, len(table)):
             if position > known:
-                out = network.decoder.extend(network.inputs(heard, told, segment, table, position, position + 1), cache)
+                out = step(network.inputs(heard, told, segment, table, position, position + 1), cache)
                 parts.append(out)
             choose(network, out[:, -1:], told[:, :, position], table[position], PATHS * forced.shape[-1])
         hidden.append(torch.cat(parts, dim=1))

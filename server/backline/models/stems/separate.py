@@ -7,6 +7,7 @@ import torch
 
 from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.models.stems.config import TRACKS
+from backline.models.stems.fused import FusedStep
 from backline.models.stems.generate import expected_vectors, generate
 from backline.models.stems.network import StemsNetwork
 from backline.models.stems.separator import History
@@ -26,6 +27,7 @@ class StemsSeparator:
         self.sample_rate = codec.sample_rate
         self.frame_samples = codec.samples_per_code
         self._codebooks = torch.stack([codec.quantizer(path).codebooks for path in PATHS])
+        self.step = FusedStep(network.decoder, bfloat16=True) if FusedStep.fits(network.decoder) else None
         self._silence: History | None = None
 
     def silence(self) -> History:
@@ -43,7 +45,7 @@ class StemsSeparator:
     def _separate(self, audio: Audio, forced: np.ndarray) -> tuple[Audio, History]:
         """As `separate`, with the codes [track, path, codebook, frame] of the first frames."""
         heard = torch.from_numpy(audio)[None, None].to(self.device)
-        told = generate(self.network, heard, forced[None], self.window_frames)
+        told = generate(self.network, heard, forced[None], self.window_frames, self.step)
         if self.network.config.readout == "mean":
             vectors = expected_vectors(self.network, told, self._codebooks)[0]
         else:
@@ -55,6 +57,7 @@ class StemsSeparator:
         return estimates.float().cpu().numpy(), History(told.codes[0])
 
     def resident_bytes(self) -> int:
-        """Weights of both."""
+        """Weights of both, and of the fused step."""
         weights = [*self.network.parameters(), *self.network.buffers(), *self.codec.parameters(), *self.codec.buffers()]
-        return sum(weight.numel() * weight.element_size() for weight in weights)
+        fused = self.step.resident_bytes() if self.step else 0
+        return fused + sum(weight.numel() * weight.element_size() for weight in weights)
