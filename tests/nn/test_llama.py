@@ -1,9 +1,9 @@
-"""The LLaMA-style decoder: its cache, its positions, and what it may see."""
+"""The LLaMA-style decoder: its cache, and what it may see."""
 
 import pytest
 import torch
 
-from backline.nn.llama import Llama, LlamaConfig, rotation, turned
+from backline.nn.llama import Llama, LlamaConfig
 
 CONFIG = LlamaConfig(layers=3, width=32, heads=4, feed_forward=48)
 
@@ -40,20 +40,3 @@ def test_a_full_cache_is_refused(decoder: Llama) -> None:
     decoder.extend(torch.randn(1, 3, 32), cache)
     with pytest.raises(ValueError, match="a cache of 4 positions cannot take position 5"):
         decoder.extend(torch.randn(1, 2, 32), cache)
-
-
-def test_turned_products_depend_on_the_distance_alone() -> None:
-    q, k = torch.randn(2, 1, 1, 1, 8)
-    products = []
-    for at in (0, 5, 900):
-        turn_q, turn_k = (rotation(torch.tensor([position]), CONFIG) for position in (at + 3, at))
-        products.append((turned(q, turn_q) * turned(k, turn_k)).sum())
-    assert torch.allclose(torch.stack(products), products[0], atol=1e-4)
-
-
-def test_attention_turns_as_complex_numbers_do() -> None:
-    x = torch.randn(1, 1, 6, 8)
-    angles = torch.arange(6)[:, None] * 10_000.0 ** (-torch.arange(4) / 4)
-    expected = torch.complex(x[..., :4], x[..., 4:]) * torch.polar(torch.ones(6, 4), angles)
-    found = turned(x, rotation(torch.arange(6), CONFIG))
-    assert torch.allclose(found, torch.cat([expected.real, expected.imag], dim=-1), atol=1e-5)

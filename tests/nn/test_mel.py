@@ -36,7 +36,7 @@ def test_a_frame_hears_what_lies_around_its_hop() -> None:
 
 
 def test_the_triangles_meet_at_one() -> None:
-    filters = mel_filters(48_000, 40, 8192)
+    filters = mel_filters(40, 8192, 48_000)
     inside = filters[:, 100:3500].sum(0)
     assert torch.allclose(inside, torch.ones_like(inside), atol=1e-4)
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from backline.training.spectra import log_mel_distance, mel_filters, reconstruction_losses, si_sdr, stft
+from backline.nn.mel import mel_filters
+from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr, stft
 
 
 def noise(seconds: float = 1.0, seed: int = 0) -> NDArray[np.float32]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 from scipy.signal import find_peaks
 
-from backline.training.spectra import mel_filters
+from backline.nn.mel import mel_filters
 
 TOLERANCE = 0.05  # seconds to either side, as MIREX has it
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.nn.llama import turned
+from backline.nn.rotary import rotation, turned
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,9 @@ class Conformer(nn.Module):
         self.blocks = nn.ModuleList(ConformerBlock(config) for _ in range(config.layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        half = self.config.width // self.config.heads // 2
-        speeds = 10_000.0 ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-        angles = torch.arange(x.shape[1], device=x.device)[:, None] * speeds
+        turn = rotation(torch.arange(x.shape[1], device=x.device), self.config.width // self.config.heads)
         for block in self.blocks:
-            x = block(x, (angles.cos(), angles.sin()))
+            x = block(x, turn)
         return x
 
 

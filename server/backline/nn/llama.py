@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backline.nn.rotary import rotation, turned
+
 
 @dataclass(frozen=True)
 class LlamaConfig:
@@ -46,7 +48,7 @@ class Llama(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The whole sequence [row, time, width]; every position sees those before it and itself."""
-        turn = rotation(torch.arange(x.shape[1], device=x.device), self.config)
+        turn = self._rotation(0, x.shape[1])
         for block in self.blocks:
             x = block(x, turn)
         out: Tensor = self.norm(x)
@@ -67,7 +69,7 @@ class Llama(nn.Module):
         start, stop = cache.length, cache.length + x.shape[1]
         if stop > cache.keys.shape[3]:
             raise ValueError(f"a cache of {cache.keys.shape[3]} positions cannot take position {stop}")
-        turn = rotation(torch.arange(start, stop, device=x.device), self.config)
+        turn = self._rotation(start, stop)
         causal = None
         if x.shape[1] > 1:
             causal = torch.ones(x.shape[1], stop, dtype=torch.bool, device=x.device).tril(start)
@@ -77,6 +79,10 @@ class Llama(nn.Module):
         cache.length = stop
         out: Tensor = self.norm(x)
         return out
+
+    def _rotation(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        config, device = self.config, self.norm.weight.device
+        return rotation(torch.arange(start, stop, device=device), config.width // config.heads, config.rope_base)
 
 
 class Block(nn.Module):
@@ -117,18 +123,3 @@ class Block(nn.Module):
         x = x + F.dropout(self.out(attended.transpose(1, 2).flatten(2)), self.dropout, self.training)
         gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
         return x + F.dropout(self.down(F.silu(gate) * up), self.dropout, self.training)
-
-
-def rotation(positions: Tensor, config: LlamaConfig) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [position, dim / 2] of the angles by which heads turn at integer positions."""
-    half = config.width // config.heads // 2
-    speeds = config.rope_base ** (-torch.arange(half, device=positions.device, dtype=torch.float32) / half)
-    angles = positions[:, None] * speeds
-    return angles.cos(), angles.sin()
-
-
-def turned(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """[row, head, time, dim] turned; the halves of `dim` are pairs."""
-    cos, sin = turn
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(x.dtype)

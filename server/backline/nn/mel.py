@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ class LogMel(nn.Module):
         if window < hop or (window - hop) % 2:
             raise ValueError(f"window {window} with hop {hop}: use a window that is longer by an even number")
         self.hop, self.window, self.floor = hop, window, floor
-        self.register_buffer("filters", mel_filters(sample_rate, bands, window), persistent=False)
+        self.register_buffer("filters", mel_filters(bands, window, sample_rate), persistent=False)
         self.register_buffer("shape", torch.hann_window(window, device="cpu"), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
@@ -29,7 +31,8 @@ class LogMel(nn.Module):
         return (magnitudes @ self.filters.T + self.floor).log().transpose(1, 2)
 
 
-def mel_filters(sample_rate: int, bands: int, window: int) -> Tensor:
+@cache
+def mel_filters(bands: int, window: int, sample_rate: int) -> Tensor:
     """[band, bin] triangles of unit peak, equally spaced on the mel scale from 0 to half the rate."""
     top = 2595.0 * np.log10(1.0 + sample_rate / 2 / 700.0)
     corners = 700.0 * (10.0 ** (np.linspace(0.0, top, bands + 2) / 2595.0) - 1.0)  # Hz

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from math import gcd
 
 import numpy as np
@@ -12,18 +11,9 @@ from numpy.typing import NDArray
 from scipy.signal import resample_poly
 from torch import Tensor
 
+from backline.nn.mel import mel_filters
+
 SMALLEST_MEL = 1e-5
-
-
-@cache
-def mel_filters(bands: int, window: int, sample_rate: int) -> Tensor:
-    """[band, bin] triangles, equally spaced on the mel scale from 0 to half the rate, with peaks of one."""
-    top = 2595.0 * np.log10(1.0 + sample_rate / 2 / 700.0)
-    corners = 700.0 * (10.0 ** (np.linspace(0.0, top, bands + 2) / 2595.0) - 1.0)  # Hz
-    frequencies = np.linspace(0.0, sample_rate / 2, window // 2 + 1)
-    rising = (frequencies - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
-    falling = (corners[2:, None] - frequencies) / (corners[2:] - corners[1:-1])[:, None]
-    return torch.from_numpy(np.clip(np.minimum(rising, falling), 0.0, None)).float()
 
 
 def stft(audio: Tensor, window: int, hop: int) -> Tensor:

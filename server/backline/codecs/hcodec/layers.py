@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backline.nn.rotary import rotation, turned
+
 HEAD_WIDTH = 64
 LARGEST_FEED_FORWARD = 4096  # of the transformer
 SEMANTIC_STRIDES = (2, 1, 2)
@@ -80,21 +82,12 @@ class TransformerLayer(nn.Module):
         q, k, v = (
             part(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
         )
-        attended = F.scaled_dot_product_attention(rotated(q), rotated(k), v)
+        turn = rotation(torch.arange(x.shape[1], device=x.device), q.shape[-1])
+        attended = F.scaled_dot_product_attention(turned(q, turn), turned(k, turn), v)
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         y = self.norm2(x)
         out: Tensor = x + self.down(F.silu(self.gate(y)) * self.up(y))
         return out
-
-
-def rotated(x: Tensor, base: float = 10_000.0) -> Tensor:
-    """[row, head, time, dim] turned by its position in time: rotary embedding, halves paired."""
-    half = x.shape[-1] // 2
-    speeds = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angles = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * speeds  # [time, half]
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class SemanticEncoder(nn.Module):
