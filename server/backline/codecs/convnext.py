@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from backline.codecs.weights import mismatches
 from backline.nn.composite import Part, Pointwise, Sequential, SequentialState, convnext_block
 from backline.nn.conv import CausalConv1d
 from backline.nn.rvq import Quantized, ResidualQuantizer
@@ -102,14 +103,7 @@ def convnext_codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> C
         raise ValueError(f"[codec] has unknown entries {unknown}: known are {sorted(known)}")
     codec = ConvNeXtCodec(ConvNeXtCodecConfig(**sizes))
     given = {name.removeprefix("codec."): value for name, value in tensors.items() if name.startswith("codec.")}
-    wanted = codec.state_dict()
-    wrong = [f"codec.{name} is missing" for name in wanted.keys() - given.keys()]
-    wrong += [f"codec.{name} is not part of this codec" for name in given.keys() - wanted.keys()]
-    wrong += [
-        f"codec.{name} has shape {list(given[name].shape)}, not {list(wanted[name].shape)}"
-        for name in wanted.keys() & given.keys()
-        if given[name].shape != wanted[name].shape
-    ]
+    wrong = mismatches(codec.state_dict(), given)
     if wrong:
         raise ValueError("; ".join(sorted(wrong)))
     codec.load_state_dict({name: value.float() for name, value in given.items()})

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
 from backline.codecs.hcodec.semantics import HubertFeatures
+from backline.codecs.weights import mismatches
 
 LISTENING = ("acoustic", "semantic")  # parts of the network that only encoding needs
 TRAINING = ("feature_decoder",)  # and those that only training does
@@ -41,14 +42,7 @@ def hcodec(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> HCodec:
         codec.drop(LISTENING)
     if not any(name.split(".")[0] in TRAINING for name in given):
         codec.drop(TRAINING)
-    wanted = codec.state_dict()
-    wrong = [f"codec.{name} is missing" for name in wanted.keys() - given.keys()]
-    wrong += [f"codec.{name} is not part of this codec" for name in given.keys() - wanted.keys()]
-    wrong += [
-        f"codec.{name} has shape {list(given[name].shape)}, not {list(wanted[name].shape)}"
-        for name in wanted.keys() & given.keys()
-        if given[name].shape != wanted[name].shape
-    ]
+    wrong = mismatches(codec.state_dict(), given)
     features = None
     if hubert:
         try:

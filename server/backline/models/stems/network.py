@@ -103,7 +103,7 @@ class StemsNetwork(nn.Module):
             x = x + self.track[segment]
         if self.config.condition == "aligned":
             # What a position is to tell of next: slot p at position p; the last one, which tells the end, as before it.
-            times = heard_at(table)[np.minimum(np.arange(first, last), len(table) - 1)] // PATHS
+            times = heard_at(table[np.minimum(np.arange(first, last), len(table) - 1)]) // PATHS
             x = x + heard[:, torch.from_numpy(times).to(heard.device)]
         return x
 
