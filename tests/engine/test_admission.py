@@ -1,24 +1,73 @@
 """Who may play, and what those are told who may not."""
 
+import threading
+import time
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
-from backline.engine.admission import Cost, admit
+from backline.engine.admission import Claim, Cost, Machine, admit
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import LedgerChanged
-from tests.support.playing import Listener, make_config, open_session, running
+from tests.support.playing import Listener, make_config, open_session, running, settle, write_blocks
 from tests.support.streams import GainStream
 
 
-def test_a_full_engine_refuses_with_the_numbers_and_the_remedy() -> None:
-    admit("a", 0.4, 0.44)
-    with pytest.raises(
-        Refused, match=r"'a' needs 0.40 of a core and open sessions hold 0.50 of the 0.85.*render offline"
-    ):
-        admit("a", 0.4, 0.5)
+def live(pack: str = "a", chunk: float = 0.8, load: float = 0.4, messages: float = 0.0) -> Claim:
+    return Claim(pack, chunk, load * chunk, offline=False, messages=messages)
+
+
+def offline(pack: str = "a", chunk: float = 0.8, load: float = 0.4) -> Claim:
+    return Claim(pack, chunk, load * chunk, offline=True)
+
+
+ONE_CORE, TWO_CORES = Machine(cores=1), Machine(cores=2)
+
+
+@pytest.mark.parametrize(
+    ("newcomer", "others", "machine"),
+    [
+        (live(load=4.29), [], ONE_CORE),  # whoever is alone, however slow: what it costs is measured then
+        (live(), [live()], ONE_CORE),
+        (live("b", load=0.8), [live("a", load=0.8)], TWO_CORES),  # each on a core of its own
+        (offline(load=9.0), [offline(), offline("b")], ONE_CORE),  # nobody has a deadline
+        (offline(load=0.2), [live()], TWO_CORES),
+        (live("b", load=0.1), [live("a", load=1.2)], TWO_CORES),  # that one was too slow before, and is none the slower
+        (live(messages=200), [live(load=0.1, messages=200)] * 2, ONE_CORE),
+    ],
+)
+def test_who_breaks_no_deadline_may_play(newcomer: Claim, others: list[Claim], machine: Machine) -> None:
+    admit(newcomer, others, machine)
+
+
+@pytest.mark.parametrize(
+    ("newcomer", "others", "machine", "reason"),
+    [
+        (live(load=0.5), [live()], ONE_CORE, r"2 live sessions of 'a' need 0.90 s for every second.*and 0.85 keep"),
+        # A long chunk keeps a short one waiting, though there is time enough on average.
+        (live(chunk=0.04, load=0.01), [live(chunk=3.2, load=0.2)], ONE_CORE, r"chunks of 0.04 s and would wait 0.64 s"),
+        (live(chunk=3.2, load=0.2), [live(chunk=0.04, load=0.01)], ONE_CORE, r"chunks of 0.04 s and would wait 0.64 s"),
+        (
+            offline(chunk=3.2, load=0.3),
+            [live()],
+            TWO_CORES,
+            r"wait 1.28 s for one at worst, of which offline work .*0.96",
+        ),
+        (live(), [offline(chunk=3.2, load=0.3)], TWO_CORES, r"of which offline work takes 0.96 s"),
+        # Another model takes the time where there is one core for both.
+        (live("b", load=0.5), [live("a", load=0.6)], ONE_CORE, r"'a' need 1.20 s for every second that they play \(2.0 times as long"),
+        (offline("b"), [live("a", load=0.6)], ONE_CORE, r"sessions of 'a' need 1.20 s"),
+        (live(messages=3_000), [live(load=0.1, messages=3_000)], ONE_CORE, r"6000 messages a second .* 0.90 of a core"),
+    ],
+)
+def test_who_would_break_a_deadline_is_told_which_and_why(
+    newcomer: Claim, others: list[Claim], machine: Machine, reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        admit(newcomer, others, machine)
 
 
 def test_measurement_takes_over_from_the_warm_up() -> None:
@@ -30,19 +79,69 @@ def test_measurement_takes_over_from_the_warm_up() -> None:
     assert cost.value == pytest.approx(0.1)
 
 
+def test_a_pack_that_seemed_too_slow_is_measured_by_its_first_session_and_then_admits_more() -> None:
+    audio = np.zeros((2, 10 * 3_840), np.float32)
+    with running(cores=1, busy=GainStream(rate=None, channels=None, cost=1.18)) as engine:
+        first, _ = open_session(engine, "busy", offline=False)
+        with pytest.raises(Refused, match=r"need 2\.36 s"):
+            open_session(engine, "busy", offline=False)
+        write_blocks(first, audio, 4_096)
+        settle(engine)
+        open_session(engine, "busy", offline=False)
+
+
+def test_what_the_service_takes_for_a_message_limits_who_may_play() -> None:
+    with running(gain=GainStream()) as engine:
+        engine.observe_handling(2e-3)
+        open_session(engine, "gain", offline=False, block_size=128)
+        with pytest.raises(Refused, match="775 messages a second"):
+            open_session(engine, "gain", offline=False, block_size=128)
+        open_session(engine, "gain", offline=True, block_size=128)
+
+
 def test_live_sessions_claim_load_and_offline_ones_take_what_is_left() -> None:
-    with running(big=GainStream(cost=0.4)) as engine:
+    with running(cores=2, big=GainStream(cost=0.25)) as engine:
         open_session(engine, "big", offline=False)
-        second, listener = open_session(engine, "big", offline=False)
-        assert engine.load() == pytest.approx(0.8)
-        with pytest.raises(Refused, match="close a session"):
+        second, _ = open_session(engine, "big", offline=False)
+        assert engine.load() == pytest.approx(0.5)
+        third, _ = open_session(engine, "big", offline=True)
+        with pytest.raises(Refused, match=r"of which offline work takes 0.02 s.*close a session"):
             open_session(engine, "big", offline=False)
-        open_session(engine, "big", offline=True)
+        third.abort()
+        assert third.closed.wait(10)
+        open_session(engine, "big", offline=False)
+        with pytest.raises(Refused, match="offline work"):
+            open_session(engine, "big", offline=True)
         second.abort()
         assert second.closed.wait(10)
-        open_session(engine, "big", offline=False)
-        assert engine.stats().sessions_refused == 1
-        assert not listener.events or isinstance(listener.events[-1], LedgerChanged)
+        open_session(engine, "big", offline=True)
+        assert engine.stats().sessions_refused == 2
+
+
+def test_sessions_that_open_at_the_same_time_see_each_others_claims() -> None:
+    with running(cores=2, big=GainStream(cost=0.4, capacity=8)) as engine:
+        resident = engine._resident("big")
+        held = threading.Event()
+        resident.post(lambda: held.wait(20) and None)
+        outcomes: list[object] = []
+
+        def open_one() -> None:
+            try:
+                outcomes.append(open_session(engine, "big", offline=False))
+            except Refused as error:
+                outcomes.append(error)
+
+        threads = [threading.Thread(target=open_one) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        while len(resident._tasks) + len(outcomes) < 6:
+            time.sleep(0.001)
+        held.set()
+        for thread in threads:
+            thread.join(20)
+        assert sum(isinstance(outcome, Refused) for outcome in outcomes) == 4
+        assert len(engine.list_sessions()) == 2
+        assert not engine._claimed
 
 
 def test_no_free_row_is_refused() -> None:

@@ -21,6 +21,7 @@ BAND_OF_TRACK = (1, 3, 0, 2)
 class BandSeparator:
     """A `Separator` (models/stems/separator.py)."""
 
+    device = "cpu"
     tracks = TRACKS
 
     def __init__(self, sample_rate: int = 48_000, window_frames: int = 50) -> None:

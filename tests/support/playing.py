@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from backline.engine.clock import CLOCK, Clock
 from backline.engine.engine import Engine
 from backline.engine.events import Event, Failed, Finished, Frames, OutputBlock, Warned
 from backline.engine.session import Session
@@ -75,9 +76,9 @@ class Listener:
 
 
 @contextmanager
-def running(**streams: Stream) -> Iterator[Engine]:
+def running(cores: float | None = None, clock: Clock = CLOCK, **streams: Stream) -> Iterator[Engine]:
     """An engine with these streams, shut down at the end."""
-    engine = Engine()
+    engine = Engine(cores=cores, clock=clock)
     try:
         for name, stream in streams.items():
             engine.add_stream(name, stream)

@@ -1,13 +1,25 @@
-"""Who may play: a live session is admitted only if the engine can keep everybody's deadlines."""
+"""Who may play: a session is admitted only if every live one, itself included, keeps its deadlines.
+
+A chunk's deadline is the moment at which its session's next one is ready: who comes later than that falls behind for
+good. At worst, a chunk is ready just after a chunk of offline work has begun and just after every other live session of
+its model. Models compute side by side, as far as there are cores. The messages of all sessions pass through one thread.
+
+Every figure is a measured one as soon as there is one. A session that finds nobody else is always admitted: who is
+alone takes nobody's time, and what it costs is then known.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 from backline.engine.errors import Refused
 
-LOAD_LIMIT = 0.85  # of one core: what is left absorbs the moments in which everything is slower
+LOAD_LIMIT = 0.85  # of a deadline, and of a core: what is left absorbs the moments in which everything is slower
+MESSAGE_SECONDS = 150e-6  # that the service takes for a message in or out, until it has measured
+REMEDY = "close a session, use longer chunks or a smaller pack, or render when nobody plays live"
 
 
 class Cost:
@@ -27,14 +39,94 @@ class Cost:
         self._seen.append(compute_seconds / audio_seconds)
 
 
-def admit(pack: str, cost: float, load: float, limit: float = LOAD_LIMIT) -> None:
-    """Lets a live session of `cost` join an engine that already carries `load`.
+@dataclass(frozen=True)
+class Claim:
+    """What one session asks of the machine."""
+
+    pack: str
+    chunk_seconds: float
+    compute_seconds: float  # a chunk
+    offline: bool
+    messages: float = 0.0  # a second, both ways
+
+    @property
+    def load(self) -> float:
+        """Cores that it keeps busy while it plays live."""
+        return self.compute_seconds / self.chunk_seconds
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What sessions share."""
+
+    cores: float  # on which models compute side by side; 1 for a GPU
+    message_seconds: float = MESSAGE_SECONDS
+    limit: float = LOAD_LIMIT
+
+
+def admit(newcomer: Claim, others: Sequence[Claim], machine: Machine) -> None:
+    """Lets a session join those that are open.
 
     Raises:
-        Refused: together they exceed `limit`.
+        Refused: a deadline would break; the message says whose, and why.
     """
-    if load + cost > limit:
+    if not others:
+        return
+    everyone = [*others, newcomer]
+    live = [claim for claim in everyone if not claim.offline]
+    if not live:
+        return
+    for pack in sorted({claim.pack for claim in live}):
+        slower = _slower(pack, everyone, machine.cores)
+        # Models do not wait for each other: only where cores are too few does one suffer from another's newcomer.
+        if pack == newcomer.pack or slower > _slower(pack, others, machine.cores):
+            _keep_pace(pack, [claim for claim in live if claim.pack == pack], slower, machine.limit)
+            _keep_deadlines(pack, [claim for claim in everyone if claim.pack == pack], slower, machine.limit)
+    handling = machine.message_seconds * sum(claim.messages for claim in live)
+    if not newcomer.offline and handling > machine.limit:
         raise Refused(
-            f"a session of {pack!r} needs {cost:.2f} of a core and open sessions hold {load:.2f} of the {limit:.2f} "
-            "that keep every deadline: close a session, choose a smaller pack, or render offline"
+            f"{sum(claim.messages for claim in live):.0f} messages a second would keep {handling:.2f} of a core busy, "
+            f"and {machine.limit:.2f} keep every deadline: close a session, or use larger blocks and longer chunks"
         )
+
+
+def _slower(pack: str, claims: Sequence[Claim], cores: float) -> float:
+    """By what factor a model's chunks take longer because of the other models: it gets what these leave of the cores,
+    and its fair share at least.
+    """
+    packs = {claim.pack for claim in claims} | {pack}
+    left = cores - sum(_busy(other, claims) for other in packs - {pack})
+    return 1.0 / min(1.0, max(left, cores / len(packs)))
+
+
+def _busy(pack: str, claims: Sequence[Claim]) -> float:
+    """Share of its thread that a model computes in."""
+    own = [claim for claim in claims if claim.pack == pack]
+    return 1.0 if any(claim.offline for claim in own) else min(1.0, sum(claim.load for claim in own))
+
+
+def _keep_pace(pack: str, live: Sequence[Claim], slower: float, limit: float) -> None:
+    load = slower * sum(claim.load for claim in live)
+    if load > limit:
+        raise Refused(
+            f"{len(live)} live sessions of {pack!r} need {load:.2f} s for every second that they play{_why(slower)}, "
+            f"and {limit:.2f} keep every deadline: {REMEDY}"
+        )
+
+
+def _keep_deadlines(pack: str, claims: Sequence[Claim], slower: float, limit: float) -> None:
+    """Whether the live one with the shortest chunks gets them in time."""
+    live = [claim for claim in claims if not claim.offline]
+    first = min(live, key=lambda claim: claim.chunk_seconds)
+    blocked = max((claim.compute_seconds for claim in claims if claim.offline), default=0.0)
+    worst = slower * (blocked + sum(claim.compute_seconds for claim in live))
+    if worst > limit * first.chunk_seconds:
+        offline = f", of which offline work takes {slower * blocked:.2f} s" if blocked else ""
+        raise Refused(
+            f"a live session of {pack!r} has chunks of {first.chunk_seconds:.2f} s and would wait {worst:.2f} s for "
+            f"one at worst{offline}{_why(slower)}: {REMEDY}"
+        )
+
+
+def _why(slower: float) -> str:
+    return f" ({slower:.1f} times as long as alone, for want of cores)" if slower > 1 else ""

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import psutil
 
-from backline.engine.admission import LOAD_LIMIT, admit
+from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
+from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
@@ -25,7 +27,7 @@ from backline.engine.scheduler import Resident
 from backline.engine.session import Session, checked_parameters
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
-from backline.models.stream import SessionConfig, Stream, StreamSpec
+from backline.models.stream import LatencyItem, SessionConfig, Stream, StreamSpec
 
 RATES = (8_000, 192_000)  # Hz
 MAXIMUM_CHANNELS = 64
@@ -57,12 +59,27 @@ class Engine:
     the model's call in progress, up to one chunk's compute time: call them from a worker thread, not an event loop.
     """
 
-    def __init__(self, device: str = "cpu", load_limit: float = LOAD_LIMIT) -> None:
-        self.device, self.load_limit = device, load_limit
+    def __init__(
+        self,
+        device: str = "cpu",
+        load_limit: float = LOAD_LIMIT,
+        cores: float | None = None,
+        clock: Clock = CLOCK,
+    ) -> None:
+        """
+        Args:
+            load_limit: share of a core, and of a chunk's time until the next one, that live sessions may claim.
+            cores: on which models compute side by side; those that this process may use, if not given.
+            clock: by which chunks are late.
+        """
+        self.device, self._clock = device, clock
+        cores = usable_cores() if cores is None else cores
+        self._machine = Machine(cores if device == "cpu" else 1, limit=load_limit)
         self._residents: dict[str, Resident] = {}
         self._started = time.monotonic()
         self._lock = threading.Lock()  # of the models above and the figures below
-        self._admitting = threading.Lock()  # one session at a time, so that each sees the load of those before it
+        self._admitting = threading.Lock()  # of the reckoning alone: each session sees the claims of those before it
+        self._claimed: dict[object, Claim] = {}  # of sessions that are being opened
         self._closing = False
         self._chunks_of_removed, self._late_chunks_of_removed = 0, 0
         self._sessions_total = 0
@@ -84,7 +101,7 @@ class Engine:
         cost = stream.warm_up(default_config(stream.spec))
         with self._lock:
             self._check_free(name)  # it may have been taken meanwhile
-            self._residents[name] = Resident(name, stream, cost)
+            self._residents[name] = Resident(name, stream, cost, self.device, self._clock)
 
     def remove_stream(self, name: str, close_sessions: bool = False) -> None:
         """Lets go of a model. Waits for the engine call in progress.
@@ -102,7 +119,7 @@ class Engine:
             if resident.sessions and not close_sessions:
                 raise BadInput(f"{len(resident.sessions)} sessions are open on {name!r}: close them, or ask for it")
             for session in list(resident.sessions):
-                session.end(NotFound(f"{name!r} has been unloaded: load it and open a new session"))
+                resident.end(session, NotFound(f"{name!r} has been unloaded: load it and open a new session"))
             with self._lock:
                 del self._residents[name]
                 self._chunks_of_removed += resident.chunks
@@ -135,7 +152,10 @@ class Engine:
         block_size: int,
         jitter_buffer_seconds: float = 0.0,
     ) -> Session:
-        """Opens a session on a resident model. Waits for the engine call in progress.
+        """Opens a session on a resident model. Waits for the engine calls in progress.
+
+        What takes time, its rings above all, is made on the calling thread; the engine thread takes a row and lets the
+        session in.
 
         Args:
             config: parameters that it does not name take their defaults.
@@ -156,39 +176,32 @@ class Engine:
         if not 0 <= jitter_buffer_seconds <= 60:
             raise BadInput(f"jitter buffer is {jitter_buffer_seconds:g} s: use 0 to 60")
 
-        def opened() -> Session:
-            with self._admitting:
-                self._check_open()  # either may have begun while this waited for the engine thread
-                if self._residents.get(name) is not resident:
-                    raise NotFound(f"{name!r} has been unloaded: load it and open a new session")
-                if not config.offline:
-                    admit(name, resident.cost.value, self.load(), self.load_limit)
-                try:
-                    row = resident.stream.open(config)
-                except RuntimeError as error:
-                    raise Refused(
-                        f"all {resident.stream.capacity} rows of {name!r} are taken ({error}): close a session first"
-                    ) from error
-                try:
-                    session = Session(
-                        stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
-                        block_size=block_size, on_event=on_event, wake=resident.wake, post=resident.post,
-                    )  # fmt: skip
-                    session.book = self._ledger_book(resident, session, jitter_buffer_seconds)
-                except BaseException:
-                    resident.stream.close(row)
-                    raise
-                resident.sessions.append(session)
-            self._expect_queues(resident)
-            return session
-
         self._check_open()
+        claim = object()
         try:
-            session = resident.call(opened)
+            self._claim(claim, resident, config, block_size)
+            row, required, latency = resident.call(lambda: self._take_row(resident, config))
+            try:
+                session = Session(
+                    stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
+                    block_size=block_size, on_event=on_event, wake=resident.wake, post=resident.post,
+                    required=required, clock=self._clock,
+                )  # fmt: skip
+                session.book = self._ledger_book(resident, session, latency, jitter_buffer_seconds)
+                resident.call(lambda: self._let_in(resident, session, claim))
+            except BaseException:
+                resident.give_back(row)
+                raise
         except Refused:
             with self._lock:
                 self._sessions_refused += 1
             raise
+        except NotFound:
+            self._check_open()  # its thread has ended with all others
+            raise
+        finally:
+            with self._admitting:
+                self._claimed.pop(claim, None)
         with self._lock:
             self._sessions_total += 1
         return session
@@ -213,10 +226,11 @@ class Engine:
 
     def load(self) -> float:
         """Cores that live sessions claim."""
-        return sum(
-            resident.cost.value * sum(not session.config.offline for session in resident.open_sessions())
-            for resident in self._all_residents()
-        )
+        return sum(claim.load for claim in self._claims() if not claim.offline)
+
+    def observe_handling(self, message_seconds: float) -> None:
+        """Takes what the service needs for a message into the reckoning of who may play."""
+        self._machine = replace(self._machine, message_seconds=message_seconds)
 
     def stats(self) -> EngineStats:
         """Figures of now and since the start."""
@@ -267,6 +281,41 @@ class Engine:
             raise NotFound(f"{name!r} is not resident: load it first (resident: {names})")
         return resident
 
+    def _claims(self) -> list[Claim]:
+        return [claim for resident in self._all_residents() for claim in resident.claims()]
+
+    def _claim(self, key: object, resident: Resident, config: SessionConfig, block_size: int) -> None:
+        """Admits a session, or refuses it; until it is let in, its claim stands under `key`."""
+        seconds = float(config.chunk_seconds)
+        messages = config.sample_rate / block_size + len(resident.stream.spec.ports) / seconds
+        claim = Claim(resident.name, seconds, resident.cost.value * seconds, config.offline, messages)
+        with self._admitting:
+            admit(claim, [*self._claims(), *self._claimed.values()], self._machine)
+            self._claimed[key] = claim
+
+    def _take_row(self, resident: Resident, config: SessionConfig) -> tuple[int, int, tuple[LatencyItem, ...]]:
+        """A row, the input that its first chunk needs, and what the model costs. The model's engine thread."""
+        self._check_resident(resident)
+        row = take_row(resident.name, resident.stream, config)
+        try:
+            return row, resident.stream.required_input(row), resident.stream.latency(config)
+        except BaseException:
+            resident.stream.close(row)
+            raise
+
+    def _let_in(self, resident: Resident, session: Session, claim: object) -> None:
+        """Lets a session play, and tells the others. The model's engine thread."""
+        with self._admitting:
+            self._check_open()  # either may have begun while this waited for the engine thread
+            self._check_resident(resident)
+            resident.sessions.append(session)
+            del self._claimed[claim]
+        self._expect_queues(resident)
+
+    def _check_resident(self, resident: Resident) -> None:
+        if self._residents.get(resident.name) is not resident:
+            raise NotFound(f"{resident.name!r} has been unloaded: load it and open a new session")
+
     def _check_open(self) -> None:
         """Whether sessions may still be opened."""
         if self._closing:
@@ -307,9 +356,11 @@ class Engine:
         others = [other for other in resident.open_sessions() if other is not session]
         return sum(resident.cost.value * float(other.config.chunk_seconds) for other in others)
 
-    def _ledger_book(self, resident: Resident, session: Session, jitter_buffer_seconds: float) -> LedgerBook:
+    def _ledger_book(
+        self, resident: Resident, session: Session, latency: tuple[LatencyItem, ...], jitter_buffer_seconds: float
+    ) -> LedgerBook:
         return LedgerBook(
-            session.stream.latency(session.config),
+            latency,
             sample_rate=session.config.sample_rate,
             block_size=session.block_size,
             input_seconds=session.input_seconds,
@@ -329,6 +380,27 @@ class Engine:
         deadline = time.monotonic() + seconds
         for session in self.list_sessions():
             session.closed.wait(max(0.0, deadline - time.monotonic()))
+
+
+def take_row(name: str, stream: Stream, config: SessionConfig) -> int:
+    """A free row of a model. Its engine thread.
+
+    Raises:
+        Refused: there is none.
+        BadInput: the model cannot play such a session.
+    """
+    try:
+        return stream.open(config)
+    except RuntimeError as error:
+        raise Refused(f"all {stream.capacity} rows of {name!r} are taken ({error}): close a session first") from error
+    except ValueError as error:
+        raise BadInput(f"{name!r} cannot play such a session: {error}") from error
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
 def default_config(spec: StreamSpec) -> SessionConfig:

@@ -21,5 +21,9 @@ class Damaged(EngineError):
     """The pack or the model behind it is broken (FAILED_PRECONDITION)."""
 
 
+class ChunkFailed(EngineError):
+    """The model could not play a session's chunk; that session is over, and no other (ABORTED)."""
+
+
 class Unserved(EngineError):
     """Part of the contract that this server does not serve yet (UNIMPLEMENTED)."""

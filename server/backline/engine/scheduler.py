@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from backline.engine.admission import Cost
-from backline.engine.errors import Damaged, EngineError, NotFound
+from backline.engine.admission import Claim, Cost
+from backline.engine.clock import CLOCK, Clock
+from backline.engine.errors import ChunkFailed, EngineError, NotFound
 from backline.engine.session import Session
-from backline.models.stream import ChunkInput, Stream
+from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, Stream
+from backline.models.warm_up import compute_clock
 
 T = TypeVar("T")
+
+TASKS_SECONDS = 0.001  # of posted tasks before a ready batch gets its turn; one is always done
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +31,11 @@ log = logging.getLogger(__name__)
 class Resident:
     """A model in memory, its sessions, and the thread that all its calls come from."""
 
-    def __init__(self, name: str, stream: Stream, warm_up_cost: float) -> None:
+    def __init__(
+        self, name: str, stream: Stream, warm_up_cost: float, device: str = "cpu", clock: Clock = CLOCK
+    ) -> None:
         self.name, self.stream = name, stream
+        self._clock, self._compute_clock = clock, compute_clock(device)
         self.cost = Cost(warm_up_cost)
         self.sessions: list[Session] = []  # changed by the engine thread only
         self.call_seconds: deque[float] = deque(maxlen=1024)  # wall times of the newest engine calls
@@ -44,6 +50,15 @@ class Resident:
     def open_sessions(self) -> list[Session]:
         """Those that have not ended. Any thread."""
         return [session for session in self.sessions if not session.closed.is_set()]
+
+    def claims(self) -> list[Claim]:
+        """What its open sessions ask of the machine. Any thread."""
+        return [self.claim(session) for session in self.open_sessions()]
+
+    def claim(self, session: Session) -> Claim:
+        """What one of its sessions asks of the machine. Any thread."""
+        seconds = float(session.config.chunk_seconds)
+        return Claim(self.name, seconds, self.cost.value * seconds, session.config.offline, session.messages)
 
     def wake(self) -> None:
         """Has the engine thread look for ready sessions. Any thread; never waits for a model."""
@@ -73,6 +88,14 @@ class Resident:
             self._condition.notify()
         return future.result()
 
+    def give_back(self, row: int) -> None:
+        """Closes a row that no session has. Any thread but the engine's; afterwards nobody has it."""
+        try:
+            self.call(lambda: self.stream.close(row))
+        except NotFound:
+            self._thread.join()  # it does what had been posted, and ends
+            self.stream.close(row)
+
     def stop(self) -> None:
         """Ends the thread after what has been posted. Any thread but the engine's."""
         with self._condition:
@@ -81,36 +104,51 @@ class Resident:
         self._thread.join()
 
     def _run(self) -> None:
+        """Turn by turn: what has been posted, as long as it is short, then a ready batch. So neither many who come and
+        go keep those waiting who play, nor those who play them.
+        """
         while True:
             with self._condition:
-                batch: list[Session] = []
-                while not self._tasks and not (batch := self._next_batch()):
+                while not self._tasks and not self._next_batch():
                     if self._stopping:
                         return
                     self._condition.wait()
-                task = self._tasks.popleft() if self._tasks else None
-            if task is not None:
-                try:
-                    task()
-                except Exception:  # of a client's callback, as a rule; whoever waits in `call` gets it
-                    log.exception("a task of the engine thread failed")
-            elif batch:
+            self._do_tasks()
+            if batch := self._next_batch():
                 self._step(batch)
             if any(session.closed.is_set() for session in self.sessions):
                 self.sessions = self.open_sessions()
 
+    def _do_tasks(self) -> None:
+        begin = self._compute_clock()
+        while self._tasks:
+            task = self._tasks.popleft()
+            try:
+                task()
+            except Exception:  # of a client's callback, as a rule; whoever waits in `call` gets it
+                log.exception("a task of the engine thread failed")
+            if self._compute_clock() - begin > TASKS_SECONDS:
+                return
+
     def _next_batch(self) -> list[Session]:
-        """The rows to step next: those that have a chunk's worth, and live ones before offline ones."""
+        """The rows to step next: those that have a chunk's worth, and live ones before offline ones.
+
+        Beside live sessions, offline ones come one at a time: a live chunk that is ready meanwhile waits for no more.
+        """
         ready = [session for session in self.sessions if session.ready()]
-        now = time.perf_counter()
+        now = self._clock()
         for session in ready:
             if session.ready_since is None:
                 session.ready_since = now
-        return [session for session in ready if not session.config.offline] or ready
+        if live := [session for session in ready if not session.config.offline]:
+            return live
+        if any(not session.config.offline for session in self.open_sessions()):
+            return sorted(ready, key=lambda session: session.ready_since or now)[:1]
+        return ready
 
     def _step(self, batch: list[Session]) -> None:
         """One chunk for every session of the batch. What goes wrong ends the sessions that it concerns, no others."""
-        start = time.perf_counter()
+        start, begin = self._clock(), self._compute_clock()
         waited = {session.id: start - (session.ready_since or start) for session in batch}
         inputs: dict[int, tuple[Session, ChunkInput]] = {}
         for session in batch:
@@ -120,30 +158,44 @@ class Resident:
                 self._fail(session, error)
         if not inputs:
             return
-        try:
-            outputs = {output.row: output for output in self.stream.step([chunk for _, chunk in inputs.values()])}
-            missing = inputs.keys() - outputs.keys()
-            if missing:
-                raise EngineError(f"{self.name!r} gave no output for rows {sorted(missing)}")
-        except Exception as error:
-            log.exception("%s failed with %d sessions in the call", self.name, len(inputs))
-            problem = Damaged(f"{self.name!r} failed in a chunk: {error!r}; unload it and load it again")
-            problem.__cause__ = error
-            for session, _ in inputs.values():
-                self._fail(session, problem)
-            return
-        share = (time.perf_counter() - start) / len(inputs)
+        answers = self._answers([chunk for _, chunk in inputs.values()])
+        share = (self._clock() - start) / len(inputs)
         for row, (session, _) in inputs.items():
             try:
-                self.late_chunks += session.deliver(outputs[row], share)
+                answer = answers[row]
+                if isinstance(answer, RowFailed):
+                    raise answer.error
+                self.late_chunks += session.deliver(answer, share)
                 self.chunks += 1
-                self.cost.observe(share, float(session.config.chunk_seconds))
-                session.observe(waited[session.id], time.perf_counter() - start)
+                session.observe(waited[session.id], self._clock() - start)
             except Exception as error:
                 self._fail(session, error)
-        self.call_seconds.append(time.perf_counter() - start)
+        computed = (self._compute_clock() - begin) / len(inputs)
+        for session, _ in inputs.values():
+            self.cost.observe(computed, float(session.config.chunk_seconds))
+        self.call_seconds.append(self._clock() - start)
+
+    def _answers(self, inputs: list[ChunkInput]) -> dict[int, ChunkOutput | RowFailed]:
+        """By row, what the model answers. Where the whole call fails, every row is asked alone."""
+        try:
+            answers = {answer.row: answer for answer in self.stream.step(inputs)}
+        except Exception as error:
+            if len(inputs) == 1:
+                return {inputs[0].row: RowFailed(inputs[0].row, error)}
+            log.warning("%s failed with %d sessions in a call; each plays alone now: %r", self.name, len(inputs), error)
+            return {row: answer for given in inputs for row, answer in self._answers([given]).items()}
+        forgotten = EngineError(f"{self.name!r} gave no answer")
+        return {given.row: answers.get(given.row, RowFailed(given.row, forgotten)) for given in inputs}
 
     def _fail(self, session: Session, error: Exception) -> None:
+        """Ends one session because of `error`; says that it is only this one."""
+        log.error("session %s on %s failed in a chunk", session.id, self.name, exc_info=error)
+        problem = ChunkFailed(f"{self.name!r} could not play this session's chunk ({error!r}): open a new session")
+        problem.__cause__ = error
+        self.end(session, problem)
+
+    def end(self, session: Session, error: Exception | None) -> None:
+        """Ends a session, come what may. The engine thread."""
         try:
             session.end(error)
         except Exception:  # its client or its model cannot even be told

@@ -16,6 +16,7 @@ from enum import Enum
 from fractions import Fraction
 
 from backline.engine.changes import Changes, Control
+from backline.engine.clock import CLOCK, Clock
 from backline.engine.conversion import InputPath, OutputPath
 from backline.engine.errors import BadInput, EngineError, NotFound
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Totals, Warned
@@ -50,7 +51,10 @@ class Session:
         on_event: Callable[[Event], None],
         wake: Callable[[], None],
         post: Callable[[Callable[[], None]], None],
+        required: int,
+        clock: Clock = CLOCK,
     ) -> None:
+        """`required`: the model's input samples that the first chunk needs (`Stream.required_input`)."""
         self.id = secrets.token_hex(8)
         self.token = secrets.token_hex(16)
         self.stream_name, self.stream, self.row, self.config = stream_name, stream, row, config
@@ -61,27 +65,26 @@ class Session:
         self.totals = Totals()
         self.changes = Changes(config.sample_rate, config.parameters)
         self.closed = threading.Event()  # set when the row has been given back and the last event is out
-        self.ready_since: float | None = None  # perf_counter
+        self.ready_since: float | None = None  # by the clock
         self.book: LedgerBook  # set by the engine, which knows the others on the model
         self.input_seconds, self.output_seconds = 0.0, 0.0
 
-        self._on_event, self._wake, self._post = on_event, wake, post
+        self._on_event, self._wake, self._post, self._clock = on_event, wake, post, clock
         self._lock = threading.Lock()  # of what both threads change: room, warnings, unread blocks
         self._timeline = InputTimeline(config.sample_rate)
-        self._input = InputPath(stream.spec, config, self._ring_capacity())
+        self._input = InputPath(stream.spec, config, self._ring_capacity(required))
         self._output = OutputPath(stream.spec, config, [port.channels for port in self.ports])
         self.input_seconds, self.output_seconds = self._input.delay_seconds, self._output.delay_seconds
         self._input_closed = False
-        self._started_at = 0.0  # perf_counter at the first block
+        self._started_at = 0.0  # by the clock, at the first block
         self._room: tuple[int, Callable[[], None]] | None = None
         self._counts: dict[str, int] = {}  # of warnings, by code
         self._warnings: list[Warned] = []  # still to be told
         self._unread = 0  # output blocks that the client has not acknowledged
         self._unread_limit = len(self.ports) * max(3, math.ceil(UNREAD_SECONDS / config.chunk_seconds))
         self._sequence = 0
-        self._required = 0
-        self._needed = 0
-        self._look()
+        self._required = self._needed = 0
+        self._look(required)
 
     # ---- the client's thread -------------------------------------------------------------------------
 
@@ -129,7 +132,7 @@ class Session:
         ring.write(audio)
         self._timeline.advance(count)
         if self.state is State.OPEN:
-            self._started_at = time.perf_counter() - count / self.config.sample_rate
+            self._started_at = self._clock() - count / self.config.sample_rate
             self.state = State.STREAMING
         self._input_arrived()
         return True
@@ -229,6 +232,11 @@ class Session:
         self._post(lambda: self.end(error))
 
     @property
+    def messages(self) -> float:
+        """That its client sends and gets a second, as far as its blocks and chunks tell. Any thread."""
+        return self.config.sample_rate / self.block_size + len(self.ports) / float(self.config.chunk_seconds)
+
+    @property
     def ledger(self) -> Ledger:
         """The latency as it stands. Any thread."""
         return self.book.current
@@ -282,7 +290,7 @@ class Session:
             late_chunks=self.totals.late_chunks + (late > 0),
             compute_seconds=self.totals.compute_seconds + compute_seconds,
         )
-        self._look()
+        self._look(self.stream.required_input(self.row))
         self._settle()
         return late > 0
 
@@ -320,10 +328,10 @@ class Session:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
-    def _ring_capacity(self) -> int:
+    def _ring_capacity(self, required: int) -> int:
         """Room for what one chunk can need at most, for a chunk that arrives meanwhile, and for blocks on their way."""
         rate = self.config.sample_rate
-        first = Fraction(max(0, self.stream.required_input(self.row)), self.stream.spec.input_rate or rate)
+        first = Fraction(max(0, required), self.stream.spec.input_rate or rate)
         seconds = first + 2 * self.config.chunk_seconds + Fraction(1, 2)
         return math.ceil(seconds * rate) + 2 * self.block_size
 
@@ -331,9 +339,9 @@ class Session:
         """Session samples, not rounded, at which the next chunk starts."""
         return self.totals.chunks * self.config.chunk_seconds * self.config.sample_rate
 
-    def _look(self) -> None:
+    def _look(self, required: int) -> None:
         """Notes what the next chunk needs."""
-        self._required = self.stream.required_input(self.row)
+        self._required = required
         self._needed = self._input.needed(self._required)
         if self.config.offline:  # output never runs ahead of input, whose end it must keep to
             chunk = self.config.chunk_seconds * self.config.sample_rate
@@ -344,11 +352,11 @@ class Session:
                 f"{self.stream_name!r} wants {self._needed - ring.read_count} samples for one chunk, which exceeds "
                 f"the session's ring of {ring.capacity}: its chunks must advance evenly"
             )
-        self.ready_since = time.perf_counter() if self.ready() else None
+        self.ready_since = self._clock() if self.ready() else None
 
     def _input_arrived(self) -> None:
         if self.ready_since is None and self.ready():
-            self.ready_since = time.perf_counter()
+            self.ready_since = self._clock()
             self._wake()
 
     def _offer_room(self) -> None:
@@ -394,7 +402,7 @@ class Session:
 
         A client that sends ahead of time has not yet played what it would have to play by then.
         """
-        elapsed = int((time.perf_counter() - self._started_at) * self.config.sample_rate)
+        elapsed = int((self._clock() - self._started_at) * self.config.sample_rate)
         return min(self._timeline.received, elapsed)
 
     def _settle(self) -> None:

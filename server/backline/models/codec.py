@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,13 +22,24 @@ from backline.codecs.hcodec.load import hcodec
 from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hcodec.windowed import WindowedHCodec
 from backline.models.errors import PackError
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Port, SessionConfig, StreamSpec
+from backline.models.rows import one_by_one
+from backline.models.stream import (
+    Audio,
+    ChunkInput,
+    ChunkOutput,
+    LatencyItem,
+    Port,
+    RowFailed,
+    SessionConfig,
+    StreamSpec,
+)
+from backline.models.warm_up import warmed_up
 
 CAPACITY = 16  # rows
 KINDS = ("convnext", "encodec", "hcodec")
 DEFAULT_CHUNK_FRAMES = 6
 MAXIMUM_CHUNK_SECONDS = 4
-WARM_UP_CHUNKS = 6
+WARM_UP_CHUNKS = 6  # that are timed
 
 
 @dataclass
@@ -87,8 +96,8 @@ class CodecStream:
         playing = self._rows[row]
         return playing.chunks * playing.chunk_frames * self.codec.hop + playing.visibility + self.late
 
-    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
-        return [self._chunk(self._rows[given.row], given) for given in inputs]
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
+        return one_by_one(inputs, lambda given: self._chunk(self._rows[given.row], given))
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         return (
@@ -98,16 +107,10 @@ class CodecStream:
 
     def warm_up(self, config: SessionConfig) -> float:
         row = self.open(config)
-        fed = 0
-        seconds = []
-        for _ in range(WARM_UP_CHUNKS):
-            needed = max(fed, self.required_input(row))
-            begin = time.perf_counter()
-            self.step([ChunkInput(row, np.zeros((1, needed - fed), np.float32), None, {})])
-            seconds.append(time.perf_counter() - begin)
-            fed = needed
-        self.close(row)
-        return float(median(seconds) / config.chunk_seconds)
+        try:
+            return warmed_up(self, row, config, chunks=1, timed=WARM_UP_CHUNKS, device=self.device)
+        finally:
+            self.close(row)
 
     def resident_bytes(self) -> int:
         return self._weights + sum(row.held.nbytes + row.codes.nbytes for row in self._rows.values())

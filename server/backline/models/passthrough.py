@@ -6,16 +6,15 @@ on the timeline. Input beyond the session's visibility has not been heard when i
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from backline.models.errors import PackError
+from backline.models.rows import one_by_one
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -23,12 +22,14 @@ from backline.models.stream import (
     LatencyItem,
     Parameter,
     Port,
+    RowFailed,
     SessionConfig,
     StreamSpec,
 )
+from backline.models.warm_up import warmed_up
 
 CAPACITY = 256  # rows; one costs no more than the input that it holds
-WARM_UP_CHUNKS = 8
+WARM_UP_CHUNKS = 8  # that are timed
 GAIN = Parameter("gain", default=1.0, minimum=0.0, maximum=1.0, description="factor on the output; 1 is bit-exact")
 
 
@@ -96,8 +97,8 @@ class PassthroughStream:
     def required_input(self, row: int) -> int:
         return self._rows[row].required()
 
-    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
-        return [self._chunk(self._rows[given.row], given) for given in inputs]
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
+        return one_by_one(inputs, lambda given: self._chunk(self._rows[given.row], given))
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         look_ahead = self._look_ahead(config) / config.sample_rate
@@ -108,17 +109,10 @@ class PassthroughStream:
 
     def warm_up(self, config: SessionConfig) -> float:
         row = self.open(config)
-        fed = 0
-        seconds = []
-        for _ in range(WARM_UP_CHUNKS):
-            needed = max(fed, self.required_input(row))
-            audio = np.zeros((config.channels, needed - fed), np.float32)
-            fed = needed
-            begin = time.perf_counter()
-            self.step([ChunkInput(row, audio, None, {})])
-            seconds.append(time.perf_counter() - begin)
-        self.close(row)
-        return float(median(seconds) / config.chunk_seconds)
+        try:
+            return warmed_up(self, row, config, chunks=1, timed=WARM_UP_CHUNKS, device="cpu")
+        finally:
+            self.close(row)
 
     def resident_bytes(self) -> int:
         return sum(row.held.nbytes for row in self._rows.values())

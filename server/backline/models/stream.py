@@ -149,6 +149,14 @@ class ChunkOutput:
     frames: NDArray[np.int32] | None = None  # [frame, codebook]
 
 
+@dataclass(frozen=True)
+class RowFailed:
+    """What a row answers that could not play its chunk. Its state is lost; the engine closes it."""
+
+    row: int
+    error: Exception
+
+
 class Stream(Protocol):
     """A resident model and its rows. One row is one session's state; all calls come from one thread.
 
@@ -170,8 +178,12 @@ class Stream(Protocol):
         """Input samples since the session's start that the row's next chunk needs (0 or less: none yet)."""
         ...
 
-    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
-        """One chunk for every row given, each row at most once; rows may be out of step with each other."""
+    def step(self, inputs: Sequence[ChunkInput]) -> Sequence[ChunkOutput | RowFailed]:
+        """One chunk for every row given, each at most once, answered in this order; they may be out of step.
+
+        What goes wrong with one row is that row's answer (models/rows.py). Where `step` itself raises, no row has
+        moved: the engine asks again, row by row.
+        """
         ...
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
@@ -179,9 +191,9 @@ class Stream(Protocol):
         ...
 
     def warm_up(self, config: SessionConfig) -> float:
-        """Runs a few chunks on a scratch row so that nothing is compiled later.
+        """Runs a few chunks on a scratch row so that nothing is compiled later (models/warm_up.py).
 
-        Returns the compute seconds that one second of audio costs (the median of those chunks), which admission uses.
+        Returns the compute seconds that one second of audio costs, which admission uses until it has measured.
         """
         ...
 

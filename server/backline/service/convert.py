@@ -23,6 +23,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     errors.NotFound: grpc.StatusCode.NOT_FOUND,
     errors.Refused: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.Damaged: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ChunkFailed: grpc.StatusCode.ABORTED,
     errors.Unserved: grpc.StatusCode.UNIMPLEMENTED,
     PackNotFound: grpc.StatusCode.NOT_FOUND,
     PackError: grpc.StatusCode.FAILED_PRECONDITION,

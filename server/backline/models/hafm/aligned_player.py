@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,8 +39,22 @@ from backline.models.hafm.score import (
     transposed,
 )
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
+from backline.models.rows import check_tokens, together
 
 Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one row is to play in one chunk."""
+
+    cue: Cue
+    up: int  # semitones by which its key lies above C
+    known: dict[str, Tokens]  # by source, in C
+
+    @property
+    def row(self) -> int:
+        return self.cue.row
 
 
 class AlignedBand:
@@ -90,16 +104,23 @@ class AlignedBand:
         self._hints[row] = HintListener(self.hints)
         self._leaders[row] = ChordLeader()
 
-    def play(self, cues: Sequence[Cue]) -> list[Tokens]:
-        cues = [self._in_time(cue) for cue in cues]
-        keys = [self._key(cue) for cue in cues]
-        known = [self._known(cue, up) for cue, up in zip(cues, keys, strict=True)]
-        for tokens, steps, up in zip(known, self._answer(cues, known, "semantic"), keys, strict=True):
-            tokens[BAND.name] = transposed(np.ascontiguousarray(steps.T), BAND_TURNS, up)
-        return [
-            self._whole_frames(cue.row, steps)
-            for cue, steps in zip(cues, self._answer(cues, known, "acoustic"), strict=True)
-        ]
+    def play(self, cues: Sequence[Cue]) -> list[Tokens | Exception]:
+        prepared = [_or_error(self._prepare, cue) for cue in cues]
+        playing = [part for part in prepared if isinstance(part, Part)]
+        failed = {cue.row: error for cue, error in zip(cues, prepared, strict=True) if isinstance(error, Exception)}
+        for part, steps in zip(playing, self._answer(playing, "semantic"), strict=True):
+            if isinstance(steps, Exception):
+                failed[part.row] = steps
+            else:
+                part.known[BAND.name] = transposed(np.ascontiguousarray(steps.T), BAND_TURNS, part.up)
+        playing = [part for part in playing if part.row not in failed]
+        codes: dict[int, Tokens] = {}
+        for part, steps in zip(playing, self._answer(playing, "acoustic"), strict=True):
+            if isinstance(steps, Exception):
+                failed[part.row] = steps
+            else:
+                codes[part.row] = self._whole_frames(part.row, steps)
+        return [failed[cue.row] if cue.row in failed else codes[cue.row] for cue in cues]
 
     def full_after(self) -> Fraction:
         return max(Fraction(stage.window, stage.rate) for stage in self.config.stages().values())
@@ -110,6 +131,12 @@ class AlignedBand:
 
     def _beat_listener(self) -> BeatListener | None:
         return None if self.beat_table is None else BeatListener(self.beat_table)
+
+    def _prepare(self, cue: Cue) -> Part:
+        """What is known of the chunk before a stage plays; moves the row's listeners on."""
+        cue = self._in_time(cue)
+        up = self._key(cue)
+        return Part(cue, up, self._known(cue, up))
 
     def _in_time(self, cue: Cue) -> Cue:
         """The cue with the beat that is heard, if one is, where the host does not play."""
@@ -147,20 +174,25 @@ class AlignedBand:
             LAG.name: np.full((1, int(chunk * LAG.rate)), lag_token(lag)),
         }
 
-    def _answer(self, cues: Sequence[Cue], known: Sequence[dict[str, Tokens]], name: str) -> list[Tokens]:
-        """What a stage predicts in the steps of a chunk, [step, codebook] for every cue."""
+    def _answer(self, parts: Sequence[Part], name: str) -> list[Tokens | Exception]:
+        """What a stage predicts in the steps of a chunk, [step, codebook] for every part, or what it failed of."""
+        decoder: Any = self.semantic if name == "semantic" else self.acoustic
+        return together(parts, lambda some: self._generate(some, name), decoder.snapshot, decoder.restore)
+
+    def _generate(self, parts: Sequence[Part], name: str) -> list[Tokens]:
         decoder = self.semantic if name == "semantic" else self.acoustic
-        steps = [cue.grid.frames(self.config.stages()[name].rate) for cue in cues]
-        conditions = np.zeros((len(cues), decoder.branches, max(steps), self.config.stages()[name].width), np.float32)
-        for condition, tokens, count in zip(conditions, known, steps, strict=True):
-            condition[:, :count] = self._conditions(name, tokens, count, decoder.branches)
+        steps = [part.cue.grid.frames(self.config.stages()[name].rate) for part in parts]
+        conditions = np.zeros((len(parts), decoder.branches, max(steps), self.config.stages()[name].width), np.float32)
+        for condition, part, count in zip(conditions, parts, steps, strict=True):
+            condition[:, :count] = self._conditions(name, part.known, count, decoder.branches)
+        sampling = [part.cue.sampling for part in parts]
         found = decoder.generate_frames(
-            [cue.row for cue in cues],
+            [part.row for part in parts],
             conditions,
             steps=steps,
-            guidance=[cue.sampling.guidance if decoder.branches == 2 else 1.0 for cue in cues],
-            temperature=[cue.sampling.temperature for cue in cues],
-            top_k=[cue.sampling.top_k for cue in cues],
+            guidance=[each.guidance if decoder.branches == 2 else 1.0 for each in sampling],
+            temperature=[each.temperature for each in sampling],
+            top_k=[each.top_k for each in sampling],
         )
         return [tokens[:count].astype(np.int64) for tokens, count in zip(found, steps, strict=True)]
 
@@ -174,6 +206,7 @@ class AlignedBand:
             both = np.stack([tokens] * branches)
             if source.name in (VOICE.name, CHORD.name):
                 both[1:] = source.vocabulary
+            check_tokens(both, source.vocabulary + 1, f"source {source.name!r}")
             parts.append(torch.from_numpy(both).to(network.tokens.device))
         return network.embed_conditions(parts).float().cpu().numpy()
 
@@ -184,6 +217,13 @@ class AlignedBand:
         self._begun[row] = every[frames:]
         delays = self.config.acoustic.delays
         return np.stack([every[delay : delay + frames, k] for k, delay in enumerate(delays)])
+
+
+def _or_error(function: Callable[[Cue], Part], cue: Cue) -> Part | Exception:
+    try:
+        return function(cue)
+    except Exception as error:
+        return error
 
 
 def _decoder(

@@ -50,8 +50,11 @@ class Band(Protocol):
         """Empties a row for a session with `seed`."""
         ...
 
-    def play(self, cues: Sequence[Cue]) -> list[Tokens]:
-        """Codes [codebook, frame] for every cue, each row at most once; the first chunk's lack the held-back frames."""
+    def play(self, cues: Sequence[Cue]) -> Sequence[Tokens | Exception]:
+        """Codes [codebook, frame] for every cue, each row at most once; the first chunk's lack the held-back frames.
+
+        A row that fails answers with what it failed of, and must be reset; the others are none the worse.
+        """
         ...
 
     def full_after(self) -> Fraction:

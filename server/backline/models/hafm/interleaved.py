@@ -12,6 +12,7 @@ from backline.models.hafm.config import TRANSPORT, VOCAL, HafmConfig
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache, ChunkJob, StagePlayer
 from backline.models.hafm.transport import transport_tokens
+from backline.models.rows import together
 
 PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
 
@@ -35,16 +36,22 @@ class InterleavedBand:
         for player in self.players.values():
             player.reset(row, seed)
 
-    def play(self, cues: Sequence[Cue]) -> list[Tokens]:
-        known = [{VOCAL.name: cue.vocal, TRANSPORT.name: _beat(cue)} for cue in cues]
+    def play(self, cues: Sequence[Cue]) -> list[Tokens | Exception]:
+        known = {cue.row: {VOCAL.name: cue.vocal, TRANSPORT.name: _beat(cue)} for cue in cues}
+        failed: dict[int, Exception] = {}
         for stage, becomes in PREDICTED.items():
+            player = self.players[stage]
             jobs = [
-                ChunkJob(cue.row, cue.grid, cue.chunk, tokens, cue.sampling)
-                for cue, tokens in zip(cues, known, strict=True)
+                ChunkJob(cue.row, cue.grid, cue.chunk, known[cue.row], cue.sampling)
+                for cue in cues
+                if cue.row not in failed
             ]
-            for tokens, predicted in zip(known, self.players[stage].play(jobs), strict=True):
-                tokens[becomes] = predicted
-        return [np.concatenate([tokens["coarse"], tokens["fine"]]) for tokens in known]
+            for job, predicted in zip(jobs, together(jobs, player.play, player.snapshot, player.restore), strict=True):
+                if isinstance(predicted, Exception):
+                    failed[job.row] = predicted
+                else:
+                    known[job.row][becomes] = predicted
+        return [failed[cue.row] if cue.row in failed else _codes(known[cue.row]) for cue in cues]
 
     def full_after(self) -> Fraction:
         return max(
@@ -54,6 +61,10 @@ class InterleavedBand:
 
     def resident_bytes(self) -> int:
         return sum(player.resident_bytes() for player in self.players.values())
+
+
+def _codes(tokens: Mapping[str, Tokens]) -> Tokens:
+    return np.concatenate([tokens["coarse"], tokens["fine"]])
 
 
 def _beat(cue: Cue) -> Tokens:

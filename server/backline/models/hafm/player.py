@@ -7,6 +7,7 @@ positions before every chunk, as if nothing had come before.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from backline.models.hafm.band import Sampling, Tokens
 from backline.models.hafm.layout import Grid, clock_seconds
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.torch_decode import TorchDecodeStage, stage_arrays
+from backline.models.rows import check_tokens
 
 Cache = Literal["evict", "recompute"]
 Backend = Literal["bfloat16", "float32", "torch"]  # the fused step at that precision, or torch
@@ -36,6 +38,14 @@ class ChunkJob:
     chunk: int
     tokens: Mapping[str, Tokens]
     sampling: Sampling
+
+
+@dataclass(frozen=True)
+class PlayerSnapshot:
+    """One row's state: the cache, and the positions that it was made of."""
+
+    decoder: Any
+    history: _Recent
 
 
 class StagePlayer:
@@ -85,6 +95,16 @@ class StagePlayer:
             predictions.append(np.ascontiguousarray(own))
         return predictions
 
+    def snapshot(self, row: int) -> PlayerSnapshot:
+        """A copy of a row's state."""
+        return PlayerSnapshot(self.decoder.snapshot(row), copy.copy(self._history[row]))
+
+    def restore(self, row: int, snapshot: PlayerSnapshot) -> None:
+        """Puts a copied state into a row."""
+        decoder: Any = self.decoder
+        decoder.restore(row, snapshot.decoder)
+        self._history[row] = copy.copy(snapshot.history)
+
     @torch.inference_mode()
     def conditioning(self, job: ChunkJob) -> Floats:
         """[2, position, width] embeddings of A_c, conditioned and unconditioned.
@@ -102,6 +122,7 @@ class StagePlayer:
                     f"source {source.name!r} of chunk {job.chunk} has shape {tokens.shape}: "
                     f"use {(source.codebooks, stop - start)}"
                 )
+            check_tokens(tokens, source.vocabulary, f"source {source.name!r}")
             clock = clock_seconds(np.arange(start, stop), source.rate, job.grid)
             both = torch.from_numpy(tokens).to(self._device).expand(2, -1, -1)
             drop = torch.tensor([False, True], device=self._device)

@@ -9,11 +9,9 @@ within a stage all sessions share one pass over its weights.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -31,6 +29,7 @@ from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
+from backline.models.rows import check_tokens
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -38,9 +37,11 @@ from backline.models.stream import (
     LatencyItem,
     Parameter,
     Port,
+    RowFailed,
     SessionConfig,
     StreamSpec,
 )
+from backline.models.warm_up import warmed_up
 
 CAPACITY = 8  # sessions at once
 # Peaks of the band are bent from the one to the other. The rest, a quarter, is for what lies between the samples and
@@ -112,12 +113,23 @@ class HafmStream:
         return (frames + self._encoder_delay) * self.parts.encoder.hop if frames else 0
 
     @torch.inference_mode()
-    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
-        cues = [self._cue(given) for given in inputs]
-        outputs = [self._sound(given.row, codes) for given, codes in zip(inputs, self.band.play(cues), strict=True)]
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
+        cues: list[Cue] = []
+        answers: dict[int, ChunkOutput | RowFailed] = {}
         for given in inputs:
-            self._rows[given.row].chunk += 1
-        return outputs
+            try:
+                cues.append(self._cue(given))
+            except Exception as error:
+                answers[given.row] = RowFailed(given.row, error)
+        for cue, codes in zip(cues, self.band.play(cues), strict=True):
+            try:
+                if isinstance(codes, Exception):
+                    raise codes
+                answers[cue.row] = self._sound(cue.row, codes)
+            except Exception as error:
+                answers[cue.row] = RowFailed(cue.row, error)
+            self._rows[cue.row].chunk += 1
+        return [answers[given.row] for given in inputs]
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         encoder, codec = self.parts.encoder, self.parts.codec
@@ -133,18 +145,11 @@ class HafmStream:
     def warm_up(self, config: SessionConfig) -> float:
         row = self.capacity
         self._start(row, config)
-        noise = np.random.default_rng(0)
-        seconds, fed = [], 0
-        # A chunk costs most when all windows are full, so they are filled first.
-        for _ in range(math.ceil(self.band.full_after() / config.chunk_seconds) + WARM_UP_CHUNKS):
-            required = max(fed, self.required_input(row))
-            audio = 0.1 * noise.standard_normal((1, required - fed), np.float32)
-            fed = required
-            begin = time.perf_counter()
-            self.step([ChunkInput(row, audio, None, config.parameters)])
-            seconds.append(time.perf_counter() - begin)
-        self.close(row)
-        return float(median(seconds[-WARM_UP_CHUNKS:]) / config.chunk_seconds)
+        try:  # a chunk costs most when all windows are full, so they are filled first
+            full = math.ceil(self.band.full_after() / config.chunk_seconds)
+            return warmed_up(self, row, config, chunks=full, timed=WARM_UP_CHUNKS, device=self.parts.device)
+        finally:
+            self.close(row)
 
     def resident_bytes(self) -> int:
         return self.parts.other_bytes + self.band.resident_bytes()
@@ -189,6 +194,7 @@ class HafmStream:
         """The chunk's audio, later by the codec's latency: what lies before the session's start is left out."""
         row, codec = self._rows[index], self.parts.codec
         frames = codes.shape[1]
+        check_tokens(codes, self.parts.codec.codebook_size, "the codec")
         audio = torch.zeros(1, 1, 0)
         if frames:  # none while the band still holds back its first ones
             audio, row.decoder_state = codec.decode_step(

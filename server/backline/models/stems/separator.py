@@ -21,6 +21,7 @@ class History:
 class Separator(Protocol):
     """Separates one window at a time. It keeps nothing of a session: equal arguments give equal results."""
 
+    device: str  # that it computes on
     sample_rate: int  # Hz
     frame_samples: int  # of one codec frame
     window_frames: int

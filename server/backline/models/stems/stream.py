@@ -15,16 +15,15 @@ a smaller guard, of one codec frame at least, and the ledger counts what was not
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
-from statistics import median
 
 import numpy as np
 
 from backline.kernels.overlap import OverlapAdd
+from backline.models.rows import one_by_one
 from backline.models.stems.consistency import MASK, OFF, RESIDUAL
 from backline.models.stems.finish import Finish
 from backline.models.stems.separator import History, Separator
@@ -36,12 +35,14 @@ from backline.models.stream import (
     LatencyItem,
     Parameter,
     Port,
+    RowFailed,
     SessionConfig,
     StreamSpec,
 )
+from backline.models.warm_up import warmed_up
 
 CAPACITY = 8  # sessions at once
-WARM_UP_CHUNKS = 3
+WARM_UP_CHUNKS = 3  # that are timed
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class StemsStream:
         state = self._rows[row]
         return state.windows.end(state.chunk)
 
-    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput]:
-        return [self._chunk(self._rows[given.row], given) for given in inputs]
+    def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
+        return one_by_one(inputs, lambda given: self._chunk(self._rows[given.row], given))
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         windows = self._windows(config)
@@ -116,17 +117,10 @@ class StemsStream:
 
     def warm_up(self, config: SessionConfig) -> float:
         row = self.open(config)
-        noise = np.random.default_rng(0)
-        seconds, fed = [], 0
-        for _ in range(1 + WARM_UP_CHUNKS):  # the first window hears no history, and compiles
-            required = self.required_input(row)
-            audio = 0.1 * noise.standard_normal((config.channels, required - fed), np.float32)
-            fed = required
-            begin = time.perf_counter()
-            self.step([ChunkInput(row, audio, None, config.parameters)])
-            seconds.append(time.perf_counter() - begin)
-        self.close(row)
-        return float(median(seconds[1:]) / config.chunk_seconds)
+        try:  # the first window hears no history, and compiles
+            return warmed_up(self, row, config, chunks=1, timed=WARM_UP_CHUNKS, device=self.separator.device)
+        finally:
+            self.close(row)
 
     def resident_bytes(self) -> int:
         return self._weights + sum(map(row_bytes, self._rows.values()))

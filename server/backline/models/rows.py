@@ -1,0 +1,82 @@
+"""Rows that share a call and nothing else: what goes wrong with one is its own answer, and the others play on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backline.models.stream import ChunkInput, ChunkOutput, RowFailed
+
+
+class OfRow(Protocol):
+    """What one row is given for one chunk."""
+
+    @property
+    def row(self) -> int: ...
+
+
+Given = TypeVar("Given", bound=OfRow)
+Answer = TypeVar("Answer")
+State = TypeVar("State")
+
+
+def one_by_one(
+    inputs: Sequence[ChunkInput], chunk: Callable[[ChunkInput], ChunkOutput]
+) -> list[ChunkOutput | RowFailed]:
+    """`Stream.step` of a model whose rows run one after another."""
+    answers: list[ChunkOutput | RowFailed] = []
+    for given in inputs:
+        try:
+            answers.append(chunk(given))
+        except Exception as error:
+            answers.append(RowFailed(given.row, error))
+    return answers
+
+
+def together(
+    given: Sequence[Given],
+    batch: Callable[[Sequence[Given]], Sequence[Answer]],
+    snapshot: Callable[[int], State],
+    restore: Callable[[int, State], None],
+) -> list[Answer | Exception]:
+    """`batch(given)`; where that raises, every row again from where it stood, alone, so that one row's fault stays its.
+
+    `snapshot` copies a row's state and `restore` puts it back; one row alone needs neither.
+    """
+    if not given:
+        return []
+    before = [snapshot(job.row) for job in given] if len(given) > 1 else []
+    try:
+        return list(batch(given))
+    except Exception as error:
+        if len(given) == 1:
+            return [error]
+    answers: list[Answer | Exception] = []
+    for job, state in zip(given, before, strict=True):
+        restore(job.row, state)
+        try:
+            answers += batch([job])
+        except Exception as error:
+            answers.append(error)
+    return answers
+
+
+def sounding(answer: ChunkOutput | RowFailed) -> ChunkOutput:
+    """What a row has played. Raises what it failed of."""
+    if isinstance(answer, RowFailed):
+        raise answer.error
+    return answer
+
+
+def check_tokens(tokens: NDArray[np.int64], entries: int, what: str) -> None:
+    """Refuses tokens that a table of `entries` does not hold: on a GPU such an index would end the process.
+
+    Raises:
+        ValueError: names the token.
+    """
+    if tokens.size and not 0 <= int(tokens.min()) <= int(tokens.max()) < entries:
+        wrong = tokens[(tokens < 0) | (tokens >= entries)].flat[0]
+        raise ValueError(f"token {wrong} of {what}: its table has {entries} entries")
