@@ -58,7 +58,12 @@ def test_who_breaks_no_deadline_may_play(newcomer: Claim, others: list[Claim], m
         ),
         (live(), [offline(chunk=3.2, load=0.3)], TWO_CORES, r"of which offline work takes 0.96 s"),
         # Another model takes the time where there is one core for both.
-        (live("b", load=0.5), [live("a", load=0.6)], ONE_CORE, r"'a' need 1.20 s for every second that they play \(2.0 times as long"),
+        (
+            live("b", load=0.5),
+            [live("a", load=0.6)],
+            ONE_CORE,
+            r"'a' need 1.20 s for every second that they play \(2.0 times as long",
+        ),
         (offline("b"), [live("a", load=0.6)], ONE_CORE, r"sessions of 'a' need 1.20 s"),
         (live(messages=3_000), [live(load=0.1, messages=3_000)], ONE_CORE, r"6000 messages a second .* 0.90 of a core"),
     ],

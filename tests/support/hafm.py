@@ -10,6 +10,7 @@ import torch
 from backline.models.hafm.aligned import AlignedNetwork, AlignedStageConfig
 from backline.models.hafm.hints import ChordHints
 from backline.models.hafm.stream import HafmStream
+from backline.models.rows import sounding
 from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Transport
 
 RATE = 24_000
@@ -81,7 +82,7 @@ def play(players: Sequence[Player], chunks: int) -> None:
         outputs = players[0].stream.step([player.next_input() for player in players])
         for player, output in zip(players, outputs, strict=True):
             assert output.row == player.row
-            player.outputs.append(output)
+            player.outputs.append(sounding(output))
 
 
 def lively(config: AlignedStageConfig) -> AlignedNetwork:

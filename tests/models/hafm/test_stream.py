@@ -1,8 +1,10 @@
 """HAFM as a stream: what it needs, what it answers, and that nothing but the session itself decides on that."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from backline.models.families import load as load_family
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.stream import HafmStream, below_full_scale, voice_noise
-from backline.models.stream import SessionConfig, Transport
+from backline.models.rows import sounding
+from backline.models.stream import RowFailed, SessionConfig, Transport
 from tests.support.hafm import RATE, Player, play, session, voice
 
 
@@ -290,3 +293,46 @@ def test_peaks_stay_below_full_scale_and_all_else_is_untouched() -> None:
     assert np.array_equal(bent[quiet], audio[quiet])
     assert np.abs(bent).max() <= 0.75
     assert (np.diff(bent) >= 0).all()
+
+
+@pytest.mark.parametrize("where", ["voice", "stage", "sound"])
+def test_a_row_that_fails_leaves_the_others_as_they_would_be_without_it(
+    stream: HafmStream, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = session(0.4, 0.2, seed=5)
+    expected = alone(stream, config, voice(2), 4)
+    victim, bystander = Player(stream, session(0.4, 0.2), voice(2, seed=1)), Player(stream, config, voice(2))
+    play([victim, bystander], 2)
+    if where == "voice":  # a block that is no whole number of frames
+        spoil_input = victim.next_input()
+        spoilt = replace(spoil_input, audio=spoil_input.audio[:, :-7])
+    else:
+        spoilt = victim.next_input()
+    if where == "stage":
+        fail_in_the_last_stage(stream, victim.row, monkeypatch)
+    if where == "sound":
+        stream._rows[victim.row].decoder_state = None
+    answers = stream.step([spoilt, bystander.next_input()])
+    assert isinstance(answers[0], RowFailed)
+    bystander.outputs.append(sounding(answers[1]))
+    stream.close(victim.row)
+    play([bystander], 1)
+    stream.close(bystander.row)
+    np.testing.assert_array_equal(bystander.audio(), expected.audio())
+
+
+def fail_in_the_last_stage(stream: HafmStream, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the stage raise after it has moved all rows of the call, wherever `row` is among them."""
+    band: Any = stream.band
+    decoder, name = (
+        (band.acoustic, "generate_frames") if hasattr(band, "acoustic") else (band.players["fine"].decoder, "generate")
+    )
+    generate = getattr(decoder, name)
+
+    def failing(rows: Sequence[int], *arguments: Any, **named: Any) -> Any:
+        found = generate(rows, *arguments, **named)
+        if row in rows:
+            raise ArithmeticError("a logit is no number")
+        return found
+
+    monkeypatch.setattr(decoder, name, failing)
