@@ -18,18 +18,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from backline.engine.admission import LOAD_LIMIT, admit
-from backline.engine.errors import BadInput, NotFound, Refused
+from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
+from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, RATES
 from backline.engine.scheduler import Resident
 from backline.engine.session import Session, checked_parameters
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
+from backline.models.errors import NoRowFree
 from backline.models.stream import SessionConfig, Stream, StreamSpec
 
-RATES = (8_000, 192_000)  # Hz
-MAXIMUM_CHANNELS = 64
-MAXIMUM_BLOCK = 65_536  # samples of one channel
 CLOSING_SECONDS = 5.0  # that a session gets at shutdown to send what is due
 
 
@@ -165,10 +164,8 @@ class Engine:
                     admit(name, resident.cost.value, self.load(), self.load_limit)
                 try:
                     row = resident.stream.open(config)
-                except RuntimeError as error:
-                    raise Refused(
-                        f"all {resident.stream.capacity} rows of {name!r} are taken ({error}): close a session first"
-                    ) from error
+                except (RuntimeError, MemoryError) as error:
+                    raise no_row(name, resident, error) from error
                 try:
                     session = Session(
                         stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
@@ -268,14 +265,13 @@ class Engine:
         return resident
 
     def _check_open(self) -> None:
-        """Whether sessions may still be opened."""
+        """Whether sessions and models may still come."""
         if self._closing:
             raise Refused("the server is shutting down: connect to another one or try again later")
 
     def _check_free(self, name: str) -> None:
         """Whether a model of this name may become resident."""
-        if self._closing:
-            raise Refused("the engine has stopped: start it again")
+        self._check_open()
         if name in self._residents:
             raise BadInput(f"{name!r} is resident already: remove it first")
 
@@ -329,6 +325,17 @@ class Engine:
         deadline = time.monotonic() + seconds
         for session in self.list_sessions():
             session.closed.wait(max(0.0, deadline - time.monotonic()))
+
+
+def no_row(name: str, resident: Resident, error: RuntimeError | MemoryError) -> Exception:
+    """What a client is told where the model has not opened a row for it."""
+    if is_out_of_memory(error):
+        return out_of_memory(name, error)
+    capacity = resident.stream.capacity
+    # A stream of a third party may know no NoRowFree, but then its rows are counted here.
+    if isinstance(error, NoRowFree) or len(resident.open_sessions()) >= capacity:
+        return Refused(f"all {capacity} rows of {name!r} are taken: close a session first")
+    return error
 
 
 def default_config(spec: StreamSpec) -> SessionConfig:

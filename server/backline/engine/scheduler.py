@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from backline.engine.admission import Cost
-from backline.engine.errors import Damaged, EngineError, NotFound
+from backline.engine.errors import Damaged, EngineError, NotFound, is_out_of_memory, out_of_memory
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, Stream
 
@@ -127,7 +127,11 @@ class Resident:
                 raise EngineError(f"{self.name!r} gave no output for rows {sorted(missing)}")
         except Exception as error:
             log.exception("%s failed with %d sessions in the call", self.name, len(inputs))
-            problem = Damaged(f"{self.name!r} failed in a chunk: {error!r}; unload it and load it again")
+            problem: Exception
+            if is_out_of_memory(error):
+                problem = out_of_memory(self.name, error)
+            else:
+                problem = Damaged(f"{self.name!r} failed in a chunk: {error!r}; unload it and load it again")
             problem.__cause__ = error
             for session, _ in inputs.values():
                 self._fail(session, problem)
