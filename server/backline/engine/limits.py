@@ -42,6 +42,11 @@ def quoted(text: str) -> str:
     return repr(text if len(text) <= ECHOED else text[:ECHOED] + "…")
 
 
+def findable(name: str) -> str:
+    """A name to look for: cut where it is longer than anything is called, so that an answer can repeat it."""
+    return name if len(name) <= NAME_BYTES else name[:ECHOED] + "…"
+
+
 def check_name(text: str, what: str) -> None:
     """Refuses a name that nobody would give.
 
