@@ -238,5 +238,5 @@ def test_a_model_with_sessions_is_removed_only_if_asked_to() -> None:
 def test_a_stopped_engine_says_so() -> None:
     engine = Engine()
     engine.shutdown(0.0)
-    with pytest.raises(Refused, match="stopped"):
+    with pytest.raises(Refused, match="shutting down"):
         engine.add_stream("gain", GainStream())

@@ -119,14 +119,14 @@ def cpu_features() -> tuple[list[str], str]:
 
 def look_at_packs(findings: Findings, folders: list[Path], device: str) -> None:
     """Loads every pack and plays a few chunks with it."""
-    import torch
-
     from backline.cli.console import error_console
     from backline.engine.engine import default_config
     from backline.models.errors import PackError
+    from backline.nn import threads
     from backline.packs.registry import PackRegistry
 
-    torch.set_num_threads(1)  # as the server does
+    threads.use_one()  # as the server does
+    findings.rows.append(("torch threads", str(threads.count()), "as in the server"))
     registry = PackRegistry(folders, options.pick_device(device))
     for entry in registry.entries():
         try:

@@ -30,6 +30,15 @@ def serve(
     load_limit: Annotated[
         float, typer.Option(help="Cores that live sessions may claim; one that would go beyond is refused.", min=0)
     ] = 0.85,
+    idle: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="After so long, a client that neither sends nor takes its output loses its place, unless it has said "
+            "that its transport stands still; a render after ten times that.",
+            min=1,
+        ),
+    ] = 30.0,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 
@@ -58,6 +67,7 @@ def serve(
             device=options.pick_device(device),
             max_sessions=max_sessions,
             load_limit=load_limit,
+            idle_seconds=idle,
             on_ready=ready,
         )
     )

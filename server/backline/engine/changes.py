@@ -1,25 +1,41 @@
 """What a client changes while it plays: controls, transports and MIDI, put in force chunk by chunk.
 
 What a chunk obeys depends on positions only, never on when a message came or how the audio is cut into blocks, as long
-as a change is sent before the audio that it belongs to.
+as a change is sent before the audio that it belongs to. Of many changes of one thing before a chunk the last counts, and
+finding it costs a chunk no more than one does.
 """
 
 from __future__ import annotations
 
-import bisect
 import math
+import re
 import threading
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Generic, TypeAlias, TypeVar
 
-from backline.engine.errors import BadInput
+from backline.engine.errors import BadInput, Refused
+from backline.engine.limits import (
+    MIDI_BYTES,
+    PENDING_CHANGES,
+    PENDING_MIDI_BYTES,
+    check_quarters,
+    check_sample,
+)
 from backline.models.stream import Transport
 
-LOG_LENGTH = 65_536  # newest changes that a session remembers
-MIDI_SIZES = {0x8: 3, 0x9: 3, 0xA: 3, 0xB: 3, 0xC: 2, 0xD: 2, 0xE: 3}  # bytes, by the upper half of the first
+T = TypeVar("T")
+
+LOG_LENGTH = 65_536  # newest changes that a session remembers, and PENDING_MIDI_BYTES of MIDI
 SAME_SONG_POSITION = 1e-4  # quarter notes within which a transport is where the one before would be
+# Note off, note on, pressure of a key, controller and pitch bend have two data bytes, program and pressure have one.
+CHANNEL_MESSAGES = re.compile(rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])+")
+
+
+Change: TypeAlias = "tuple[str, float] | Transport | bytes"  # a control, a transport, MIDI
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class LoggedChange:
     """A control, transport or MIDI message and the sample of the session from which it has been in force."""
 
     at: int
-    change: tuple[str, float] | Transport | bytes
+    change: Change
 
 
 @dataclass(frozen=True)
@@ -39,51 +55,89 @@ class Control:
     value: float
 
 
+@dataclass(frozen=True)
+class LateControls:
+    """Controls of one parameter that came after the chunk they were meant for."""
+
+    parameter: str
+    count: int
+    position: int  # of the first
+
+
 class Changes:
     """Changes to come, and what is in force. `add_*`: the client's thread; all else: the engine thread."""
 
     def __init__(self, rate: int, parameters: Mapping[str, float]) -> None:
         self.parameters = dict(parameters)
         self.transport: Transport | None = None
-        self.log: deque[LoggedChange] = deque(maxlen=LOG_LENGTH)
         self._rate = rate
-        self._lock = threading.Lock()
-        self._controls: list[Control] = []  # as they came
-        self._transports: list[tuple[int, Transport]] = []  # by position
+        self._lock = threading.Lock()  # of all that is to come
+        self._at_once: dict[str, float] = {}  # controls without a position: the newest of each parameter
+        self._controls: dict[str, _Lane[float]] = {}  # by parameter
+        self._transports: _Lane[Transport] = _Lane()
+        self._midi: _Lane[bytes] = _Lane()
+        self._midi_bytes = 0
         self._newest: Transport | None = None  # that the client has sent
-        self._midi: list[tuple[int, bytes]] = []  # by position
+        self._log: deque[tuple[list[tuple[int, Change]], int]] = deque()  # what each chunk brought, and bytes of MIDI
+        self._logged, self._logged_bytes = 0, 0
+
+    @property
+    def log(self) -> list[LoggedChange]:
+        """The newest changes that have been in force, oldest first."""
+        return [LoggedChange(at, change) for part, _ in list(self._log) for at, change in part]
 
     def add_control(self, control: Control) -> None:
-        """From the first chunk that starts at or after its position."""
+        """From the first chunk that starts at or after its position; a later one at the same position replaces it.
+
+        Raises:
+            BadInput: a position that no session reaches.
+            Refused: too many changes wait already.
+        """
+        if control.position is None:
+            with self._lock:
+                self._at_once[control.parameter] = control.value
+            return
+        check_sample(control.position, "control")
         with self._lock:
-            self._controls.append(control)
+            lane = self._controls.setdefault(control.parameter, _Lane())
+            if not lane.replace(control.position, control.value):
+                self._check_room()
+                lane.add(control.position, control.value)
 
     def add_transport(self, position: int, transport: Transport) -> None:
         """From `position` on; one that only says what follows from the one before is no change.
 
         Raises:
-            BadInput: a tempo, signature or song position that no music has.
+            BadInput: a tempo, signature or position that no music has.
+            Refused: too many changes wait already.
         """
+        check_sample(position, "transport")
         check_transport(transport)
         # Seconds of the position, not of the session: its time 0 may not be known yet.
         transport = replace(transport, at_seconds=position / self._rate)
         if self._newest is not None and _follows(self._newest, transport):
             return
-        self._newest = transport
         with self._lock:
-            bisect.insort(self._transports, (position, transport), key=lambda entry: entry[0])
+            if not self._transports.replace(position, transport):
+                self._check_room()
+                self._transports.add(position, transport)
+        self._newest = transport
 
     def add_midi(self, position: int, data: bytes) -> None:
         """Whole MIDI 1.0 channel messages at `position`.
 
         Raises:
-            BadInput: other bytes.
+            BadInput: other bytes, more than MIDI_BYTES of them, or a position that no session reaches.
+            Refused: too many changes wait already.
         """
+        check_sample(position, "midi")
         check_midi(data)
         with self._lock:
-            bisect.insort(self._midi, (position, data), key=lambda entry: entry[0])
+            self._check_room(len(data))
+            self._midi.add(position, data)
+            self._midi_bytes += len(data)
 
-    def apply(self, origin: int, start: Fraction, previous: Fraction | None, heard: int) -> list[Control]:
+    def apply(self, origin: int, start: Fraction, previous: Fraction | None, heard: int) -> list[LateControls]:
         """Puts in force what the next chunk must obey; returns the controls that were meant for an earlier one.
 
         Args:
@@ -91,28 +145,102 @@ class Changes:
             start: sample of the session at which the chunk starts; `previous`: the same of the chunk before.
             heard: samples of the session that the chunk has heard.
         """
+        first = math.ceil(start)
+        # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
+        end = origin + max(1, heard)
         with self._lock:
-            due = [c for c in self._controls if c.position is None or c.position - origin <= start]
-            self._controls = [c for c in self._controls if c not in due]
-            # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
-            end = origin + max(1, heard)
-            count = bisect.bisect_left(self._transports, end, key=lambda entry: entry[0])
-            transports, self._transports = self._transports[:count], self._transports[count:]
-            count = bisect.bisect_left(self._midi, end, key=lambda entry: entry[0])
-            midi, self._midi = self._midi[:count], self._midi[count:]
-        due.sort(key=lambda c: origin - 1 if c.position is None else c.position)
-        for control in due:
-            self.parameters = {**self.parameters, control.parameter: control.value}
-            self.log.append(LoggedChange(math.ceil(start), (control.parameter, control.value)))
-        for position, transport in transports:
+            values, late = self._due_controls(origin, start, previous)
+            transports = self._transports.take(end)
+            midi = self._midi.take(end)
+            midi_bytes = sum(map(len, midi[1]))
+            self._midi_bytes -= midi_bytes
+        if values:
+            self.parameters = {**self.parameters, **values}
+            self._remember([(first, item) for item in values.items()])
+        if transports[0]:
+            position, transport = transports[0][-1], transports[1][-1]
             at_seconds = (position - origin) / self._rate
             if self.transport is None or at_seconds >= self.transport.at_seconds:
                 self.transport = replace(transport, at_seconds=at_seconds)
-                self.log.append(LoggedChange(position - origin, self.transport))
-        self.log.extend(LoggedChange(position - origin, data) for position, data in midi)
-        if previous is None:
-            return []
-        return [c for c in due if c.position is not None and c.position - origin <= previous]
+                self._remember([(position - origin, self.transport)])
+        if midi[0]:
+            self._remember([(position - origin, data) for position, data in zip(*midi, strict=True)], midi_bytes)
+        return late
+
+    def _due_controls(
+        self, origin: int, start: Fraction, previous: Fraction | None
+    ) -> tuple[dict[str, float], list[LateControls]]:
+        """The value of every parameter that changes with a chunk, and what came late for the one before."""
+        values, self._at_once = self._at_once, {}
+        late: list[LateControls] = []
+        found: list[tuple[int, str, float]] = []
+        for parameter, lane in self._controls.items():
+            positions, given = lane.take(origin + math.floor(start) + 1)
+            if not positions:
+                continue
+            if positions[-1] >= origin or parameter not in values:  # one without position counts as just before time 0
+                found.append((positions[-1], parameter, given[-1]))
+            passed = 0 if previous is None else bisect_right(positions, origin + math.floor(previous))
+            if passed:
+                late.append(LateControls(parameter, passed, positions[0]))
+        found.sort(key=lambda entry: entry[0])
+        return {**values, **{parameter: value for _, parameter, value in found}}, late
+
+    def _check_room(self, midi_bytes: int = 0) -> None:
+        """Whether one more change may wait. Under the lock."""
+        waiting = len(self._transports) + len(self._midi) + sum(map(len, self._controls.values()))
+        if waiting >= PENDING_CHANGES:
+            raise Refused(
+                f"{waiting} changes wait in this session, as many as may: send each with the audio that it belongs to"
+            )
+        if self._midi_bytes + midi_bytes > PENDING_MIDI_BYTES:
+            raise Refused(
+                f"{self._midi_bytes} bytes of MIDI wait in this session, of {PENDING_MIDI_BYTES}: send each message "
+                "with the audio that it belongs to"
+            )
+
+    def _remember(self, part: list[tuple[int, Change]], midi_bytes: int = 0) -> None:
+        self._log.append((part, midi_bytes))
+        self._logged += len(part)
+        self._logged_bytes += midi_bytes
+        while len(self._log) > 1 and (self._logged > LOG_LENGTH or self._logged_bytes > PENDING_MIDI_BYTES):
+            oldest, oldest_bytes = self._log.popleft()
+            self._logged -= len(oldest)
+            self._logged_bytes -= oldest_bytes
+
+
+class _Lane(Generic[T]):
+    """What is to come of one kind, by position; among equals what came first stands first."""
+
+    def __init__(self) -> None:
+        self._positions: list[int] = []
+        self._entries: list[T] = []
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def add(self, position: int, entry: T) -> None:
+        """Costs the more the further from the end it belongs: some 10 us among 65,536."""
+        at = bisect_right(self._positions, position)
+        self._positions.insert(at, position)
+        self._entries.insert(at, entry)
+
+    def replace(self, position: int, entry: T) -> bool:
+        """Puts `entry` in the place of the one at `position`; false where there is none."""
+        at = bisect_left(self._positions, position)
+        if at == len(self._positions) or self._positions[at] != position:
+            return False
+        self._entries[at] = entry
+        return True
+
+    def take(self, end: int) -> tuple[list[int], list[T]]:
+        """Positions and entries before `end`, which are taken out; nothing is touched where there are none."""
+        if not self._positions or self._positions[0] >= end:
+            return [], []
+        count = bisect_left(self._positions, end)
+        taken = self._positions[:count], self._entries[:count]
+        del self._positions[:count], self._entries[:count]
+        return taken
 
 
 def check_transport(transport: Transport) -> None:
@@ -127,25 +255,19 @@ def check_transport(transport: Transport) -> None:
             f"transport with tempo {tempo:g} and signature {numerator}/{denominator}: use a tempo up to 999 and a "
             "signature such as 6/8"
         )
-    if not (math.isfinite(transport.song_position) and math.isfinite(transport.bar_start)):
-        raise BadInput(
-            f"transport at song position {transport.song_position}, bar start {transport.bar_start}: use finite numbers"
-        )
+    check_quarters(transport.song_position, "transport at song position")
+    check_quarters(transport.bar_start, "transport with bar start")
 
 
 def check_midi(data: bytes) -> None:
     """Refuses what is not a row of whole channel messages.
 
     Raises:
-        BadInput: system messages, parts of a message, or none.
+        BadInput: system messages, parts of a message, none, or too many.
     """
-    at = 0
-    while at < len(data):
-        size = MIDI_SIZES.get(data[at] >> 4, 0)
-        if size == 0 or at + size > len(data) or any(byte > 127 for byte in data[at + 1 : at + size]):
-            break
-        at += size
-    if at < len(data) or not data:
+    if len(data) > MIDI_BYTES:
+        raise BadInput(f"midi data of {len(data)} bytes: send at most {MIDI_BYTES} at once")
+    if CHANNEL_MESSAGES.fullmatch(data) is None:
         raise BadInput(
             f"midi data {data[:8].hex(' ') or 'without bytes'}: send whole channel messages, such as 90 3c 64"
         )

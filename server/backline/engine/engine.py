@@ -20,18 +20,17 @@ import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
 from backline.engine.clock import CLOCK, Clock
-from backline.engine.errors import BadInput, NotFound, Refused
+from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
+from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, RATES
 from backline.engine.scheduler import Resident
 from backline.engine.session import Session, checked_parameters
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
+from backline.models.errors import NoRowFree
 from backline.models.stream import LatencyItem, SessionConfig, Stream, StreamSpec
 
-RATES = (8_000, 192_000)  # Hz
-MAXIMUM_CHANNELS = 64
-MAXIMUM_BLOCK = 65_536  # samples of one channel
 CLOSING_SECONDS = 5.0  # that a session gets at shutdown to send what is due
 
 
@@ -196,6 +195,8 @@ class Engine:
             with self._lock:
                 self._sessions_refused += 1
             raise
+        except MemoryError as error:  # of its rings
+            raise out_of_memory(name, error) from error
         except NotFound:
             self._check_open()  # its thread has ended with all others
             raise
@@ -296,7 +297,7 @@ class Engine:
     def _take_row(self, resident: Resident, config: SessionConfig) -> tuple[int, int, tuple[LatencyItem, ...]]:
         """A row, the input that its first chunk needs, and what the model costs. The model's engine thread."""
         self._check_resident(resident)
-        row = take_row(resident.name, resident.stream, config)
+        row = take_row(resident.name, resident.stream, config, len(resident.open_sessions()))
         try:
             return row, resident.stream.required_input(row), resident.stream.latency(config)
         except BaseException:
@@ -317,14 +318,13 @@ class Engine:
             raise NotFound(f"{resident.name!r} has been unloaded: load it and open a new session")
 
     def _check_open(self) -> None:
-        """Whether sessions may still be opened."""
+        """Whether sessions and models may still come."""
         if self._closing:
             raise Refused("the server is shutting down: connect to another one or try again later")
 
     def _check_free(self, name: str) -> None:
         """Whether a model of this name may become resident."""
-        if self._closing:
-            raise Refused("the engine has stopped: start it again")
+        self._check_open()
         if name in self._residents:
             raise BadInput(f"{name!r} is resident already: remove it first")
 
@@ -382,17 +382,22 @@ class Engine:
             session.closed.wait(max(0.0, deadline - time.monotonic()))
 
 
-def take_row(name: str, stream: Stream, config: SessionConfig) -> int:
-    """A free row of a model. Its engine thread.
+def take_row(name: str, stream: Stream, config: SessionConfig, sessions: int) -> int:
+    """A free row of a model that has so many sessions. Its engine thread.
 
     Raises:
-        Refused: there is none.
+        Refused: there is none, or no memory for it.
         BadInput: the model cannot play such a session.
     """
     try:
         return stream.open(config)
-    except RuntimeError as error:
-        raise Refused(f"all {stream.capacity} rows of {name!r} are taken ({error}): close a session first") from error
+    except (RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(name, error) from error
+        # A stream of a third party may know no NoRowFree, but then its rows are counted here.
+        if isinstance(error, NoRowFree) or sessions >= stream.capacity:
+            raise Refused(f"all {stream.capacity} rows of {name!r} are taken: close a session first") from error
+        raise
     except ValueError as error:
         raise BadInput(f"{name!r} cannot play such a session: {error}") from error
 

@@ -14,7 +14,7 @@ class NotFound(EngineError):
 
 
 class Refused(EngineError):
-    """Serving it would break the others' deadlines (RESOURCE_EXHAUSTED)."""
+    """Serving it would break the others' deadlines, or take memory that is not there (RESOURCE_EXHAUSTED)."""
 
 
 class Damaged(EngineError):
@@ -27,3 +27,24 @@ class ChunkFailed(EngineError):
 
 class Unserved(EngineError):
     """Part of the contract that this server does not serve yet (UNIMPLEMENTED)."""
+
+
+class Idle(EngineError):
+    """The client neither sends nor takes what is due to it (DEADLINE_EXCEEDED)."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that memory, of the machine or of its GPU, is used up. Imports no torch to know."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "STATUS_ALLOC_FAILED" in text)
+
+
+def out_of_memory(name: str, error: BaseException) -> Refused:
+    """What a client of model `name` is told where `is_out_of_memory(error)`."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return Refused(
+        f"there is not enough memory for {name!r} ({lines[0][:200]}): close sessions or unload packs, choose a smaller "
+        "pack, or serve it on a device with more"
+    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from backline.engine.errors import Refused
+from backline.engine.limits import INPUT_BYTES
 from backline.models.stream import Audio
 
 
@@ -14,6 +16,13 @@ class Ring:
     """
 
     def __init__(self, capacity: int, channels: int) -> None:
+        """Raises Refused where that is more memory than a session may hold."""
+        if (size := 4 * capacity * channels) > INPUT_BYTES:
+            raise Refused(
+                f"{capacity} samples of {channels} channels take {size >> 20} MiB, and a session may hold "
+                f"{INPUT_BYTES >> 20} of input: choose a shorter chunk, smaller blocks, a lower sample rate, or fewer "
+                "channels"
+            )
         self.capacity, self.channels = capacity, channels
         self.written = 0  # samples since the start; moved by the writing thread
         self.read_count = 0  # samples since the start; moved by the reading thread

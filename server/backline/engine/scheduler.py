@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from backline.engine.admission import Claim, Cost
 from backline.engine.clock import CLOCK, Clock
-from backline.engine.errors import ChunkFailed, EngineError, NotFound
+from backline.engine.errors import ChunkFailed, EngineError, NotFound, is_out_of_memory, out_of_memory
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, Stream
 from backline.models.warm_up import compute_clock
@@ -190,7 +190,11 @@ class Resident:
     def _fail(self, session: Session, error: Exception) -> None:
         """Ends one session because of `error`; says that it is only this one."""
         log.error("session %s on %s failed in a chunk", session.id, self.name, exc_info=error)
-        problem = ChunkFailed(f"{self.name!r} could not play this session's chunk ({error!r}): open a new session")
+        problem: EngineError
+        if is_out_of_memory(error):
+            problem = out_of_memory(self.name, error)
+        else:
+            problem = ChunkFailed(f"{self.name!r} could not play this session's chunk ({error!r}): open a new session")
         problem.__cause__ = error
         self.end(session, problem)
 

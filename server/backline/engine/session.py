@@ -18,13 +18,14 @@ from fractions import Fraction
 from backline.engine.changes import Changes, Control
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.conversion import InputPath, OutputPath
-from backline.engine.errors import BadInput, EngineError, NotFound
+from backline.engine.errors import BadInput, EngineError, NotFound, Refused
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Totals, Warned
 from backline.engine.ledger import Ledger, LedgerBook
+from backline.engine.limits import INPUT_BYTES, UNREAD_BYTES, quoted
 from backline.engine.timeline import InputTimeline, late_samples, zero_non_finite
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, Port, SessionConfig, Stream, StreamSpec, Transport
 
-UNREAD_SECONDS = 4  # of output that may wait for an unread client before its session pauses
+UNREAD_SECONDS = 4  # of output that may wait for an unread client before its session pauses; see UNREAD_BYTES, too
 PADDING_LIMIT_SECONDS = 120  # of silence after the input's end within which a model must have answered
 
 
@@ -81,7 +82,8 @@ class Session:
         self._counts: dict[str, int] = {}  # of warnings, by code
         self._warnings: list[Warned] = []  # still to be told
         self._unread = 0  # output blocks that the client has not acknowledged
-        self._unread_limit = len(self.ports) * max(3, math.ceil(UNREAD_SECONDS / config.chunk_seconds))
+        self._unread_limit = len(self.ports) * self._unread_chunks()
+        self._in_call = False  # a chunk of it is being computed
         self._sequence = 0
         self._required = self._needed = 0
         self._look(required)
@@ -162,11 +164,14 @@ class Session:
 
         Raises:
             NotFound: no such parameter.
-            BadInput: out of range, or not to be changed during a session.
+            BadInput: out of range, not to be changed during a session, or at a position that no session reaches.
+            Refused: too many changes wait already.
         """
         known = {entry.name: entry for entry in self.stream.spec.parameters}
         if parameter not in known:
-            raise NotFound(f"no parameter {parameter!r} in {self.stream_name!r}: use {', '.join(known) or 'none'}")
+            raise NotFound(
+                f"no parameter {quoted(parameter)} in {self.stream_name!r}: use {', '.join(known) or 'none'}"
+            )
         if not known[parameter].automatable:
             raise BadInput(f"parameter {parameter!r} is fixed when the session opens: open a new session with it")
         try:
@@ -191,7 +196,8 @@ class Session:
         """The host's transport at `position`; what follows from the one before is no news. The client's thread.
 
         Raises:
-            BadInput: a tempo, signature or song position that no music has.
+            BadInput: a tempo, signature or position that no music has.
+            Refused: too many changes wait already.
         """
         transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start)
         self.changes.add_transport(position, transport)
@@ -200,7 +206,8 @@ class Session:
         """Whole MIDI 1.0 channel messages at `position`; no model takes them yet: they are logged. The client's thread.
 
         Raises:
-            BadInput: other bytes, or a position that the session cannot have.
+            BadInput: other bytes, too many of them, or a position that the session cannot have.
+            Refused: too many changes wait already.
         """
         self._timeline.check(position)
         self.changes.add_midi(position, data)
@@ -237,6 +244,11 @@ class Session:
         return self.config.sample_rate / self.block_size + len(self.ports) / float(self.config.chunk_seconds)
 
     @property
+    def waits_for_client(self) -> bool:
+        """Whether nothing goes on before the client sends something, or takes what it has been sent. Any thread."""
+        return not (self._in_call or self.ready())
+
+    @property
     def ledger(self) -> Ledger:
         """The latency as it stands. Any thread."""
         return self.book.current
@@ -257,6 +269,7 @@ class Session:
 
     def gather(self) -> ChunkInput:
         """What the row gets for its next chunk. Engine thread, when `ready`."""
+        self._in_call = True
         self._apply_changes()
         audio = self._input.take(self._required)
         self._offer_room()
@@ -291,6 +304,7 @@ class Session:
             compute_seconds=self.totals.compute_seconds + compute_seconds,
         )
         self._look(self.stream.required_input(self.row))
+        self._in_call = False  # after the look: until then the next chunk may be ready unseen
         self._settle()
         return late > 0
 
@@ -327,6 +341,21 @@ class Session:
                 self._wake()
 
     # ---- parts ---------------------------------------------------------------------------------------
+
+    def _unread_chunks(self) -> int:
+        """Chunks whose output may wait for the client: seconds of them, as far as they take no more than their memory.
+
+        Raises:
+            Refused: three chunks, which the playing needs, take too much of it.
+        """
+        channels = sum(port.channels for port in self.ports)
+        chunk_bytes = max(1, math.ceil(channels * 4 * self.config.chunk_seconds * self.config.sample_rate))
+        if 3 * chunk_bytes > INPUT_BYTES:
+            raise Refused(
+                f"three chunks of output take {3 * chunk_bytes >> 20} MiB, and a session may hold {INPUT_BYTES >> 20}: "
+                "choose a shorter chunk, a lower sample rate, or fewer channels"
+            )
+        return max(3, min(math.ceil(UNREAD_SECONDS / self.config.chunk_seconds), UNREAD_BYTES // chunk_bytes))
 
     def _ring_capacity(self, required: int) -> int:
         """Room for what one chunk can need at most, for a chunk that arrives meanwhile, and for blocks on their way."""
@@ -373,7 +402,7 @@ class Session:
         heard = self._required * self.config.sample_rate // (self.stream.spec.input_rate or self.config.sample_rate)
         for late in self.changes.apply(self._timeline.origin or 0, start, previous, heard):
             message = f"a change of {late.parameter!r} came after the chunk it was meant for: send it before the audio"
-            self._warn("late_event", message, 1, late.position or 0)
+            self._warn("late_event", message, late.count, late.position)
 
     def _send(self, start: int, audio: Audio) -> int:
         """Sends [channel of all ports, sample] from session sample `start` on; returns how much of it is too late."""
@@ -455,7 +484,7 @@ def checked_parameters(stream_name: str, stream: Stream, given: Mapping[str, flo
     known = {parameter.name: parameter for parameter in stream.spec.parameters}
     for name in given:
         if name not in known:
-            raise NotFound(f"no parameter {name!r} in {stream_name!r}: use {', '.join(known) or 'none'}")
+            raise NotFound(f"no parameter {quoted(name)} in {stream_name!r}: use {', '.join(known) or 'none'}")
     try:
         return {name: parameter.check(given.get(name, parameter.default)) for name, parameter in known.items()}
     except ValueError as error:

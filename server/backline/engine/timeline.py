@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from backline.engine.errors import BadInput
+from backline.engine.limits import check_sample
 from backline.kernels.overlap import crossfade
 from backline.models.stream import Audio
 
@@ -28,8 +29,10 @@ class InputTimeline:
         """Samples missing between the end and a block at `position`; the first block sets the origin.
 
         Raises:
-            BadInput: the position goes back, or so far ahead that silence would not be what is meant.
+            BadInput: no session reaches the position, or it goes back, or so far ahead that silence would not be what
+                is meant.
         """
+        check_sample(position, "audio block")
         if self.origin is None:
             self.origin = position
         gap = position - self.end
@@ -49,8 +52,9 @@ class InputTimeline:
         """Refuses the position of an event that cannot be meant; before the first block any may be.
 
         Raises:
-            BadInput: the position lies before time 0, or beyond any gap that may follow.
+            BadInput: the position lies before time 0, or beyond any gap that may follow, or where no session is.
         """
+        check_sample(position, "event")
         if self.origin is not None and not self.origin <= position <= self.end + self._maximum_gap:
             raise BadInput(
                 f"position {position} is outside of the session: use {self.origin} to {self.end + self._maximum_gap}"

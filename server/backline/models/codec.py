@@ -22,7 +22,7 @@ from backline.codecs.hcodec.load import hcodec
 from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hcodec.windowed import WindowedHCodec
 from backline.models.errors import PackError
-from backline.models.rows import one_by_one
+from backline.models.rows import free_row, one_by_one
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -70,9 +70,7 @@ class CodecStream:
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
-        free = next((index for index in range(CAPACITY) if index not in self._rows), None)
-        if free is None:
-            raise RuntimeError(f"all {CAPACITY} rows of the codec are taken: close a session")
+        free = free_row(self._rows, CAPACITY)
         rate = self.codec.sample_rate
         frames = config.chunk_seconds * self.codec.frame_rate
         if frames.denominator != 1 or frames < 1:
@@ -113,7 +111,7 @@ class CodecStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        return self._weights + sum(row.held.nbytes + row.codes.nbytes for row in self._rows.values())
+        return self._weights + sum(row.held.nbytes + row.codes.nbytes for row in tuple(self._rows.values()))
 
     def _chunk(self, row: Row, given: ChunkInput) -> ChunkOutput:
         hop = self.codec.hop

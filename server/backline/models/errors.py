@@ -1,4 +1,4 @@
-"""What is wrong with a pack: every problem at once."""
+"""What a model may fail with: a pack with problems, all of them at once, and rows that are all taken."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class PackError(ValueError):
         self.pack = pack
         subject = f"pack {pack!r}" if pack else "the pack"
         super().__init__(f"{subject} cannot be loaded: " + "; ".join(self.problems))
+
+
+class NoRowFree(RuntimeError):
+    """Every row of a model is a session's (`Stream.open`)."""

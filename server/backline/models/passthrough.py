@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from backline.models.errors import PackError
-from backline.models.rows import one_by_one
+from backline.models.rows import free_row, one_by_one
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -79,9 +79,7 @@ class PassthroughStream:
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
-        free = next((index for index in range(CAPACITY) if index not in self._rows), None)
-        if free is None:
-            raise RuntimeError(f"all {CAPACITY} rows of the passthrough are taken: close a session")
+        free = free_row(self._rows, CAPACITY)
         self._rows[free] = Row(
             chunk=config.chunk_seconds * config.sample_rate,
             # The fraction that was meant: a visibility of just the chunk must not miss its last sample.
@@ -115,7 +113,7 @@ class PassthroughStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        return sum(row.held.nbytes for row in self._rows.values())
+        return sum(row.held.nbytes for row in tuple(self._rows.values()))
 
     def _look_ahead(self, config: SessionConfig) -> int:
         return round(self.config.latency_seconds * config.sample_rate) + self.config.latency_samples

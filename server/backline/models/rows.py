@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backline.models.errors import NoRowFree
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed
 
 
@@ -21,6 +22,18 @@ class OfRow(Protocol):
 Given = TypeVar("Given", bound=OfRow)
 Answer = TypeVar("Answer")
 State = TypeVar("State")
+
+
+def free_row(taken: Container[int], capacity: int) -> int:
+    """The lowest row of `capacity` that is not taken.
+
+    Raises:
+        NoRowFree: all of them are.
+    """
+    for row in range(capacity):
+        if row not in taken:
+            return row
+    raise NoRowFree(f"all {capacity} rows are taken: close a session")
 
 
 def one_by_one(

@@ -167,7 +167,7 @@ class Stream(Protocol):
     capacity: int  # rows at most
 
     def open(self, config: SessionConfig) -> int:
-        """Takes a free row and resets it. Raises RuntimeError when none is free."""
+        """Takes a free row and resets it. Raises NoRowFree (models/errors.py) when none is."""
         ...
 
     def close(self, row: int) -> None:

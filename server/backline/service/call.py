@@ -19,6 +19,7 @@ from backline.engine.errors import BadInput, Unserved
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Warned
 from backline.engine.session import Session
 from backline.service import convert
+from backline.service.idle import OFFLINE_FACTOR, IdleWatch
 from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -83,9 +84,12 @@ class SessionCall:
         outbox: Outbox,
         response: type[pb.ServerMessage] | type[pb.RenderResponse],
         want_frames: bool,
+        idle_seconds: float,
     ) -> None:
         self._context, self._session, self._outbox, self._response = context, session, outbox, response
         self._want_frames = want_frames
+        patience = idle_seconds * (OFFLINE_FACTOR if session.config.offline else 1)
+        self._idle = IdleWatch(patience, lambda: session.waits_for_client)
 
     async def serve(self) -> None:
         """Returns when the session has ended in order.
@@ -94,12 +98,17 @@ class SessionCall:
             Exception: what ended the session otherwise; it is for the client.
         """
         reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self._write_all())
+        watch = asyncio.create_task(self._idle.run_out())
         try:
-            await self._send(ready=convert.ready(self._session))
-            while not await self._pass_on(await self._outbox.get()):
-                pass
+            # A client that takes nothing keeps the writer waiting, so somebody else must see the end.
+            await asyncio.wait({writer, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not writer.done():
+                raise watch.result()
+            writer.result()
         finally:
-            reader.cancel()
+            for task in (reader, writer, watch):
+                task.cancel()
             self._session.abort()  # has no effect on one that has ended
 
     # ---- client to engine ----------------------------------------------------------------------------
@@ -108,6 +117,7 @@ class SessionCall:
         """Passes messages on until the client closes; what is wrong with one ends the session."""
         try:
             while (request := await self._context.read()) is not grpc.aio.EOF:
+                self._idle.stir()
                 kind = request.WhichOneof("message")
                 if kind == "close":
                     break
@@ -137,6 +147,7 @@ class SessionCall:
                     song_position=transport.song_position,
                     bar_start=transport.bar_start,
                 )
+                self._idle.stopped = not transport.playing
             case "midi":
                 self._session.midi(request.midi.position, request.midi.data)
             case "open":
@@ -161,6 +172,11 @@ class SessionCall:
 
     # ---- engine to client ----------------------------------------------------------------------------
 
+    async def _write_all(self) -> None:
+        await self._send(ready=convert.ready(self._session))
+        while not await self._pass_on(await self._outbox.get()):
+            pass
+
     async def _pass_on(self, event: Event) -> bool:
         """Sends an event; true after the last one."""
         match event:
@@ -184,4 +200,5 @@ class SessionCall:
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""
         if all(name in self._response.DESCRIPTOR.fields_by_name for name in message):
-            await self._context.write(self._response(**message))
+            with self._idle.taking():
+                await self._context.write(self._response(**message))

@@ -12,6 +12,7 @@ import numpy as np
 from backline.engine import errors
 from backline.engine.events import Frames, OutputBlock, Totals, Warned
 from backline.engine.ledger import Ledger
+from backline.engine.limits import STATUS_BYTES
 from backline.engine.session import Session
 from backline.models.errors import PackError
 from backline.models.stream import Audio, LatencyItem, Port, SessionConfig, StreamSpec
@@ -25,6 +26,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     errors.Damaged: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ChunkFailed: grpc.StatusCode.ABORTED,
     errors.Unserved: grpc.StatusCode.UNIMPLEMENTED,
+    errors.Idle: grpc.StatusCode.DEADLINE_EXCEEDED,
     PackNotFound: grpc.StatusCode.NOT_FOUND,
     PackError: grpc.StatusCode.FAILED_PRECONDITION,
 }
@@ -39,9 +41,22 @@ FINEST = 1_000_000  # denominator: times on the wire are doubles, and mean the s
 def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
     """The status and message that a call ends with because of `error`."""
     if type(error) in STATUS:
-        return STATUS[type(error)], str(error)
+        return STATUS[type(error)], as_header(str(error))
+    if errors.is_out_of_memory(error):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, as_header(str(errors.out_of_memory("this", error)))
     text = f"{type(error).__name__}: {error}"
-    return grpc.StatusCode.INTERNAL, f"the server failed ({text}): see its log, and open a new session"
+    return grpc.StatusCode.INTERNAL, as_header(f"the server failed ({text}): see its log, and open a new session")
+
+
+def as_header(message: str) -> str:
+    """`message` as far as a gRPC status holds it: an HTTP/2 header, in which all but printable ASCII is escaped."""
+    message = message.encode("utf-8", "replace").decode()  # names of files may hold what is no text
+    size = 0
+    for index, character in enumerate(message):
+        size += 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
+        if size > STATUS_BYTES:
+            return message[:index] + "…"
+    return message
 
 
 # ---- from the wire -----------------------------------------------------------------------------------

@@ -25,7 +25,11 @@ from grpc_reflection.v1alpha import reflection
 
 from backline.engine.admission import LOAD_LIMIT
 from backline.engine.engine import Engine
+from backline.engine.limits import MESSAGE_BYTES
+from backline.nn import threads
 from backline.packs.registry import PackRegistry
+from backline.service.decoding import Decoding
+from backline.service.idle import IDLE_SECONDS
 from backline.service.servicer import Servicer
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import add_BacklineServicer_to_server
@@ -39,7 +43,7 @@ DRAIN_SECONDS = 10.0
 WORKERS = 16  # threads for calls that wait: for a disk, a warm-up, an engine call in progress
 CHANNEL_OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port is a mistake that must show
-    ("grpc.max_receive_message_length", 64 << 20),  # above the largest block, so that our own message names the limit
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", 10_000),  # finds clients that have vanished without a word
     ("grpc.keepalive_timeout_ms", 5_000),
@@ -72,6 +76,7 @@ async def serve(
     device: str = "auto",
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
+    idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -87,6 +92,7 @@ async def serve(
         device: auto, cpu or cuda.
         max_sessions: open at the same time.
         load_limit: cores that live sessions may claim together.
+        idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
         stop: ends the serving, for whoever has no signals.
@@ -99,10 +105,11 @@ async def serve(
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
     engine = Engine(device, load_limit)
-    servicer = Servicer(engine, PackRegistry(packs, device), max_sessions)
+    servicer = Servicer(engine, PackRegistry(packs, device), max_sessions, idle_seconds)
     try:
+        await asyncio.to_thread(threads.use_one)
         for name in load:
-            await asyncio.to_thread(servicer.load, name)
+            await servicer.load(name)
         await asyncio.to_thread(servicer.look_through)
         server, healths = _make_server(servicer)
         bound = [_listen(server, address)]
@@ -127,7 +134,9 @@ async def serve(
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
+        servicer.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
+        servicer.close()
     await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
 
 
@@ -140,6 +149,7 @@ def start_server(
     device: str = "auto",
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
+    idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
@@ -157,7 +167,7 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, packs=packs, load=load, device=device, max_sessions=max_sessions, load_limit=load_limit,
-            drain_seconds=drain_seconds, on_ready=ready, stop=stop,
+            idle_seconds=idle_seconds, drain_seconds=drain_seconds, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:
@@ -203,7 +213,7 @@ def choose_device(device: str) -> str:
 
 
 def _make_server(servicer: Servicer) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    server = grpc.aio.server(options=CHANNEL_OPTIONS)
+    server = grpc.aio.server(interceptors=[Decoding()], options=CHANNEL_OPTIONS)
     add_BacklineServicer_to_server(servicer, server)
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)

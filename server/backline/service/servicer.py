@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -15,9 +15,11 @@ import psutil
 
 from backline import __version__
 from backline.engine.engine import Engine, default_config
-from backline.engine.errors import BadInput, Damaged, Refused
+from backline.engine.errors import BadInput, Damaged, Idle, Refused, is_out_of_memory, out_of_memory
+from backline.engine.limits import check_name, findable
 from backline.engine.session import Session
 from backline.models.stream import StreamSpec
+from backline.nn import threads
 from backline.packs.registry import PackEntry, PackRegistry
 from backline.service import convert
 from backline.service.call import Context, Outbox, SessionCall, check_first
@@ -30,11 +32,19 @@ log = logging.getLogger(__name__)
 
 
 class Servicer(BacklineServicer):
-    """Serves one engine. Whatever waits for a disk or a model runs on a worker thread, never on the event loop."""
+    """Serves one engine. Whatever waits for a disk or a model runs on a worker thread, never on the event loop.
 
-    def __init__(self, engine: Engine, registry: PackRegistry, max_sessions: int) -> None:
+    Who waits for a load is in nobody's way: what takes long, what waits for an engine's call, and what only reads have
+    threads of their own.
+    """
+
+    def __init__(self, engine: Engine, registry: PackRegistry, max_sessions: int, idle_seconds: float) -> None:
         self._engine, self._registry, self._max_sessions = engine, registry, max_sessions
-        self._loading = threading.Lock()  # of changes to what is resident; a warm-up wants the machine for itself
+        self._idle_seconds = idle_seconds
+        # One change to what is resident after the other: a warm-up wants the machine for itself.
+        self._loads = ThreadPoolExecutor(1, thread_name_prefix="backline-load")
+        self._opens = ThreadPoolExecutor(max_sessions, thread_name_prefix="backline-open")
+        self._draining = False
         self._taken = self._refused = 0  # places for sessions
         self._process = psutil.Process()
 
@@ -49,23 +59,29 @@ class Servicer(BacklineServicer):
     async def _play(self, context: Context, response: type[pb.ServerMessage] | type[pb.RenderResponse]) -> None:
         """A session from its Open to its end, whichever it comes to."""
         try:
-            opening = check_first(await context.read())
+            opening = check_first(await self._first(context))
             with self._place():
                 await self._serve(context, response, opening)
         except Exception as error:
             status, message = _status(error)
-            if response is pb.ServerMessage:
-                await context.write(pb.ServerMessage(error=pb.Error(status=status.value[0], message=message)))
-            await context.abort(status, message)
+            await _end(context, response, status, message)
+
+    async def _first(self, context: Context) -> Any:
+        """The message that a call begins with."""
+        try:
+            return await asyncio.wait_for(context.read(), self._idle_seconds)
+        except TimeoutError:
+            raise Idle(f"no Open came within {self._idle_seconds:g} s: call again when there is a session") from None
 
     async def _serve(
         self, context: Context, response: type[pb.ServerMessage] | type[pb.RenderResponse], opening: pb.Open
     ) -> None:
         offline = response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
+        check_name(opening.client_name, "the client's name")
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)
         log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
-        await SessionCall(context, session, outbox, response, opening.want_frames).serve()
+        await SessionCall(context, session, outbox, response, opening.want_frames, self._idle_seconds).serve()
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -80,29 +96,31 @@ class Servicer(BacklineServicer):
             self._taken -= 1
 
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
+        spec = await self.load(opening.pack)
+
         def opened() -> Session:
-            config = convert.session_config(opening, self.load(opening.pack), offline)
             return self._engine.open_session(
                 opening.pack,
-                config,
+                convert.session_config(opening, spec, offline),
                 opening.client_name,
                 outbox.put,
                 block_size=opening.block_size,
                 jitter_buffer_seconds=opening.jitter_buffer_seconds,
             )
 
-        task = asyncio.ensure_future(asyncio.to_thread(opened))
+        task = self._opens.submit(opened)
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(asyncio.wrap_future(task))
         except asyncio.CancelledError:  # the client has gone; its session must not stay
-            task.add_done_callback(_abandon)
+            if not task.cancel():
+                task.add_done_callback(_abandon)
             raise
 
     async def ListSessions(self, _: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
         return pb.ListSessionsResponse(sessions=self._sessions())
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
-        await _answer(context, self._engine.close_session, request.id)
+        await _answer(context, asyncio.to_thread(self._engine.close_session, findable(request.id)))
         return pb.CloseSessionResponse()
 
     async def GetStats(self, _: pb.GetStatsRequest, context: Context) -> pb.Stats:
@@ -121,6 +139,7 @@ class Servicer(BacklineServicer):
             chunk_seconds_p99=stats.call_seconds_p99,
             resident_bytes=self._process.memory_info().rss,
             by_session=self._sessions(),
+            torch_threads=threads.count(),
         )
 
     def _sessions(self) -> list[pb.Session]:
@@ -133,20 +152,21 @@ class Servicer(BacklineServicer):
         def listed() -> list[pb.Pack]:
             return [self._pack(entry) for entry in self._registry.entries()]
 
-        return pb.ListPacksResponse(packs=await _answer(context, listed))
+        return pb.ListPacksResponse(packs=await _answer(context, asyncio.to_thread(listed)))
 
     async def GetPack(self, request: pb.GetPackRequest, context: Context) -> pb.Pack:
-        return await _answer(context, lambda: self._pack(self._registry.entry(request.name)))
+        return await _answer(context, asyncio.to_thread(self._known, findable(request.name)))
 
     async def LoadPack(self, request: pb.LoadPackRequest, context: Context) -> pb.Pack:
-        def loaded() -> pb.Pack:
-            self.load(request.name)
-            return self._pack(self._registry.entry(request.name))
+        async def loaded() -> pb.Pack:
+            await self.load(request.name)
+            return await asyncio.to_thread(self._known, request.name)
 
-        return await _answer(context, loaded)
+        return await _answer(context, loaded())
 
     async def UnloadPack(self, request: pb.UnloadPackRequest, context: Context) -> pb.UnloadPackResponse:
-        await _answer(context, self._unload, request.name, request.close_sessions)
+        name = findable(request.name)
+        await _answer(context, asyncio.wrap_future(self._loads.submit(self._unload, name, request.close_sessions)))
         return pb.UnloadPackResponse()
 
     def look_through(self) -> None:
@@ -155,32 +175,67 @@ class Servicer(BacklineServicer):
             if entry.problem:
                 log.warning("pack %r is damaged: %s", entry.name, entry.problem)
 
-    def load(self, name: str) -> StreamSpec:
-        """Makes a pack resident where it is not, and returns what it serves. Slow: for a worker thread."""
+    async def load(self, name: str) -> StreamSpec:
+        """Makes a pack resident where it is not, and returns what it serves.
+
+        Raises:
+            PackNotFound, PackError, Damaged: it cannot be loaded.
+            Refused: there is no memory for it, or the server is about to stop.
+        """
         if (stream := self._engine.streams().get(name)) is not None:
             return stream.spec
-        with self._loading:
-            if (stream := self._engine.streams().get(name)) is not None:
-                return stream.spec
-            stream = self._registry.load(name)
-            try:
-                self._engine.add_stream(name, stream)
-            except Exception as error:
-                self._registry.unload(name)
-                log.exception("%s failed in its warm-up", name)
-                raise Damaged(f"pack {name!r} failed in its warm-up ({error}): install it again") from error
-            log.info("pack %r is resident", name)
+        self._check_serving()
+        return await asyncio.wrap_future(self._loads.submit(self._load, findable(name)))  # a cancel takes it back
+
+    def drain(self) -> None:
+        """From now on nothing is loaded any more; those who wait for a load are told so."""
+        self._draining = True
+
+    def close(self) -> None:
+        """Lets the threads go, once nobody waits for them."""
+        for executor in (self._loads, self._opens):
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    def _load(self, name: str) -> StreamSpec:
+        """`load`, on its thread."""
+        if (stream := self._engine.streams().get(name)) is not None:
             return stream.spec
+        self._check_serving()
+        try:
+            stream = self._registry.load(name)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(name, error) from error
+            raise
+        try:
+            self._engine.add_stream(name, stream)
+        except Exception as error:
+            self._registry.unload(name)
+            if isinstance(error, Refused):
+                raise
+            if is_out_of_memory(error):
+                raise out_of_memory(name, error) from error
+            log.exception("%s failed in its warm-up", name)
+            raise Damaged(f"pack {name!r} failed in its warm-up ({error}): install it again") from error
+        log.info("pack %r is resident", name)
+        return stream.spec
+
+    def _check_serving(self) -> None:
+        if self._draining:
+            raise Refused("the server is shutting down: connect to another one or try again later")
 
     def _unload(self, name: str, close_sessions: bool) -> None:
-        with self._loading:
-            self._registry.entry(name)  # says which packs there are, if this is none
-            try:
-                self._engine.remove_stream(name, close_sessions)
-            except BadInput as error:
-                raise Damaged(str(error)) from error  # in use: a state of things, not a fault of the request
-            self._registry.unload(name)
-            log.info("pack %r has been unloaded", name)
+        """Lets go of a pack, on the thread of the loads."""
+        self._registry.entry(name)  # says which packs there are, if this is none
+        try:
+            self._engine.remove_stream(name, close_sessions)
+        except BadInput as error:
+            raise Damaged(str(error)) from error  # in use: a state of things, not a fault of the request
+        self._registry.unload(name)
+        log.info("pack %r has been unloaded", name)
+
+    def _known(self, name: str) -> pb.Pack:
+        return self._pack(self._registry.entry(name))
 
     def _pack(self, entry: PackEntry) -> pb.Pack:
         message = convert.pack(entry)
@@ -192,13 +247,25 @@ class Servicer(BacklineServicer):
         return message
 
 
-async def _answer(context: Context, function: Callable[..., T], *arguments: Any) -> T:
-    """`function(*arguments)` on a worker thread; what it raises becomes the call's status."""
+async def _answer(context: Context, answer: Awaitable[T]) -> T:
+    """What is awaited; what it raises becomes the call's status."""
     try:
-        return await asyncio.to_thread(function, *arguments)
+        return await answer
     except Exception as error:
         await context.abort(*_status(error))
         raise  # abort has raised already
+
+
+async def _end(
+    context: Context,
+    response: type[pb.ServerMessage] | type[pb.RenderResponse],
+    status: grpc.StatusCode,
+    message: str,
+) -> None:
+    """Ends a call with a status, which clients that cannot read trailers get as a message, too."""
+    if response is pb.ServerMessage:
+        await context.write(pb.ServerMessage(error=pb.Error(status=status.value[0], message=message)))
+    await context.abort(status, message)
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
@@ -208,6 +275,6 @@ def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
     return status, message
 
 
-def _abandon(task: asyncio.Future[Session]) -> None:
+def _abandon(task: Future[Session]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().abort()

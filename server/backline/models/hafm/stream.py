@@ -29,7 +29,7 @@ from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
-from backline.models.rows import check_tokens
+from backline.models.rows import check_tokens, free_row
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -98,9 +98,7 @@ class HafmStream:
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
-        free = next((row for row in range(self.capacity) if row not in self._rows), None)
-        if free is None:
-            raise RuntimeError(f"all {self.capacity} rows of this pack are taken: close a session")
+        free = free_row(self._rows, self.capacity)
         self._start(free, config)
         return free
 

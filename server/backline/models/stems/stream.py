@@ -23,7 +23,7 @@ from math import floor
 import numpy as np
 
 from backline.kernels.overlap import OverlapAdd
-from backline.models.rows import one_by_one
+from backline.models.rows import free_row, one_by_one
 from backline.models.stems.consistency import MASK, OFF, RESIDUAL
 from backline.models.stems.finish import Finish
 from backline.models.stems.separator import History, Separator
@@ -84,9 +84,7 @@ class StemsStream:
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
-        free = next((row for row in range(self.capacity) if row not in self._rows), None)
-        if free is None:
-            raise RuntimeError(f"all {self.capacity} rows of this pack are taken: close a session")
+        free = free_row(self._rows, self.capacity)
         windows = self._windows(config)
         self._rows[free] = Row(
             windows=windows,
@@ -123,7 +121,7 @@ class StemsStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        return self._weights + sum(map(row_bytes, self._rows.values()))
+        return self._weights + sum(map(row_bytes, tuple(self._rows.values())))
 
     def _windows(self, config: SessionConfig) -> Windows:
         """The session's windows. Its guard is what its visibility leaves after the chunk, in whole frames."""
