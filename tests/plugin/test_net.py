@@ -339,7 +339,7 @@ def test_a_missing_server_is_named(program: Path, tmp_path: Path, kind: str) -> 
 
 
 @pytest.mark.parametrize("state", [None, "/state"])
-@pytest.mark.parametrize("runtime", [None, "", "relative", "/run/someone", "/" + 200 * "x", f"/run/user/{os.geteuid()}"])
+@pytest.mark.parametrize("runtime", [None, "", "relative", "/some one", "/" + 200 * "x", f"/run/user/{os.geteuid()}"])
 @pytest.mark.parametrize("home", [None, "/home/me"])
 def test_the_plugin_looks_where_the_server_may_be(
     program: Path, monkeypatch: pytest.MonkeyPatch, runtime: str | None, state: str | None, home: str | None
