@@ -1,6 +1,7 @@
 // Exercises core/net for tests/plugin/test_net.py: each command does one thing and prints what it found.
 //
 //     net_test units                                             what needs no one else
+//     net_test places                                            where sockets may lie, and what is tried first to last
 //     net_test codec < messages > messages                       reads each message and writes it again
 //     net_test packs|pack ADDRESS [NAME]                         a unary call
 //     net_test echo ADDRESS PACK RATE CHANNELS BLOCK BLOCKS      random blocks must come back bit for bit
@@ -70,15 +71,16 @@ void addresses_are_what_users_write() {
     CHECK(!parse_address("unix:" + std::string(200, 'x'), address, error));
 }
 
-void an_empty_endpoint_is_the_users_socket_then_loopback() {
+void an_empty_endpoint_is_loopback_where_there_is_no_socket() {
     std::vector<Address> addresses;
     std::string error;
-    setenv("XDG_RUNTIME_DIR", "/run/someone", 1);
-    unsetenv("BACKLINE_ADDRESS");
-    CHECK(addresses_of("", addresses, error) && addresses.size() == 2);
-    CHECK(addresses[0].text == "unix:/run/someone/backline.sock" && addresses[1].text == "127.0.0.1:50505");
-    unsetenv("XDG_RUNTIME_DIR");
-    CHECK(addresses_of("", addresses, error) && addresses[0].text.rfind("unix:/tmp/backline-", 0) == 0);
+    for (const char* variable : {"XDG_STATE_HOME", "HOME"}) setenv(variable, "/nonexistent", 1);
+    for (const std::string& folder : {std::string("/nonexistent"), "/" + std::string(200, 'x')}) {
+        setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
+        unsetenv("BACKLINE_ADDRESS");
+        CHECK(addresses_of("", addresses, error) && addresses.back().text == "127.0.0.1:50505");
+        for (const Address& address : addresses) CHECK(address.text.find(folder) == std::string::npos);
+    }
     setenv("BACKLINE_ADDRESS", "[::1]:7", 1);
     CHECK(addresses_of("", addresses, error) && addresses.size() == 1 && addresses[0].text == "[::1]:7");
     CHECK(addresses_of("127.0.0.1:8", addresses, error) && addresses[0].text == "127.0.0.1:8");
@@ -138,6 +140,15 @@ void statuses_are_read_as_grpc_writes_them() {
     CHECK(ended({{":status", "404"}, {"content-type", "text/html"}}).message.find("404") != std::string::npos);
     CHECK(ended({{":status", "200"}, {"content-type", "application/grpc"}}, NGHTTP2_CANCEL).code == kCancelled);
     CHECK(ended({}, NGHTTP2_REFUSED_STREAM).code == kUnavailable && ended({}).code == kInternal);
+}
+
+int places() {
+    for (const std::string& place : user_sockets()) std::printf("place %s\n", place.c_str());
+    std::vector<Address> addresses;
+    std::string error;
+    CHECK(addresses_of("", addresses, error));
+    for (const Address& address : addresses) std::printf("address %s\n", address.text.c_str());
+    return tell({});
 }
 
 // ---- codec -------------------------------------------------------------------------------------------------------
@@ -321,7 +332,7 @@ int pull(const std::string& address) {
 
 int units() {
     addresses_are_what_users_write();
-    an_empty_endpoint_is_the_users_socket_then_loopback();
+    an_empty_endpoint_is_loopback_where_there_is_no_socket();
     messages_come_whole_however_the_bytes_are_cut();
     bytes_that_are_no_messages_end_the_call();
     statuses_are_read_as_grpc_writes_them();
@@ -337,6 +348,7 @@ int main(int count, char** arguments) {
     };
     const auto number = [&](size_t index) { return std::atoi(given[index].c_str()); };
     if (is("units", 0, 0)) return units();
+    if (is("places", 0, 0)) return places();
     if (is("codec", 0, 0)) return codec();
     if (is("packs", 1, 1)) return packs(given[1]);
     if (is("pack", 2, 2)) return pack(given[1], given[2]);

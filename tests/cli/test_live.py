@@ -1,19 +1,15 @@
 """`backline live`: what is heard is the output, moved by the latency alone; without a sound card it says what to do."""
 
 import sys
-import threading
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-from backline.cli.live import mix_heard, play_on_card
-from backline.cli.paced import INPUT, Host, Recording
-from backline_client import Client
+from backline.cli.live import mix_heard
+from backline.cli.paced import INPUT
 from tests.cli.test_commands import Backline, write_pack
 
 RATE = 48_000
@@ -80,87 +76,6 @@ def test_an_output_that_the_pack_does_not_have_is_named(backline: Backline, addr
     )  # fmt: skip
     assert said.code == 1
     assert "has no output 'vocals': use main" in said.err
-
-
-class Card:
-    """A sound card that runs as fast as it can: what `play_on_card` uses of the sounddevice package."""
-
-    class PortAudioError(Exception):
-        pass
-
-    class CallbackStop(Exception):
-        pass
-
-    def __init__(self, captured: np.ndarray) -> None:
-        self.captured = captured  # [channel, sample], by the microphone
-        self.played: list[np.ndarray] = []
-
-    def Stream(self, *, callback: Callable[..., None], **shape: Any) -> "Running":
-        assert shape["channels"] == (1, 2)
-        return Running(self, callback, shape)
-
-    def OutputStream(self, *, callback: Callable[..., None], **shape: Any) -> "Running":
-        return Running(self, lambda _, *arguments: callback(*arguments), shape)
-
-
-class Running:
-    """The card's thread."""
-
-    def __init__(self, card: Card, callback: Callable[..., None], shape: dict[str, Any]) -> None:
-        self.card, self.callback, self.shape = card, callback, shape
-        self.thread = threading.Thread(target=self.run)
-
-    def __enter__(self) -> None:
-        self.thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.thread.join()
-
-    def run(self) -> None:
-        frames = self.shape["blocksize"]
-        position = 0
-        try:
-            while True:
-                taken = self.card.captured[:, position : position + frames]
-                played = np.full((frames, 2), np.nan, np.float32)
-                position += frames
-                self.callback(np.pad(taken, ((0, 0), (0, frames - taken.shape[1]))).T, played, frames, None, "")
-                self.card.played.append(played)
-        except Card.CallbackStop:
-            self.card.played.append(played)
-        finally:
-            self.shape["finished_callback"]()
-
-
-@pytest.mark.parametrize("block", [64, 1_000])
-def test_a_sound_card_plays_a_file_to_its_end(client: Client, block: int) -> None:
-    audio = voice(10_000)
-    card, recording = Card(np.zeros((1, 0), np.float32)), Recording()
-    with client.open("passthrough", RATE, 2, offline=True, block_size=block) as session:
-        host = Host(session, RATE, 2)
-        latency = session.latency_samples
-
-        def hear(ports: dict[str, np.ndarray]) -> np.ndarray:
-            recording.hear(ports)
-            return ports[INPUT]
-
-        play_on_card(card, (None, None), host, audio, RATE, block, hear)
-        recording.hear(host.finish())
-    played = np.concatenate(card.played).T
-    assert np.isfinite(played).all()
-    np.testing.assert_array_equal(played[:, latency:10_000], audio[:, : 10_000 - latency])
-    np.testing.assert_array_equal(recording.aligned(latency)[INPUT], audio)
-
-
-def test_what_fails_in_the_audio_thread_ends_the_command(client: Client) -> None:
-    def hear(_: dict[str, np.ndarray]) -> np.ndarray:
-        raise OSError("no more speakers")
-
-    with client.open("passthrough", RATE, 1) as session:
-        host = Host(session, RATE, 1)
-        with pytest.raises(OSError, match="no more speakers"):
-            play_on_card(Card(voice(1_000)[:1]), ("0", "speakers"), host, None, RATE, 64, hear)
-        session.cancel()
 
 
 @pytest.mark.parametrize("arguments", [["live"], ["live", "--list-devices"]])

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from backline.service.server import start_server
 from tests.plugin import clap_abi as abi
 from tests.plugin.clap_events import Event, midi, note, parameter, transport
 from tests.plugin.clap_host import Audio, Bundle, ClapPlugin
 from tests.plugin.test_clap_parameters import BUDGET, DRY_WET, NAMES, STATUS
 from tests.plugin.test_clap_processing import delayed, noise
+from tests.support.other_user import UID, listener_of_another_user
 
 PACK, PASSTHROUGH, WET = 0, 1.0, 1.0
 RATE, BLOCK = 48_000, 512
@@ -147,3 +150,30 @@ def test_a_budget_that_is_too_small_is_named(make: Make) -> None:
         assert time.monotonic() < deadline, status(plugin)
         play_in_time(plugin, np.zeros((2, 4 * BLOCK), np.float32))
     assert "budget" in status(plugin).partition(": ")[2], "the remedy"
+
+
+def test_another_users_socket_is_passed_over_and_hears_nothing(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with listener_of_another_user() as listener, bundle.create() as plugin:
+        monkeypatch.delenv("BACKLINE_ADDRESS", raising=False)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(listener.path.parent))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        plugin.flush([parameter(PACK, PASSTHROUGH), parameter(BUDGET, 0.5)])
+        plugin.activate(RATE, BLOCK)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while f"another user's (uid {UID}): nothing was sent" not in status(plugin):
+            assert time.monotonic() < deadline, status(plugin)
+            play_in_time(plugin, noise(BLOCK))
+        try:
+            serving = start_server("127.0.0.1:50505", device="cpu")
+            serving.__enter__()
+        except OSError:
+            pytest.skip("somebody serves at 127.0.0.1:50505")
+        try:
+            await_playing(plugin)
+            play_in_time(plugin, noise(RATE))
+        finally:
+            plugin.deactivate()
+            serving.__exit__(None, None, None)
+    assert listener.received == 0

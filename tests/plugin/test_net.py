@@ -24,10 +24,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backline.service.server import start_server
+from backline.service.unix_socket import user_sockets
 from backline_client import Client
 from backline_protos.v1 import backline_pb2 as pb
 from tests.plugin.native import SANITIZER_OPTIONS, build
 from tests.plugin.server_process import server_process
+from tests.support.other_user import UID, listener_of_another_user
 
 KINDS: dict[str, Any] = {
     "c": pb.ClientMessage,
@@ -334,6 +336,36 @@ def test_a_missing_server_is_named(program: Path, tmp_path: Path, kind: str) -> 
     assert answer.code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert answer.message.startswith(f"there is no server at {address} (")
     assert "backline serve" in answer.message
+
+
+@pytest.mark.parametrize("state", [None, "/state"])
+@pytest.mark.parametrize("runtime", [None, "", "relative", "/some one", "/" + 200 * "x", f"/run/user/{os.geteuid()}"])
+@pytest.mark.parametrize("home", [None, "/home/me"])
+def test_the_plugin_looks_where_the_server_may_be(
+    program: Path, monkeypatch: pytest.MonkeyPatch, runtime: str | None, state: str | None, home: str | None
+) -> None:
+    monkeypatch.delenv("BACKLINE_ADDRESS", raising=False)
+    for variable, value in (("XDG_RUNTIME_DIR", runtime), ("XDG_STATE_HOME", state), ("HOME", home)):
+        monkeypatch.delenv(variable, raising=False)
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    answer = Answer(program, "places")
+    assert answer.of("place") == [f"unix:{path}" for path in user_sockets()]
+    assert answer.of("address")[-1] == "127.0.0.1:50505"
+
+
+def test_another_users_socket_gets_no_byte_and_loopback_comes_next(
+    program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listener_of_another_user() as listener:
+        address = f"unix:{listener.path}"
+        monkeypatch.delenv("BACKLINE_ADDRESS", raising=False)
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(listener.path.parent))
+        assert Answer(program, "places").of("address") == [address, "127.0.0.1:50505"]
+        answer = Answer(program, "echo", address, "passthrough", 48_000, 2, 512, 100)
+    assert answer.code == grpc.StatusCode.UNAVAILABLE.value[0]
+    assert answer.message == f"the socket at {address} is another user's (uid {UID}): nothing was sent"
+    assert listener.received == 0
 
 
 class Held(Answer):

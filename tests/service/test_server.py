@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 
 from backline.packs.registry import PackNotFound
-from backline.service.server import serve, start_server, user_socket
+from backline.service.server import serve, start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from tests.support.wire import Answer, block, blocks, client, eventually, held, noise, opening
@@ -42,13 +41,6 @@ def test_a_unix_socket_serves_its_owner_only(tmp_path: Path) -> None:
         assert server.address == f"unix:{path}"
         assert path.stat().st_mode & 0o077 == 0
         echo(server.address)
-
-
-def test_the_users_socket_is_in_their_own_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert user_socket() == "unix:/run/user/7/backline.sock"
-    monkeypatch.delenv("XDG_RUNTIME_DIR")
-    assert user_socket() == f"unix:/tmp/backline-{os.getuid()}.sock"
 
 
 def serve_until_ready(**options: Any) -> list[str]:

@@ -1,11 +1,13 @@
-// Addresses from text, without asking anyone: no name service, no file.
+// Addresses from text, without asking a name service.
 #include "address.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 
@@ -14,6 +16,7 @@ namespace backline::net {
 namespace {
 
 constexpr const char* kLoopback = "127.0.0.1:50505";
+constexpr const char* kUnix = "unix:";
 constexpr const char* kRemedy =
     ": write unix:/path, an IP address with a port such as 127.0.0.1:50505, or localhost:50505";
 
@@ -62,10 +65,15 @@ bool parse_host_and_port(const std::string& text, Address& address) {
     return true;
 }
 
-std::string user_socket() {
-    const char* folder = std::getenv("XDG_RUNTIME_DIR");
-    if (folder != nullptr && folder[0] != '\0') return std::string("unix:") + folder + "/backline.sock";
-    return "unix:/tmp/backline-" + std::to_string(getuid()) + ".sock";
+// What an environment variable says, where it is an absolute path; else nothing.
+std::string folder_in(const char* variable) {
+    const char* folder = std::getenv(variable);
+    return folder != nullptr && folder[0] == '/' ? folder : "";
+}
+
+bool is_there(const Address& address) {
+    struct stat found;
+    return lstat(address.text.c_str() + std::strlen(kUnix), &found) == 0;
 }
 
 }  // namespace
@@ -73,23 +81,39 @@ std::string user_socket() {
 bool parse_address(const std::string& text, Address& address, std::string& error) {
     address = {};
     address.text = text;
-    const bool is_path = text.rfind("unix:", 0) == 0;
-    if (is_path ? parse_path(text.substr(5), address) : parse_host_and_port(text, address)) return true;
+    const bool is_path = text.rfind(kUnix, 0) == 0;
+    if (is_path ? parse_path(text.substr(std::strlen(kUnix)), address) : parse_host_and_port(text, address)) return true;
     error = "\"" + text + "\" is no address of a server" + kRemedy;
     return false;
 }
 
-bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, std::string& error) {
-    std::vector<std::string> texts = {endpoint};
-    if (endpoint.empty()) {
-        const char* chosen = std::getenv("BACKLINE_ADDRESS");
-        texts = chosen != nullptr && chosen[0] != '\0' ? std::vector<std::string>{chosen}
-                                                       : std::vector<std::string>{user_socket(), kLoopback};
+std::vector<std::string> user_sockets() {
+    std::string state = folder_in("XDG_STATE_HOME");
+    const std::string home = folder_in("HOME");
+    if (state.empty() && !home.empty()) state = home + "/.local/state";
+    if (!state.empty()) state += "/backline";
+    const std::string folders[] = {folder_in("XDG_RUNTIME_DIR"), "/run/user/" + std::to_string(geteuid()), state};
+    std::vector<std::string> found;
+    for (const std::string& folder : folders) {
+        const std::string text = kUnix + folder + "/backline.sock";
+        Address address;
+        std::string too_long;
+        if (folder.empty() || !parse_address(text, address, too_long)) continue;
+        if (std::find(found.begin(), found.end(), text) == found.end()) found.push_back(text);
     }
-    addresses.assign(texts.size(), {});
-    for (size_t index = 0; index < texts.size(); ++index)
-        if (!parse_address(texts[index], addresses[index], error)) return false;
-    return true;
+    return found;
+}
+
+bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, std::string& error) {
+    const char* chosen = std::getenv("BACKLINE_ADDRESS");
+    const std::string named = !endpoint.empty() || chosen == nullptr ? endpoint : chosen;
+    addresses.clear();
+    if (!named.empty()) return parse_address(named, addresses.emplace_back(), error);
+    for (const std::string& text : user_sockets()) {
+        Address address;
+        if (parse_address(text, address, error) && is_there(address)) addresses.push_back(address);
+    }
+    return parse_address(kLoopback, addresses.emplace_back(), error);
 }
 
 }  // namespace backline::net

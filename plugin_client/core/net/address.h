@@ -20,8 +20,12 @@ struct Address {
 // seconds. False, and `error` says what to write, where the text is no address.
 bool parse_address(const std::string& text, Address& address, std::string& error);
 
-// The addresses to try in turn for an instance's endpoint. An empty one means $BACKLINE_ADDRESS, else the user's socket
-// and then loopback. False, and `error` says what to write, where the text is no address.
+// Where a user's own socket may lie, best first, as addresses: the places that `backline serve` chooses from
+// (service/unix_socket.py), without those that are too long for a socket.
+std::vector<std::string> user_sockets();
+
+// The addresses to try in turn for an instance's endpoint. An empty one means $BACKLINE_ADDRESS, else those of the
+// user's sockets that are there and then loopback. False, and `error` says what to write, where the text is no address.
 bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, std::string& error);
 
 }  // namespace backline::net

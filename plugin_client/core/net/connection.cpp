@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +32,20 @@ std::string reason(int error) {
     return std::string(" (") + std::strerror(error) + ")";
 }
 
+// The user who listens at the other end of a Unix socket; false where the system does not say.
+bool listening_user(int fd, uid_t& user) {
+#ifdef SO_PEERCRED
+    ucred peer = {};
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+    user = peer.uid;
+    return true;
+#else
+    gid_t group = 0;
+    return getpeereid(fd, &user, &group) == 0;
+#endif
+}
+
 }  // namespace
 
 struct ConnectionState {
@@ -54,6 +69,7 @@ struct ConnectionState {
 
     void connect();
     void finish_connecting();
+    void check_user();
     void begin_session();
     void lose(const std::string& message);
     void send();
@@ -165,10 +181,22 @@ void ConnectionState::connect() {
         const int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
-    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address.socket), address.size) == 0)
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address.socket), address.size) == 0) {
         connecting = false;
-    else if (errno != EINPROGRESS)
+        if (address.local()) check_user();
+    } else if (errno == EACCES && address.local()) {
+        lose("the socket at " + address.text + " lets only its owner in" + reason(errno));
+    } else if (errno != EINPROGRESS) {
         lose(nobody() + reason(errno) + ": start it with `backline serve`");
+    }
+}
+
+// Whoever listens at a socket hears the singer: it must be this user or root, known before a byte is sent.
+void ConnectionState::check_user() {
+    uid_t user = 0;
+    if (!listening_user(fd, user)) return lose("the system does not say whose socket " + address.text + " is");
+    if (user == geteuid() || user == 0) return;
+    lose("the socket at " + address.text + " is another user's (uid " + std::to_string(user) + "): nothing was sent");
 }
 
 void ConnectionState::finish_connecting() {

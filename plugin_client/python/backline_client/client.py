@@ -11,8 +11,9 @@ from typing import Any, Unpack
 import grpc
 from numpy.typing import ArrayLike
 
-from backline_client.errors import from_rpc
+from backline_client.errors import ConnectionFailed, from_rpc
 from backline_client.session import SessionCall
+from backline_client.unix_socket import foreign_socket, socket_path
 from backline_client.wire import (
     CHANNEL_OPTIONS,
     DEFAULT_ADDRESS,
@@ -34,20 +35,31 @@ from backline_protos.v1.backline_pb2_grpc import BacklineStub
 class Client:
     """A connection to the server at `address` ("host:port" or "unix:/path"). Any thread may use it.
 
-    Nothing is sent before the first call, so a missing server shows there, as `ConnectionFailed`.
+    Nothing is sent before the first call, so a missing server shows there, as `ConnectionFailed`; and so does a socket
+    of another user, to which nothing is sent.
     """
 
     def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = 60.0) -> None:
         self.address = address
         self.timeout = timeout  # seconds for opening a session (a pack may have to be loaded) and for every small call
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        self._stub = BacklineStub(self._channel)
+        self._calls = BacklineStub(self._channel)
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def _stub(self) -> BacklineStub:
+        """The way to every call. A socket is looked at before each: gRPC connects to whatever lies there by then."""
+        path = socket_path(self.address)
+        problem = None if path is None else foreign_socket(path)
+        if problem is not None:
+            text = f"the socket {path} is not to be trusted, and nothing was sent: {problem}"
+            raise ConnectionFailed(text, grpc.StatusCode.UNAVAILABLE)
+        return self._calls
 
     def close(self) -> None:
         """Ends the connection and every session on it."""

@@ -20,10 +20,18 @@ LOAD_LIMIT = 4.0  # cores
 
 
 @contextmanager
-def connected(address: str | None, packs: Sequence[Path], device: str) -> Iterator[Client]:
-    """A client of the server at `address`, or of one that lives in this process as long as the block."""
+def connected(address: str | None, packs: Sequence[Path], device: str, apart: bool = False) -> Iterator[Client]:
+    """A client of the server at `address`, or of one that lives as long as the block.
+
+    That one is in this process, unless `apart`: an audio callback must not share Python's lock with a model.
+    """
     if address is not None:
         with Client(address) as client:
+            yield client
+        return
+    if apart:
+        pick_device(device)  # whose words would be lost with the other process
+        with server_process(packs, device=device, load_limit=None) as server, Client(server.address) as client:
             yield client
         return
     from backline.service.server import start_server
@@ -41,13 +49,22 @@ class ServerProcess:
 
 
 @contextmanager
-def server_process(packs: Sequence[Path], cores: int | None = None, log: Path | None = None) -> Iterator[ServerProcess]:
+def server_process(
+    packs: Sequence[Path],
+    cores: int | None = None,
+    log: Path | None = None,
+    device: str = "auto",
+    load_limit: float | None = LOAD_LIMIT,
+) -> Iterator[ServerProcess]:
     """`backline serve` on a free port, on `cores` cores where the system can say so; ends with the block.
 
-    It admits sessions that are too slow for live playing: whoever measures wants to see how late they come.
+    It admits sessions that are too slow for live playing: whoever measures wants to see how late they come. None as
+    `load_limit` is the server's own, which does not.
     """
     arguments = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", "none"]
-    arguments += ["--load-limit", str(LOAD_LIMIT)]
+    arguments += ["--device", device]
+    if load_limit is not None:
+        arguments += ["--load-limit", str(load_limit)]
     for folder in packs:
         arguments += ["--packs", str(folder)]
     with (

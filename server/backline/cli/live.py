@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backline.cli import options
 
 if TYPE_CHECKING:
-    from backline.cli.paced import Audio, Host
+    from backline.cli.audio_files import PortFiles
+    from backline.cli.paced import Audio
 
-WITHOUT_CARD = "or do without a sound card: backline live --input FILE --output FILE"
+RATE = 48_000  # Hz, of a card that has it
 
 
 def live(
@@ -35,8 +34,24 @@ def live(
     list_devices: Annotated[bool, typer.Option("--list-devices", help="Show the audio devices and stop.")] = False,
     input_device: Annotated[str | None, typer.Option(help="Number or part of the name of the microphone.")] = None,
     output_device: Annotated[str | None, typer.Option(help="Number or part of the name of the speakers.")] = None,
+    input_channels: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--input-channel",
+            help="Hear only this input of the microphone's device, from 1; may be given several times. Left out: the "
+            "first two, or the one that there is.",
+            min=1,
+        ),
+    ] = None,
     block: Annotated[int, typer.Option(help="Samples per block.", min=16, max=8192)] = 256,
-    rate: Annotated[int, typer.Option(help="Sample rate of the microphone in Hz.")] = 48_000,
+    rate: Annotated[
+        int | None,
+        typer.Option(
+            help="Sample rate of the sound card in Hz. Left out: 48000 or the file's, or what the card has.",
+            min=8_000,
+            max=192_000,
+        ),
+    ] = None,
     dry: Annotated[float, typer.Option(help="Gain of the input in what is heard, delayed as the band is.")] = 0.0,
     jitter_buffer: Annotated[float, typer.Option(help="Seconds held back against a restless network.", min=0)] = 0.0,
     pack: options.PackName = "default",
@@ -62,6 +77,8 @@ def live(
     One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
     """
     if list_devices:
+        from backline.cli.sound_card import WITHOUT_CARD, sounddevice_package
+
         typer.echo(str(sounddevice_package(WITHOUT_CARD).query_devices()))
         return
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
@@ -71,58 +88,80 @@ def live(
 
     import numpy as np
 
-    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate, write_audio
+    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate
     from backline.cli.connection import connected
     from backline.cli.console import console
     from backline.cli.paced import Host, Recording, in_blocks, play_paced
+    from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
+    from backline_client import BacklineError
 
-    audio: Audio | None = None
-    if source is not None:
-        audio, file_rate = read_audio(source)
-        rate = served_rate(file_rate)
-        audio = change_rate(audio, file_rate, rate)
+    audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
-    sounddevice = None if audio is not None and files is not None else sounddevice_package(WITHOUT_CARD)
-    channels = 1 if audio is None else audio.shape[0]
+    session_rate = served_rate(file_rate)
+    card = None
+    if audio is None or files is None:
+        sounddevice = sounddevice_package(WITHOUT_CARD)
+        devices = (input_device, output_device)
+        card = find_card(sounddevice, devices, rate, session_rate, input_channels, listens=audio is None)
+        if card.rate != (rate or session_rate):
+            console.print(f"the sound card has no {session_rate} Hz: it plays at {card.rate} Hz")
+        session_rate = card.rate
+    audio = None if audio is None else change_rate(audio, file_rate, session_rate)
+    channels = len(card.input_channels) if audio is None and card is not None else audio.shape[0]
+    problem: Exception | None = None
     with (
-        connected(server, packs or [], device) as client,
-        client.open(pack, rate, channels, block_size=block, **wanted) as session,
+        connected(server, packs or [], device, apart=card is not None) as client,
+        client.open(pack, session_rate, channels, block_size=block, **wanted) as session,
     ):
         heard_ports = chosen_ports(pack, [port.name for port in session.ready.ports], ports)
         latency = session.latency_samples
-        console.print(f"{pack} at {rate} Hz, end-to-end latency {latency / rate * 1000:.0f} ms; stop with Ctrl+C")
+        milliseconds = latency / session_rate * 1000
+        console.print(f"{pack} at {session_rate} Hz, end-to-end latency {milliseconds:.0f} ms; stop with Ctrl+C")
         for beat in transport:
             session.transport(beat)
-        host, recording = Host(session, rate, channels), Recording()
+        host, recording, played = Host(session, session_rate, channels), Recording(), Played()
+        keep = recording.hear if files is not None else lambda _: None
         try:
-            if sounddevice is not None:
+            if card is not None:
                 # Silence after a file, so that its last samples are heard before the card stops.
-                played = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
-
-                def hear(blocks: dict[str, Audio]) -> Audio:
-                    if files is not None:
-                        recording.hear(blocks)
-                    return mix_heard(blocks, heard_ports, dry)
-
-                play_on_card(sounddevice, (input_device, output_device), host, played, rate, block, hear)
+                sung = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
+                play_on_card(card, host, sung, block, lambda blocks: mix_heard(blocks, heard_ports, dry), keep, played)
             elif audio is not None:
-                play_paced(host, in_blocks(audio, block), rate, recording.hear)
+                play_paced(host, in_blocks(audio, block), session_rate, keep)
         except KeyboardInterrupt:
             console.print("stopped")
-        recording.hear(host.finish())
-    totals = host.measured.totals
-    console.print(
-        f"{totals.samples_in / rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
-        f"{host.measured.underrun_samples / rate * 1000:.0f} ms of silence where output was missing"
-    )
-    if files is not None:
-        heard = recording.aligned(latency)
-        if files.is_folder:
-            for port, path in files.paths(heard_ports).items():
-                write_audio(path, heard[port], rate)
-        else:
-            write_audio(files.output, mix_heard(heard, heard_ports, dry), rate)
-        console.print(f"recorded {output}")
+        except Exception as error:  # whatever it is, it does not take the recording with it
+            problem = error
+        problem = problem or played.lost
+        try:
+            tail = host.tail() if isinstance(problem, BacklineError) else host.finish()
+        except (BacklineError, TimeoutError, KeyboardInterrupt) as error:
+            problem = error if isinstance(error, Exception) else problem
+            tail = host.tail()
+        session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
+        keep(tail)
+        totals = host.measured.totals
+        said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
+        silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
+        dropouts = "" if card is None else f", {played.dropouts} dropouts of the sound card"
+        console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
+        if files is not None:
+            save(files, recording.aligned(latency), heard_ports, dry, session_rate)
+            console.print(f"recorded {output}")
+    problem = problem or played.unkept
+    if problem is not None:
+        raise problem
+
+
+def save(files: PortFiles, heard: dict[str, Audio], ports: list[str], dry: float, rate: int) -> None:
+    """Writes what was heard [channel, sample] per port and INPUT: the mix, or a file for each of `ports`."""
+    from backline.cli.audio_files import write_audio
+
+    if files.is_folder:
+        for port, path in files.paths(ports).items():
+            write_audio(path, heard[port], rate)
+    else:
+        write_audio(files.output, mix_heard(heard, ports, dry), rate)
 
 
 def chosen_ports(pack: str, offered: list[str], wanted: list[str] | None) -> list[str]:
@@ -141,75 +180,3 @@ def mix_heard(blocks: dict[str, Audio], ports: list[str], dry: float) -> Audio:
     from backline.cli.paced import INPUT
 
     return mix({port: blocks[port] for port in ports}, 2) + dry * with_channels(blocks[INPUT], 2)
-
-
-def play_on_card(
-    sounddevice: Any,
-    devices: tuple[str | None, str | None],
-    host: Host,
-    audio: Audio | None,
-    rate: int,
-    block: int,
-    hear: Callable[[dict[str, Audio]], Audio],
-) -> None:
-    """Lets the sound card turn the host, until `audio` [channel, sample] is over; None: from the microphone, no end.
-
-    `hear` turns what is heard per port into what the speakers play [2, sample].
-    """
-    from backline.cli.audio_files import with_channels
-    from backline.cli.console import UserError, error_console, labelled
-
-    done = threading.Event()
-    failure: list[Exception] = []
-    position = 0
-
-    def turn(captured: Any, played: Any, frames: int, _time: Any, status: Any) -> None:
-        nonlocal position
-        if status:
-            error_console.print(labelled("sound card", str(status), "yellow"))
-        try:
-            if audio is None:
-                taken = captured.T.copy()
-            else:
-                taken = audio[:, position : position + frames]
-                position += frames
-            played[:] = 0.0
-            if taken.shape[1]:
-                heard = with_channels(hear(host.turn(taken)), played.shape[1])
-                played[: heard.shape[1]] = heard.T
-        except Exception as error:  # it would vanish in the audio thread: `play_on_card` raises it
-            failure.append(error)
-            raise sounddevice.CallbackStop from error
-        if audio is not None and position >= audio.shape[1]:
-            raise sounddevice.CallbackStop
-
-    source, speakers = (int(name) if name is not None and name.isdecimal() else name for name in devices)
-    shape = {"samplerate": rate, "blocksize": block, "dtype": "float32", "finished_callback": done.set}
-    try:
-        if audio is None:
-            stream = sounddevice.Stream(device=(source, speakers), channels=(1, 2), callback=turn, **shape)
-        else:
-            stream = sounddevice.OutputStream(
-                device=speakers, channels=2, callback=lambda *arguments: turn(None, *arguments), **shape
-            )
-    except (sounddevice.PortAudioError, ValueError) as error:
-        raise UserError(f"the sound card does not open ({error}): see `backline live --list-devices`") from error
-    with stream:
-        while not done.wait(0.2):  # in steps, so that Ctrl+C is noticed
-            pass
-    if failure:
-        raise failure[0]
-
-
-def sounddevice_package(without: str) -> Any:
-    """The sounddevice package, once it is sure that there is PortAudio and a device; else `without` is the remedy."""
-    from backline.cli.console import UserError
-
-    try:
-        import sounddevice
-    except OSError as error:  # what it raises where the library is missing
-        text = f"PortAudio is not installed: install it (Debian: apt install libportaudio2), {without}"
-        raise UserError(text) from error
-    if not len(sounddevice.query_devices()):
-        raise UserError(f"this machine has no audio device: connect one, {without}")
-    return sounddevice

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from backline_client import AlignedOutput, BacklineError, Block, Session
+from backline_client import AlignedOutput, BacklineError, Block, ConnectionFailed, Session, SessionEnded
 from backline_protos.v1 import backline_pb2 as pb
 
 Audio = NDArray[np.float32]  # [channel, sample]
@@ -54,7 +54,15 @@ class Host:
         if self._position == 0:
             self._start = time.monotonic() - block.shape[1] / self._rate
             self._receiver.start()
-        self._session.send(block)
+        try:
+            self._session.send(block)
+        except SessionEnded as error:
+            text = "the server has ended the session: it is shutting down, start `backline serve` again"
+            raise ConnectionFailed(text, error.status) from error
+        return self.turn_alone(block)
+
+    def turn_alone(self, block: Audio) -> dict[str, Audio]:
+        """As `turn` where the server is lost: nothing is sent, and only what has come is heard, and INPUT."""
         position, self._position = self._position, self._position + block.shape[1]
         self._output.push(Block(INPUT, position, block, committed=self._position, sequence=0))
         return self._output.pull(position, block.shape[1])
@@ -66,6 +74,10 @@ class Host:
             self._receiver.join()
         if self._failure is not None:
             raise self._failure
+        return self.tail()
+
+    def tail(self) -> dict[str, Audio]:
+        """What is heard after the last turn of what has come so far, as much as the latency."""
         tail = self._output.pull(self._position, self.measured.latency_samples)
         self.measured.underrun_samples = self._output.underrun_samples
         return tail
@@ -74,10 +86,10 @@ class Host:
         first_port = self._session.ready.ports[0].name
         try:
             for block in self._session:
+                self._output.push(block)
                 if block.port == first_port:
                     self.measured.positions.append(block.position)
                     self.measured.delays.append(time.monotonic() - self._start - block.position / self._rate)
-                self._output.push(block)
         except BacklineError as error:
             self._failure = error
 

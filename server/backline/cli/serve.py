@@ -18,7 +18,8 @@ def serve(
         typer.Option(
             metavar="PATH",
             help="A Unix socket to listen at beside HOST:PORT, or none. Left out: your own, where plugins look first "
-            "($XDG_RUNTIME_DIR/backline.sock, else /tmp/backline-UID.sock), unless another server has it.",
+            "($XDG_RUNTIME_DIR/backline.sock, else /run/user/UID/backline.sock, else "
+            "~/.local/state/backline/backline.sock), unless another server has it.",
         ),
     ] = None,
     packs: options.PackFolders = None,
@@ -47,7 +48,7 @@ def serve(
     import asyncio
 
     from backline.service.server import serve as serve_until_signalled
-    from backline.service.server import user_socket
+    from backline.service.unix_socket import user_socket
 
     if socket is None:
         beside = None if address.startswith("unix:") else user_socket()

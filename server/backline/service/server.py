@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-import socket
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +29,8 @@ from backline.packs.registry import PackRegistry
 from backline.service.decoding import Decoding
 from backline.service.idle import IDLE_SECONDS
 from backline.service.servicer import Servicer
+from backline.service.unix_socket import claim, others_shut_out
+from backline_client.unix_socket import socket_path
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import add_BacklineServicer_to_server
 
@@ -58,12 +58,6 @@ class RunningServer:
     """A server in a thread of this process; clients connect to `address`."""
 
     address: str
-
-
-def user_socket() -> str:
-    """Where plugins look first: a socket that is this user's own."""
-    folder = os.environ.get("XDG_RUNTIME_DIR")
-    return f"unix:{folder}/backline.sock" if folder else f"unix:/tmp/backline-{os.getuid()}.sock"
 
 
 async def serve(
@@ -223,46 +217,48 @@ def _make_server(servicer: Servicer) -> tuple[grpc.aio.Server, health.aio.Health
 
 def _listen(server: grpc.aio.Server, address: str) -> str:
     """The address that clients connect to."""
-    path = Path(address.removeprefix("unix:")) if address.startswith("unix:") else None
-    if path is not None and _answers(path):
-        raise OSError(f"cannot listen at {address}: another server does; stop it or use another path")
+    path = socket_path(address)
+    if path is not None:
+        return _listen_at_socket(server, address, path)
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
-        remedy = (
-            "is its folder there, and yours? Use another path"
-            if path is not None
-            else "is another server running there, or is it no address of this machine? Stop it, or use port 0 for any "
-            "free one"
-        )
-        raise OSError(f"cannot listen at {address}: {remedy}") from error
-    if path is not None:
-        path.chmod(stat.S_IRUSR | stat.S_IWUSR)  # there is no password: the file's owner only
-        return address
+        raise OSError(
+            f"cannot listen at {address}: is another server running there, or is it no address of this machine? "
+            "Stop it, or use port 0 for any free one"
+        ) from error
     host = address.rpartition(":")[0]
     if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
         log.warning("anyone who reaches %s may play here: there is no password", address)
     return f"{host}:{port}"
 
 
-def _answers(path: Path) -> bool:
-    """Whether a server listens at the socket; gRPC itself would take it away from it."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-        return True
+def _listen_at_socket(server: grpc.aio.Server, address: str, path: Path) -> str:
+    try:
+        claim(path)
+        with others_shut_out():
+            server.add_insecure_port(address)
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+    except (OSError, RuntimeError) as error:
+        text = str(error) if isinstance(error, OSError) else "is its folder there, and yours? Use another path"
+        raise OSError(f"cannot listen at {address}: {text}") from error
+    return address
 
 
 async def _signalled(loop: asyncio.AbstractEventLoop) -> None:
-    """Returns at the first SIGTERM or SIGINT; the next one has its usual effect."""
+    """Returns at the first SIGTERM, SIGINT or (Windows) SIGBREAK; the next one has its usual effect."""
     stop = asyncio.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    for number in signals:
-        loop.add_signal_handler(number, stop.set)
+    known = (getattr(signal, name, None) for name in ("SIGTERM", "SIGINT", "SIGBREAK"))  # no system has all of them
+    numbers = [number for number in known if number is not None]
+    for number in numbers:
+        try:
+            loop.add_signal_handler(number, stop.set)
+        except NotImplementedError:  # Windows: its loops have none
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     try:
         await stop.wait()
     finally:
-        for number in signals:
-            loop.remove_signal_handler(number)
+        for number in numbers:
+            with suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
