@@ -4,7 +4,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from backline.models.stems.config import StemsConfig, read_config
+from backline.models.stems.config import StemsConfig
+from backline.nn.tables import read_table
 from backline.models.stems.network import parameter_counts
 
 
@@ -26,8 +27,8 @@ def test_a_narrower_feed_forward_makes_the_other_size_of_the_paper() -> None:
 
 def test_what_a_pack_writes_is_read_back() -> None:
     config = replace(StemsConfig(), order="delay", tracks="parallel", condition="aligned", readout="mean")
-    assert read_config(asdict(config)) == config
-    assert read_config({}) == StemsConfig()
+    assert read_table(StemsConfig, asdict(config), "stems") == config
+    assert read_table(StemsConfig, {}, "stems") == StemsConfig()
 
 
 @pytest.mark.parametrize(
@@ -42,4 +43,4 @@ def test_what_a_pack_writes_is_read_back() -> None:
 )
 def test_a_table_that_makes_no_network_is_refused(table: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_config(table)
+        read_table(StemsConfig, table, "stems")
