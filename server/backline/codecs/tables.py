@@ -39,5 +39,6 @@ def read_codec_table(table: Any, kinds: tuple[Kind, ...]) -> ConvNeXtCodecConfig
         raise TableError([f"[codec] is {shortened(table)}: make it a table"])
     kind = table.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        raise TableError([f"[codec] kind is {shortened(kind)}: use one of {', '.join(kinds)}"])
+        choice = kinds[0] if len(kinds) == 1 else f"one of {', '.join(kinds)}"
+        raise TableError([f"[codec] kind is {shortened(kind)}: use {choice}"])
     return read_table(CONFIGS[kind], table, "codec", known_elsewhere=("kind",))

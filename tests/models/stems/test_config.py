@@ -5,8 +5,8 @@ from dataclasses import asdict, replace
 import pytest
 
 from backline.models.stems.config import StemsConfig
-from backline.nn.tables import read_table
 from backline.models.stems.network import parameter_counts
+from backline.nn.tables import read_table
 
 
 def test_the_defaults_are_as_large_as_the_paper_says() -> None:
@@ -35,8 +35,8 @@ def test_what_a_pack_writes_is_read_back() -> None:
     ("table", "message"),
     [
         ({"sise": 3}, "unknown entries .'sise'"),
-        ({"order": "random"}, "order is 'random': use parallel or delay or flat"),
-        ({"encoder": {"layers": 2}}, "lacks sizes"),
+        ({"order": "random"}, "order is 'random': use one of parallel, delay, flat"),
+        ({"encoder": {"layers": 2}}, r"stems.encoder. lacks width, heads"),
         ({"decoder": {"layers": 2, "depth": 2}}, r"stems.decoder. has unknown entries .'depth'"),
         ({"mel": 3}, r"stems.mel. is 3: make it a table"),
     ],

@@ -61,6 +61,8 @@ CODECS: tuple[Kind, ...] = ("convnext", "encodec")
 SEMANTIC_ENTRIES = ("kind", "vocabulary", "vocal_noise")  # of [semantics], of either kind
 CODEC_RATE = 24_000  # Hz, of both codecs
 VOCAL_NOISE = 0.01  # the paper's
+BRANCHES = 2  # of a row, where there is guidance
+MOST_RING_BYTES = 1 << 31  # of one session and stage; the paper's largest has 100 MB
 LAYOUTS: dict[str, type[HafmConfig | AlignedConfig]] = {"interleaved": HafmConfig, "aligned": AlignedConfig}
 KNOWN_SOURCES = {  # stage -> sources that exist when it runs
     "semantic": {"vocal", "transport"},
@@ -338,7 +340,7 @@ def _aligned_mismatches(
     has = (codec.codebooks, codec.codebook_size, CODEC_RATE // codec.hop)
     vocabulary = semantics.vocabulary
     score = (semantic.codebooks, semantic.vocabulary, semantic.rate)
-    problems = _rate_mismatches(codec)
+    problems = _rate_mismatches(codec) + _memory_problems(network)
     if predicted != has:
         problems.append(f"the acoustic stage predicts {_codes(*predicted)}, the codec has {_codes(*has)}")
     if score != (BAND.codebooks, BAND.vocabulary, BAND.rate):
@@ -376,6 +378,19 @@ def _rate_mismatches(codec: ConvNeXtCodecConfig | EncodecConfig) -> list[str]:
     ]
 
 
+def _memory_problems(network: HafmConfig | AlignedConfig) -> list[str]:
+    """No tensor is as long as a window, so no file tells how much a session will hold."""
+    problems = []
+    for name, stage in network.stages().items():
+        each = BRANCHES * 2 * 2 * stage.layers * stage.heads * stage.head_width  # bytes of keys and values, bfloat16
+        if each * stage.window > MOST_RING_BYTES:
+            problems.append(
+                f"[network.{name}] window is {stage.window}, of which a session would hold "
+                f"{each * stage.window / 1e9:.1f} GB: use up to {MOST_RING_BYTES // each}"
+            )
+    return problems
+
+
 def _mismatches(
     network: HafmConfig, codec: ConvNeXtCodecConfig | EncodecConfig, semantics: SemanticsTable
 ) -> list[str]:
@@ -406,6 +421,7 @@ def _mismatches(
         ]
         if unknown:
             problems.append(f"[network.{name}] is conditioned on {', '.join(unknown)}, which is not there when it runs")
+    problems += _memory_problems(network)
     for name, becomes in PREDICTED.items():
         made = network.stages()[name]
         for other, stage in network.stages().items():

@@ -21,7 +21,7 @@ class MelConfig:
 
     sample_rate: SampleRate = 48_000
     bands: Bands = 120
-    window: Samples = 2048
+    window: Annotated[int, Meta(ge=2, le=16_384)] = 2048
     hop: Samples = 960  # samples: 50 Hz
     floor: Epsilon = 1e-10
 
