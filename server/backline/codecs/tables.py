@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from backline.codecs.convnext import ConvNeXtCodecConfig
-from backline.codecs.encodec import CODEBOOK_SIZE, CODEBOOKS_IN_CHECKPOINT, HOP, SAMPLE_RATE
+from backline.codecs.encodec import CODEBOOKS_IN_CHECKPOINT
 from backline.codecs.hcodec.network import HCodecConfig
 from backline.nn.tables import TableError, read_table, shortened
 
@@ -20,10 +20,10 @@ Kind = Literal["convnext", "encodec", "hcodec"]
 class EncodecConfig:
     """The official EnCodec has one size; how many of its codebooks are used is all there is to choose."""
 
-    sample_rate: Literal[24_000] = SAMPLE_RATE
-    hop: Literal[320] = HOP
+    sample_rate: Literal[24_000] = 24_000
+    hop: Literal[320] = 320
     codebooks: Annotated[int, Meta(ge=1, le=CODEBOOKS_IN_CHECKPOINT)] = 8
-    codebook_size: Literal[1024] = CODEBOOK_SIZE
+    codebook_size: Literal[1024] = 1024
 
 
 CONFIGS: Mapping[Kind, type[ConvNeXtCodecConfig | EncodecConfig | HCodecConfig]] = {

@@ -22,7 +22,6 @@ import re
 import reprlib
 from collections.abc import Mapping
 from fractions import Fraction
-from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -68,7 +67,7 @@ def read_table(kind: type[Table], table: Any, name: str, known_elsewhere: tuple[
     Args:
         kind: a dataclass of numbers, texts, truth values, fractions, other such dataclasses, and tuples of these.
         table: as tomllib gives it, or `asdict` of a `kind`.
-        name: of the table in pack.toml, for messages.
+        name: of the table in pack.toml, for messages; "": of all of it.
         known_elsewhere: entries that belong to the table and not to `kind`.
 
     Raises:
@@ -97,35 +96,37 @@ def shortened(value: Any) -> str:
 def _table(
     kind: type[Table], table: Any, name: str, problems: list[str], known_elsewhere: tuple[str, ...] = ()
 ) -> Table | None:
+    where = f"[{name}] " if name else ""
     if not isinstance(table, Mapping):
-        problems.append(f"[{name}] is {shortened(table)}: make it a table")
+        problems.append(f"{where}is {shortened(table)}: make it a table")
         return None
     before = len(problems)
     hints = _hints(kind)
     if unknown := sorted(table.keys() - hints.keys() - set(known_elsewhere)):
-        problems.append(f"[{name}] has unknown entries {shortened(unknown)}: known are {sorted(hints)}")
+        problems.append(f"{where}has unknown entries {shortened(unknown)}: known are {sorted(hints)}")
     if missing := [field.name for field in _required(kind) if field.name not in table]:
-        problems.append(f"[{name}] lacks {', '.join(missing)}: give all of them")
+        problems.append(f"{where or 'pack.toml '}lacks {', '.join(missing)}: give all of them")
     values = {key: _value(hint, table[key], name, key, problems) for key, hint in hints.items() if key in table}
     if len(problems) > before:
         return None
     try:
         return kind(**values)
     except ValueError as error:
-        problems.append(f"[{name}] {error}")
+        problems.append(f"{where}{error}")
         return None
 
 
 def _value(hint: Any, value: Any, name: str, key: str, problems: list[str]) -> Any:
     """`value` as `hint` wants it; a problem, and nothing of use, where it is something else."""
     base, meta = _parts(hint)
+    where = f"[{name}] " if name else ""
     if dataclasses.is_dataclass(base):
         assert isinstance(base, type)
-        return _table(base, value, f"{name}.{key}", problems)
+        return _table(base, value, f"{name}.{key}".removeprefix("."), problems)
     if get_origin(base) is tuple:
         least, most = meta.min_length or 0, meta.max_length or 1024
         if not isinstance(value, list | tuple) or not least <= len(value) <= most:
-            problems.append(f"[{name}] {key} is {shortened(value)}: list {least} to {most} of them")
+            problems.append(f"{where}{key} is {shortened(value)}: list {least} to {most} of them")
             return ()
         inner = get_args(base)[0]
         return tuple(_value(inner, entry, name, f"{key}[{at}]", problems) for at, entry in enumerate(value))
@@ -136,7 +137,7 @@ def _value(hint: Any, value: Any, name: str, key: str, problems: list[str]) -> A
             return _fraction(value, meta)
         return msgspec.convert(value, Annotated[base, meta])
     except (ValueError, OverflowError, ZeroDivisionError):  # msgspec.ValidationError is a ValueError
-        problems.append(f"[{name}] {key} is {shortened(value)}: use {_words(base, meta, value)}")
+        problems.append(f"{where}{key} is {shortened(value)}: use {_words(base, meta, value)}")
         return None
 
 
@@ -188,13 +189,11 @@ def _parts(hint: Any) -> tuple[Any, Meta]:
     return hint, Meta()
 
 
-@cache
 def _hints(kind: type) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
-@cache
 def _required(kind: type) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(
         field
