@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-LONGEST_NAME = 64  # characters
+LONGEST_NAME, MOST_BYTES = 64, 128  # characters, and bytes in UTF-8
 NAME = re.compile(r"\w(?:[\w .()+-]*[\w()+-])?")  # begins and ends with what no file system drops or hides
 RESERVED = frozenset(  # by Windows, with any ending
     ["aux", "con", "nul", "prn", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))]
@@ -16,7 +16,8 @@ RESERVED = frozenset(  # by Windows, with any ending
 
 def name_problem(name: str) -> str:
     """Why `name` can be no name of a port, a parameter or a file, and what to use instead; "" where it can."""
-    if NAME.fullmatch(name) and len(name) <= LONGEST_NAME and name.partition(".")[0].strip().lower() not in RESERVED:
+    plain = NAME.fullmatch(name) and name.partition(".")[0].strip().lower() not in RESERVED
+    if plain and len(name) <= LONGEST_NAME and len(name.encode()) <= MOST_BYTES:
         return ""
     return (
         f"{name[:LONGEST_NAME]!a} is no name: use up to {LONGEST_NAME} letters, digits, spaces and _ . - + ( ), "

@@ -28,6 +28,7 @@ from psutil import virtual_memory
 
 from backline.models import families
 from backline.models.errors import PackError
+from backline.models.names import name_problem
 from backline.models.stream import Stream, StreamSpec
 from backline.nn.tables import TableError, read_table, shortened
 from backline.packs import toml
@@ -266,6 +267,8 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
         components.setdefault(name.partition(".")[0], {})[name] = _alone(tensor, taken)
     files = []
     for component, members in sorted(components.items()):
+        if problem := name_problem(component):
+            raise PackError([f"tensors {component!r}: {problem}"], folder.name)
         path = folder / f"{component}.safetensors"
         save_file(members, path)
         path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a pack is for every user of the server
