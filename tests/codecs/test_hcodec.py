@@ -158,9 +158,9 @@ def test_every_tensor_that_does_not_fit_is_named_at_once() -> None:
     with pytest.raises(ValueError) as caught:
         hcodec(asdict(SMALL), tensors)
     message = str(caught.value)
-    assert "codec.acoustic.out.bias is missing" in message
-    assert "codec.extra is not part of this codec" in message
-    assert "codec.quantizers.acoustic.codebooks has shape [2, 16, 7], not [2, 16, 8]" in message
+    assert "codec.acoustic.out.bias [8] is missing" in message
+    assert "codec.extra is not part of this network" in message
+    assert "codec.quantizers.acoustic.codebooks is [2, 16, 7], must be [2, 16, 8]" in message
 
 
 def test_an_unknown_size_is_refused() -> None:

@@ -100,10 +100,10 @@ def test_every_fault_of_a_configuration_is_named_at_once() -> None:
     with pytest.raises(PackError) as raised:
         read_config({"passthrough": {"ports": [], "latency_samples": 0.5, "chunk_quantum": "x/y", "color": 1}})
     assert [problem.split(" ")[1] for problem in raised.value.problems] == [
+        "has",
         "ports",
         "latency_samples",
         "chunk_quantum",
-        "has",
     ]
 
 

@@ -13,6 +13,7 @@ import soxr
 from numpy.typing import NDArray
 
 from backline.cli.console import UserError
+from backline.models.names import names_problem
 
 Audio = NDArray[np.float32]  # [channel, sample]
 SERVED_RATES = (8_000, 192_000)  # Hz, as the wire contract has it
@@ -59,7 +60,9 @@ class PortFiles:
         return cls(path, is_folder)
 
     def paths(self, ports: Sequence[str]) -> dict[str, Path]:
-        """The file of each port; makes the folder."""
+        """The file of each port; makes the folder. Raises UserError where a server's names cannot be those of files."""
+        if self.is_folder or len(ports) != 1:
+            ports = safe_file_names(ports)
         if self.is_folder:
             try:
                 self.output.mkdir(exist_ok=True)
@@ -69,6 +72,13 @@ class PortFiles:
         if len(ports) == 1:
             return {ports[0]: self.output}
         return {port: self.output.with_stem(f"{self.output.stem}-{port}") for port in ports}
+
+
+def safe_file_names(names: Sequence[str]) -> Sequence[str]:
+    """`names`, of outputs, as a server gave them: they are not paths, and no two are one file. Raises UserError."""
+    if problem := names_problem(names):
+        raise UserError(f"the server's outputs cannot be written to files: {problem}")
+    return names
 
 
 def write_audio(path: Path, audio: Audio, rate: int) -> None:

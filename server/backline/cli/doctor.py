@@ -94,10 +94,17 @@ def look_at_machine(findings: Findings) -> None:
     import psutil
     import torch
 
+    from backline.kernels.compiled import place
+
     features, model = cpu_features()
     cores = f"{os.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB"
     findings.rows.append(("CPU", model or platform.machine(), cores))
     findings.rows.append(("CPU features", " ".join(features) or "none known", ""))
+    findings.rows.append(("compiled code", "kept" if place().kept else "not kept", place().description))
+    if not place().kept:
+        findings.hints.append(
+            "every start compiles for a minute: set NUMBA_CACHE_DIR to a folder that can be written to"
+        )
     if platform.machine() in {"x86_64", "AMD64"} and features and "avx2" not in features:
         findings.hints.append("the CPU has no AVX2: expect models to be several times slower than real time")
     if torch.cuda.is_available():
@@ -136,6 +143,10 @@ def look_at_packs(findings: Findings, folders: list[Path], device: str) -> None:
         except PackError as error:
             findings.rows.append((f"pack {entry.name}", "damaged", str(entry.folder)))
             findings.problems.append(str(error))
+            continue
+        except Exception as error:  # of its warm-up; the other packs are looked at all the same
+            findings.rows.append((f"pack {entry.name}", "damaged", str(entry.folder)))
+            findings.problems.append(f"pack {entry.name} failed in its warm-up ({error}): install it again")
             continue
         findings.rows.append((f"pack {entry.name}", f"real-time factor {factor:.3f}", f"on {registry.device}"))
         if factor > REAL_TIME_FACTOR_LIMIT:

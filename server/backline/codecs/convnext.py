@@ -8,37 +8,51 @@ not late at all; the decoder is late by the frames that overlap in the inverse t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from backline.codecs.weights import mismatches
 from backline.nn.composite import Part, Pointwise, Sequential, SequentialState, convnext_block
 from backline.nn.conv import CausalConv1d
 from backline.nn.rvq import Quantized, ResidualQuantizer
-from backline.nn.stft import InverseStft, Stft
+from backline.nn.stft import InverseStft, Stft, check_window
 from backline.nn.streaming import delay
+from backline.nn.tables import (
+    Blocks,
+    Codebooks,
+    Entries,
+    Expansion,
+    Kernel,
+    SampleRate,
+    Samples,
+    Width,
+    read_table,
+)
+from backline.nn.weights import mismatches, part
 
 
 @dataclass(frozen=True)
 class ConvNeXtCodecConfig:
     """The sizes that a pack's [codec] table gives."""
 
-    sample_rate: int = 24_000
-    hop: int = 320
-    window: int = 1280
-    codebooks: int = 8
-    codebook_size: int = 1024
-    latent: int = 64
-    encoder_width: int = 256
-    encoder_blocks: int = 4
-    decoder_width: int = 352
-    decoder_blocks: int = 4
-    expansion: int = 3  # hidden width of a block, as a multiple of its width
-    kernel: int = 7
+    sample_rate: SampleRate = 24_000
+    hop: Samples = 320
+    window: Samples = 1280
+    codebooks: Codebooks = 8
+    codebook_size: Entries = 1024
+    latent: Width = 64
+    encoder_width: Width = 256
+    encoder_blocks: Blocks = 4
+    decoder_width: Width = 352
+    decoder_blocks: Blocks = 4
+    expansion: Expansion = 3  # hidden width of a block, as a multiple of its width
+    kernel: Kernel = 7
+
+    def __post_init__(self) -> None:
+        check_window(self.window, self.hop)
 
 
 class ConvNeXtCodec(nn.Module):
@@ -97,15 +111,13 @@ def convnext_codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> C
     Raises:
         ValueError: table or tensors do not fit; every mismatch is named.
     """
-    sizes = {name: value for name, value in table.items() if name != "kind"}
-    known = {field.name for field in fields(ConvNeXtCodecConfig)}
-    if unknown := sorted(sizes.keys() - known):
-        raise ValueError(f"[codec] has unknown entries {unknown}: known are {sorted(known)}")
-    codec = ConvNeXtCodec(ConvNeXtCodecConfig(**sizes))
-    given = {name.removeprefix("codec."): value for name, value in tensors.items() if name.startswith("codec.")}
-    wrong = mismatches(codec.state_dict(), given)
-    if wrong:
-        raise ValueError("; ".join(sorted(wrong)))
+    config = read_table(ConvNeXtCodecConfig, table, "codec", known_elsewhere=("kind",))
+    given = part(tensors, "codec.")
+    with torch.device("meta"):
+        wanted = ConvNeXtCodec(config).state_dict()
+    if wrong := mismatches(wanted, given, "codec."):
+        raise ValueError("; ".join(wrong))
+    codec = ConvNeXtCodec(config)  # as large as the tensors that are there
     codec.load_state_dict({name: value.float() for name, value in given.items()})
     return codec.eval()
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backline.kernels.lstm import lstm_block
+from backline.nn.weights import misfits
 
 SAMPLE_RATE = 24_000
 HOP = 320
@@ -43,13 +44,13 @@ def checkpoint_layout(codebooks: int = CODEBOOKS_IN_CHECKPOINT) -> dict[str, tup
 
 
 def layout_mismatches(tensors: Mapping[str, Tensor], codebooks: int) -> list[str]:
-    """What of `checkpoint_layout` is missing in `tensors` or has another shape, one line each."""
+    """What of `checkpoint_layout` is missing in `tensors` or is something else, one line each."""
     lines = []
     for name, shape in checkpoint_layout(codebooks).items():
         if name not in tensors:
             lines.append(f"{name} {list(shape)} is missing")
-        elif tuple(tensors[name].shape) != shape:
-            lines.append(f"{name} is {list(tensors[name].shape)}, must be {list(shape)}")
+        else:
+            lines += misfits(name, tensors[name], shape)
     return lines
 
 

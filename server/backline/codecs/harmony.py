@@ -22,6 +22,7 @@ from torch import Tensor
 
 from backline.kernels.chroma import BANDS, FEATURES, music_features, nearest, silent_trail
 from backline.nn.streaming import keep_rows
+from backline.nn.weights import misfits
 
 SAMPLE_RATE = 24_000
 HOP = 480
@@ -57,8 +58,8 @@ class HarmonyTables:
             found = tensors.get(prefix + name)
             if found is None:
                 wrong.append(f"{prefix}{name} {list(shape)} is missing")
-            elif tuple(found.shape) != shape:
-                wrong.append(f"{prefix}{name} is {list(found.shape)}, must be {list(shape)}")
+            else:
+                wrong += misfits(prefix + name, found, shape)
         if wrong:
             raise ValueError("semantic tables do not fit: " + "; ".join(wrong))
         return cls(**{name: tensors[prefix + name].to("cpu", torch.float32).contiguous() for name in expected})

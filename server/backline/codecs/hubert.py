@@ -12,13 +12,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from msgspec import Meta
 from torch import Tensor
 
 from backline.codecs.torchaudio_import import import_torchaudio
+from backline.nn.tables import FeedForward, Heads, Kernel, Layers, Width
+from backline.nn.weights import misfits
 
 SAMPLE_RATE = 16_000
 HOP = 320
@@ -30,19 +33,28 @@ NORM_EPSILON = 1e-5
 class HubertConfig:
     """HuBERT Large unless said otherwise. `layers` is the layer whose output is used, counted from 1."""
 
-    layers: int = 9
-    dimension: int = 1024
-    heads: int = 16
-    feed_forward: int = 4096
-    conv_channels: int = 512
+    layers: Layers = 9
+    dimension: Width = 1024
+    heads: Heads = 16
+    feed_forward: FeedForward = 4096
+    conv_channels: Width = 512
     conv_bias: bool = False
-    conv_norm: str = "layer_norm"  # of the convolutions: one after each, or after the first a "group_norm"
+    conv_norm: Literal["layer_norm", "group_norm"] = (
+        "layer_norm"  # of the convolutions: one after each, or after the first a "group_norm"
+    )
     norm_first: bool = True  # layers normalise what they hear, not what they say, as base does
-    position_kernel: int = 128
-    position_groups: int = 16
-    window_seconds: float = 8.0
-    lookahead_seconds: float = 0.4
-    group_frames: int = 10  # taken from one window; each more costs a frame of latency and saves computing
+    position_kernel: Kernel = 128
+    position_groups: Heads = 16
+    window_seconds: Annotated[float, Meta(gt=0, le=60)] = 8.0
+    lookahead_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.4
+    group_frames: Kernel = 10  # taken from one window; each more costs a frame of latency and saves computing
+
+    def __post_init__(self) -> None:
+        if self.dimension % self.heads or self.dimension % self.position_groups:
+            raise ValueError(
+                f"dimension is {self.dimension}: use a multiple of heads ({self.heads}) and of position_groups "
+                f"({self.position_groups})"
+            )
 
     def to_table(self) -> dict[str, Any]:
         """As a pack's [semantics] table holds it."""
@@ -85,11 +97,7 @@ class HubertEncoder:
         """
         layout = hubert_layout(config)
         wrong = [f"{name} {list(shape)} is missing" for name, shape in layout.items() if name not in tensors]
-        wrong += [
-            f"{name} is {list(tensors[name].shape)}, must be {list(shape)}"
-            for name, shape in layout.items()
-            if name in tensors and tuple(tensors[name].shape) != shape
-        ]
+        wrong += [line for name in layout if name in tensors for line in misfits(name, tensors[name], layout[name])]
         if centroids.dim() != 2 or centroids.shape[1] != config.dimension:
             wrong.append(f"centroids are {list(centroids.shape)}, must be [token, {config.dimension}]")
         self.group = config.group_frames

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from backline.kernels.compiled import compiled
 from backline.kernels.simd import LANES, exp, load, splat, store
 
 LOWEST = np.float32(-3e38)
@@ -13,7 +13,7 @@ SIGN = np.int32(31)
 MAGNITUDE_BITS = np.int32(0x7FFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def choose(
     logits: NDArray[np.float32],
     keys: NDArray[np.int32],
@@ -60,7 +60,7 @@ def choose(
     return best  # only where logits are not numbers
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def ordered_keys(values: NDArray[np.float32], keys: NDArray[np.int32], count: int) -> None:
     """Integers in the order of the floats: a positive one's bits are its rank, a negative one's count backwards."""
     bits = values.view(np.int32)
@@ -68,7 +68,7 @@ def ordered_keys(values: NDArray[np.float32], keys: NDArray[np.int32], count: in
         keys[v] = bits[v] ^ ((bits[v] >> SIGN) & MAGNITUDE_BITS)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def kth_largest(keys: NDArray[np.int32], count: int, k: int) -> np.int64:
     """The k-th largest key, by bisection: 32 counts at most, each one sweep without a branch."""
     low, high = np.int64(-(2**31)), np.int64(2**31 - 1)

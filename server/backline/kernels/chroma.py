@@ -7,9 +7,9 @@ order: that is what makes any split of a signal into blocks, and any batch, give
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from backline.kernels.compiled import compiled
 from backline.kernels.dot import dot
 
 BANDS = 4
@@ -26,7 +26,7 @@ _TRAIL_DECAY = 0.2  # nats that a band's recent maximum falls per frame; a rise 
 _ONSET_LIMIT = 5.0  # nats: an attack out of silence says no more than one of 22 dB
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def music_features(
     signal: NDArray[np.float32],  # [window - hop + frames * hop]
     hop: int,
@@ -104,7 +104,7 @@ def silent_trail() -> float:
     return float(np.log(_ENERGY_FLOOR))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def nearest(
     features: NDArray[np.float32],  # [frame, feature]
     mean: NDArray[np.float32],  # [feature]

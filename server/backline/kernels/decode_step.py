@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from backline.kernels.choose import LOWEST, choose
+from backline.kernels.compiled import compiled
 from backline.kernels.decode_arrays import SLOTS, Floats, Integers, Scratch, Shape, State, Weights
 from backline.kernels.packed import multiply_one, multiply_vectors
 from backline.kernels.random import uniform
@@ -32,7 +32,7 @@ TO_THE_END: Any = np.bool_(True)
 KEYS_AND_VALUES: Any = np.bool_(False)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def generate(
     shape: Shape,
     weights: Weights,
@@ -72,7 +72,7 @@ def generate(
             state.position[row] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def generate_frames(
     shape: Shape,
     weights: Weights,
@@ -121,7 +121,7 @@ def generate_frames(
             state.position[scratch.place_row[place]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def step(
     shape: Shape, weights: Weights, state: State, scratch: Scratch, rows: Integers, x: Floats, quantizer: int
 ) -> None:
@@ -137,7 +137,7 @@ def step(
         state.position[rows[i]] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def prefill(shape: Shape, weights: Weights, state: State, scratch: Scratch, rows: Integers, x: Floats) -> None:
     """Positions x [row, branch, position, dim], some of one row at a time. Only keys and values are read off them."""
     for i in range(len(rows)):
@@ -152,7 +152,7 @@ def prefill(shape: Shape, weights: Weights, state: State, scratch: Scratch, rows
             state.position[row] += places
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_place(state: State, scratch: Scratch, row: int, index: int, places: int) -> int:
     """Notes that the next place is the next position of a row; returns how many there are."""
     scratch.place_row[places] = row
@@ -161,7 +161,7 @@ def _add_place(state: State, scratch: Scratch, row: int, index: int, places: int
     return places + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _take(shape: Shape, scratch: Scratch, vector: int, x: Floats) -> None:
     """A given embedding [dim] becomes a vector's input."""
     at = vector * shape.padded_dim
@@ -169,7 +169,7 @@ def _take(shape: Shape, scratch: Scratch, vector: int, x: Floats) -> None:
         scratch.x[at + i] = x[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_newest(shape: Shape, weights: Weights, state: State, scratch: Scratch, row: int, vector: int) -> None:
     """Adds the newest token of every codebook of a row to a vector's input, or what stands before the first one."""
     dim = shape.padded_dim
@@ -182,7 +182,7 @@ def _add_newest(shape: Shape, weights: Weights, state: State, scratch: Scratch, 
         _accumulate(scratch.x, vector * dim, source, at, dim)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _embed(
     shape: Shape, weights: Weights, state: State, scratch: Scratch, row: int, place: int, clock: Floats, frame: int
 ) -> None:
@@ -200,7 +200,7 @@ def _embed(
             scratch.x[x + i] = source[at + i] + clock[frame, i] if timed else source[at + i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, places: int, to_the_end: bool) -> None:
     """All blocks and the final norm: from `scratch.x` to `scratch.normed`. Places of a row stand in order of position.
 
@@ -251,7 +251,7 @@ def _layers(shape: Shape, weights: Weights, state: State, scratch: Scratch, plac
         _rms_norm(scratch.x, vector * dim, weights.norm, START, scratch.normed, vector * dim, shape)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _attend(
     shape: Shape,
     weights: Weights,
@@ -308,7 +308,7 @@ def _attend(
         store(scratch.attended, at + i, load(scratch.attended, at + i) * share)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _write(source: Floats, key: int, value: int, state: State, ring: int, slot: int, dim: int, capacity: int) -> None:
     """Puts a key and a value into one slot of a ring."""
     key_at = ring + slot // LANES * LANES * dim + slot % LANES * 2
@@ -321,7 +321,7 @@ def _write(source: Floats, key: int, value: int, state: State, ring: int, slot: 
             put(state.values, value_at + block * capacity + 2 * lane, source[value + block + lane])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _logits(shape: Shape, weights: Weights, scratch: Scratch, place: int, places: int, quantizer: int) -> None:
     """One head, for all branches of `places` places from `place` on."""
     dim, vocabulary, vector = shape.padded_dim, shape.padded_vocabulary, shape.branches * place
@@ -331,7 +331,7 @@ def _logits(shape: Shape, weights: Weights, scratch: Scratch, place: int, places
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _guide(shape: Shape, scratch: Scratch, place: int, guidance: float, branches: int) -> None:
     """Classifier-free guidance: from the unconditioned logits `guidance` times the way to the conditioned ones.
 
@@ -345,7 +345,7 @@ def _guide(shape: Shape, scratch: Scratch, place: int, guidance: float, branches
         store(scratch.mixed, v, fma(splat(guidance), towards, without))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _rms_norm(x: Floats, x_at: int, scale: Floats, scale_at: int, y: Floats, y_at: int, shape: Shape) -> None:
     """y = x / rms(x) * scale over the model's dim; the padding is zero and stays it."""
     squares = splat(ZERO)
@@ -356,7 +356,7 @@ def _rms_norm(x: Floats, x_at: int, scale: Floats, scale_at: int, y: Floats, y_a
         store(y, y_at + i, load(x, x_at + i) * factor * load(scale, scale_at + i))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _head_norm(x: Floats, at: int, scale: Floats, scale_at: int, shape: Shape) -> None:
     """The same over one head's dim, in place."""
     squares = splat(ZERO)
@@ -367,12 +367,12 @@ def _head_norm(x: Floats, at: int, scale: Floats, scale_at: int, shape: Shape) -
         store(x, at + i, load(x, at + i) * factor * load(scale, scale_at + i))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _inverse_root(squares: float, count: int, epsilon: float) -> np.float32:
     return ONE / np.sqrt(np.float32(squares / np.float32(count)) + np.float32(epsilon))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _accumulate(x: Floats, x_at: int, y: Floats, y_at: int, count: int) -> None:
     """x += y."""
     for i in range(0, count, LANES):

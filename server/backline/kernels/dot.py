@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from backline.kernels.compiled import compiled
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def dot(a: NDArray[np.float32], b: NDArray[np.float32]) -> Any:
     """Sum of a[i] * b[i]. Its order depends on processor and length alone: on one machine, equal is equal."""
     total = np.float32(0.0)

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from backline.kernels.choose import LOWEST
+from backline.kernels.compiled import compiled
 from backline.kernels.packed import PackedArray, multiply_one, pack, round_up
 from backline.kernels.simd import LANES, ONE, ZERO, aligned, exp, fma, larger, largest, load, load_all, splat, store
 from backline.kernels.simd import total as sum_of
@@ -148,7 +148,7 @@ class LlamaKernel:
         return sum(array.nbytes for array in self._packed)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _step(
     sizes: Sizes,
     weights: Packed,
@@ -194,7 +194,7 @@ def _step(
     _rms_norm(scratch.x, weights.norm, START, scratch.normed, width, sizes.epsilon)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _attend(scratch: Scratch, query: int, keys: Floats, values: Floats, begin: int, position: int, dim: int) -> None:
     """One head: the query against all keys up to its own, which is there already."""
     scores, seen = scratch.scores, position + 1
@@ -226,7 +226,7 @@ def _attend(scratch: Scratch, query: int, keys: Floats, values: Floats, begin: i
         store(scratch.attended, query + i, mean * share)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _turn(x: Floats, x_at: int, cos: Floats, sin: Floats, y: Floats, y_at: int, dim: int) -> None:
     """y = x turned; the halves of a head are pairs."""
     half = dim // 2
@@ -236,7 +236,7 @@ def _turn(x: Floats, x_at: int, cos: Floats, sin: Floats, y: Floats, y_at: int, 
         store(y, y_at + half + i, second * load(cos, i) + first * load(sin, i))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _rms_norm(x: Floats, scale: Floats, scale_at: int, y: Floats, width: int, epsilon: float) -> None:
     """y = x / rms(x) * scale."""
     squares = splat(ZERO)
@@ -247,7 +247,7 @@ def _rms_norm(x: Floats, scale: Floats, scale_at: int, y: Floats, width: int, ep
         store(y, i, load(x, i) * factor * load(scale, scale_at + i))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _accumulate(x: Floats, y: Floats, count: int) -> None:
     """x += y."""
     for i in range(0, count, LANES):

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from backline.kernels.compiled import compiled
 from backline.kernels.dot import dot
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _sigmoid(x: Any) -> Any:
     return np.float32(1.0) / (np.float32(1.0) + np.exp(-x))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def lstm_block(
     projected: NDArray[np.float32],  # [row, time, 4 * hidden]: weight_ih @ input + both biases
     weight: NDArray[np.float32],  # [4 * hidden, hidden], weight_hh; gates in torch's order: in, forget, cell, out

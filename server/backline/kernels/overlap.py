@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from backline.kernels.compiled import compiled
 
 Audio = NDArray[np.float32]  # [channel, sample]
 FadeKind = Literal["equal_power", "linear"]
@@ -52,7 +53,7 @@ class OverlapAdd:
         self._weight[:] = 0.0
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _overlap_add(frame: Audio, window: Audio, total: Audio, weight: Audio, out: Audio) -> None:
     length, hop = len(window), out.shape[1]
     for i in range(length):
@@ -81,7 +82,7 @@ def crossfade(a: Audio, b: Audio, kind: FadeKind = "equal_power") -> Audio:
     return out
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _crossfade(a: Audio, b: Audio, out: Audio, equal_power: bool) -> None:
     length = a.shape[1]
     for i in range(length):

@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from backline.kernels.compiled import compiled
 from backline.kernels.simd import BLOCK, LANES, ZERO, aligned, fma, load_all, load_pair, splat, store
 
 PackedArray = NDArray[Any]  # flat; float32, or bfloat16 in uint16
@@ -40,7 +40,7 @@ def to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def multiply_vectors(
     matrix: PackedArray,
     matrix_at: int,
@@ -83,7 +83,7 @@ def multiply_vectors(
             store(y, yb + LANES, b2_even + b2_odd)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def multiply_one(
     matrix: PackedArray,
     matrix_at: int,

@@ -7,8 +7,9 @@ on how its work was cut into calls. Each coordinate goes through the finaliser o
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
+
+from backline.kernels.compiled import compiled
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: consecutive coordinates land far apart
 MULTIPLIER_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -18,7 +19,7 @@ DROPPED_BITS = np.uint64(40)  # a float32 holds 24 bits
 STEP = np.float32(2.0**-24)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def mix(x: np.uint64) -> np.uint64:
     """Every input bit flips every output bit with probability one half."""
     x = (x ^ (x >> SHIFT_1)) * MULTIPLIER_1
@@ -26,7 +27,7 @@ def mix(x: np.uint64) -> np.uint64:
     return x ^ (x >> SHIFT_3)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def uniform(seed: int, stream: int, counter: int) -> np.float32:
     """A float32 in [0, 1). The arguments count modulo 2^64. For other Numba functions; from Python, see below."""
     key = mix(np.uint64(seed) + GOLDEN)

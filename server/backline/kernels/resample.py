@@ -13,9 +13,10 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
+
+from backline.kernels.compiled import compiled
 
 Audio = NDArray[np.float32]  # [channel, sample]
 Samples = NDArray[np.float64]
@@ -97,7 +98,7 @@ class Resampler:
         self._received = self._produced = 0
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def _resample(
     audio: Audio, out: Audio, window: Audio, place: NDArray[np.int64], table: Audio, up: int, down: int
 ) -> None:
@@ -130,7 +131,7 @@ def _resample(
     place[0], place[1] = write, phase
 
 
-@njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"}, inline="always")
+@compiled(fastmath={"reassoc", "contract", "nsz"}, inline="always")
 def _dot(a: Audio, b: Audio) -> np.float32:
     total = np.float32(0.0)
     for i in range(a.shape[0]):

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from backline.codecs.base import Codec
 from backline.codecs.convnext import ConvNeXtCodecConfig, convnext_codec
-from backline.codecs.encodec import HOP, SAMPLE_RATE, EncodecStream
+from backline.codecs.encodec import EncodecStream
 from backline.codecs.hcodec.load import hcodec
 from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hcodec.windowed import WindowedHCodec
+from backline.codecs.tables import EncodecConfig, Kind, read_codec_table
 from backline.models.errors import PackError
 from backline.models.rows import free_row, one_by_one
 from backline.models.stream import (
@@ -34,9 +35,11 @@ from backline.models.stream import (
     StreamSpec,
 )
 from backline.models.warm_up import warmed_up
+from backline.nn.tables import TableError
+from backline.nn.weights import part
 
 CAPACITY = 16  # rows
-KINDS = ("convnext", "encodec", "hcodec")
+KINDS: tuple[Kind, ...] = ("convnext", "encodec", "hcodec")
 DEFAULT_CHUNK_FRAMES = 6
 MAXIMUM_CHUNK_SECONDS = 4
 WARM_UP_CHUNKS = 6  # that are timed
@@ -161,14 +164,14 @@ def load_codec(table: Mapping[str, Any], tensors: Mapping[str, Tensor], device: 
         network = hcodec(table, tensors).requires_grad_(False).to(device)
         network.require_encoding()
         return WindowedHCodec(network)
-    given = {name.removeprefix("codec."): tensor for name, tensor in tensors.items() if name.startswith("codec.")}
-    return EncodecStream(given, codebooks=table.get("codebooks", 8), device=device)
+    return EncodecStream(part(tensors, "codec."), codebooks=table.get("codebooks", 8), device=device)
 
 
 def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> CodecStream:
     """The stream of a pack. Raises PackError."""
+    _sizes(config)
     try:
-        codec = load_codec(_table(config), tensors, device)
+        codec = load_codec(config["codec"], tensors, device)
     except ValueError as error:
         raise PackError([str(error)], str(config.get("name", ""))) from error
     size = sum(tensor.numel() * 4 for name, tensor in tensors.items() if name.startswith("codec."))
@@ -177,21 +180,17 @@ def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:
     """What `load` would serve. Raises PackError."""
-    table = _table(config)
-    if table["kind"] == "encodec":
-        return make_spec(SAMPLE_RATE, HOP)
-    if table["kind"] == "hcodec":
-        usual = HCodecConfig()
-        hop = table.get("hop", usual.hop) * table.get("frames_per_code", usual.frames_per_code)
-        return make_spec(table.get("sample_rate", usual.sample_rate), hop)
-    return make_spec(
-        table.get("sample_rate", ConvNeXtCodecConfig.sample_rate), table.get("hop", ConvNeXtCodecConfig.hop)
-    )
+    sizes = _sizes(config)
+    return make_spec(sizes.sample_rate, sizes.hop * (sizes.frames_per_code if isinstance(sizes, HCodecConfig) else 1))
 
 
-def _table(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    table: Mapping[str, Any] = config.get("codec", {})
-    if table.get("kind") not in KINDS:
-        problem = f"[codec] kind is {table.get('kind')!r}: use one of {', '.join(KINDS)}"
-        raise PackError([problem], str(config.get("name", "")))
-    return table
+def _sizes(config: Mapping[str, Any]) -> ConvNeXtCodecConfig | EncodecConfig | HCodecConfig:
+    try:
+        sizes = read_codec_table(config.get("codec", {}), KINDS)
+    except TableError as error:
+        raise PackError(error.problems, str(config.get("name", ""))) from error
+    frames = sizes.hop * (sizes.frames_per_code if isinstance(sizes, HCodecConfig) else 1)
+    if DEFAULT_CHUNK_FRAMES * frames > MAXIMUM_CHUNK_SECONDS * sizes.sample_rate:
+        problem = f"[codec] hop is {sizes.hop}: use frames of which {DEFAULT_CHUNK_FRAMES} last no longer than "
+        raise PackError([f"{problem}{MAXIMUM_CHUNK_SECONDS} s"], str(config.get("name", "")))
+    return sizes

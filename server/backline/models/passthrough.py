@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta
 
 from backline.models.errors import PackError
+from backline.models.names import names_problem
 from backline.models.rows import free_row, one_by_one
 from backline.models.stream import (
     Audio,
@@ -27,6 +29,7 @@ from backline.models.stream import (
     StreamSpec,
 )
 from backline.models.warm_up import warmed_up
+from backline.nn.tables import Seconds, TableError, read_table
 
 CAPACITY = 256  # rows; one costs no more than the input that it holds
 WARM_UP_CHUNKS = 8  # that are timed
@@ -37,12 +40,24 @@ GAIN = Parameter("gain", default=1.0, minimum=0.0, maximum=1.0, description="fac
 class PassthroughConfig:
     """The [passthrough] table of pack.toml. Every port carries all channels of the input."""
 
-    ports: tuple[str, ...] = ("main",)
-    latency_seconds: Fraction = Fraction(0)
-    latency_samples: int = 0  # at the session's rate; adds to latency_seconds
-    chunk_quantum: Fraction = Fraction(1, 1000)  # seconds, as the two below
-    default_chunk: Fraction = Fraction(1, 100)
-    maximum_chunk: Fraction = Fraction(4)
+    ports: Annotated[tuple[str, ...], Meta(min_length=1, max_length=64)] = ("main",)
+    latency_seconds: Seconds = Fraction(0)
+    latency_samples: Annotated[int, Meta(ge=0, le=10_000_000)] = 0  # at the session's rate; adds to latency_seconds
+    chunk_quantum: Seconds = Fraction(1, 1000)  # seconds, as the two below
+    default_chunk: Seconds = Fraction(1, 100)
+    maximum_chunk: Seconds = Fraction(4)
+
+    def __post_init__(self) -> None:
+        if problem := names_problem(self.ports):
+            raise ValueError(f"ports: {problem}")
+        if not self.chunk_quantum > 0:
+            raise ValueError(f"chunk_quantum is {self.chunk_quantum}: use more than 0")
+        whole = (self.default_chunk / self.chunk_quantum).denominator == 1
+        if not whole or not 0 < self.default_chunk <= self.maximum_chunk:
+            raise ValueError(
+                f"default_chunk is {self.default_chunk} s: use a multiple of chunk_quantum ({self.chunk_quantum} s) up "
+                f"to maximum_chunk ({self.maximum_chunk} s)"
+            )
 
 
 @dataclass
@@ -156,38 +171,10 @@ def read_config(config: Mapping[str, Any]) -> PassthroughConfig:
     Raises:
         PackError: it holds what no passthrough can be; names every fault.
     """
-    table = config.get("passthrough", {})
-    problems = []
-    known = PassthroughConfig.__dataclass_fields__
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key not in known:
-            problems.append(f"[passthrough] has no setting {key!r}: use {', '.join(known)}")
-        elif key == "ports":
-            names = tuple(value) if isinstance(value, list) else ()
-            if not names or not all(isinstance(name, str) and name for name in names) or len(set(names)) < len(names):
-                problems.append(f"[passthrough] ports is {value!r}: list one or more different names")
-            values[key] = names
-        else:
-            try:
-                number = Fraction(str(value))
-                whole = key != "latency_samples" or number.denominator == 1
-                positive = number >= 0 if key.startswith("latency") else number > 0
-                if not (whole and positive):
-                    raise ValueError
-                values[key] = int(number) if key == "latency_samples" else number
-            except (ValueError, ZeroDivisionError):
-                problems.append(f'[passthrough] {key} is {value!r}: use a positive number, or a fraction as in "1/750"')
-    if not problems:
-        made = PassthroughConfig(**values)
-        if (made.default_chunk / made.chunk_quantum).denominator != 1 or made.default_chunk > made.maximum_chunk:
-            problems.append(
-                f"[passthrough] default_chunk is {made.default_chunk} s: use a multiple of chunk_quantum "
-                f"({made.chunk_quantum} s) up to maximum_chunk ({made.maximum_chunk} s)"
-            )
-    if problems:
-        raise PackError(problems, str(config.get("name", "")))
-    return made
+    try:
+        return read_table(PassthroughConfig, config.get("passthrough", {}), "passthrough")
+    except TableError as error:
+        raise PackError(error.problems, str(config.get("name", ""))) from error
 
 
 def load(config: Mapping[str, Any], tensors: Mapping[str, Any], device: str) -> PassthroughStream:

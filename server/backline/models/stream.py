@@ -14,6 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from backline.models.names import names_problem
+
 Audio = NDArray[np.float32]  # [channel, sample]
 
 
@@ -71,6 +73,12 @@ class StreamSpec:
     minimum_visibility_seconds: float = -2.0
     lookahead_seconds: float = 0.0  # by which the visibility may exceed the session's chunk
     revision_seconds: Fraction = Fraction(0)  # how far before the end of earlier output a chunk may begin
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where two ports or parameters have one name, or one has a name that no file may have."""
+        for kind, named in (("port", self.ports), ("parameter", self.parameters)):
+            if problem := names_problem([each.name for each in named]):
+                raise ValueError(f"{kind} {problem}")
 
     def latest_visibility(self, chunk_seconds: Fraction) -> float:
         """The most that a session with such chunks may hear before it plays one, in seconds from the chunk's start."""

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from math import cos, exp, pi
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import resample_poly
 
+from backline.kernels.compiled import compiled
 from backline.kernels.random import uniform
 from backline.music.piece import Note
 from backline.music.world import MEZZO, Voice
@@ -161,7 +161,7 @@ def _add_bursts(controls: NDArray[np.float64], melody: Sequence[Note], tempo: fl
             controls[begin:end, FRICTION_HZ] = CONSONANTS[consonant][4]
 
 
-@njit(nogil=True, cache=True)
+@compiled
 def _synthesize(
     controls: NDArray[np.float64],  # [row, column]
     sound: NDArray[np.float32],  # [sample], written

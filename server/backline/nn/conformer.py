@@ -7,27 +7,37 @@ other half of a feed-forward part, a norm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.nn.rotary import rotation, turned
+from backline.nn.tables import Expansion, Heads, Kernel, Layers, Share, Width
 
 
 @dataclass(frozen=True)
 class ConformerConfig:
     """Sizes of an encoder."""
 
-    layers: int
-    width: int
-    heads: int
-    kernel: int = 31  # odd
-    expansion: int = 4  # of the feed-forward parts
-    rotary_heads: int = 1  # the first so many know positions, the others only contents
+    layers: Layers
+    width: Width
+    heads: Heads
+    kernel: Kernel = 31  # odd
+    expansion: Expansion = 4  # of the feed-forward parts
+    rotary_heads: Annotated[int, Meta(ge=0, le=256)] = 1  # the first so many know positions, the others only contents
     norm: Literal["batch", "layer"] = "batch"  # after the depthwise convolution
-    dropout: float = 0.0
+    dropout: Share = 0.0
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):  # rotary positions turn pairs of dimensions
+            raise ValueError(f"width is {self.width}: use a multiple of {2 * self.heads}, twice the heads")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}: use an odd number")
+        if self.rotary_heads > self.heads:
+            raise ValueError(f"rotary_heads is {self.rotary_heads}: use up to {self.heads}, the heads")
 
 
 class Conformer(nn.Module):

@@ -7,25 +7,32 @@ never changes, since a window model begins its cache anew for every window.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.nn.rotary import rotation, turned
+from backline.nn.tables import Epsilon, FeedForward, Heads, Layers, Share, Width
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
     """Sizes of a decoder."""
 
-    layers: int
-    width: int
-    heads: int
-    feed_forward: int
-    dropout: float = 0.0
-    rope_base: float = 10_000.0
-    norm_epsilon: float = 1e-6
+    layers: Layers
+    width: Width
+    heads: Heads
+    feed_forward: FeedForward
+    dropout: Share = 0.0
+    rope_base: Annotated[float, Meta(gt=1, le=1e9)] = 10_000.0
+    norm_epsilon: Epsilon = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.width % (2 * self.heads):  # rotary positions turn pairs of dimensions
+            raise ValueError(f"width is {self.width}: use a multiple of {2 * self.heads}, twice the heads")
 
 
 @dataclass

@@ -12,21 +12,27 @@ wrong with a pack is reported at once, in one PackError.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import os
 import re
 import shutil
 import tempfile
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from msgspec import Meta
+from psutil import virtual_memory
 
 from backline.models import families
 from backline.models.errors import PackError
+from backline.models.names import name_problem
 from backline.models.stream import Stream, StreamSpec
+from backline.nn.tables import TableError, read_table, shortened
 from backline.packs import toml
+from backline.packs.files import Unreadable, check_tensors, open_plain, read_toml
 from backline.packs.quantized import WHOLE, restore
 
 if TYPE_CHECKING:
@@ -34,19 +40,51 @@ if TYPE_CHECKING:
 
 MANIFEST = "pack.toml"
 FORMAT = 1
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-TEXTS = ("name", "version", "family", "description", "license")  # that every pack.toml must have
-QUANTIZATIONS = ("int8",)
-HEADER_LIMIT = 100_000_000  # bytes; the format's own limit
+NAME = re.compile("[a-z0-9][a-z0-9._-]{0,63}")
+PART = re.compile(r"[^\x00-\x1f\x7f<>:\"\\|?*/]{1,255}")  # of a path, on any system
+SERVED = ", ".join(sorted(families.FAMILIES))
+log = logging.getLogger(__name__)
+
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$", max_length=10_000, description="a text")]
 
 
 @dataclass(frozen=True)
 class PackFile:
     """One file of weights; `path` is relative to the pack's folder."""
 
-    path: str
-    sha256: str
-    quantization: str = ""  # one of QUANTIZATIONS, or none
+    path: Annotated[str, Meta(description="the name of a *.safetensors inside the pack's folder")]
+    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$", description="all 64 hexadecimal digits")]
+    quantization: Annotated[Literal["", "int8"], Meta(description="int8, or nothing")] = ""
+
+    def __post_init__(self) -> None:
+        path = PurePosixPath(self.path)
+        inside = not path.is_absolute() and ".." not in path.parts and all(map(PART.fullmatch, path.parts))
+        if not inside or path.suffix != ".safetensors":
+            raise ValueError(f"path is {shortened(self.path)}: name a *.safetensors inside the pack's folder")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What every pack.toml says, whatever its family."""
+
+    format: Annotated[Literal[1], Meta(description="packs of format 1, which this Backline reads")]
+    name: Annotated[
+        str,
+        Meta(
+            pattern=f"^{NAME.pattern}$",
+            description="up to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
+        ),
+    ]
+    version: Text
+    family: Annotated[str, Meta(pattern=f"^({'|'.join(families.FAMILIES)})$", description=f"one of {SERVED}")]
+    description: Text
+    license: Text
+    files: tuple[PackFile, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key in ("version", "description", "license"):
+            if not getattr(self, key).strip():
+                raise ValueError(f"{key} is empty: give it a text")
 
 
 @dataclass(frozen=True)
@@ -64,7 +102,23 @@ class Pack:
 
     def spec(self) -> StreamSpec:
         """What the pack will serve; reads no weights. Raises PackError where the configuration does not fit."""
-        return families.describe(self.config)
+        with blaming(self.name):
+            return families.describe(self.config)
+
+
+@contextmanager
+def blaming(pack: str) -> Iterator[None]:
+    """Whatever goes wrong within is a fault of `pack`: it comes out as a PackError, so that no other pack suffers."""
+    try:
+        yield
+    except PackError as error:
+        raise PackError(error.problems, pack) from error
+    except Exception as error:
+        log.debug("pack %r failed", pack, exc_info=True)
+        memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+        remedy = "unload other packs, or use a machine with more memory" if memory else "install the pack again"
+        said = str(error).partition("\n")[0][:300]
+        raise PackError([f"it fails with {type(error).__name__} ({said}): {remedy}"], pack) from error
 
 
 def read_manifest(folder: Path) -> Pack:
@@ -73,44 +127,41 @@ def read_manifest(folder: Path) -> Pack:
     Raises:
         PackError: with everything that is wrong.
     """
-    try:
-        config = tomllib.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PackError([f"there is no {MANIFEST} in {folder}: give the folder of a pack"], folder.name) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PackError(
-            [f"{MANIFEST} is not valid TOML ({error}): correct it or install the pack again"], folder.name
-        ) from error
-    except OSError as error:
-        raise PackError(
-            [f"{MANIFEST} cannot be read ({error.strerror}): check its permissions"], folder.name
-        ) from error
-    problems = _manifest_problems(config)
-    files = []
-    for entry in config.get("files", []) if isinstance(config.get("files", []), list) else []:
-        faults = _entry_problems(entry) or _file_problems(folder / entry["path"], entry["path"])
-        problems += faults
-        if not faults:
-            files.append(PackFile(entry["path"], entry["sha256"].lower(), entry.get("quantization", "")))
-    if problems:
-        raise PackError(problems, str(config.get("name", folder.name)))
-    return Pack(folder, config, **{key: config[key] for key in TEXTS}, files=tuple(files))
+    with blaming(shown_name(folder)):
+        config = _read_config(folder)
+    name = _name_in(config) or shown_name(folder)
+    with blaming(name):
+        try:
+            said = read_table(Manifest, config, "", known_elsewhere=tuple(config))
+        except TableError as error:
+            raise PackError([*error.problems, *_problems_of_files(folder, config.get("files"))]) from error
+        if problems := [problem for file in said.files for problem in _file_problems(folder, file.path)]:
+            raise PackError(problems)
+        files = tuple(replace(file, sha256=file.sha256.lower()) for file in said.files)
+        texts = {key: getattr(said, key) for key in ("name", "version", "family", "description", "license")}
+        return Pack(folder, config, **texts, files=files)
+
+
+def shown_name(folder: Path) -> str:
+    """A folder's name as text that may be shown and sent, whatever bytes it is made of."""
+    return os.fsencode(folder.name or folder.resolve().name).decode("utf-8", "backslashreplace")
 
 
 def read_pack(folder: Path) -> Pack:
     """As `read_manifest`, with every file verified against its hash."""
     pack = read_manifest(folder)
     problems = []
-    for file in pack.files:
-        with open(folder / file.path, "rb") as content:
-            found = hashlib.file_digest(content, "sha256").hexdigest()
-        if found != file.sha256:
-            problems.append(
-                f"{file.path} has changed since the pack was made (sha256 {found[:12]}..., pack.toml says "
-                f"{file.sha256[:12]}...): install the pack again"
-            )
-    if problems:
-        raise PackError(problems, pack.name)
+    with blaming(pack.name):
+        for file in pack.files:
+            with open_plain(folder / file.path) as content:
+                found = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+            if found != file.sha256:
+                problems.append(
+                    f"{file.path} has changed since the pack was made (sha256 {found[:12]}..., pack.toml says "
+                    f"{file.sha256[:12]}...): install the pack again"
+                )
+        if problems:
+            raise PackError(problems)
     return pack
 
 
@@ -120,36 +171,39 @@ def load_stream(pack: Pack, device: str = "cpu") -> Stream:
     Raises:
         PackError: tensors are missing or have the wrong shapes; names all of them.
     """
-    try:
+    with blaming(pack.name):
+        pack.spec()  # before anything of its size is read
         return families.load(pack.config, read_tensors(pack), device)
-    except PackError as error:
-        raise PackError(error.problems, pack.name) from error
 
 
 def read_tensors(pack: Pack) -> dict[str, Tensor]:
     """The tensors of all files by name, those that were quantised in float32.
 
     Raises:
-        PackError: a tensor stands in two files, or what is stored of one is not all there.
+        PackError: a tensor stands in two files, what is stored of one is not all there, or they are too many.
     """
     if not pack.files:
         return {}
-    from safetensors.torch import load_file  # with it comes torch, which a pack without weights does not need
+    with blaming(pack.name):
+        from safetensors.torch import load_file  # with it comes torch, which a pack without weights does not need
 
-    tensors: dict[str, Tensor] = {}
-    problems = []
-    for file in pack.files:
-        found = load_file(pack.folder / file.path)
-        if file.quantization:
-            try:
-                found = restore(found)
-            except ValueError as error:
-                problems.append(f"{file.path}: {error}: install the pack again")
-        problems += [f"{file.path} repeats tensor {name!r}: remove one" for name in found.keys() & tensors.keys()]
-        tensors.update(found)
-    if problems:
-        raise PackError(problems, pack.name)
-    return tensors
+        size, there = sum((pack.folder / file.path).stat().st_size for file in pack.files), virtual_memory().total
+        if size > there:
+            raise PackError([f"its files are of {size / 1e9:.1f} GB, this machine has {there / 1e9:.1f} of memory"])
+        tensors: dict[str, Tensor] = {}
+        problems = []
+        for file in pack.files:
+            found = load_file(pack.folder / file.path)
+            if file.quantization:
+                try:
+                    found = restore(found)
+                except ValueError as error:
+                    problems.append(f"{file.path}: {error}: install the pack again")
+            problems += [f"{file.path} repeats tensor {name!r}: remove one" for name in found.keys() & tensors.keys()]
+            tensors.update(found)
+        if problems:
+            raise PackError(problems)
+        return tensors
 
 
 def write_pack(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Pack:
@@ -164,7 +218,7 @@ def write_pack(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Te
     Raises:
         PackError: `config` makes no pack; names everything that it lacks.
     """
-    problems = _manifest_problems({"format": FORMAT, **config})
+    problems = _manifest_problems({"format": FORMAT, **config, "files": ()})
     if problems:
         raise PackError(problems, str(config.get("name", folder.name)))
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -192,6 +246,11 @@ def update_card(pack: Pack, card: Mapping[str, Any]) -> Pack:
     """Replaces the [card] in a pack's pack.toml, whole or not at all; its files stay what they are."""
     fresh = pack.folder / f".{MANIFEST}"
     fresh.write_text(toml.dumps({**pack.config, "card": card}), encoding="utf-8")
+    try:
+        read_toml(fresh)
+    except Unreadable as error:
+        fresh.unlink()
+        raise PackError([f"{MANIFEST} {error}"], pack.name) from error
     fresh.replace(pack.folder / MANIFEST)
     return read_manifest(pack.folder)
 
@@ -208,13 +267,15 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
         components.setdefault(name.partition(".")[0], {})[name] = _alone(tensor, taken)
     files = []
     for component, members in sorted(components.items()):
+        if problem := name_problem(component):
+            raise PackError([f"tensors {component!r}: {problem}"], folder.name)
         path = folder / f"{component}.safetensors"
         save_file(members, path)
         path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a pack is for every user of the server
         with open(path, "rb") as content:
             entry = {"path": path.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
         quantized = any(name.endswith(WHOLE) for name in members)
-        files.append(entry | {"quantization": QUANTIZATIONS[0]} if quantized else entry)
+        files.append(entry | {"quantization": "int8"} if quantized else entry)
     return files
 
 
@@ -234,64 +295,47 @@ def _umask() -> int:
     return current
 
 
-def _manifest_problems(config: Mapping[str, Any]) -> list[str]:
-    problems = []
-    if config.get("format") != FORMAT:
-        problems.append(f"format is {config.get('format')!r}: this Backline reads packs of format {FORMAT}")
-    for key in TEXTS:
-        if not isinstance(config.get(key), str) or not config[key].strip():
-            problems.append(f"{key} is {config.get(key)!r}: give it a text")
-    name, family = config.get("name"), config.get("family")
-    if isinstance(name, str) and name.strip() and not NAME.fullmatch(name):
-        problems.append(
-            f"name is {name!r}: use up to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
-        )
-    if isinstance(family, str) and family.strip() and family not in families.FAMILIES:
-        problems.append(f"family is {family!r}: this Backline serves {', '.join(sorted(families.FAMILIES))}")
-    if not isinstance(config.get("files", []), list):
-        problems.append("files is no list of tables: write [[files]] with path and sha256")
-    return problems
-
-
-def _entry_problems(entry: Any) -> list[str]:
-    """What is wrong with one [[files]] table."""
-    if (
-        not isinstance(entry, dict)
-        or not isinstance(entry.get("path"), str)
-        or not isinstance(entry.get("sha256"), str)
-    ):
-        return [f"[[files]] holds {entry!r}: give it path and sha256"]
-    problems = []
-    path = PurePosixPath(entry["path"])
-    if path.is_absolute() or ".." in path.parts or path.suffix != ".safetensors":
-        problems.append(f"[[files]] path is {entry['path']!r}: name a *.safetensors inside the pack's folder")
-    if not re.fullmatch(r"[0-9a-fA-F]{64}", entry["sha256"]):
-        problems.append(f"[[files]] sha256 of {entry['path']!r} is {entry['sha256']!r}: give all 64 hexadecimal digits")
-    if "quantization" in entry and entry["quantization"] not in QUANTIZATIONS:
-        problems.append(
-            f"[[files]] quantization of {entry['path']!r} is {entry['quantization']!r}: this Backline reads "
-            f"{', '.join(QUANTIZATIONS)}"
-        )
-    return problems
-
-
-def _file_problems(path: Path, name: str) -> list[str]:
-    """Whether a safetensors file is there and as long as its header says; a length and a JSON header begin it."""
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        size = path.stat().st_size
-        with open(path, "rb") as content:
-            length = int.from_bytes(content.read(8), "little")
-            header = json.loads(content.read(length)) if 2 <= length <= min(HEADER_LIMIT, size - 8) else None
-        if not isinstance(header, dict):
-            raise ValueError
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        expected = 8 + length + max(ends, default=0)
+        return read_toml(folder / MANIFEST)
     except FileNotFoundError:
-        return [f"{name} is missing: put it into {path.parent}, or install the pack again"]
-    except OSError as error:
-        return [f"{name} cannot be read ({error.strerror}): check its permissions"]
-    except (ValueError, LookupError, TypeError):
-        return [f"{name} is damaged (no safetensors header): install the pack again"]
-    if size != expected:
-        return [f"{name} is damaged ({size} bytes instead of {expected}): install the pack again"]
+        raise PackError([f"there is no {MANIFEST} in {folder}: give the folder of a pack"]) from None
+    except Unreadable as error:
+        raise PackError([f"{MANIFEST} {error}"]) from error
+
+
+def _name_in(config: Mapping[str, Any]) -> str:
+    """The name that a pack.toml gives, if it is one, whatever else is wrong."""
+    name = config.get("name")
+    return name if isinstance(name, str) and NAME.fullmatch(name) else ""
+
+
+def _manifest_problems(config: Mapping[str, Any]) -> list[str]:
+    try:
+        read_table(Manifest, config, "", known_elsewhere=tuple(config))
+    except TableError as error:
+        return list(error.problems)
+    return []
+
+
+def _problems_of_files(folder: Path, entries: Any) -> list[str]:
+    """What is wrong with those files that a pack.toml names rightly, though other things in it are wrong."""
+    problems = []
+    for entry in entries if isinstance(entries, list) else []:
+        try:
+            file = read_table(PackFile, entry, "files")
+        except TableError:
+            continue  # said already
+        problems += _file_problems(folder, file.path)
+    return problems
+
+
+def _file_problems(folder: Path, name: str) -> list[str]:
+    """Whether a safetensors file is there and whole, by its header."""
+    try:
+        check_tensors(folder / name)
+    except FileNotFoundError:
+        return [f"{name} is missing: put it into {(folder / name).parent}, or install the pack again"]
+    except Unreadable as error:
+        return [f"{name} {error}"]
     return []

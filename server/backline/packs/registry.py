@@ -1,12 +1,15 @@
 """Which packs there are: where they are looked for, what state each is in, and which are resident.
 
 The first pack of a name wins: folders that were asked for, then ~/.local/share/backline/packs (XDG), then the packs
-that come with Backline.
+that come with Backline. A damaged pack hides none: it is listed by the name that its pack.toml gives, or else by its
+folder's, with a number behind where another has that name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,6 +21,8 @@ from pathlib import Path
 from backline.models.errors import PackError
 from backline.models.stream import Stream, StreamSpec
 from backline.packs.pack import MANIFEST, Pack, load_stream, read_manifest, read_pack
+
+MOST_SHOWN, LONGEST = 20, 500  # problems of one pack that a listing writes out, and characters of each
 
 
 class PackNotFound(LookupError):
@@ -50,7 +55,7 @@ class PackRegistry:
     def __init__(self, folders: Sequence[Path] = (), device: str = "cpu") -> None:
         """`folders`: packs, or folders of packs, that come before the usual places."""
         self.device = device
-        self.folders = [*folders, user_packs(), packaged_packs()]
+        self.folders = [*folders, *_usual_places()]
         self._resident: dict[str, tuple[Pack, Stream]] = {}
         self._failed: dict[str, PackError] = {}  # what loading found that reading the manifest does not
         self._lock = threading.Lock()  # of the two above
@@ -105,10 +110,18 @@ class PackRegistry:
 
     def _folders(self) -> dict[str, Path]:
         """Name to folder of every pack."""
-        found: dict[str, Path] = {}
+        with self._lock:  # what is resident stays under its name, whatever has become of its folder
+            found = {name: pack.folder for name, (pack, _) in self._resident.items()}
+        damaged: list[tuple[str, Path]] = []
         for root in self.folders:
             for folder in _packs_in(root):
-                found.setdefault(_name_of(folder), folder)
+                try:
+                    found.setdefault(read_manifest(folder).name, folder)
+                except PackError as error:
+                    damaged.append((error.pack, folder))
+        for name, folder in damaged:
+            if folder not in found.values():
+                found[next(free for free in _numbered(name) if free not in found)] = folder
         return found
 
     def _folder(self, name: str) -> Path:
@@ -130,9 +143,9 @@ class PackRegistry:
             pack = read_manifest(folder)
             spec = pack.spec()
         except PackError as error:
-            return PackEntry(name, folder, PackState.DAMAGED, problem="; ".join(error.problems))
+            return PackEntry(name, folder, PackState.DAMAGED, problem=_said(error))
         if failed is not None:
-            return PackEntry(name, folder, PackState.DAMAGED, pack, spec, "; ".join(failed.problems))
+            return PackEntry(name, folder, PackState.DAMAGED, pack, spec, _said(failed))
         return PackEntry(name, folder, PackState.AVAILABLE, pack, spec)
 
 
@@ -144,21 +157,47 @@ def packaged_packs() -> Path:
 def user_packs() -> Path:
     """The user's own packs, by the XDG base directory specification."""
     home = os.environ.get("XDG_DATA_HOME") or ""
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share"
+    try:
+        base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share"
+    except RuntimeError:
+        raise OSError("you have no home folder: set HOME or XDG_DATA_HOME, or say where the pack lies") from None
     return base / "backline" / "packs"
 
 
+def _usual_places() -> Iterator[Path]:
+    with contextlib.suppress(OSError):  # a service may have no home
+        yield user_packs()
+    yield packaged_packs()
+
+
 def _packs_in(root: Path) -> Iterator[Path]:
-    """`root` if it is a pack itself, else every pack right in it."""
-    if (root / MANIFEST).is_file():
+    """`root` if it is a pack itself, else every pack right in it: each folder with anything named pack.toml."""
+    with contextlib.suppress(OSError, ValueError):
+        os.lstat(root / MANIFEST)
         yield root
-    elif root.is_dir():
-        yield from sorted(manifest.parent for manifest in root.glob(f"[!.]*/{MANIFEST}"))
+        return
+    with contextlib.suppress(OSError, ValueError), os.scandir(root) as entries:
+        yield from sorted(Path(entry.path) for entry in entries if entry.name[0] != "." and _holds_manifest(entry.path))
 
 
-def _name_of(folder: Path) -> str:
-    """The name in pack.toml; the folder's where that cannot be read, so that a broken pack can be named."""
+def _holds_manifest(folder: str) -> bool:
+    """Also where nobody may look: that is for its owner to hear."""
     try:
-        return read_manifest(folder).name
-    except PackError as error:
-        return error.pack
+        os.lstat(os.path.join(folder, MANIFEST))
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _numbered(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{name} ({number})" for number in itertools.count(2))
+
+
+def _said(error: PackError) -> str:
+    """What is wrong, as a listing shows it: however damaged one pack is, the others are listed, too."""
+    more = len(error.problems) - MOST_SHOWN
+    shown = [problem if len(problem) <= LONGEST else f"{problem[:LONGEST]}..." for problem in error.problems]
+    return "; ".join(shown[:MOST_SHOWN] + ([f"and {more} more"] if more > 0 else []))

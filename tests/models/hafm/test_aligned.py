@@ -177,7 +177,7 @@ def test_a_configuration_survives_its_file_form() -> None:
 
 
 def test_a_wrong_configuration_is_named() -> None:
-    with pytest.raises(ValueError, match=r"\[network.acoustic\] is missing"):
+    with pytest.raises(ValueError, match=r"\[network\] lacks acoustic"):
         AlignedConfig.from_dict({"semantic": TINY.to_dict()["semantic"]})
     with pytest.raises(ValueError, match=r"\[network.semantic\].*depth"):
         AlignedConfig.from_dict({**TINY.to_dict(), "semantic": {**TINY.to_dict()["semantic"], "depth": 3}})

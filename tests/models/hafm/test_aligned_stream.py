@@ -184,11 +184,11 @@ def test_every_tensor_that_does_not_fit_is_named_at_once() -> None:
     lag = config["network"]["semantic"]["sources"][2]
     assert lag["name"] == "lag"
     for part in (
-        "semantics.key is missing, must be [241]",
+        "semantics.key [241] is missing",
         f"semantics.hints.outer is missing, must be [{len(HINT_LAGS) * CHORDS}, 8]",
         f"semantic.conditions.lag [1, {lag['vocabulary'] + 1}, 32] is missing",
         f"acoustic.heads is [{len(config['network']['acoustic']['delays'])}, 7, 32]",
-        "acoustic.segment is not part of this stage",
+        "acoustic.segment is not part of this network",
         "semantics.vocal.centroids has 100 entries, [semantics] vocabulary is 241",
     ):
         assert part in message

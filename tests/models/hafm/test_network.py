@@ -144,7 +144,7 @@ def test_a_configuration_survives_its_file_form() -> None:
 
 
 def test_a_wrong_configuration_is_named() -> None:
-    with pytest.raises(ValueError, match=r"\[network.coarse\] is missing"):
+    with pytest.raises(ValueError, match=r"\[network\] lacks coarse, fine"):
         HafmConfig.from_dict({"semantic": TINY.semantic.to_dict()})
     with pytest.raises(ValueError, match="null is 'nothing': use one of zero_token, mask_token, zero_all"):
         replace(TINY.fine, null="nothing")

@@ -253,7 +253,7 @@ def test_a_damaged_pack_names_all_its_problems_at_once() -> None:
     for part in (
         "coarse.segment [3, 32] is missing",
         "fine.heads is [4, 7, 32], must be [4, 1024, 32]",
-        "semantic.extra is not part of this stage",
+        "semantic.extra is not part of this network",
         "semantics.vocal.centroids",
         "codec.quantizer",
     ):
@@ -266,7 +266,7 @@ def test_impossible_tables_are_named() -> None:
     with pytest.raises(PackError) as caught:
         describe(wrong)
     message = str(caught.value)
-    for part in ("kind is 'mp3'", "kind is None", "cache is 'none'", "'p'"):
+    for part in ("kind is 'mp3'", "[semantics] lacks kind", "cache is 'none'", "'p'"):
         assert part in message
     with pytest.raises(PackError, match="knows 500 vocal tokens, the semantic encoder has 100"):
         describe({**config, "semantics": {"kind": "hubert", "vocabulary": 100}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
 from backline.codecs.hcodec.semantics import HubertFeatures
-from backline.codecs.weights import mismatches
+from backline.nn.tables import read_table
+from backline.nn.weights import mismatches, part
 
 LISTENING = ("acoustic", "semantic")  # parts of the network that only encoding needs
 TRAINING = ("feature_decoder",)  # and those that only training does
@@ -29,20 +29,17 @@ def hcodec(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> HCodec:
     Raises:
         ValueError: table or tensors do not fit; every mismatch is named.
     """
-    sizes = {name: value for name, value in table.items() if name != "kind"}
-    known = {field.name for field in fields(HCodecConfig)}
-    if unknown := sorted(sizes.keys() - known):
-        raise ValueError(f"[codec] has unknown entries {unknown}: known are {sorted(known)}")
+    config = read_table(HCodecConfig, table, "codec", known_elsewhere=("kind",))
     with torch.device("meta"):
-        codec = HCodec(HCodecConfig(**sizes))
-    given = {name.removeprefix("codec."): value for name, value in tensors.items() if name.startswith("codec.")}
+        codec = HCodec(config)
+    given = part(tensors, "codec.")
     hubert = {name.removeprefix(HUBERT): given.pop(name) for name in list(given) if name.startswith(HUBERT)}
     listens = any(name.split(".")[0] in LISTENING for name in given)
     if not listens:
         codec.drop(LISTENING)
     if not any(name.split(".")[0] in TRAINING for name in given):
         codec.drop(TRAINING)
-    wrong = mismatches(codec.state_dict(), given)
+    wrong = mismatches(codec.state_dict(), given, "codec.")
     features = None
     if hubert:
         try:

@@ -10,45 +10,70 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.codecs.hcodec.layers import ConvNeXtBlock, ResidualBlock, SemanticDecoder, SemanticEncoder, Transformer
+from backline.codecs.hcodec.layers import (
+    HEAD_WIDTH,
+    ConvNeXtBlock,
+    ResidualBlock,
+    SemanticDecoder,
+    SemanticEncoder,
+    Transformer,
+)
 from backline.nn.mel import LogMel
 from backline.nn.rvq import ResidualQuantizer
+from backline.nn.tables import Blocks, Codebooks, Entries, FeedForward, SampleRate, Samples, Width
 
 PATHS = ("acoustic", "semantic")
 FEATURE_WINDOW = 2048  # samples, of log-mel features
 FEATURE_FLOOR = 1e-5
+MOST_BANDS = 1024
 
 
 @dataclass(frozen=True)
 class HCodecConfig:
     """The sizes that a pack's [codec] table gives."""
 
-    sample_rate: int = 48_000
-    hop: int = 960  # samples, of the transforms
-    window: int = 1920
-    frames_per_code: int = 4  # hops
-    width: int = 1536
-    feed_forward: int = 4608  # of the ConvNeXt blocks
-    encoder_blocks: int = 24
-    decoder_blocks: int = 32
-    transformer_layers: int = 2  # in encoder and decoder; 0: neither these nor the residual blocks around them
-    latent: int = 512  # dimensions of either path
-    codebooks: int = 16  # of either path
-    codebook_size: int = 1024
+    sample_rate: SampleRate = 48_000
+    hop: Samples = 960  # samples, of the transforms
+    window: Samples = 1920
+    frames_per_code: Annotated[int, Meta(ge=1, le=64)] = 4  # hops
+    width: Width = 1536
+    feed_forward: FeedForward = 4608  # of the ConvNeXt blocks
+    encoder_blocks: Blocks = 24
+    decoder_blocks: Blocks = 32
+    transformer_layers: Blocks = 2  # in encoder and decoder; 0: neither these nor the residual blocks around them
+    latent: Width = 512  # dimensions of either path
+    codebooks: Codebooks = 16  # of either path
+    codebook_size: Entries = 1024
     features: Literal["hubert", "mel"] = "hubert"
-    feature_width: int = 768  # bands, of log-mel features
-    semantic_width: int = 1536
-    head_limit: float = 1e2  # of magnitudes; a sine that peaks at 1 has window / 4
+    feature_width: Width = 768  # bands, of log-mel features
+    semantic_width: Width = 1536
+    head_limit: Annotated[float, Meta(gt=0, le=1e6)] = 1e2  # of magnitudes; a sine that peaks at 1 has window / 4
     # How the decoder gets from a code to its hops: the published one repeats it, and must find out from the neighbours
     # which repetition is which; "learned" gives each hop weights of its own.
     upsampling: Literal["repeat", "learned"] = "repeat"
     normalized: bool = False  # latents have mean 0 and variance 1; else they are as the encoders make them
+
+    def __post_init__(self) -> None:
+        if self.window < self.hop or self.window % 2 or self.hop % 2:
+            raise ValueError(
+                f"window is {self.window} and hop {self.hop}: use even numbers, a window of the hop or more"
+            )
+        if self.upsampling == "repeat" and self.frames_per_code % 2:
+            raise ValueError(f'frames_per_code is {self.frames_per_code}: use an even number with upsampling "repeat"')
+        if self.transformer_layers and (self.width < HEAD_WIDTH or self.width % HEAD_WIDTH):
+            raise ValueError(f"width is {self.width}: use a multiple of {HEAD_WIDTH} with transformer_layers")
+        if self.features == "mel" and (self.feature_width > MOST_BANDS or self.hop > FEATURE_WINDOW):
+            raise ValueError(
+                f"feature_width is {self.feature_width} and hop {self.hop}: use up to {MOST_BANDS} mel bands, and a "
+                f"hop of up to {FEATURE_WINDOW}"
+            )
 
 
 class HCodec(nn.Module):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hubert import HOP, SAMPLE_RATE, HubertConfig, hubert_layout, load_hubert
 from backline.codecs.torchaudio_import import import_torchaudio
+from backline.nn.weights import misfits
 
 EDGE = 160  # samples at HuBERT's rate, before and after: it then has a frame for each HOP
 COMPRESSION = 0.3  # exponent of the magnitudes
@@ -37,11 +38,7 @@ class HubertFeatures(nn.Module):
         config = base_config(tensors)
         layout = hubert_layout(config)
         wrong = [f"{name} {list(shape)} is missing" for name, shape in layout.items() if name not in tensors]
-        wrong += [
-            f"{name} is {list(tensors[name].shape)}, must be {list(shape)}"
-            for name, shape in layout.items()
-            if name in tensors and tuple(tensors[name].shape) != shape
-        ]
+        wrong += [line for name in layout if name in tensors for line in misfits(name, tensors[name], layout[name])]
         if config.dimension != codec.feature_width:
             wrong.append(f"its states are {config.dimension} wide, the codec hears {codec.feature_width}")
         if SAMPLE_RATE * codec.hop != HOP * codec.sample_rate:

@@ -20,19 +20,31 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.models.hafm.config import VOCAL, SourceConfig
+from backline.models.hafm.config import VOCAL, Buckets, SourceConfig, Sources, check_stage
 from backline.models.hafm.hints import CHORDS
 from backline.models.hafm.layout import CHUNK_QUANTUM
 from backline.models.hafm.score import CODEBOOKS, VOCABULARY, VOICE_PROTOTYPES
 from backline.models.hafm.transport import BEAT_STEPS
+from backline.nn.tables import (
+    Entries,
+    Epsilon,
+    FrameRate,
+    Heads,
+    HeadWidth,
+    Layers,
+    Positions,
+    Width,
+    read_table,
+)
 from backline.nn.transformer import Transformer, TransformerConfig
 
 LONGEST_LAG = Fraction(26, 5)  # seconds: a chunk of 3.2 s that plays 2 s ahead
@@ -48,27 +60,31 @@ CHORD = SourceConfig("chord", vocabulary=CHORDS, rate=50, reach="chunk_end")
 BAND = SourceConfig("band", vocabulary=VOCABULARY, rate=50, reach="chunk_end", codebooks=len(CODEBOOKS))
 
 
+Delays = Annotated[tuple[Annotated[int, Meta(ge=0, le=128)], ...], Meta(min_length=1, max_length=128)]
+
+
 @dataclass(frozen=True)
 class AlignedStageConfig:
     """One stage. A source's token `vocabulary` stands for unknown."""
 
-    sources: tuple[SourceConfig, ...]
-    vocabulary: int  # of the predicted tokens, without BOS
-    delays: tuple[int, ...]  # by codebook, in steps
-    rate: int  # predicted frames per second
-    layers: int
-    width: int
-    heads: int
-    window: int  # steps that a step sees, in training and in serving alike
-    max_distance: int  # from which on the relative bias stays the same
-    head_width: int = 64
-    feed_forward: int = 0  # 0: 8/3 of the width
-    buckets: int = 32
-    norm_epsilon: float = 1e-6
+    sources: Sources
+    vocabulary: Entries  # of the predicted tokens, without BOS
+    delays: Delays  # by codebook, in steps
+    rate: FrameRate  # predicted frames per second
+    layers: Layers
+    width: Width
+    heads: Heads
+    window: Positions  # steps that a step sees, in training and in serving alike
+    max_distance: Positions  # from which on the relative bias stays the same
+    head_width: HeadWidth = 64
+    feed_forward: Annotated[int, Meta(ge=0, le=65_536)] = 0  # 0: 8/3 of the width
+    buckets: Buckets = 32
+    norm_epsilon: Epsilon = 1e-6
 
     def __post_init__(self) -> None:
         if not self.delays or min(self.delays) != 0:
             raise ValueError(f"delays are {list(self.delays)}: give one per codebook, the least of them 0")
+        check_stage(self.sources, self.buckets, self.max_distance)
 
     @property
     def codebooks(self) -> int:
@@ -93,19 +109,6 @@ class AlignedStageConfig:
         sources = [dataclasses.asdict(source) for source in self.sources]
         return {**dataclasses.asdict(self), "sources": sources, "delays": list(self.delays)}
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> AlignedStageConfig:
-        """From a table of pack.toml.
-
-        Raises:
-            ValueError: an entry is missing, unknown or impossible.
-        """
-        try:
-            sources = tuple(SourceConfig(**source) for source in table["sources"])
-            return cls(**{**table, "sources": sources, "delays": tuple(table["delays"])})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"stage table of pack.toml does not describe a stage: {error}") from None
-
 
 @dataclass(frozen=True)
 class AlignedConfig:
@@ -126,17 +129,9 @@ class AlignedConfig:
         """From the tables [network.semantic] and [network.acoustic].
 
         Raises:
-            ValueError: a table is missing or wrong; the message names it.
+            TableError: names every table and entry that is missing, unknown or impossible.
         """
-        stages = {}
-        for name in ("semantic", "acoustic"):
-            if name not in table:
-                raise ValueError(f"[network.{name}] is missing from pack.toml")
-            try:
-                stages[name] = AlignedStageConfig.from_dict(table[name])
-            except ValueError as error:
-                raise ValueError(f"[network.{name}]: {error}") from None
-        return cls(**stages)
+        return read_table(cls, table, "network", known_elsewhere=("layout",))
 
 
 # What the shipped pack is trained with.

@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 
 from backline.models.hafm.layout import Grid
 from backline.models.stream import Transport
+from backline.nn.tables import Entries
 
 Tokens = NDArray[np.int64]  # [codebook, frame]
+MOST_GUIDANCE, MOST_TEMPERATURE = 10.0, 2.0
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn."""
 
-    guidance: float = 3.0
-    temperature: float = 0.9
-    top_k: int = 250
+    guidance: Annotated[float, Meta(ge=0, le=MOST_GUIDANCE)] = 3.0
+    temperature: Annotated[float, Meta(ge=0, le=MOST_TEMPERATURE)] = 0.9
+    top_k: Entries = 250
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
+from msgspec import Meta
+
+from backline.nn.tables import (
+    Codebooks,
+    Entries,
+    Epsilon,
+    FrameRate,
+    Heads,
+    HeadWidth,
+    Layers,
+    Positions,
+    Width,
+    read_table,
+)
 from backline.nn.transformer import TransformerConfig
 
 Null = Literal["zero_token", "mask_token", "zero_all"]
@@ -22,17 +36,29 @@ NOT_PLAYING = BAR_STEPS  # its token for a host that stands still, or for no hos
 class SourceConfig:
     """One source of conditioning: tokens at a fixed rate, of one or several codebooks that are summed per frame."""
 
-    name: str
-    vocabulary: int  # without the mask token
-    rate: int  # frames per second
+    name: Annotated[str, Meta(pattern=r"^[a-z_]{1,32}$", description="up to 32 small letters")]
+    vocabulary: Entries  # without the mask token
+    rate: FrameRate  # frames per second
     reach: Reach  # how far A_c sees: to the chunk's start plus the visibility, or to the chunk's end
-    codebooks: int = 1
+    codebooks: Codebooks = 1
 
 
 VOCAL = SourceConfig("vocal", vocabulary=500, rate=50, reach="visibility")
 TRANSPORT = SourceConfig("transport", vocabulary=BAR_STEPS + 1, rate=25, reach="chunk_end")
 INSTRUMENTAL = SourceConfig("instrumental", vocabulary=500, rate=50, reach="chunk_end")
 COARSE_CODES = SourceConfig("coarse", vocabulary=1024, rate=75, reach="chunk_end", codebooks=4)
+
+Sources = Annotated[tuple[SourceConfig, ...], Meta(min_length=1, max_length=16)]
+Buckets = Annotated[int, Meta(ge=2, le=1024)]
+
+
+def check_stage(sources: Sequence[SourceConfig], buckets: int, max_distance: int) -> None:
+    """Raises ValueError where a stage of either layout could not tell its sources or its distances apart."""
+    names = [source.name for source in sources]
+    if len(set(names)) < len(names):
+        raise ValueError(f"sources are {', '.join(names)}: name each once")
+    if max_distance <= buckets // 2:
+        raise ValueError(f"max_distance is {max_distance}: use more than {buckets // 2}, half of the buckets")
 
 
 @dataclass(frozen=True)
@@ -50,23 +76,23 @@ class StageConfig:
     chunk_clock: adds an embedding of the time within the chunk to every position (not in the paper).
     """
 
-    sources: tuple[SourceConfig, ...]
-    vocabulary: int  # of the predicted tokens, without BOS
-    quantizers: int
-    rate: int  # predicted frames per second
-    layers: int
-    width: int
-    heads: int
-    max_distance: int
-    window: int
-    head_width: int = 64
-    feed_forward_multiple: float = 4.0
-    buckets: int = 32
-    norm_epsilon: float = 1e-6
+    sources: Sources
+    vocabulary: Entries  # of the predicted tokens, without BOS
+    quantizers: Codebooks
+    rate: FrameRate  # predicted frames per second
+    layers: Layers
+    width: Width
+    heads: Heads
+    max_distance: Positions
+    window: Positions
+    head_width: HeadWidth = 64
+    feed_forward_multiple: Annotated[float, Meta(gt=0, le=64)] = 4.0
+    buckets: Buckets = 32
+    norm_epsilon: Epsilon = 1e-6
     null: Null = "zero_token"
     quantizer_offset: QuantizerIndex = "target"
     token_table: QuantizerIndex = "token"
-    first_head: int = 0
+    first_head: Annotated[int, Meta(ge=0)] = 0
     chunk_clock: bool = False
 
     def __post_init__(self) -> None:
@@ -79,6 +105,9 @@ class StageConfig:
                 raise ValueError(f"{name} is {value!r}: use one of {', '.join(choices)}")
         if not 0 <= self.first_head < self.quantizers:
             raise ValueError(f"first_head is {self.first_head}: use 0 to {self.quantizers - 1}")
+        check_stage(self.sources, self.buckets, self.max_distance)
+        if self.feed_forward < 1:
+            raise ValueError(f"feed_forward_multiple is {self.feed_forward_multiple:g}: use {2 / self.width:g} or more")
 
     @property
     def feed_forward(self) -> int:
@@ -102,19 +131,6 @@ class StageConfig:
         """As a table of pack.toml."""
         return {**dataclasses.asdict(self), "sources": [dataclasses.asdict(source) for source in self.sources]}
 
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> StageConfig:
-        """From a table of pack.toml.
-
-        Raises:
-            ValueError: an entry is missing, unknown or impossible.
-        """
-        try:
-            sources = tuple(SourceConfig(**source) for source in table["sources"])
-            return cls(**{**table, "sources": sources})
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"stage table of pack.toml does not describe a stage: {error}") from None
-
 
 @dataclass(frozen=True)
 class HafmConfig:
@@ -136,17 +152,9 @@ class HafmConfig:
         """From the tables [network.semantic], [network.coarse] and [network.fine].
 
         Raises:
-            ValueError: a table is missing or wrong; the message names it.
+            TableError: names every table and entry that is missing, unknown or impossible.
         """
-        stages = {}
-        for name in ("semantic", "coarse", "fine"):
-            if name not in table:
-                raise ValueError(f"[network.{name}] is missing from pack.toml")
-            try:
-                stages[name] = StageConfig.from_dict(table[name])
-            except ValueError as error:
-                raise ValueError(f"[network.{name}]: {error}") from None
-        return cls(**stages)
+        return read_table(cls, table, "network", known_elsewhere=("layout",))
 
 
 def three_stages(

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from backline.models.hafm.score import TRIADS, VOICE_PROTOTYPES, VOICE_TURNS, Tokens, pitch_and_colour, transposed
 from backline.models.stream import Transport
+from backline.nn.weights import misfits
 
 HINT_RATE, VOICE_FRAMES = 25, 2  # steps per second, and of how many frames of the voice each is
 # Seconds by which the voice is heard later than the chord is due (LOOKAHEAD to LONGEST_LAG of aligned.py).
@@ -100,12 +101,12 @@ class ChordHints:
         """
         known = prefix + "entry_bias"
         shapes = cls.shapes(tensors[known].numel() if known in tensors else HIDDEN)
-        wrong = [
-            f"{prefix}{name} is {list(tensors[prefix + name].shape) if prefix + name in tensors else 'missing'}, "
-            f"must be {list(shape)}"
-            for name, shape in shapes.items()
-            if prefix + name not in tensors or tensors[prefix + name].shape != shape
-        ]
+        wrong = []
+        for name, shape in shapes.items():
+            if prefix + name not in tensors:
+                wrong.append(f"{prefix}{name} is missing, must be {list(shape)}")
+            else:
+                wrong += misfits(prefix + name, tensors[prefix + name], shape)
         if wrong:
             raise ValueError("; ".join(wrong))
         return cls(**{name: tensors[prefix + name].float().cpu().numpy() for name in shapes})

@@ -21,7 +21,7 @@ from backline.codecs.base import Codec, SemanticEncoder
 from backline.kernels.random import uniform_array
 from backline.models.hafm.aligned import AlignedConfig, AlignedNetwork
 from backline.models.hafm.aligned_player import AlignedBand
-from backline.models.hafm.band import Band, Cue, Sampling, Tokens
+from backline.models.hafm.band import MOST_GUIDANCE, MOST_TEMPERATURE, Band, Cue, Sampling, Tokens
 from backline.models.hafm.config import VOCAL, HafmConfig
 from backline.models.hafm.gate import GATE, Gate
 from backline.models.hafm.hints import ChordHints
@@ -260,8 +260,15 @@ def make_spec(
         input_channels=1,
         ports=(Port("accompaniment", 1, "the band that plays along"),),
         parameters=(
-            Parameter("guidance", sampling.guidance, 0.0, 10.0, "x", "how closely the band follows the voice"),
-            Parameter("temperature", sampling.temperature, 0.0, 2.0, "", "how freely tokens are drawn; 0: not at all"),
+            Parameter("guidance", sampling.guidance, 0.0, MOST_GUIDANCE, "x", "how closely the band follows the voice"),
+            Parameter(
+                "temperature",
+                sampling.temperature,
+                0.0,
+                MOST_TEMPERATURE,
+                "",
+                "how freely tokens are drawn; 0: not at all",
+            ),
             Parameter(
                 "top_k", sampling.top_k, 1, codebook_size, "tokens", "likeliest tokens to draw from", integer=True
             ),

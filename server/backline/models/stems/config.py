@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
+from backline.nn.tables import Bands, Codebooks, Entries, Epsilon, SampleRate, Samples
 
 TRACKS = ("vocals", "drums", "bass", "other")
 Order = Literal["parallel", "delay", "flat"]
@@ -17,11 +19,15 @@ Order = Literal["parallel", "delay", "flat"]
 class MelConfig:
     """What the encoder hears."""
 
-    sample_rate: int = 48_000
-    bands: int = 120
-    window: int = 2048
-    hop: int = 960  # samples: 50 Hz
-    floor: float = 1e-10
+    sample_rate: SampleRate = 48_000
+    bands: Bands = 120
+    window: Annotated[int, Meta(ge=2, le=16_384)] = 2048
+    hop: Samples = 960  # samples: 50 Hz
+    floor: Epsilon = 1e-10
+
+    def __post_init__(self) -> None:
+        if self.window < self.hop or (self.window - self.hop) % 2:
+            raise ValueError(f"window is {self.window}: use {self.hop}, the hop, or more by an even number")
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,9 @@ class StemsConfig:
     encoder: ConformerConfig = field(default_factory=lambda: ConformerConfig(8, 768, 12, dropout=0.1))
     decoder: LlamaConfig = field(default_factory=lambda: LlamaConfig(16, 2048, 16, 8192, dropout=0.1))
     mel: MelConfig = field(default_factory=MelConfig)
-    codebooks: int = 16  # of either path
-    codebook_size: int = 1024
-    hops_per_frame: int = 4  # mel frames per codec frame
+    codebooks: Codebooks = 16  # of either path
+    codebook_size: Entries = 1024
+    hops_per_frame: Annotated[int, Meta(ge=1, le=64)] = 4  # mel frames per codec frame
     order: Order = "parallel"  # in which a frame's codebooks are told
     tracks: Literal["sequential", "parallel"] = "sequential"  # one after the other, or all at once (ablation)
     # Where the encoder's frames go. The paper puts them in front. "aligned" adds to each position those of the time
@@ -56,41 +62,3 @@ class StemsConfig:
     def segments(self) -> int:
         """Runs of positions that follow each other."""
         return len(TRACKS) // self.lanes
-
-
-def read_config(table: Mapping[str, Any]) -> StemsConfig:
-    """The [stems] table of a pack; what it leaves out is the paper's.
-
-    Raises:
-        ValueError: it has unknown entries, or values that make no network; names them.
-    """
-    parts: dict[str, Any] = {"encoder": ConformerConfig, "decoder": LlamaConfig, "mel": MelConfig}
-    problems = _unknown("stems", table, StemsConfig)
-    for name, part in parts.items():
-        if not isinstance(table.get(name, {}), Mapping):
-            problems.append(f"[stems.{name}] is {table[name]!r}: make it a table")
-        else:
-            problems += _unknown(f"stems.{name}", table.get(name, {}), part)
-    choices = {
-        "order": ("parallel", "delay", "flat"),
-        "tracks": ("sequential", "parallel"),
-        "condition": ("prefix", "aligned"),
-        "readout": ("codes", "mean"),
-        "phase": ("codec", "mixture"),
-    }
-    for name, allowed in choices.items():
-        if table.get(name, allowed[0]) not in allowed:
-            problems.append(f"[stems] {name} is {table[name]!r}: use {' or '.join(allowed)}")
-    if problems:
-        raise ValueError("; ".join(problems))
-    try:
-        made = {name: part(**table[name]) for name, part in parts.items() if name in table}
-    except TypeError as error:
-        raise ValueError(f"[stems] lacks sizes ({error}): give all of them") from error
-    return StemsConfig(**{**table, **made})
-
-
-def _unknown(name: str, table: Mapping[str, Any], kind: Any) -> list[str]:
-    known = {entry.name for entry in fields(kind)}
-    wrong = sorted(table.keys() - known)
-    return [f"[{name}] has unknown entries {wrong}: known are {sorted(known)}"] if wrong else []

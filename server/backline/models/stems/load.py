@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,16 +17,19 @@ from torch import Tensor
 
 from backline.codecs.hcodec.load import LISTENING, TRAINING, hcodec
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.codecs.tables import Kind, read_codec_table
 from backline.models.errors import PackError
-from backline.models.stems.config import TRACKS, MelConfig, StemsConfig, read_config
+from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
 from backline.models.stems.network import StemsNetwork
 from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
 from backline.models.stems.stream import StemsSettings, StemsStream, make_spec, problems
 from backline.models.stream import StreamSpec
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
+from backline.nn.tables import TableError, read_table
+from backline.nn.weights import mismatches, part
 
-CODEC_KIND = "hcodec"
+CODEC_KIND: Kind = "hcodec"
 TINY_CODEC = HCodecConfig(
     width=32, feed_forward=32, encoder_blocks=1, decoder_blocks=1, transformer_layers=0, latent=8, codebooks=2,
     codebook_size=16, features="mel", feature_width=20, semantic_width=8,
@@ -85,21 +88,19 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
     wrong: list[str] = []
     network, codec, settings = StemsConfig(), HCodecConfig(), StemsSettings()
     try:
-        network = read_config(config.get("stems", {}))
-    except ValueError as error:
-        wrong.append(str(error))
-    table = dict(config.get("codec", {}))
-    kind = table.pop("kind", None)
-    if kind != CODEC_KIND:
-        wrong.append(f"[codec] kind is {kind!r}: use {CODEC_KIND!r}")
-    elif unknown := sorted(table.keys() - {entry.name for entry in fields(HCodecConfig)}):
-        wrong.append(f"[codec] has unknown entries {unknown}")
-    else:
-        codec = HCodecConfig(**table)
+        network = read_table(StemsConfig, config.get("stems", {}), "stems")
+    except TableError as error:
+        wrong += error.problems
     try:
-        settings = read_settings(config.get("stream", {}))
-    except ValueError as error:
-        wrong.append(str(error))
+        read = read_codec_table(config.get("codec", {}), (CODEC_KIND,))
+        assert isinstance(read, HCodecConfig)
+        codec = read
+    except TableError as error:
+        wrong += error.problems
+    try:
+        settings = read_table(StemsSettings, config.get("stream", {}), "stream")
+    except TableError as error:
+        wrong += error.problems
     if not wrong:
         frame = Fraction(codec.hop * codec.frames_per_code, codec.sample_rate)
         wrong = problems(settings, frame, WINDOW_FRAMES) + _mismatches(network, codec)
@@ -108,42 +109,16 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
     return PackTables(network, codec, settings)
 
 
-def read_settings(table: Mapping[str, Any]) -> StemsSettings:
-    """The [stream] table. Raises ValueError with all that is not what it must be."""
-    kinds: dict[str, Any] = {entry.name: type(entry.default) for entry in fields(StemsSettings)}
-    values: dict[str, Any] = {}
-    wrong: list[str] = []
-    for name, value in table.items():
-        if name not in kinds:
-            wrong.append(f"[stream] has no setting {name!r}: use {', '.join(kinds)}")
-            continue
-        try:
-            values[name] = Fraction(str(value)) if kinds[name] is Fraction else kinds[name](value)
-        except (TypeError, ValueError, ZeroDivisionError):
-            wrong.append(f'[stream] {name} is {value!r}: use a number, or for seconds a fraction as in "12/25"')
-    if wrong:
-        raise ValueError("; ".join(wrong))
-    return StemsSettings(**values)
-
-
 def read_network(config: StemsConfig, tensors: Mapping[str, Tensor]) -> StemsNetwork:
     """The network with the tensors named `stems.`…, in float32.
 
     Raises:
-        ValueError: names every tensor that is missing, unknown or of another shape.
+        ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
     """
     with torch.device("meta"):
         network = StemsNetwork(config)
-    given = {name.removeprefix("stems."): t for name, t in tensors.items() if name.startswith("stems.")}
-    wanted = {name: list(t.shape) for name, t in network.state_dict().items()}
-    wrong = [f"stems.{name} {wanted[name]} is missing" for name in sorted(wanted.keys() - given.keys())]
-    wrong += [f"stems.{name} is not part of this network" for name in sorted(given.keys() - wanted.keys())]
-    wrong += [
-        f"stems.{name} is {list(given[name].shape)}, must be {wanted[name]}"
-        for name in sorted(wanted.keys() & given.keys())
-        if list(given[name].shape) != wanted[name]
-    ]
-    if wrong:
+    given = part(tensors, "stems.")
+    if wrong := mismatches(network.state_dict(), given, "stems."):
         raise ValueError("; ".join(wrong))
     network.load_state_dict(
         {name: t.detach().float() if t.is_floating_point() else t.detach() for name, t in given.items()}, assign=True

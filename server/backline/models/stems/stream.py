@@ -19,8 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 
 from backline.kernels.overlap import OverlapAdd
 from backline.models.rows import free_row, one_by_one
@@ -40,6 +42,7 @@ from backline.models.stream import (
     StreamSpec,
 )
 from backline.models.warm_up import warmed_up
+from backline.nn.tables import Seconds
 
 CAPACITY = 8  # sessions at once
 WARM_UP_CHUNKS = 3  # that are timed
@@ -49,12 +52,12 @@ WARM_UP_CHUNKS = 3  # that are timed
 class StemsSettings:
     """The [stream] table of pack.toml: how a pack is played where a session does not say."""
 
-    chunk_seconds: Fraction = Fraction(24, 25)
-    guard_seconds: Fraction = Fraction(12, 25)  # the largest, and what a session gets that asks for nothing
-    fade_seconds: Fraction = Fraction(1, 25)
-    consistency: int = RESIDUAL
-    mask_exponent: float = 2.0
-    transients: float = 0.0
+    chunk_seconds: Seconds = Fraction(24, 25)
+    guard_seconds: Seconds = Fraction(12, 25)  # the largest, and what a session gets that asks for nothing
+    fade_seconds: Seconds = Fraction(1, 25)
+    consistency: Annotated[int, Meta(ge=OFF, le=MASK)] = RESIDUAL
+    mask_exponent: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    transients: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
 @dataclass
@@ -240,12 +243,6 @@ def problems(settings: StemsSettings, frame: Fraction, window_frames: int) -> li
         )
     if not 0 < settings.fade_seconds <= frame:
         found.append(f"[stream] fade_seconds is {float(settings.fade_seconds):g}: use more than 0, up to {step}")
-    if settings.consistency not in (OFF, RESIDUAL, MASK):
-        found.append(f"[stream] consistency is {settings.consistency}: use {OFF}, {RESIDUAL} or {MASK}")
-    if not settings.mask_exponent > 0:
-        found.append(f"[stream] mask_exponent is {settings.mask_exponent:g}: use a number above 0")
-    if not 0 <= settings.transients <= 1:
-        found.append(f"[stream] transients is {settings.transients:g}: use 0 to 1")
     return found
 
 

@@ -1,0 +1,55 @@
+"""Whether the tensors of a pack are those of a network, told before the network takes any memory.
+
+with torch.device("meta"):
+    wanted = Network(config).state_dict()
+wrong = mismatches(wanted, part(tensors, "codec."), "codec.")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def mismatches(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor], prefix: str) -> list[str]:
+    """Everything that does not fit, a sentence each: what is missing, unknown, of another shape or of another type.
+
+    Args:
+        wanted: a network's state, on any device, "meta" included.
+        given: a pack's tensors, by the same names.
+        prefix: of the names in the pack, for messages.
+    """
+    wrong = [f"{prefix}{name} {list(wanted[name].shape)} is missing" for name in sorted(wanted.keys() - given.keys())]
+    wrong += [f"{prefix}{name} is not part of this network" for name in sorted(given.keys() - wanted.keys())]
+    for name in sorted(wanted.keys() & given.keys()):
+        wrong += misfits(prefix + name, given[name], wanted[name].shape, wanted[name].is_floating_point())
+    return wrong
+
+
+def misfits(name: str, tensor: Tensor, shape: torch.Size | tuple[int, ...], floating: bool = True) -> list[str]:
+    """What is wrong with one tensor: its shape, its type, or numbers that no computation survives; mostly nothing."""
+    if tuple(tensor.shape) != tuple(shape):
+        return [f"{name} is {list(tensor.shape)}, must be {list(shape)}"]
+    if tensor.is_floating_point() != floating or tensor.is_complex():
+        kind = "floating-point" if floating else "whole"
+        return [f"{name} holds {str(tensor.dtype).removeprefix('torch.')}, must hold {kind} numbers"]
+    if floating and not _finite(tensor):
+        return [f"{name} holds numbers that are not finite"]
+    return []
+
+
+def _finite(tensor: Tensor) -> bool:
+    """Whether all are. The sum tells in one pass and without memory; only where it is too large must each be asked."""
+    if tensor.numel() == 0 or tensor.device.type == "meta":
+        return True
+    if tensor.element_size() == 1:  # of 8-bit floats torch can do little
+        tensor = tensor.float()
+    total = tensor.sum(dtype=torch.float32 if tensor.dtype != torch.float64 else torch.float64)
+    return bool(total.isfinite()) or bool(tensor.isfinite().all())
