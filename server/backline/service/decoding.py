@@ -21,7 +21,8 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandl
 
 # The first byte of a message that begins with audio, which alone may be large: its field's number and wire type 2.
 AUDIO_TAGS = {
-    request: request.DESCRIPTOR.fields_by_name["audio"].number << 3 | 2 for request in (pb.ClientMessage, pb.RenderRequest)
+    request: request.DESCRIPTOR.fields_by_name["audio"].number << 3 | 2
+    for request in (pb.ClientMessage, pb.RenderRequest)
 }
 
 
