@@ -32,6 +32,7 @@ from backline.models.hafm.load import tiny_random
 from backline.models.hafm.network import StageNetwork
 from backline.packs.pack import write_pack
 from backline_client import BacklineError, Client
+from backline_client.wire import channel_options
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
@@ -97,7 +98,7 @@ def busy(address: str, pack: str) -> Iterator[None]:
         for index in itertools.count():
             yield pb.ClientMessage(audio=pb.AudioBlock(position=index * noise.size, pcm=noise.tobytes()))
 
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=channel_options(address)) as channel:
         call = BacklineStub(channel).Stream(messages())
         generating = threading.Event()
 

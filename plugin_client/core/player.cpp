@@ -11,17 +11,22 @@ using Clock = std::chrono::steady_clock;
 constexpr auto kConnectPatience = std::chrono::seconds(10);   // offline, until a server answers
 constexpr auto kProgressPatience = std::chrono::seconds(30);  // offline, without anything from it
 constexpr int kLookMilliseconds = 20;
+constexpr double kFurthestQuarter = 1e7;      // that the server takes, either side of the song's start
 constexpr double kSameSongPosition = 1e-4;  // quarter notes: a transport that says what follows anyway is no news
 
 // The server hears these; the others end here.
 constexpr uint32_t kTold[] = {kPack, kGuidance, kTemperature, kKey, kSeed, kVisibility, kChunk};
 
+bool in_a_song(double quarters) {
+    return std::fabs(quarters) <= kFurthestQuarter;  // false for NaN, too
+}
+
 // A host may say anything, and the server takes only what music has.
 bool sensible(const Transport& t) {
     const bool power_of_two = t.denominator != 0 && (t.denominator & (t.denominator - 1)) == 0;
     return t.tempo > 0.0 && t.tempo < 1000.0 && t.numerator >= 1 && t.numerator <= 64 && power_of_two &&
-           t.denominator <= 64 && std::isfinite(t.song_position) && std::isfinite(t.bar_start) &&
-           std::isfinite(t.loop_start) && std::isfinite(t.loop_end);
+           t.denominator <= 64 && in_a_song(t.song_position) && in_a_song(t.bar_start) && std::isfinite(t.loop_start) &&
+           std::isfinite(t.loop_end);
 }
 
 float peak_of(const float* const* channels, uint32_t offset, uint32_t count) {

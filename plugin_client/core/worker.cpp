@@ -119,7 +119,7 @@ void Worker::step(int milliseconds) {
 // From the first block on to whatever ends the session; false where the next attempt should wait.
 bool Worker::play() {
     version_ = settings_.version();
-    while (!started_ || hopeless()) {
+    while (!started_ || hopeless() || unheard()) {
         if (stopping() || version_ != settings_.version()) return true;
         if (connection_->lost()) return false;
         step(started_ ? kIdleMilliseconds : kCarryMilliseconds);
@@ -187,6 +187,8 @@ bool Worker::stream() {
         say_playing();
     }
     if (Clock::now() - opened > kLongestBackOff) back_off_ = kShortestBackOff;
+    // The server needs the place of a session that the host has not played through for long.
+    if (session_->ended() && session_->status().code == net::kDeadlineExceeded) idle_at_ = exchange_.input.written();
     fail(session_->ended() ? session_->status() : net::Status{net::kDeadlineExceeded, "the server does not answer"});
     return false;
 }

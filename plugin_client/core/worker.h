@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -52,6 +54,8 @@ class Worker {
 
     bool stopping() const { return stop_.load(std::memory_order_relaxed); }
     bool hopeless() const { return offline_ && exchange_.hopeless.load(std::memory_order_acquire) == take_; }
+    // The last session ended because no audio came, and none has come since.
+    bool unheard() const { return idle_at_ == exchange_.input.written(); }
     void say(Status status, const std::string& message);
     void say_playing();
     void fail(const net::Status& status);
@@ -74,6 +78,7 @@ class Worker {
     uint32_t take_ = 0;
     bool reopen_ = false;   // the session is not what is wanted any more
     bool drain_ = false;    // but what is due from it is
+    uint64_t idle_at_ = std::numeric_limits<uint64_t>::max();  // samples that had come when the last session idled out
     bool bounced_ = false;  // offline: this take has had a session, and none can go on where it ended
     Wishes wishes_;         // that it was opened with
     std::vector<Frame> block_;

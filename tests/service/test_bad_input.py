@@ -11,7 +11,7 @@ import pytest
 from backline.service.server import RunningServer
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import Answer, Bystander, block, blocks, client, eventually, noise, opening
+from tests.support.wire import OPTIONS, Answer, Bystander, block, blocks, client, eventually, noise, opening
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 MISSING = grpc.StatusCode.NOT_FOUND
@@ -47,7 +47,21 @@ BAD = {
     "half a sample": ([opening(), pb.AudioBlock(pcm=b"123456")], INVALID, "pcm holds 6 bytes: .* a multiple of 8"),
     "half a frame": ([opening(), pb.AudioBlock(pcm=bytes(12))], INVALID, "pcm holds 12 bytes"),
     "time going backwards": ([opening(), block(AUDIO, 512), block(AUDIO, 511)], INVALID, "position 511 goes back"),
-    "time leaping ahead": ([opening(), block(AUDIO), block(AUDIO, 2**60)], INVALID, "leaves a gap"),
+    "time leaping ahead": ([opening(), block(AUDIO), block(AUDIO, 2**50)], INVALID, "leaves a gap"),
+    "audio at the end of time": ([opening(), block(AUDIO, 2**63 - 1)], INVALID, "position 9223372036854775807: use -2"),
+    "audio before all time": ([opening(), block(AUDIO, -(2**63))], INVALID, r"-9223372036854775808: use -2\^53 to"),
+    "audio where doubles end": ([opening(), block(AUDIO, 2**53 + 1)], INVALID, r"use -2\^53 to 2\^53 samples"),
+    "control at the end of time": ([opening(), pb.Control(parameter="gain", position=2**63 - 1)], INVALID, "7: use -2"),
+    "midi at the end of time": ([opening(), pb.Midi(position=2**62, data=b"\xc0\1")], INVALID, "4: use -2"),
+    "transport at the end of time": ([opening(), pb.Transport(position=-(2**62), tempo=1)], INVALID, "4: use"),
+    "a song without end": ([opening(), pb.Transport(tempo=1, song_position=1e308)], INVALID, "song position 1e.308"),
+    "a bar without beginning": ([opening(), pb.Transport(tempo=1, bar_start=-1e308)], INVALID, "bar start -1e.308"),
+    "too much midi at once": ([opening(), pb.Midi(data=b"\x90<d" * 5_000_000)], INVALID, "only one that carries audio"),
+    "more midi than there are notes": ([opening(), pb.Midi(data=b"\x90<d" * 3_000)], INVALID, "9000 bytes: .* 8192"),
+    "a client of endless name": ([opening(client_name="ü" * 200)], INVALID, "client's name 'ü{60}…' is 400 bytes long"),
+    "a pack of endless name": ([opening(pack="ü" * 30_000)], MISSING, "no pack 'ü{60}…'"),
+    "a parameter of endless name": ([opening(parameters={"%" * 30_000: 0})], MISSING, "no parameter '%{60}…'"),
+    "a control of endless name": ([opening(), pb.Control(parameter="\n" * 30_000)], MISSING, "no parameter .*: use"),
     "second Open": ([opening(), block(AUDIO), opening()], INVALID, "a second Open"),
     "empty message": ([opening(), None], INVALID, "empty message"),
     "unknown control": ([opening(), pb.Control(parameter="volume")], MISSING, "no parameter 'volume'"),
@@ -120,7 +134,7 @@ def test_a_client_that_vanishes_leaves_nothing_behind(server: RunningServer, stu
         vanished.wait(20)
 
     vanished = threading.Event()
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(server.address, options=OPTIONS) as channel:
         call = BacklineStub(channel).Stream(messages())
         assert [next(call).WhichOneof("message") for _ in range(2)] == ["ready", "audio"]
         assert sorted(names()) == ["bystander", "ghost"]

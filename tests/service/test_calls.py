@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from backline.service.server import RunningServer
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import Answer, Bystander, block, client, eventually, held, noise, opening
+from tests.support.wire import OPTIONS, Answer, Bystander, block, client, eventually, held, noise, opening
 
 
 def pack(stub: BacklineStub, name: str) -> pb.Pack:
@@ -142,7 +142,7 @@ def test_figures_are_counted(stub: BacklineStub, server: RunningServer) -> None:
 
 
 def test_health_and_reflection_answer(server: RunningServer) -> None:
-    with grpc.insecure_channel(server.address) as channel:
+    with grpc.insecure_channel(server.address, options=OPTIONS) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "backline.v1.Backline"):
             answer = health.Check(health_pb2.HealthCheckRequest(service=service))

@@ -105,7 +105,10 @@ def test_a_pack_whose_tensors_do_not_fit_says_all_that_is_wrong(tmp_path: Path) 
     name = next(name for name in wrong if name.startswith("coarse.") and wrong[name].dim() == 2)
     wrong[name] = wrong[name][:-1]
     write_pack(tmp_path / "wrong", {**config, "name": "wrong"}, wrong)
-    with start_server(packs=[tmp_path], device="cpu") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        start_server(packs=[tmp_path], device="cpu") as server,
+        grpc.insecure_channel(server.address, options=OPTIONS) as channel,
+    ):
         answer = Answer(BacklineStub(channel).Stream(client(opening(pack="wrong", chunk_seconds=0.2))))
     assert answer.status is grpc.StatusCode.FAILED_PRECONDITION
     assert "pack 'wrong' cannot be loaded" in answer.details

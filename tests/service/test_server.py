@@ -18,7 +18,7 @@ from backline.packs.registry import PackNotFound
 from backline.service.server import serve, start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import Answer, block, blocks, client, eventually, held, noise, opening
+from tests.support.wire import OPTIONS, Answer, block, blocks, client, eventually, held, noise, opening
 
 SERVE = """
 import asyncio
@@ -29,7 +29,7 @@ asyncio.run(serve("127.0.0.1:0", device="cpu", drain_seconds=0.5, on_ready=lambd
 
 def echo(address: str) -> None:
     audio = noise(2, 1_000)
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, options=OPTIONS) as channel:
         answer = Answer(BacklineStub(channel).Stream(client(opening(), *blocks(audio, [512]))))
     assert answer.status is grpc.StatusCode.OK, answer.details
     assert np.array_equal(answer.port(), audio)
@@ -107,7 +107,10 @@ def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_packs_to_preload_must_be_there(tmp_path: Path) -> None:
-    with start_server(load=["passthrough"], device="cpu") as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        start_server(load=["passthrough"], device="cpu") as server,
+        grpc.insecure_channel(server.address, options=OPTIONS) as channel,
+    ):
         found = BacklineStub(channel).GetPack(pb.GetPackRequest(name="passthrough"))
         assert found.state == pb.PACK_STATE_RESIDENT
     with pytest.raises(PackNotFound, match="no pack 'polka'"), start_server(load=["polka"]):
@@ -131,10 +134,13 @@ def test_open_streams_finish_when_the_server_stops() -> None:
     answers: list[Answer] = []
 
     def play() -> None:
-        with grpc.insecure_channel(server.address) as channel:
+        with grpc.insecure_channel(server.address, options=OPTIONS) as channel:
             answers.append(Answer(BacklineStub(channel).Stream(held(opening(), *blocks(audio, [512])))))
 
-    with start_server(device="cpu", drain_seconds=0.2) as server, grpc.insecure_channel(server.address) as channel:
+    with (
+        start_server(device="cpu", drain_seconds=0.2) as server,
+        grpc.insecure_channel(server.address, options=OPTIONS) as channel,
+    ):
         player = threading.Thread(target=play)
         player.start()
         stub = BacklineStub(channel)
@@ -152,7 +158,7 @@ def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().strip()
-            with grpc.insecure_channel(address) as channel:
+            with grpc.insecure_channel(address, options=OPTIONS) as channel:
                 audio = noise(2, 500)
                 call = BacklineStub(channel).Stream(held(opening(), block(audio)))
                 assert [next(call).WhichOneof("message") for _ in range(2)] == ["ready", "audio"]

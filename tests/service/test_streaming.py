@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import Answer, block, blocks, client, eventually, noise, opening
+from tests.support.wire import OPTIONS, Answer, block, blocks, client, eventually, noise, opening
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 192_000])
@@ -39,7 +39,7 @@ def test_neither_blocks_nor_chunks_nor_the_start_show(
     server_address: str, sizes: list[int], chunk: int, count: int, start: int
 ) -> None:
     audio = noise(2, count)
-    with grpc.insecure_channel(server_address) as channel:
+    with grpc.insecure_channel(server_address, options=OPTIONS) as channel:
         messages = client(opening(chunk_seconds=chunk / 1000), *blocks(audio, sizes, start))
         answer = Answer(BacklineStub(channel).Stream(messages))
     assert np.array_equal(answer.port(), audio)

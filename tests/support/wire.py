@@ -19,7 +19,11 @@ Message: TypeAlias = (
 )
 
 CHUNK = 0.01  # seconds; of the sessions that these helpers open
-OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.enable_http_proxy", 0),
+]
 
 
 def noise(channels: int, count: int, seed: int = 0) -> Audio:
@@ -98,7 +102,7 @@ class Bystander:
         self._stop = threading.Event()
         self._began = threading.Event()
         self._sent: list[Audio] = []
-        self._channel = grpc.insecure_channel(address)
+        self._channel = grpc.insecure_channel(address, options=OPTIONS)
         self._thread = threading.Thread(target=self._play, name="bystander")
         self._answer: Answer | None = None
 

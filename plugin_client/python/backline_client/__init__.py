@@ -18,6 +18,7 @@ from backline_client.errors import (
     PackDamaged,
     ServerBusy,
     SessionEnded,
+    TimedOut,
 )
 from backline_client.playback import AlignedOutput
 from backline_client.wire import (
@@ -54,5 +55,6 @@ __all__ = [
     "Session",
     "SessionEnded",
     "SessionOptions",
+    "TimedOut",
     "Transport",
 ]

@@ -15,7 +15,6 @@ from backline_client.errors import ConnectionFailed, from_rpc
 from backline_client.session import SessionCall
 from backline_client.unix_socket import foreign_socket, socket_path
 from backline_client.wire import (
-    CHANNEL_OPTIONS,
     DEFAULT_ADDRESS,
     RENDER_BLOCK,
     Block,
@@ -25,6 +24,7 @@ from backline_client.wire import (
     SessionOptions,
     Transport,
     as_audio,
+    channel_options,
     open_message,
     render_requests,
 )
@@ -42,7 +42,7 @@ class Client:
     def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = 60.0) -> None:
         self.address = address
         self.timeout = timeout  # seconds for opening a session (a pack may have to be loaded) and for every small call
-        self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._channel = grpc.insecure_channel(address, options=channel_options(address))
         self._calls = BacklineStub(self._channel)
 
     def __enter__(self) -> Client:

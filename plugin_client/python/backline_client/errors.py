@@ -27,7 +27,7 @@ class NotFound(BacklineError):
 
 
 class ServerBusy(BacklineError):
-    """One more session would break the deadlines of the others (RESOURCE_EXHAUSTED)."""
+    """Serving it would break the deadlines of others, or take more memory than there is (RESOURCE_EXHAUSTED)."""
 
 
 class PackDamaged(BacklineError):
@@ -36,6 +36,10 @@ class PackDamaged(BacklineError):
 
 class NotServed(BacklineError):
     """Part of the contract that this server does not serve yet (UNIMPLEMENTED)."""
+
+
+class TimedOut(BacklineError):
+    """The session neither sent nor read for too long, or the server took too long for a call (DEADLINE_EXCEEDED)."""
 
 
 class SessionEnded(BacklineError):
@@ -49,6 +53,7 @@ _BY_STATUS: dict[grpc.StatusCode, type[BacklineError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
     grpc.StatusCode.FAILED_PRECONDITION: PackDamaged,
     grpc.StatusCode.UNIMPLEMENTED: NotServed,
+    grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
     grpc.StatusCode.CANCELLED: SessionEnded,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict
@@ -12,9 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from backline_protos.v1 import backline_pb2 as pb
 
 DEFAULT_ADDRESS = "127.0.0.1:50505"
-# Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.
-CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1)]
 RENDER_BLOCK = 4096  # samples per channel and message when a whole file is sent
+CHANGES_AHEAD = 32_768  # of a render that go before its audio, so that a mistake in them shows at once
 
 Audio = NDArray[np.float32]  # [channel, sample]
 
@@ -29,6 +29,25 @@ class SessionOptions(TypedDict, total=False):
     want_frames: bool  # also receive `Frames`
     client_name: str  # for the server's list of sessions
     jitter_buffer_seconds: float  # what the client's playback adds, for the ledger
+
+
+def channel_options(address: str) -> list[tuple[str, int]]:
+    """How a channel to `address` is opened: a proxy that the environment names is for other machines only."""
+    # Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.
+    options = [("grpc.max_receive_message_length", -1)]
+    return [*options, ("grpc.enable_http_proxy", 0)] if is_local(address) else options
+
+
+def is_local(address: str) -> bool:
+    """Whether `address`, as gRPC reads it, is on this machine: a Unix socket, or loopback."""
+    if address.startswith(("unix:", "unix-abstract:")):
+        return True
+    target = address.removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:").rpartition("/")[2]
+    host = target.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @dataclass(frozen=True)
@@ -246,11 +265,15 @@ class Rendering(dict[str, Audio]):
 def render_requests(
     opening: pb.Open, audio: Audio, transport: Iterable[Transport], controls: Iterable[Control]
 ) -> Iterator[pb.RenderRequest]:
-    """A whole render: the session, what happens in it, then its audio."""
+    """A whole render: the session, what happens in it, then its audio; of very many changes each with its audio."""
     yield pb.RenderRequest(open=opening)
-    for change in transport:
-        yield pb.RenderRequest(transport=change.message(position=0))
-    for control in controls:
-        yield pb.RenderRequest(control=control.message())
+    changes = [(change.position or 0, pb.RenderRequest(transport=change.message(position=0))) for change in transport]
+    changes += [(change.position or 0, pb.RenderRequest(control=change.message())) for change in controls]
+    changes.sort(key=lambda change: change[0])
+    sent = min(CHANGES_AHEAD, len(changes))
+    yield from (message for _, message in changes[:sent])
     for block in Outgoing(audio.shape[0], opening.block_size).blocks(audio):
+        while sent < len(changes) and changes[sent][0] < block.position + opening.block_size:
+            yield changes[sent][1]
+            sent += 1
         yield pb.RenderRequest(audio=block)

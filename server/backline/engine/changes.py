@@ -1,8 +1,8 @@
 """What a client changes while it plays: controls, transports and MIDI, put in force chunk by chunk.
 
 What a chunk obeys depends on positions only, never on when a message came or how the audio is cut into blocks, as long
-as a change is sent before the audio that it belongs to. Of many changes of one thing before a chunk the last counts,
-and finding it costs a chunk no more than one does.
+as a change is sent before the audio that it belongs to. Of many changes of one thing before a chunk the last one
+counts, and finding it costs a chunk no more than one does.
 """
 
 from __future__ import annotations

@@ -30,7 +30,11 @@ class Unserved(EngineError):
 
 
 class Idle(EngineError):
-    """The client neither sends nor takes what is due to it (DEADLINE_EXCEEDED)."""
+    """The client neither sends nor takes what is due to it (DEADLINE_EXCEEDED). `untaken`: its newest message."""
+
+    def __init__(self, message: str, *, untaken: bool = False) -> None:
+        super().__init__(message)
+        self.untaken = untaken
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -169,9 +169,8 @@ class Session:
         """
         known = {entry.name: entry for entry in self.stream.spec.parameters}
         if parameter not in known:
-            raise NotFound(
-                f"no parameter {quoted(parameter)} in {self.stream_name!r}: use {', '.join(known) or 'none'}"
-            )
+            names = ", ".join(known) or "none"
+            raise NotFound(f"no parameter {quoted(parameter)} in {self.stream_name!r}: use {names}")
         if not known[parameter].automatable:
             raise BadInput(f"parameter {parameter!r} is fixed when the session opens: open a new session with it")
         try:

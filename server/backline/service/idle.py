@@ -48,7 +48,8 @@ class IdleWatch:
                 await asyncio.sleep(left)
             elif self._taking_since is not None:
                 return Idle(
-                    f"the client has taken no output for {self.seconds:g} s: open a new session, and read what it sends"
+                    f"the client has taken no output for {self.seconds:g} s: open a new session, and read on",
+                    untaken=True,
                 )
             elif not self.stopped and self._waits_for_client():
                 return Idle(

@@ -64,7 +64,10 @@ class Servicer(BacklineServicer):
                 await self._serve(context, response, opening)
         except Exception as error:
             status, message = _status(error)
-            await _end(context, response, status, message)
+            # Clients that cannot read trailers get it as a message, too, unless they have not even taken the last one.
+            if response is pb.ServerMessage and not (isinstance(error, Idle) and error.untaken):
+                await context.write(pb.ServerMessage(error=pb.Error(status=status.value[0], message=message)))
+            await context.abort(status, message)
 
     async def _first(self, context: Context) -> Any:
         """The message that a call begins with."""
@@ -254,18 +257,6 @@ async def _answer(context: Context, answer: Awaitable[T]) -> T:
     except Exception as error:
         await context.abort(*_status(error))
         raise  # abort has raised already
-
-
-async def _end(
-    context: Context,
-    response: type[pb.ServerMessage] | type[pb.RenderResponse],
-    status: grpc.StatusCode,
-    message: str,
-) -> None:
-    """Ends a call with a status, which clients that cannot read trailers get as a message, too."""
-    if response is pb.ServerMessage:
-        await context.write(pb.ServerMessage(error=pb.Error(status=status.value[0], message=message)))
-    await context.abort(status, message)
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
