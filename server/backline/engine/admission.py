@@ -2,7 +2,8 @@
 
 A chunk's deadline is the moment at which its session's next one is ready: who comes later than that falls behind for
 good. At worst, a chunk is ready just after a chunk of offline work has begun and just after every other live session of
-its model. Models compute side by side, as far as there are cores. The messages of all sessions pass through one thread.
+its model. Models compute side by side, as far as there are cores. What is done in Python, for every message and for
+every chunk outside of the model, is done by one thread at a time.
 
 Every figure is a measured one as soon as there is one. A session that finds nobody else is always admitted: who is
 alone takes nobody's time, and what it costs is then known.
@@ -19,6 +20,7 @@ from backline.engine.errors import Refused
 
 LOAD_LIMIT = 0.85  # of a deadline, and of a core: what is left absorbs the moments in which everything is slower
 MESSAGE_SECONDS = 150e-6  # that the service takes for a message in or out, until it has measured
+DELIVERY_SECONDS = 150e-6  # that the engine takes for a chunk besides the model, until it has measured
 REMEDY = "close a session, use longer chunks or a smaller pack, or render when nobody plays live"
 
 
@@ -28,15 +30,22 @@ class Cost:
     def __init__(self, warm_up: float) -> None:
         self._warm_up = warm_up
         self._seen: deque[float] = deque(maxlen=64)
+        self._deliveries: deque[float] = deque(maxlen=64)
 
     @property
     def value(self) -> float:
         """The median of recent chunks; the warm-up's figure until there are enough of them."""
         return median(self._seen) if len(self._seen) >= 8 else self._warm_up
 
-    def observe(self, compute_seconds: float, audio_seconds: float) -> None:
-        """One session's share of one engine call."""
+    @property
+    def delivery_seconds(self) -> float:
+        """That a chunk takes besides the model: to be gathered, converted, and sent."""
+        return median(self._deliveries) if len(self._deliveries) >= 8 else DELIVERY_SECONDS
+
+    def observe(self, compute_seconds: float, audio_seconds: float, delivery_seconds: float = 0.0) -> None:
+        """One session's share of one engine call, and how much of it was not the model's."""
         self._seen.append(compute_seconds / audio_seconds)
+        self._deliveries.append(delivery_seconds)
 
 
 @dataclass(frozen=True)
@@ -48,11 +57,16 @@ class Claim:
     compute_seconds: float  # a chunk
     offline: bool
     messages: float = 0.0  # a second, both ways
+    delivery_seconds: float = 0.0  # a chunk: the part of compute_seconds that is not the model's
 
     @property
     def load(self) -> float:
         """Cores that it keeps busy while it plays live."""
         return self.compute_seconds / self.chunk_seconds
+
+    def handling(self, message_seconds: float) -> float:
+        """Share of the one thread at a time that runs Python."""
+        return self.messages * message_seconds + self.delivery_seconds / self.chunk_seconds
 
 
 @dataclass(frozen=True)
@@ -82,12 +96,17 @@ def admit(newcomer: Claim, others: Sequence[Claim], machine: Machine) -> None:
         if pack == newcomer.pack or slower > _slower(pack, others, machine.cores):
             _keep_pace(pack, [claim for claim in live if claim.pack == pack], slower, machine.limit)
             _keep_deadlines(pack, [claim for claim in everyone if claim.pack == pack], slower, machine.limit)
-    handling = machine.message_seconds * sum(claim.messages for claim in live)
+    handling = sum(claim.handling(machine.message_seconds) for claim in live)
     if not newcomer.offline and handling > machine.limit:
         raise Refused(
-            f"{sum(claim.messages for claim in live):.0f} messages a second would keep {handling:.2f} of a core busy, "
-            f"and {machine.limit:.2f} keep every deadline: close a session, or use larger blocks and longer chunks"
+            f"{len(live)} live sessions would keep {handling:.2f} of a core busy with {_per_second(live)}, and "
+            f"{machine.limit:.2f} keep every deadline: close a session, or use larger blocks and longer chunks"
         )
+
+
+def _per_second(live: Sequence[Claim]) -> str:
+    messages, chunks = sum(claim.messages for claim in live), sum(1 / claim.chunk_seconds for claim in live)
+    return f"{messages:.0f} messages and {chunks:.0f} chunks a second"
 
 
 def _slower(pack: str, claims: Sequence[Claim], cores: float) -> float:

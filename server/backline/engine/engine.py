@@ -289,7 +289,7 @@ class Engine:
         """Admits a session, or refuses it; until it is let in, its claim stands under `key`."""
         seconds = float(config.chunk_seconds)
         messages = config.sample_rate / block_size + len(resident.stream.spec.ports) / seconds
-        claim = Claim(resident.name, seconds, resident.cost.value * seconds, config.offline, messages)
+        claim = resident.asked(config, messages)
         with self._admitting:
             admit(claim, [*self._claims(), *self._claimed.values()], self._machine)
             self._claimed[key] = claim

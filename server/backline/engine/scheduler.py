@@ -18,7 +18,7 @@ from backline.engine.admission import Claim, Cost
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import ChunkFailed, EngineError, NotFound, is_out_of_memory, out_of_memory
 from backline.engine.session import Session
-from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, Stream
+from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Stream
 from backline.models.warm_up import compute_clock
 
 T = TypeVar("T")
@@ -57,8 +57,12 @@ class Resident:
 
     def claim(self, session: Session) -> Claim:
         """What one of its sessions asks of the machine. Any thread."""
-        seconds = float(session.config.chunk_seconds)
-        return Claim(self.name, seconds, self.cost.value * seconds, session.config.offline, session.messages)
+        return self.asked(session.config, session.messages)
+
+    def asked(self, config: SessionConfig, messages: float) -> Claim:
+        """What a session of such a `config` with so many `messages` a second asks of the machine. Any thread."""
+        seconds, cost = float(config.chunk_seconds), self.cost
+        return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
     def wake(self) -> None:
         """Has the engine thread look for ready sessions. Any thread; never waits for a model."""
@@ -158,7 +162,9 @@ class Resident:
                 self._fail(session, error)
         if not inputs:
             return
+        asked = self._compute_clock()
         answers = self._answers([chunk for _, chunk in inputs.values()])
+        answered = self._compute_clock()
         share = (self._clock() - start) / len(inputs)
         for row, (session, _) in inputs.items():
             try:
@@ -171,8 +177,9 @@ class Resident:
             except Exception as error:
                 self._fail(session, error)
         computed = (self._compute_clock() - begin) / len(inputs)
+        delivery = computed - (answered - asked) / len(inputs)
         for session, _ in inputs.values():
-            self.cost.observe(computed, float(session.config.chunk_seconds))
+            self.cost.observe(computed, float(session.config.chunk_seconds), delivery)
         self.call_seconds.append(self._clock() - start)
 
     def _answers(self, inputs: list[ChunkInput]) -> dict[int, ChunkOutput | RowFailed]:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -85,9 +86,11 @@ class SessionCall:
         response: type[pb.ServerMessage] | type[pb.RenderResponse],
         want_frames: bool,
         idle_seconds: float,
+        count: Callable[[], None],
     ) -> None:
+        """`count` is called for every message of either direction."""
         self._context, self._session, self._outbox, self._response = context, session, outbox, response
-        self._want_frames = want_frames
+        self._want_frames, self._count = want_frames, count
         patience = idle_seconds * (OFFLINE_FACTOR if session.config.offline else 1)
         self._idle = IdleWatch(patience, lambda: session.waits_for_client)
 
@@ -118,6 +121,7 @@ class SessionCall:
         try:
             while (request := await self._context.read()) is not grpc.aio.EOF:
                 self._idle.stir()
+                self._count()
                 kind = request.WhichOneof("message")
                 if kind == "close":
                     break
@@ -200,5 +204,6 @@ class SessionCall:
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""
         if all(name in self._response.DESCRIPTOR.fields_by_name for name in message):
+            self._count()
             with self._idle.taking():
                 await self._context.write(self._response(**message))

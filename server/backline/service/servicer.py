@@ -23,6 +23,7 @@ from backline.nn import threads
 from backline.packs.registry import PackEntry, PackRegistry
 from backline.service import convert
 from backline.service.call import Context, Outbox, SessionCall, check_first
+from backline.service.handling import Handling
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineServicer
 
@@ -41,6 +42,7 @@ class Servicer(BacklineServicer):
     def __init__(self, engine: Engine, registry: PackRegistry, max_sessions: int, idle_seconds: float) -> None:
         self._engine, self._registry, self._max_sessions = engine, registry, max_sessions
         self._idle_seconds = idle_seconds
+        self._handling = Handling(engine.observe_handling)
         # One change to what is resident after the other: a warm-up wants the machine for itself.
         self._loads = ThreadPoolExecutor(1, thread_name_prefix="backline-load")
         self._opens = ThreadPoolExecutor(max_sessions, thread_name_prefix="backline-open")
@@ -84,7 +86,10 @@ class Servicer(BacklineServicer):
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)
         log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
-        await SessionCall(context, session, outbox, response, opening.want_frames, self._idle_seconds).serve()
+        call = SessionCall(
+            context, session, outbox, response, opening.want_frames, self._idle_seconds, self._handling.count
+        )
+        await call.serve()
 
     @contextmanager
     def _place(self) -> Iterator[None]:
