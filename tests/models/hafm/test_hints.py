@@ -75,9 +75,9 @@ def test_a_step_knows_where_in_the_bar_and_in_four_bars_it_ends() -> None:
 def test_a_transport_tells_bars_of_its_own_metre() -> None:
     count = BarCount.told(WALTZ, first=24, steps=3, counted=True)
     assert count is not None
-    # At 1 s the song stands at 8.75 quarters; bars of three began at 6 and begin at 9.
-    np.testing.assert_allclose(count.bars, [2 + 2.75 / 3, 2 + 2.81 / 3, 2 + 2.87 / 3])
-    assert count.bars_per_second == pytest.approx(0.5)
+    # At 1 s the song stands at 8.75 quarters; bars of three, which the band cuts, began at 6 and begin at 9.
+    np.testing.assert_allclose(count.bars, [2 + 2.75 / 4, 2 + 2.81 / 4, 2 + 2.87 / 4])
+    assert count.bars_per_second == pytest.approx(0.375)
     assert BarCount.told(None, 0, 3, counted=True) is None
     assert BarCount.told(Transport(0.0, False, 90.0), 0, 3, counted=True) is None
 

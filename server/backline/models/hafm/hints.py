@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.models.hafm.score import TRIADS, VOICE_PROTOTYPES, VOICE_TURNS, Tokens, pitch_and_colour, transposed
+from backline.models.hafm.transport import BAND_BAR, bars_before, bars_since
 from backline.models.stream import Transport
 from backline.nn.weights import misfits
 
@@ -52,12 +53,8 @@ class BarCount:
         """Of steps `first`.. of a session, as the transport has them; None where there is none or it stands."""
         if transport is None or not transport.playing:
             return None
-        ends = (first + 1 + np.arange(steps)) / HINT_RATE
-        quarters = transport.song_position + (ends - transport.at_seconds) * transport.tempo / 60
-        bar = transport.numerator * 4 / transport.denominator
-        # The host's own bars, which need not begin at the song's start, where its metre has changed on the way.
-        before = round(transport.bar_start / bar)
-        return cls(before + (quarters - transport.bar_start) / bar, transport.tempo / 60 / bar, counted)
+        bars = bars_since(transport, (first + 1 + np.arange(steps)) / HINT_RATE)
+        return cls(bars_before(transport) + bars, transport.tempo / 60 / BAND_BAR, counted)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from backline.models.hafm.hints import CERTAIN, CHORDS, HINT_RATE
 from backline.models.hafm.score import Tokens
+from backline.models.hafm.transport import BAND_BAR, bars_since
 from backline.models.stream import Transport
 
 CLEARLY = CERTAIN // 4  # by which another chord must be likelier where no beat tells when chords change
@@ -46,6 +47,5 @@ def _beats(transport: Transport | None, first: int, steps: int) -> NDArray[np.in
     """The number of the beat in which each step begins; None without a beat."""
     if transport is None or not transport.playing:
         return None
-    at = (first + np.arange(steps)) / HINT_RATE - transport.at_seconds
-    beats = (transport.song_position - transport.bar_start + at * transport.tempo / 60) * transport.denominator / 4
-    return np.floor(beats + 1e-6).astype(np.int64)
+    bars = bars_since(transport, (first + np.arange(steps)) / HINT_RATE)
+    return np.floor(BAND_BAR * bars + 1e-6).astype(np.int64)

@@ -1,4 +1,9 @@
-"""The transport as a source of tokens: where in its bar every frame of the song lies."""
+"""The transport as a source of tokens: where in its bar every frame of the song lies.
+
+The band's bar has four quarters. In any other metre it keeps the host's beats and bar lines: a shorter bar is cut, a
+longer one begins again after four quarters, and bars of which a whole number makes four quarters are parts of one. So
+a quarter stays a quarter, and nothing is squeezed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,39 @@ from backline.models.hafm.config import BAR_STEPS, TRANSPORT
 from backline.models.stream import Transport
 
 BEAT_STEPS = 192  # of a bar, where the frame and not the chunk is what must be in time: 12.5 ms at 96 beats a minute
+BAND_BAR = 4.0  # quarters
+
+
+def bars_since(transport: Transport, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The band's bars at session times `seconds`, from the start of the bar that the transport tells of: number and
+    phase. Whole numbers are the host's bar lines, except where several of its bars make one of the band's.
+    """
+    quarters = transport.song_position - transport.bar_start + (seconds - transport.at_seconds) * transport.tempo / 60.0
+    bar = quarters_per_bar(transport)
+    if _makes_whole_bars(bar):  # 4/4, 2/4, ...
+        return quarters / BAND_BAR + (_host_bars_before(transport) * bar % BAND_BAR) / BAND_BAR
+    bars = np.floor(quarters / bar)
+    return bars + (quarters - bars * bar) % BAND_BAR / BAND_BAR
+
+
+def bars_before(transport: Transport) -> int:
+    """The band's bars before that bar, which need not begin at the song's start."""
+    bar = quarters_per_bar(transport)
+    before = _host_bars_before(transport)
+    return int(before * bar // BAND_BAR) if _makes_whole_bars(bar) else before
+
+
+def quarters_per_bar(transport: Transport) -> float:
+    """Of the host."""
+    return transport.numerator * 4.0 / transport.denominator
+
+
+def _makes_whole_bars(bar: float) -> bool:
+    return (BAND_BAR / bar).is_integer()
+
+
+def _host_bars_before(transport: Transport) -> int:
+    return round(transport.bar_start / quarters_per_bar(transport))
 
 
 def transport_tokens(
@@ -21,6 +59,5 @@ def transport_tokens(
     """
     if transport is None or not transport.playing:
         return np.full(frames, steps, dtype=np.int64)
-    seconds = (first + np.arange(frames)) / rate
-    phases = np.array([transport.bar_phase_at(float(at)) for at in seconds])
+    phases = bars_since(transport, (first + np.arange(frames)) / rate) % 1.0
     return np.minimum((phases * steps).astype(np.int64), steps - 1)
