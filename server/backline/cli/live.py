@@ -12,6 +12,7 @@ from backline.cli import options
 if TYPE_CHECKING:
     from backline.cli.audio_files import PortFiles
     from backline.cli.paced import Audio
+    from backline.cli.sound_card import Card
 
 RATE = 48_000  # Hz, of a card that has it
 
@@ -98,7 +99,7 @@ def live(
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
     session_rate = served_rate(file_rate)
-    card = None
+    card: Card | None = None
     if audio is None or files is None:
         sounddevice = sounddevice_package(WITHOUT_CARD)
         devices = (input_device, output_device)
@@ -106,8 +107,10 @@ def live(
         if card.rate != (rate or session_rate):
             console.print(f"the sound card has no {session_rate} Hz: it plays at {card.rate} Hz")
         session_rate = card.rate
-    audio = None if audio is None else change_rate(audio, file_rate, session_rate)
-    channels = len(card.input_channels) if audio is None and card is not None else audio.shape[0]
+        channels = len(card.input_channels)
+    if audio is not None:
+        audio = change_rate(audio, file_rate, session_rate)
+        channels = audio.shape[0]
     problem: Exception | None = None
     with (
         connected(server, packs or [], device, apart=card is not None) as client,
@@ -139,7 +142,8 @@ def live(
             problem = error if isinstance(error, Exception) else problem
             tail = host.tail()
         session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
-        keep(tail)
+        if played.unkept is None:
+            keep(tail)
         totals = host.measured.totals
         said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"

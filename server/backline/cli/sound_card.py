@@ -116,7 +116,7 @@ def find_card(
         wanted = works[0]
     return Card(
         sounddevice, speakers["index"], output["channels"], wanted,
-        microphone=microphone and microphone["index"], input_channels=channels,
+        microphone=None if microphone is None else microphone["index"], input_channels=channels,
     )  # fmt: skip
 
 
