@@ -22,7 +22,7 @@ import numpy as np
 from backline.cli.connection import connected
 from backline.cli.console import console
 from backline.cli.live import mix_heard
-from backline.cli.paced import Host, Recording
+from backline.cli.paced import Host
 from backline.cli.sound_card import Card, Played, play_on_card
 
 RATE, BLOCK = 48_000, 256
@@ -78,13 +78,13 @@ def measure(pack: str, seconds: float, inside: bool) -> dict[str, float]:
     package = PacedCard()
     card = Card(package, speakers=0, output_channels=2, rate=RATE)
     song = np.random.default_rng(0).normal(0.0, 0.1, (2, round(seconds * RATE))).astype(np.float32)
-    played, recording = Played(), Recording()
+    played = Played()
     with (
         connected(None, [], "auto", apart=not inside) as client,
         client.open(pack, RATE, 2, block_size=BLOCK) as session,
     ):
         host, ports = Host(session, RATE, 2), [port.name for port in session.ready.ports]
-        play_on_card(card, host, song, BLOCK, lambda blocks: mix_heard(blocks, ports, 0.5), recording.hear, played)
+        play_on_card(card, host, song, BLOCK, lambda blocks: mix_heard(blocks, ports, 0.5), played)
         host.finish()
     p50, p99, worst = np.percentile(package.seconds, [50, 99, 100])
     return {

@@ -123,14 +123,19 @@ def live(
         for beat in transport:
             session.transport(beat)
         host, recording, played = Host(session, session_rate, channels), Recording(), Played()
-        keep = recording.hear if files is not None else lambda _: None
+
+        def hear(blocks: dict[str, Audio]) -> Audio:
+            if files is not None:
+                recording.hear(blocks)
+            return mix_heard(blocks, heard_ports, dry)
+
         try:
             if card is not None:
                 # Silence after a file, so that its last samples are heard before the card stops.
                 sung = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
-                play_on_card(card, host, sung, block, lambda blocks: mix_heard(blocks, heard_ports, dry), keep, played)
+                play_on_card(card, host, sung, block, hear, played)
             elif audio is not None:
-                play_paced(host, in_blocks(audio, block), session_rate, keep)
+                play_paced(host, in_blocks(audio, block), session_rate, recording.hear)
         except KeyboardInterrupt:
             console.print("stopped")
         except Exception as error:  # whatever it is, it does not take the recording with it
@@ -142,8 +147,7 @@ def live(
             problem = error if isinstance(error, Exception) else problem
             tail = host.tail()
         session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
-        if played.unkept is None:
-            keep(tail)
+        recording.hear(tail)
         totals = host.measured.totals
         said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
@@ -152,7 +156,6 @@ def live(
         if files is not None:
             save(files, recording.aligned(latency), heard_ports, dry, session_rate)
             console.print(f"recorded {output}")
-    problem = problem or played.unkept
     if problem is not None:
         raise problem
 
