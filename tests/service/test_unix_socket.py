@@ -161,6 +161,18 @@ def test_another_users_socket_is_neither_served_over_nor_taken_away(sticky: bool
     assert listener.received == 0
 
 
+def test_what_another_user_has_left_behind_is_left_alone(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a socket away")
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    os.chown(path, UID, UID)
+    with pytest.raises(OSError, match=rf"a socket of another user \(uid {UID}\) lies there"):
+        claim(path)
+    assert path.exists()
+
+
 def test_a_folder_in_which_everyone_may_replace_the_socket_is_refused(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o777)

@@ -31,7 +31,7 @@ def connected(address: str | None, packs: Sequence[Path], device: str, apart: bo
         return
     if apart:
         pick_device(device)  # whose words would be lost with the other process
-        with server_process(packs, device=device, load_limit=None) as server, Client(server.address) as client:
+        with server_process(packs, device=device, load_limit=None) as process, Client(process.address) as client:
             yield client
         return
     from backline.service.server import start_server

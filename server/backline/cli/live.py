@@ -12,6 +12,7 @@ from backline.cli import options
 if TYPE_CHECKING:
     from backline.cli.audio_files import PortFiles
     from backline.cli.paced import Audio
+    from backline.cli.sound_card import Card
 
 RATE = 48_000  # Hz, of a card that has it
 
@@ -98,7 +99,7 @@ def live(
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
     session_rate = served_rate(file_rate)
-    card = None
+    card: Card | None = None
     if audio is None or files is None:
         sounddevice = sounddevice_package(WITHOUT_CARD)
         devices = (input_device, output_device)
@@ -106,8 +107,10 @@ def live(
         if card.rate != (rate or session_rate):
             console.print(f"the sound card has no {session_rate} Hz: it plays at {card.rate} Hz")
         session_rate = card.rate
-    audio = None if audio is None else change_rate(audio, file_rate, session_rate)
-    channels = len(card.input_channels) if audio is None and card is not None else audio.shape[0]
+        channels = len(card.input_channels)
+    if audio is not None:
+        audio = change_rate(audio, file_rate, session_rate)
+        channels = audio.shape[0]
     problem: Exception | None = None
     with (
         connected(server, packs or [], device, apart=card is not None) as client,
@@ -120,14 +123,19 @@ def live(
         for beat in transport:
             session.transport(beat)
         host, recording, played = Host(session, session_rate, channels), Recording(), Played()
-        keep = recording.hear if files is not None else lambda _: None
+
+        def hear(blocks: dict[str, Audio]) -> Audio:
+            if files is not None:
+                recording.hear(blocks)
+            return mix_heard(blocks, heard_ports, dry)
+
         try:
             if card is not None:
                 # Silence after a file, so that its last samples are heard before the card stops.
                 sung = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
-                play_on_card(card, host, sung, block, lambda blocks: mix_heard(blocks, heard_ports, dry), keep, played)
+                play_on_card(card, host, sung, block, hear, played)
             elif audio is not None:
-                play_paced(host, in_blocks(audio, block), session_rate, keep)
+                play_paced(host, in_blocks(audio, block), session_rate, recording.hear)
         except KeyboardInterrupt:
             console.print("stopped")
         except Exception as error:  # whatever it is, it does not take the recording with it
@@ -139,7 +147,7 @@ def live(
             problem = error if isinstance(error, Exception) else problem
             tail = host.tail()
         session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
-        keep(tail)
+        recording.hear(tail)
         totals = host.measured.totals
         said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
@@ -148,7 +156,6 @@ def live(
         if files is not None:
             save(files, recording.aligned(latency), heard_ports, dry, session_rate)
             console.print(f"recorded {output}")
-    problem = problem or played.unkept
     if problem is not None:
         raise problem
 

@@ -44,7 +44,7 @@ def compose(
     from rich.progress import Progress
 
     from backline.cli.console import console, error_console
-    from backline.cli.live import sounddevice_package
+    from backline.cli.sound_card import sounddevice_package
     from backline.music.labels import write_song
     from backline.music.songs import song
 

@@ -1,19 +1,18 @@
 """The sound card: which device plays at which rate and channels, and the callback that lets it turn a host.
 
 The callback belongs to the card's own thread and has a block's time, some 5 ms. It prints nothing, writes nothing and
-waits for nobody: what it notices it counts, and what it has heard it hands over; the main thread tells and records.
+waits for nobody: what it notices it counts, and the main thread tells it.
 """
 
 from __future__ import annotations
 
 import gc
-import queue
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from backline.cli.audio_files import SERVED_RATES, Audio, with_channels
@@ -50,15 +49,13 @@ class Card:
 
 @dataclass
 class Played:
-    """What the card's thread and the main thread tell each other. Each field has one thread that writes it."""
+    """What the card's thread notes for the main thread."""
 
     blocks: int = 0  # callbacks so far
     dropouts: int = 0  # callbacks that the card said it had lost samples around
     over: bool = False  # the callback has ended the stream itself
     lost: BacklineError | None = None  # the server; the card plays on without it
     failure: Exception | None = None  # of the callback
-    unkept: Exception | None = None  # of the recording, which the show outlives
-    heard: queue.SimpleQueue[dict[str, Audio]] = field(default_factory=queue.SimpleQueue)
 
 
 def find_card(
@@ -116,7 +113,7 @@ def find_card(
         wanted = works[0]
     return Card(
         sounddevice, speakers["index"], output["channels"], wanted,
-        microphone=microphone and microphone["index"], input_channels=channels,
+        microphone=None if microphone is None else microphone["index"], input_channels=channels,
     )  # fmt: skip
 
 
@@ -125,22 +122,20 @@ def play_on_card(
     host: Host,
     audio: Audio | None,
     block: int,
-    mix: Callable[[dict[str, Audio]], Audio],
-    keep: Callable[[dict[str, Audio]], None],
+    hear: Callable[[dict[str, Audio]], Audio],
     played: Played,
 ) -> None:
     """Lets the card turn the host, until `audio` [channel, sample] is over; None: from the microphone, no end.
 
-    A server that goes away does not stop it: what is heard then is what `mix` makes of silence and the input.
+    A server that goes away does not stop it: what is heard then is what `hear` makes of silence and the input.
 
     Args:
         card: from `find_card`.
         host: around a session at the card's rate.
         audio: what is sent in place of the microphone.
         block: samples at a time.
-        mix: turns what is heard per port into what the speakers play [2, sample]; called by the card's thread.
-        keep: is given what was heard, in order and to the last block; called by this thread. What it raises ends the
-            recording, not the show.
+        hear: turns what is heard per port into what the speakers play [2, sample]; called by the card's thread, which
+            it must not keep waiting.
         played: takes what there is to tell, however this ends.
 
     Raises:
@@ -148,7 +143,7 @@ def play_on_card(
         KeyboardInterrupt: the user has had enough.
     """
     done = threading.Event()
-    stream = _open(card, _callback(card, host, audio, mix, played), block, done)
+    stream = _open(card, _callback(card, host, audio, hear, played), block, done)
     try:
         with _room_for_the_callback():
             try:
@@ -156,12 +151,11 @@ def play_on_card(
             except card.sounddevice.PortAudioError as error:
                 raise UserError(f"the sound card does not start ({_one_line(error)}): {LIST}") from error
             try:
-                _watch(played, done, keep)
+                _watch(played, done)
             finally:
                 stream.abort()
     finally:
         stream.close()
-        _hand_over(played, keep)
     if played.failure is not None:
         raise played.failure
 
@@ -181,7 +175,7 @@ def _room_for_the_callback() -> Iterator[None]:
 
 
 def _callback(
-    card: Card, host: Host, audio: Audio | None, mix: Callable[[dict[str, Audio]], Audio], played: Played
+    card: Card, host: Host, audio: Audio | None, hear: Callable[[dict[str, Audio]], Audio], played: Played
 ) -> Callable[..., None]:
     """What the card's thread calls for each block."""
     stop = card.sounddevice.CallbackStop
@@ -198,9 +192,7 @@ def _callback(
             taken = captured.T[inputs] if audio is None else audio[:, position : position + frames]
             position += taken.shape[1]
             if taken.shape[1]:
-                blocks = _turned(host, taken, played)
-                played.heard.put(blocks)
-                sound = with_channels(mix(blocks), speakers.shape[1])
+                sound = with_channels(hear(_turned(host, taken, played)), speakers.shape[1])
                 speakers[: sound.shape[1]] = sound.T
         except Exception as error:  # it would vanish in this thread: `play_on_card` raises it
             played.failure = error
@@ -239,42 +231,27 @@ def _open(card: Card, callback: Callable[..., None], block: int, done: threading
         raise UserError(f"the sound card does not open ({_one_line(error)}): {LIST}") from error
 
 
-def _watch(played: Played, done: threading.Event, keep: Callable[[dict[str, Audio]], None]) -> None:
-    """Tells and records what the card's thread has noted, until that has ended."""
+def _watch(played: Played, done: threading.Event) -> None:
+    """Tells what the card's thread has noted, until that has ended."""
     dropouts = blocks = 0
     told_at = moved_at = time.monotonic()
-    told: set[str] = set()
-
-    def tell_once(label: str, error: Exception | None, meaning: str) -> None:
-        if error is not None and label not in told:
-            told.add(label)
-            error_console.print(labelled(label, f"{error}. {meaning}", "bold red"), soft_wrap=True)
-
+    told_lost = False
     while not done.wait(LOOK_SECONDS):  # in steps, so that Ctrl+C is noticed
         now = time.monotonic()
-        _hand_over(played, keep)
         if played.dropouts > dropouts and now - told_at >= TELL_SECONDS:
             text = f"{played.dropouts - dropouts} dropouts: close other programs, or use a larger --block"
             error_console.print(labelled("sound card", text, "yellow"), soft_wrap=True)
             dropouts, told_at = played.dropouts, now
-        tell_once("server lost", played.lost, "Only your input is heard from here on, at its --dry gain; Ctrl+C ends")
-        tell_once("recording stopped", played.unkept, "You are still heard")
+        if played.lost is not None and not told_lost:
+            text = f"{played.lost}. Only your input is heard from here on, at its --dry gain; Ctrl+C ends"
+            error_console.print(labelled("server lost", text, "bold red"), soft_wrap=True)
+            told_lost = True
         if played.blocks != blocks:
             blocks, moved_at = played.blocks, now
         elif now - moved_at >= STILL_SECONDS:
             raise UserError(f"the sound card has given no block for {STILL_SECONDS:g} s: was it unplugged?")
     if not played.over:
         raise UserError("the sound card has stopped: was it unplugged?")
-
-
-def _hand_over(played: Played, keep: Callable[[dict[str, Audio]], None]) -> None:
-    while not played.heard.empty():
-        blocks = played.heard.get()
-        if played.unkept is None:
-            try:
-                keep(blocks)
-            except (OSError, UserError) as error:
-                played.unkept = error
 
 
 def _device(sounddevice: Any, name: str | None, kind: str) -> dict[str, Any]:
