@@ -14,6 +14,13 @@ from backline_protos.v1 import backline_pb2 as pb
 DEFAULT_ADDRESS = "127.0.0.1:50505"
 # Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1)]
+LAYOUTS = {  # what `channel_layout` may be; without it, 6 and 8 channels are 5.1 and 7.1
+    "discrete": pb.CHANNEL_LAYOUT_DISCRETE,
+    "mono": pb.CHANNEL_LAYOUT_MONO,
+    "stereo": pb.CHANNEL_LAYOUT_STEREO,
+    "5.1": pb.CHANNEL_LAYOUT_5_1,
+    "7.1": pb.CHANNEL_LAYOUT_7_1,
+}
 RENDER_BLOCK = 4096  # samples per channel and message when a whole file is sent
 
 Audio = NDArray[np.float32]  # [channel, sample]
@@ -29,6 +36,7 @@ class SessionOptions(TypedDict, total=False):
     want_frames: bool  # also receive `Frames`
     client_name: str  # for the server's list of sessions
     jitter_buffer_seconds: float  # what the client's playback adds, for the ledger
+    channel_layout: str  # "discrete", "mono", "stereo", or SMPTE's "5.1" or "7.1"
 
 
 @dataclass(frozen=True)
@@ -106,10 +114,14 @@ def open_message(
     """The message that begins a session.
 
     Raises:
-        ValueError: a number does not fit into its field (a negative rate, say).
+        ValueError: a number does not fit into its field (a negative rate, say), or there is no such layout.
     """
     mode = pb.MODE_OFFLINE if offline else pb.MODE_LIVE
     named: Any = {"client_name": "backline_client", **options}
+    if "channel_layout" in named:
+        if named["channel_layout"] not in LAYOUTS:
+            raise ValueError(f"channel layout {named['channel_layout']!r}: use {', '.join(LAYOUTS)}")
+        named["channel_layout"] = LAYOUTS[named["channel_layout"]]
     try:
         return pb.Open(pack=pack, sample_rate=sample_rate, channels=channels, block_size=block_size, mode=mode, **named)
     except TypeError as error:  # protobuf's message names the type, not what it wanted
