@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict
 
@@ -220,49 +220,29 @@ class Incoming:
 class Rendering(dict[str, Audio]):
     """Port name to audio [channel, sample], each as long as the input, and what the server said about it."""
 
-    def __init__(self, samples: int) -> None:
-        super().__init__()
+    def __init__(self, ready: pb.Ready, samples: int) -> None:
+        super().__init__({port.name: np.zeros((port.channels, samples), np.float32) for port in ready.ports})
         self.samples = samples
-        self.ready = pb.Ready()
+        self.ready = ready
         self.totals = pb.Closed()
         self.warnings: dict[str, pb.Warning] = {}
         self.frames: list[Frames] = []
-        self._ends: dict[str, int] = {}
+        self._ends = dict.fromkeys(self, 0)
 
     @property
     def progress(self) -> float:
         """The share that is done, 0 to 1, of the port that is behind most."""
         return min(self._ends.values(), default=0) / max(self.samples, 1)
 
-    def take(self, message: pb.RenderResponse) -> None:
+    def take(self, event: Event) -> None:
         """Puts one answer where it belongs."""
-        match message.WhichOneof("message"):
-            case "ready":
-                self.ready = message.ready
-                self.update(
-                    {port.name: np.zeros((port.channels, self.samples), np.float32) for port in self.ready.ports}
-                )
-                self._ends = dict.fromkeys(self, 0)
-            case "audio":
-                block = as_block(message.audio, self.ready.ports)
-                self[block.port][:, block.position : block.end] = block.audio
-                self._ends[block.port] = block.end
-            case "frames":
-                self.frames.append(as_frames(message.frames))
-            case "warning":
-                self.warnings[message.warning.code] = message.warning
-            case "closed":
-                self.totals = message.closed
-
-
-def render_requests(
-    opening: pb.Open, audio: Audio, transport: Iterable[Transport], controls: Iterable[Control]
-) -> Iterator[pb.RenderRequest]:
-    """A whole render: the session, what happens in it, then its audio."""
-    yield pb.RenderRequest(open=opening)
-    for change in transport:
-        yield pb.RenderRequest(transport=change.message(position=0))
-    for control in controls:
-        yield pb.RenderRequest(control=control.message())
-    for block in Outgoing(audio.shape[0], opening.block_size).blocks(audio):
-        yield pb.RenderRequest(audio=block)
+        match event:
+            case Block():
+                self[event.port][:, event.position : event.end] = event.audio
+                self._ends[event.port] = event.end
+            case Frames():
+                self.frames.append(event)
+            case pb.Warning():
+                self.warnings[event.code] = event
+            case pb.Closed():
+                self.totals = event

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from backline.cli import options
 if TYPE_CHECKING:
     from backline.cli.paced import Audio, Host
 
+MIX = ""  # name of the mix beside those of the outputs, none of which may have it
 WITHOUT_CARD = "or do without a sound card: backline live --input FILE --output FILE"
 
 
@@ -37,8 +39,12 @@ def live(
     output_device: Annotated[str | None, typer.Option(help="Number or part of the name of the speakers.")] = None,
     block: Annotated[int, typer.Option(help="Samples per block.", min=16, max=8192)] = 256,
     rate: Annotated[int, typer.Option(help="Sample rate of the microphone in Hz.")] = 48_000,
-    dry: Annotated[float, typer.Option(help="Gain of the input in what is heard, delayed as the band is.")] = 0.0,
-    jitter_buffer: Annotated[float, typer.Option(help="Seconds held back against a restless network.", min=0)] = 0.0,
+    dry: Annotated[
+        float, typer.Option(help="Gain of the input in what is heard, delayed as the band is.", callback=options.finite)
+    ] = 0.0,
+    jitter_buffer: Annotated[
+        float, typer.Option(help="Seconds held back against a restless network.", min=0, max=60)
+    ] = 0.0,
     pack: options.PackName = "default",
     server: options.Server = None,
     packs: options.PackFolders = None,
@@ -52,8 +58,9 @@ def live(
     tempo: options.Tempo = None,
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
+    layout: options.Layout = options.ChannelLayout.AUTO,
 ) -> None:
-    """Play along live. Stop with Ctrl+C.
+    """Play along live. Stop with Ctrl+C; what was recorded is kept, whatever happens.
 
     Example: [cyan]backline live --tempo 96 --visibility -1[/]
 
@@ -66,15 +73,16 @@ def live(
         return
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
-    wanted = options.session_options(chunk, visibility, seed, parameters)
+    wanted = options.session_options(chunk, visibility, seed, parameters, layout)
     wanted["jitter_buffer_seconds"] = jitter_buffer
 
     import numpy as np
 
-    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate, write_audio
+    from backline.cli.audio_files import change_rate, read_audio, served_rate
     from backline.cli.connection import connected
     from backline.cli.console import console
-    from backline.cli.paced import Host, Recording, in_blocks, play_paced
+    from backline.cli.paced import Host, in_blocks, play_paced
+    from backline.cli.takes import LiveTake, PortFiles, ended_in_order
 
     audio: Audio | None = None
     if source is not None:
@@ -85,44 +93,46 @@ def live(
     sounddevice = None if audio is not None and files is not None else sounddevice_package(WITHOUT_CARD)
     channels = 1 if audio is None else audio.shape[0]
     with (
+        ended_in_order(),
         connected(server, packs or [], device) as client,
         client.open(pack, rate, channels, block_size=block, **wanted) as session,
+        ExitStack() as stack,
     ):
         heard_ports = chosen_ports(pack, [port.name for port in session.ready.ports], ports)
         latency = session.latency_samples
         console.print(f"{pack} at {rate} Hz, end-to-end latency {latency / rate * 1000:.0f} ms; stop with Ctrl+C")
         for beat in transport:
             session.transport(beat)
-        host, recording = Host(session, rate, channels), Recording()
+        paths = {} if files is None else files.paths(heard_ports if files.is_folder else [MIX], source)
+        widths = {port.name: port.channels for port in session.ready.ports} | {MIX: 2}
+
+        def recorded(blocks: dict[str, Audio]) -> dict[str, Audio]:
+            """What is heard as it goes into files: the outputs, or their mix."""
+            return {name: mix_heard(blocks, heard_ports, dry) if name == MIX else blocks[name] for name in paths}
+
+        host, frames = Host(session, rate, channels), None if audio is None else audio.shape[1]
+        take = stack.enter_context(LiveTake(paths, widths, rate, latency, frames, recorded))
         try:
             if sounddevice is not None:
                 # Silence after a file, so that its last samples are heard before the card stops.
                 played = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
 
                 def hear(blocks: dict[str, Audio]) -> Audio:
-                    if files is not None:
-                        recording.hear(blocks)
+                    take.hear(blocks)
                     return mix_heard(blocks, heard_ports, dry)
 
                 play_on_card(sounddevice, (input_device, output_device), host, played, rate, block, hear)
             elif audio is not None:
-                play_paced(host, in_blocks(audio, block), rate, recording.hear)
+                play_paced(host, in_blocks(audio, block), rate, take.hear)
         except KeyboardInterrupt:
             console.print("stopped")
-        recording.hear(host.finish())
+        take.hear(host.finish())
+        take.complete()
     totals = host.measured.totals
     console.print(
         f"{totals.samples_in / rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         f"{host.measured.underrun_samples / rate * 1000:.0f} ms of silence where output was missing"
     )
-    if files is not None:
-        heard = recording.aligned(latency)
-        if files.is_folder:
-            for port, path in files.paths(heard_ports).items():
-                write_audio(path, heard[port], rate)
-        else:
-            write_audio(files.output, mix_heard(heard, heard_ports, dry), rate)
-        console.print(f"recorded {output}")
 
 
 def chosen_ports(pack: str, offered: list[str], wanted: list[str] | None) -> list[str]:

@@ -65,7 +65,9 @@ def session_config(opening: pb.Open, spec: StreamSpec, offline: bool) -> Session
     if opening.HasField("visibility_seconds"):
         visibility = opening.visibility_seconds
     if opening.channel_layout not in LAYOUTS:
-        raise errors.BadInput(f"channel layout {opening.channel_layout} is none of {', '.join(pb.ChannelLayout.keys())}")
+        raise errors.BadInput(
+            f"channel layout {opening.channel_layout} is none of {', '.join(pb.ChannelLayout.keys())}"
+        )
     return SessionConfig(
         sample_rate=opening.sample_rate,
         channels=opening.channels,
