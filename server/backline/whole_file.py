@@ -36,14 +36,17 @@ def check_target(path: Path) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Finds out before the work whether files can be made in `folder`, which is there.
+    """Finds out before the work whether files can be made in `folder`, which itself may still have to be made.
 
     Raises:
         OSError: they cannot; as `check_target`.
     """
-    if not os.access(folder, os.W_OK | os.X_OK):
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "this is a file, no folder: choose another name", str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
         text = "nothing can be written into this folder: choose another one, or change its permissions"
-        raise PermissionError(errno.EACCES, text, str(folder))
+        raise PermissionError(errno.EACCES, text, str(there))
 
 
 class Unfinished:
@@ -88,6 +91,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield unfinished.part
         unfinished.put(path)
+    except OSError as error:
+        if error.filename == str(unfinished.part):
+            error.filename = str(path)  # the name that whoever reads of it has given
+        raise
     finally:
         unfinished.discard()
 

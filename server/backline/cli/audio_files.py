@@ -158,8 +158,8 @@ def _decoder(path: Path) -> Decoder:
             return ffmpeg.FfmpegSound(path)
         known = ", ".join(sorted(soundfile.available_formats()))
         raise UserError(
-            f"{path} is no audio file that libsndfile reads ({error}): if it is m4a, aac, mp4 or webm, {ffmpeg.INSTALL} "
-            f"and try again; without it, these are read: {known}"
+            f"{path} is no audio file that libsndfile reads ({error}): if it is m4a, aac, mp4 or webm, "
+            f"{ffmpeg.INSTALL} and try again; without it, these are read: {known}"
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Sound out of whatever ffmpeg decodes (m4a, aac, mp4, webm, wma ...), as a stream of float32.
 
-The file is named to ffmpeg as a file and nothing else, so that no name is an option or an address to it, and no playlist
-leads it to the network.
+The file is named to ffmpeg as a file and nothing else, so that no name is an option or an address to it, and no
+playlist leads it to the network.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class FfmpegSound:
         self.frames = None if seconds is None else round(seconds * self.rate)
         self.damage = ""  # what was wrong with the file, once it has been read
         self._read = 0
-        self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         command = ["ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error", *ONLY_FILES, "-i", source]
         command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-ar", str(self.rate), "-ac", str(self.channels)]
         self._process = subprocess.Popen(

@@ -43,7 +43,8 @@ def live(
         float, typer.Option(help="Gain of the input in what is heard, delayed as the band is.", callback=options.finite)
     ] = 0.0,
     jitter_buffer: Annotated[
-        float, typer.Option(help="Seconds held back against a restless network.", min=0, max=60)
+        float,
+        typer.Option(help="Seconds held back against a restless network.", min=0, max=60, callback=options.finite),
     ] = 0.0,
     pack: options.PackName = "default",
     server: options.Server = None,

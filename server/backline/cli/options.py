@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DOWNBEAT_SECONDS = 86_400.0  # within which a bar begins, before or after the start of the input
 
 
-class ChannelLayout(str, Enum):
+class ChannelLayout(StrEnum):
     """What the channels of the input are."""
 
     AUTO = "auto"
@@ -102,8 +102,8 @@ Downbeat = Annotated[
 Layout = Annotated[
     ChannelLayout,
     typer.Option(
-        help="What the channels of the input are, for models that take fewer: 5.1 or 7.1 in SMPTE's order (L R C LFE Ls "
-        "Rs, then Lrs Rrs), or voices of their own; auto takes 6 and 8 for 5.1 and 7.1."
+        help="What the channels of the input are, for models that take fewer: 5.1 or 7.1 in SMPTE's order (L R C LFE "
+        "Ls Rs, then Lrs Rrs), or voices of their own; auto takes 6 and 8 for 5.1 and 7.1."
     ),
 ]
 

@@ -1,7 +1,7 @@
 """Takes: audio files in the making, which replace older ones only when they are whole.
 
-`TakeFile` is one of them; `PortFiles` says where the outputs of a model go; `RenderedTakes` writes what a rendering gives
-and `LiveTake` what is heard live, whatever happens meanwhile.
+`TakeFile` is one of them; `PortFiles` says where the outputs of a model go; `RenderedTakes` writes what a rendering
+gives and `LiveTake` what is heard live, whatever happens meanwhile.
 """
 
 from __future__ import annotations
@@ -331,8 +331,8 @@ class LiveTake:
     """Records what is heard, under the input that it belongs to, and keeps it whatever happens.
 
     `hear` may be called from an audio thread: a thread of this object's own writes to the disk. At the end of the block
-    the recording is kept, said to be, and all of it if `complete` was called; one that broke off never replaces an older
-    take, but is kept beside it.
+    the recording is kept, and said to be; if `complete` was not called, it has broken off: then it never replaces an
+    older take, but is kept beside it.
     """
 
     def __init__(
@@ -344,7 +344,7 @@ class LiveTake:
         most_frames: int | None,
         sounds: Callable[[dict[str, Audio]], dict[str, Audio]],
     ) -> None:
-        """`sounds`: what each path's recording is, given what is heard per port [channel, sample]; the others as TakeFile."""
+        """`sounds`: each path's recording, made of what is heard per port [channel, sample]. Raises as `TakeFile`."""
         self._sounds, self._skip, self._rate = sounds, latency_samples, rate
         self._heard: queue.SimpleQueue[dict[str, Audio] | None] = queue.SimpleQueue()
         self._failure: Exception | None = None

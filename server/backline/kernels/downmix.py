@@ -24,10 +24,10 @@ TURN = 0.25  # share of the energy that is left in the middle when the second of
 class Together:
     """The sum of `channels` channels, sample by sample, with one gain for all of them.
 
-    With S the sum of the channels' energies and M the energy of their mean, averaged over the past, the gain on the mean
-    is the root of ((1 + 1/n) S - n M) / M, from 1 to n. So identical channels give themselves, bit for bit; one channel
-    alone and unrelated channels are heard at their levels. Of two channels, the second is turned round while less than
-    a quarter of their energy is in the middle, until less than a quarter is in the sides.
+    With S the sum of the channels' energies and M the energy of their mean, averaged over the past, the gain on the
+    mean is the root of ((1 + 1/n) S - n M) / M, from 1 to n. So identical channels give themselves, bit for bit; one
+    channel alone and unrelated channels are heard at their levels. Of two channels, the second is turned round as soon as less
+    than a quarter of their energy is in the middle, and until less than a quarter is in the sides.
     """
 
     def __init__(self, channels: int, rate: int) -> None:
