@@ -200,14 +200,15 @@ class RateChange:
             self._stream = soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32")
 
     def process(self, audio: Audio) -> Audio:
-        return audio if self._stream is None else self._changed(audio, last=False)
+        return self._changed(audio, last=False)
 
     def finish(self) -> Audio:
         """What the filter still holds."""
-        rest = np.zeros((self._channels, 0), np.float32)
-        return rest if self._stream is None else self._changed(rest, last=True)
+        return self._changed(np.zeros((self._channels, 0), np.float32), last=True)
 
     def _changed(self, audio: Audio, last: bool) -> Audio:
+        if self._stream is None:
+            return audio
         changed = self._stream.resample_chunk(np.ascontiguousarray(audio.T), last=last)
         return np.ascontiguousarray(changed.reshape(-1, self._channels).T)
 

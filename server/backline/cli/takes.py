@@ -134,8 +134,10 @@ class TakeFile:
             cause = error
         except OSError as error:
             cause = self._disk.failure = error
-        failure = self._disk.failure or (cause and OSError(errno.EIO, str(cause)))
-        if failure:
+        failure = self._disk.failure
+        if failure is None and cause is not None:
+            failure = OSError(errno.EIO, str(cause))
+        if failure is not None:
             raise OSError(failure.errno, failure.strerror, str(self.path)) from cause
 
 

@@ -26,8 +26,8 @@ class Together:
 
     With S the sum of the channels' energies and M the energy of their mean, averaged over the past, the gain on the
     mean is the root of ((1 + 1/n) S - n M) / M, from 1 to n. So identical channels give themselves, bit for bit; one
-    channel alone and unrelated channels are heard at their levels. Of two channels, the second is turned round as soon as less
-    than a quarter of their energy is in the middle, and until less than a quarter is in the sides.
+    channel alone and unrelated channels are heard at their levels. Of two channels, the second is turned round as soon
+    as less than a quarter of their energy is in the middle, and until less than a quarter is in the sides.
     """
 
     def __init__(self, channels: int, rate: int) -> None:
