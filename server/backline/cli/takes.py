@@ -79,9 +79,10 @@ class TakeFile:
         except (soundfile.LibsndfileError, ValueError, TypeError) as error:
             self._disk.close()
             self._unfinished.discard()
-            raise self._disk.failure or UserError(
-                f"{path} cannot hold {channels} channels at {rate} Hz ({error}): use .wav"
-            ) from error
+            raise UserError(f"{path} cannot hold {channels} channels at {rate} Hz ({error}): use .wav") from error
+        if self._disk.failure is not None:
+            self.discard()
+            raise OSError(self._disk.failure.errno, self._disk.failure.strerror, str(path))
 
     def write(self, audio: Audio) -> None:
         """Appends [channel, sample]. Raises OSError where the disk takes no more."""
@@ -151,25 +152,26 @@ class _Disk:
     def write(self, data: bytes) -> int:
         written = 0
         try:
-            while written < len(data):
+            while written < len(data) and not self._file.closed:
                 written += self._file.write(memoryview(data)[written:])
         except OSError as error:
             self.failure = self.failure or error
         return written
 
     def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer)
+        return 0 if self._file.closed else self._file.readinto(buffer)
 
     def read(self, count: int) -> bytes:
         return self._file.read(count)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
+        return 0 if self._file.closed else self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._file.tell()
+        return 0 if self._file.closed else self._file.tell()
 
     def close(self) -> None:
+        """libsndfile may still come back to it, once nobody else does."""
         self._file.close()
 
     def count_as_wav(self) -> None:
