@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Audio = NDArray[np.float32]  # [channel, sample]
 SERVED_RATES = (8_000, 192_000)  # Hz, as the wire contract has it
 SERVED_CHANNELS = 64
-BLOCK = 16_384  # samples that are read at a time
+BLOCK = 4_096  # samples that are read at a time: of a damaged file, so many at most are lost before the damage
 FRAMES_OFF = 4  # by how many times as many samples a length that is only estimated may be exceeded
 
 

@@ -205,7 +205,7 @@ def drift(
     pack: PackArgument = "default",
     packs: options.PackFolders = None,
     device: options.Device = "auto",
-    minutes: Annotated[float, typer.Option(help="Length of the session.", min=1)] = 10.0,
+    minutes: Annotated[float, typer.Option(help="Length of the session.", min=1, callback=options.finite)] = 10.0,
     world: WorldName = None,
     chunk: options.Chunk = None,
     visibility: options.Visibility = None,

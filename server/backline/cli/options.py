@@ -52,14 +52,20 @@ def printable(name: str | None) -> str | None:
     return name
 
 
+def folders(paths: list[Path] | None) -> list[Path] | None:
+    """Callback of folders that are looked into: a mistyped one would be taken for an empty one."""
+    for path in paths or []:
+        if not path.is_dir():
+            raise typer.BadParameter(f"there is no folder {path}: make it first, or name another one")
+    return paths
+
+
 PackName = Annotated[
     str, typer.Option("--pack", "-p", help="Name of the pack, see `backline packs list`.", callback=printable)
 ]
 PackFolders = Annotated[
     list[Path] | None,
-    typer.Option(
-        "--packs", help="A further folder of packs; may be given several times.", exists=True, file_okay=False
-    ),
+    typer.Option("--packs", help="A further folder of packs; may be given several times.", callback=folders),
 ]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu or cuda.")]
 Server = Annotated[
