@@ -362,5 +362,6 @@ def test_no_playlist_leads_ffmpeg_to_the_network(backline: Backline, tmp_path: P
 def test_a_decoder_that_is_left_early_ends(tmp_path: Path) -> None:
     sound = FfmpegSound(encoded(tmp_path, "song.m4a", samples=480_000))
     assert sound.read(100).shape == (2, 100)
+    sound.stop()
     sound.close()
     assert sound._process.returncode is not None

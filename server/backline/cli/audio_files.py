@@ -41,7 +41,13 @@ class Decoder(Protocol):
         """The next `count` samples [channel, sample]; fewer at the end."""
         ...
 
-    def close(self) -> None: ...
+    def stop(self) -> None:
+        """Has a `read` in progress return. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """When no `read` is in progress."""
+        ...
 
 
 class SndfileSound:
@@ -66,6 +72,9 @@ class SndfileSound:
         if len(samples) < count and self.exact and self._read < self.frames:
             self.damage = f"its first {self._read} of {self.frames} samples could be read"
         return np.ascontiguousarray(samples.T)
+
+    def stop(self) -> None:
+        """A file does not keep anyone waiting."""
 
     def close(self) -> None:
         self._file.close()
@@ -102,6 +111,7 @@ class Sound:
             yield block
 
     def close(self) -> None:
+        self._decoder.stop()
         with self._lock:
             self._closed = True
             self._decoder.close()

@@ -61,8 +61,10 @@ class FfmpegSound:
             self.damage = f"ffmpeg could read no more than {self._read} samples ({last_line(self._said)})"
         return np.frombuffer(pcm, "<f4", whole * self.channels).reshape(-1, self.channels).T.astype(np.float32)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._process.kill()
+
+    def close(self) -> None:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
