@@ -7,7 +7,7 @@
 `Client` for threads, `AsyncClient` for asyncio, `AlignedOutput` to play what comes back in time.
 """
 
-from backline_client.aio import AsyncClient, AsyncSession
+from backline_client.aio import AsyncClient, AsyncRenderCall, AsyncSession
 from backline_client.client import Client, Session
 from backline_client.errors import (
     BacklineError,
@@ -21,6 +21,7 @@ from backline_client.errors import (
     TimedOut,
 )
 from backline_client.playback import AlignedOutput
+from backline_client.rendering import RenderCall
 from backline_client.wire import (
     DEFAULT_ADDRESS,
     Audio,
@@ -37,6 +38,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AlignedOutput",
     "AsyncClient",
+    "AsyncRenderCall",
     "AsyncSession",
     "Audio",
     "BacklineError",
@@ -50,6 +52,7 @@ __all__ = [
     "NotFound",
     "NotServed",
     "PackDamaged",
+    "RenderCall",
     "Rendering",
     "ServerBusy",
     "Session",

@@ -20,6 +20,7 @@ import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
 from backline.engine.clock import CLOCK, Clock
+from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
@@ -87,6 +88,7 @@ class Engine:
         silence = np.zeros((1, 64), np.float32)
         Resampler(48_000, 24_000, 1).process(silence)
         crossfade(silence, silence, "linear")
+        Downmix(None, 2, 1, 48_000).process(np.repeat(silence, 2, axis=0))
 
     # ---- models --------------------------------------------------------------------------------------
 
