@@ -119,7 +119,7 @@ def live(
     if audio is not None:
         audio = change_rate(audio, file_rate, session_rate)
         channels = audio.shape[0]
-    problem: Exception | None = None
+    problem: BaseException | None = None
     with (
         ended_in_order(),
         connected(server, packs or [], device, apart=card is not None) as client,
@@ -162,7 +162,7 @@ def live(
         try:
             tail = host.tail() if isinstance(problem, BacklineError) else host.finish()
         except (BacklineError, TimeoutError, KeyboardInterrupt) as error:
-            problem = error if isinstance(error, Exception) else problem
+            problem = error
             tail = host.tail()
         session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
         take.hear(tail)

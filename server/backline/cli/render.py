@@ -73,7 +73,9 @@ def render(
     for warning in rendering.warnings.values():
         error_console.print(labelled("warning", warning.message, "yellow"), soft_wrap=True)
     for port, path in paths.items():
-        console.print(f"{path}: {sound.read_frames / sound.rate:.1f} s, {ports[port]} channels at {sound.rate} Hz")
+        console.print(
+            f"{path}: {sound.read_frames / sound.rate:.1f} s, {ports[port]} channels at {sound.rate} Hz", soft_wrap=True
+        )
     console.print(f"seed {rendering.ready.seed}")
     if sound.damage:
         raise UserError(f"{sound.damage}; what was played to these has been written")
