@@ -9,6 +9,7 @@ from backline.engine.admission import Cost, admit
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import LedgerChanged
+from backline.models.stream import ChannelLayout
 from tests.support.playing import Listener, make_config, open_session, running
 from tests.support.streams import GainStream
 
@@ -99,10 +100,12 @@ def test_impossible_blocks_and_buffers_are_refused(block: int, jitter: float) ->
 
 
 def test_channels_that_do_not_fit_the_model_are_refused_and_its_row_stays_free() -> None:
-    stream = GainStream(channels=2)
+    stream = GainStream(channels=4)
     with running(gain=stream) as engine:
-        with pytest.raises(BadInput, match="the model takes 2 channels and the session has 3"):
+        with pytest.raises(BadInput, match="the model takes 4 channels and the session has 3"):
             open_session(engine, "gain", channels=3)
+        with pytest.raises(BadInput, match=r"layout 5\.1 has 6 channels and the session has 4"):
+            open_session(engine, "gain", channels=4, channel_layout=ChannelLayout.SURROUND_5_1)
         assert not stream.rows
 
 

@@ -43,7 +43,7 @@ def test_the_model_gets_exactly_what_it_requires_as_soon_as_it_can(
         required += advance
         needed = path.needed(required)
         if needed > written:
-            path.ring.write(audio[:, written:needed])
+            path.write(audio[:, written:needed])
             written = needed
         taken = path.take(required)
         assert path.ring.available == written - path.ring.read_count
@@ -56,7 +56,7 @@ def test_the_model_gets_exactly_what_it_requires_as_soon_as_it_can(
 
 def test_a_closed_input_is_followed_by_silence() -> None:
     path = InputPath(make_spec(None), make_config(), 100)
-    path.ring.write(np.ones((2, 30), np.float32))
+    path.write(np.ones((2, 30), np.float32))
     assert path.take(50)[0].tolist() == [1.0] * 30 + [0.0] * 20
 
 
@@ -85,12 +85,24 @@ def test_output_is_the_models_whole_output_resampled_and_cut_to_length(
     assert [part.shape[0] for part in path.split(output)] == [2, 1]
 
 
-def test_channels_go_together_only_if_one_side_has_one() -> None:
-    with pytest.raises(BadInput, match="takes 2 channels and the session has 6"):
-        InputPath(make_spec(None, channels=2), make_config(channels=6), 100)
-    path = InputPath(make_spec(None, channels=1), make_config(channels=6), 100)
-    path.ring.write(np.arange(6, dtype=np.float32)[:, None])
-    assert path.take(1).tolist() == [[2.5]]
+def test_channels_that_no_down_mix_leads_to_are_refused() -> None:
+    with pytest.raises(BadInput, match="takes 4 channels and the session has 6"):
+        InputPath(make_spec(None, channels=4), make_config(channels=6), 100)
+
+
+def test_a_mono_session_goes_to_every_channel_of_the_model() -> None:
+    path = InputPath(make_spec(None, channels=4), make_config(channels=1), 100)
+    path.write(np.arange(6, dtype=np.float32)[np.newaxis])
+    assert path.take(6).tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]] * 4
+
+
+def test_the_ring_holds_the_models_channels_where_it_takes_fewer_than_the_session_has() -> None:
+    spec = make_spec(48_000, channels=1)
+    path = InputPath(spec, make_config(sample_rate=192_000, channels=64), 4_096)
+    assert path.ring.channels == 1
+    path.write_silence(100)
+    assert path.ring.available == 100
+    assert InputPath(make_spec(None, channels=None), make_config(channels=64), 10).ring.channels == 64
 
 
 def test_delays_are_the_filters_and_what_is_held_back_for_revisions() -> None:

@@ -37,7 +37,7 @@ def test_a_ring_is_a_bounded_queue(capacity: int, channels: int, moves: list[tup
 
 def test_a_ring_refuses_what_does_not_fit_and_what_is_not_there() -> None:
     ring = Ring(10, 2)
-    ring.write_silence(8)
+    ring.write(np.zeros((2, 8), np.float32))
     with pytest.raises(ValueError, match="room for 2"):
         ring.write(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="holds 8"):

@@ -7,7 +7,7 @@
 `Client` for threads, `AsyncClient` for asyncio, `AlignedOutput` to play what comes back in time.
 """
 
-from backline_client.aio import AsyncClient, AsyncSession
+from backline_client.aio import AsyncClient, AsyncRenderCall, AsyncSession
 from backline_client.client import Client, Session
 from backline_client.errors import (
     BacklineError,
@@ -20,6 +20,7 @@ from backline_client.errors import (
     SessionEnded,
 )
 from backline_client.playback import AlignedOutput
+from backline_client.rendering import RenderCall
 from backline_client.wire import (
     DEFAULT_ADDRESS,
     Audio,
@@ -36,6 +37,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AlignedOutput",
     "AsyncClient",
+    "AsyncRenderCall",
     "AsyncSession",
     "Audio",
     "BacklineError",
@@ -49,6 +51,7 @@ __all__ = [
     "NotFound",
     "NotServed",
     "PackDamaged",
+    "RenderCall",
     "Rendering",
     "ServerBusy",
     "Session",

@@ -13,7 +13,8 @@ from typing import Unpack
 
 from numpy.typing import ArrayLike
 
-from backline_client.client import Client
+from backline_client.client import Client, collected
+from backline_client.rendering import RenderCall
 from backline_client.session import SessionCall
 from backline_client.wire import (
     DEFAULT_ADDRESS,
@@ -24,6 +25,7 @@ from backline_client.wire import (
     Rendering,
     SessionOptions,
     Transport,
+    as_audio,
     open_message,
 )
 from backline_protos.v1 import backline_pb2 as pb
@@ -84,12 +86,33 @@ class AsyncClient:
             if progress is not None:
                 loop.call_soon_threadsafe(progress, share)
 
-        call, rendering = self._client._begin_render(pack, audio, sample_rate, transport, controls, options)
+        samples = as_audio(audio)
+        call = self._client._begin_render(pack, [samples], sample_rate, len(samples), transport, controls, options)
         try:
-            return await asyncio.to_thread(self._client._finish_render, call, rendering, report)
+            return await asyncio.to_thread(collected, call, samples.shape[1], report)
         except asyncio.CancelledError:
             call.cancel()
             raise
+
+    async def render_blocks(
+        self,
+        pack: str,
+        blocks: Iterable[ArrayLike],
+        sample_rate: int,
+        channels: int,
+        *,
+        transport: Iterable[Transport] = (),
+        controls: Iterable[Control] = (),
+        **options: Unpack[SessionOptions],
+    ) -> AsyncRenderCall:
+        """As `Client.render_blocks`: `async with await client.render_blocks(...) as rendering`, then `async for`."""
+        call = self._client._begin_render(pack, blocks, sample_rate, channels, transport, controls, options)
+        try:
+            await asyncio.to_thread(lambda: call.ready)
+        except asyncio.CancelledError:
+            call.cancel()
+            raise
+        return AsyncRenderCall(call)
 
     async def packs(self) -> list[pb.Pack]:
         """Every pack that the server knows, damaged ones included."""
@@ -118,6 +141,44 @@ class AsyncClient:
     async def stats(self) -> pb.Stats:
         """Load, timing and memory of the server."""
         return await asyncio.to_thread(self._client.stats)
+
+
+class AsyncRenderCall:
+    """A rendering in progress, made by `AsyncClient.render_blocks`: as `RenderCall`, with the iteration awaited."""
+
+    def __init__(self, call: RenderCall) -> None:
+        self._call = call
+
+    async def __aenter__(self) -> AsyncRenderCall:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._call.cancel()
+
+    @property
+    def ready(self) -> pb.Ready:
+        """What the server granted."""
+        return self._call.ready
+
+    @property
+    def warnings(self) -> dict[str, pb.Warning]:
+        """The newest warning of each code."""
+        return self._call.warnings
+
+    @property
+    def totals(self) -> pb.Closed:
+        """The server's sums, once all output has come."""
+        return self._call.totals
+
+    async def __aiter__(self) -> AsyncIterator[Block]:
+        """Blocks of output; cancelling the task ends the call."""
+        blocks = iter(self._call)
+        try:
+            while (block := await asyncio.to_thread(next, blocks, None)) is not None:
+                yield block
+        except asyncio.CancelledError:
+            self._call.cancel()
+            raise
 
 
 class AsyncSession(SessionCall):

@@ -12,6 +12,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from backline_client.errors import ConnectionFailed, from_rpc
+from backline_client.rendering import RenderCall
 from backline_client.session import SessionCall
 from backline_client.unix_socket import foreign_socket, socket_path
 from backline_client.wire import (
@@ -26,7 +27,6 @@ from backline_client.wire import (
     Transport,
     as_audio,
     open_message,
-    render_requests,
 )
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
@@ -110,34 +110,50 @@ class Client:
             progress: called with the share that is done, 0 to 1.
             options: see `SessionOptions`.
         """
-        call, rendering = self._begin_render(pack, audio, sample_rate, transport, controls, options)
-        return self._finish_render(call, rendering, progress)
+        samples = as_audio(audio)
+        call = self._begin_render(pack, [samples], sample_rate, len(samples), transport, controls, options)
+        return collected(call, samples.shape[1], progress)
+
+    def render_blocks(
+        self,
+        pack: str,
+        blocks: Iterable[ArrayLike],
+        sample_rate: int,
+        channels: int,
+        *,
+        transport: Iterable[Transport] = (),
+        controls: Iterable[Control] = (),
+        **options: Unpack[SessionOptions],
+    ) -> RenderCall:
+        """As `render`, for signals of any length: takes the input in blocks, and gives the output in blocks.
+
+            with client.render_blocks("stems", blocks, 48_000, channels=2) as rendering:
+                for block in rendering:
+                    files[block.port].write(block.audio)
+
+        Args:
+            blocks: float [channel, sample], of any lengths; asked for on another thread, as the server takes them.
+            channels: of every block.
+
+        Raises:
+            BacklineError: the server refused, or is not there. Returns when it is ready for audio.
+        """
+        call = self._begin_render(pack, blocks, sample_rate, channels, transport, controls, options)
+        _ = call.ready
+        return call
 
     def _begin_render(
         self,
         pack: str,
-        audio: ArrayLike,
+        blocks: Iterable[ArrayLike],
         sample_rate: int,
+        channels: int,
         transport: Iterable[Transport],
         controls: Iterable[Control],
         options: SessionOptions,
-    ) -> tuple[Any, Rendering]:
-        samples = as_audio(audio)
-        opening = open_message(pack, sample_rate, samples.shape[0], RENDER_BLOCK, True, options)
-        call = self._stub.Render(render_requests(opening, samples, transport, controls))
-        return call, Rendering(samples.shape[1])
-
-    def _finish_render(self, call: Any, rendering: Rendering, progress: Callable[[float], None] | None) -> Rendering:
-        try:
-            for message in call:
-                rendering.take(message)
-                if progress is not None:
-                    progress(rendering.progress)
-        except grpc.RpcError as error:
-            raise from_rpc(error, self.address, established=bool(rendering)) from None
-        finally:
-            call.cancel()  # has no effect on a call that has ended; otherwise the server stops working for nobody
-        return rendering
+    ) -> RenderCall:
+        opening = open_message(pack, sample_rate, channels, RENDER_BLOCK, True, options)
+        return RenderCall(self._stub, self.address, opening, blocks, transport, controls)
 
     def packs(self) -> list[pb.Pack]:
         """Every pack that the server knows, damaged ones included."""
@@ -175,6 +191,17 @@ class Client:
             return method(request, timeout=self.timeout)
         except grpc.RpcError as error:
             raise from_rpc(error, self.address) from None
+
+
+def collected(call: RenderCall, samples: int, progress: Callable[[float], None] | None) -> Rendering:
+    """All that `call` answers to an input of `samples`, each port as a whole; `progress` is told the share done."""
+    with call:
+        rendering = Rendering(call.ready, samples)
+        for event in call.events():
+            rendering.take(event)
+            if progress is not None:
+                progress(rendering.progress)
+    return rendering
 
 
 class Session(SessionCall):

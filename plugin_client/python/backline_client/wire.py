@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypedDict
 
@@ -14,6 +14,13 @@ from backline_protos.v1 import backline_pb2 as pb
 DEFAULT_ADDRESS = "127.0.0.1:50505"
 # Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.
 CHANNEL_OPTIONS = [("grpc.max_receive_message_length", -1)]
+LAYOUTS = {  # what `channel_layout` may be; without it, 6 and 8 channels are 5.1 and 7.1
+    "discrete": pb.CHANNEL_LAYOUT_DISCRETE,
+    "mono": pb.CHANNEL_LAYOUT_MONO,
+    "stereo": pb.CHANNEL_LAYOUT_STEREO,
+    "5.1": pb.CHANNEL_LAYOUT_5_1,
+    "7.1": pb.CHANNEL_LAYOUT_7_1,
+}
 RENDER_BLOCK = 4096  # samples per channel and message when a whole file is sent
 
 Audio = NDArray[np.float32]  # [channel, sample]
@@ -29,6 +36,7 @@ class SessionOptions(TypedDict, total=False):
     want_frames: bool  # also receive `Frames`
     client_name: str  # for the server's list of sessions
     jitter_buffer_seconds: float  # what the client's playback adds, for the ledger
+    channel_layout: str  # "discrete", "mono", "stereo", or SMPTE's "5.1" or "7.1"
 
 
 @dataclass(frozen=True)
@@ -106,10 +114,14 @@ def open_message(
     """The message that begins a session.
 
     Raises:
-        ValueError: a number does not fit into its field (a negative rate, say).
+        ValueError: a number does not fit into its field (a negative rate, say), or there is no such layout.
     """
     mode = pb.MODE_OFFLINE if offline else pb.MODE_LIVE
     named: Any = {"client_name": "backline_client", **options}
+    if "channel_layout" in named:
+        if named["channel_layout"] not in LAYOUTS:
+            raise ValueError(f"channel layout {named['channel_layout']!r}: use {', '.join(LAYOUTS)}")
+        named["channel_layout"] = LAYOUTS[named["channel_layout"]]
     try:
         return pb.Open(pack=pack, sample_rate=sample_rate, channels=channels, block_size=block_size, mode=mode, **named)
     except TypeError as error:  # protobuf's message names the type, not what it wanted
@@ -208,49 +220,29 @@ class Incoming:
 class Rendering(dict[str, Audio]):
     """Port name to audio [channel, sample], each as long as the input, and what the server said about it."""
 
-    def __init__(self, samples: int) -> None:
-        super().__init__()
+    def __init__(self, ready: pb.Ready, samples: int) -> None:
+        super().__init__({port.name: np.zeros((port.channels, samples), np.float32) for port in ready.ports})
         self.samples = samples
-        self.ready = pb.Ready()
+        self.ready = ready
         self.totals = pb.Closed()
         self.warnings: dict[str, pb.Warning] = {}
         self.frames: list[Frames] = []
-        self._ends: dict[str, int] = {}
+        self._ends = dict.fromkeys(self, 0)
 
     @property
     def progress(self) -> float:
         """The share that is done, 0 to 1, of the port that is behind most."""
         return min(self._ends.values(), default=0) / max(self.samples, 1)
 
-    def take(self, message: pb.RenderResponse) -> None:
+    def take(self, event: Event) -> None:
         """Puts one answer where it belongs."""
-        match message.WhichOneof("message"):
-            case "ready":
-                self.ready = message.ready
-                self.update(
-                    {port.name: np.zeros((port.channels, self.samples), np.float32) for port in self.ready.ports}
-                )
-                self._ends = dict.fromkeys(self, 0)
-            case "audio":
-                block = as_block(message.audio, self.ready.ports)
-                self[block.port][:, block.position : block.end] = block.audio
-                self._ends[block.port] = block.end
-            case "frames":
-                self.frames.append(as_frames(message.frames))
-            case "warning":
-                self.warnings[message.warning.code] = message.warning
-            case "closed":
-                self.totals = message.closed
-
-
-def render_requests(
-    opening: pb.Open, audio: Audio, transport: Iterable[Transport], controls: Iterable[Control]
-) -> Iterator[pb.RenderRequest]:
-    """A whole render: the session, what happens in it, then its audio."""
-    yield pb.RenderRequest(open=opening)
-    for change in transport:
-        yield pb.RenderRequest(transport=change.message(position=0))
-    for control in controls:
-        yield pb.RenderRequest(control=control.message())
-    for block in Outgoing(audio.shape[0], opening.block_size).blocks(audio):
-        yield pb.RenderRequest(audio=block)
+        match event:
+            case Block():
+                self[event.port][:, event.position : event.end] = event.audio
+                self._ends[event.port] = event.end
+            case Frames():
+                self.frames.append(event)
+            case pb.Warning():
+                self.warnings[event.code] = event
+            case pb.Closed():
+                self.totals = event

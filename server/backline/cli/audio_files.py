@@ -1,84 +1,176 @@
-"""Audio files in and out, at any rate that the wire may not take."""
+"""Audio files in, block by block, and the rates and channels that they are brought to."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import stat
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from backline.cli.console import UserError
+from backline.cli import ffmpeg
+from backline.cli.console import UserError, error_console, labelled
+
+if TYPE_CHECKING:
+    from backline_protos.v1 import backline_pb2 as pb
 
 Audio = NDArray[np.float32]  # [channel, sample]
 SERVED_RATES = (8_000, 192_000)  # Hz, as the wire contract has it
+SERVED_CHANNELS = 64
+BLOCK = 4_096  # samples that are read at a time: of a damaged file, so many at most are lost before the damage
+FRAMES_OFF = 4  # by how many times as many samples a length that is only estimated may be exceeded
+
+
+class Decoder(Protocol):
+    """What a file is read with."""
+
+    rate: int
+    channels: int
+    frames: int | None  # samples of one channel, where the file tells
+    exact: bool  # whether it holds as many
+    damage: str  # what was wrong with the file, once it has been read
+
+    def read(self, count: int) -> Audio:
+        """The next `count` samples [channel, sample]; fewer at the end."""
+        ...
+
+    def stop(self) -> None:
+        """Has a `read` in progress return. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """When no `read` is in progress."""
+        ...
+
+
+class SndfileSound:
+    """What libsndfile reads."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises LibsndfileError or TypeError: it is no file that libsndfile reads."""
+        name: bytes | str = os.fsencode(path) if os.name == "posix" else str(path)  # soundfile encodes strictly
+        self._file = soundfile.SoundFile(name)
+        self.rate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
+        self.exact = self._file.format not in {"MP3", "MPEG"}  # no file of these has to say how long it is
+        self.damage = ""
+        self._read = 0
+
+    def read(self, count: int) -> Audio:
+        try:
+            samples = self._file.read(count, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError:  # what it says is about its insides
+            samples = np.zeros((0, self.channels), np.float32)
+            self.damage = f"its first {self._read} of {self.frames} samples could be read"
+        self._read += len(samples)
+        if len(samples) < count and self.exact and self._read < self.frames:
+            self.damage = f"its first {self._read} of {self.frames} samples could be read"
+        return np.ascontiguousarray(samples.T)
+
+    def stop(self) -> None:
+        """A file does not keep anyone waiting."""
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Sound:
+    """An audio file that is being read. One thread reads; any may close it."""
+
+    def __init__(self, path: Path, decoder: Decoder) -> None:
+        self.path, self._decoder = path, decoder
+        self.rate, self.channels, self.frames = decoder.rate, decoder.channels, decoder.frames
+        self.read_frames = 0  # so far
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def most_frames(self) -> int | None:
+        """More samples than these it will not have; None: nobody knows."""
+        return self.frames if self._decoder.exact or self.frames is None else FRAMES_OFF * self.frames
+
+    @property
+    def damage(self) -> str:
+        """One sentence about what of the file could not be read; empty where all was."""
+        return f"{self.path} is damaged: {self._decoder.damage}" if self._decoder.damage else ""
+
+    def blocks(self) -> Iterator[Audio]:
+        """All of it [channel, sample]; ends early where the file is damaged or has been closed."""
+        while True:
+            with self._lock:
+                block = np.zeros((self.channels, 0), np.float32) if self._closed else self._decoder.read(BLOCK)
+            if not block.shape[1]:
+                return
+            self.read_frames += block.shape[1]
+            yield block
+
+    def close(self) -> None:
+        self._decoder.stop()
+        with self._lock:
+            self._closed = True
+            self._decoder.close()
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Sound]:
+    """The file, ready to be read.
+
+    Raises:
+        UserError: there is no such file, or no sound in it.
+    """
+    sound = Sound(path, _decoder(path))
+    try:
+        if sound.frames == 0:
+            raise UserError(f"{path} holds no samples: there is nothing to play along with")
+        yield sound
+    finally:
+        sound.close()
 
 
 def read_audio(path: Path) -> tuple[Audio, int]:
-    """The file's samples [channel, sample] and its rate in Hz."""
-    if not path.is_file():
-        raise UserError(f"there is no file {path}")
+    """All of the file [channel, sample] and its rate in Hz; says so where some of it could not be read.
+
+    Raises:
+        UserError: as `opened`.
+    """
+    with opened(path) as sound:
+        blocks = list(sound.blocks())
+        if not blocks:
+            raise UserError(sound.damage or f"{path} holds no samples: there is nothing to play along with")
+        if sound.damage:
+            error_console.print(labelled("warning", sound.damage, "yellow"), soft_wrap=True)
+        return np.concatenate(blocks, axis=1), sound.rate
+
+
+def _decoder(path: Path) -> Decoder:
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"there is no file {path}") from None
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{path} is a folder: name one file in it")
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is a pipe, a socket or a device: save the sound to a file first")
+    if not path.stat().st_size:
+        raise UserError(f"{path} is empty: it has no bytes")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} may not be read by you: change its permissions")
+    try:
+        return SndfileSound(path)
+    except (soundfile.LibsndfileError, TypeError) as error:  # a TypeError for raw samples, whose rate nobody knows
+        if ffmpeg.is_installed():
+            return ffmpeg.FfmpegSound(path)
         known = ", ".join(sorted(soundfile.available_formats()))
-        raise UserError(f"{path} is no audio file that libsndfile reads ({error}); it reads {known}") from error
-    return np.ascontiguousarray(samples.T), rate
-
-
-def check_writable(path: Path) -> None:
-    """Finds out before the work whether `path` can take audio."""
-    if path.suffix[1:].upper() not in {*soundfile.available_formats(), "AIF", "AIFC"}:
-        raise UserError(f"{path} names no audio format by its ending: use .wav or .flac, for example")
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}: make it first")
-
-
-@dataclass(frozen=True)
-class PortFiles:
-    """Where a model's outputs are written: into a folder, one file for each, or at a path."""
-
-    output: Path
-    is_folder: bool
-
-    @classmethod
-    def at(cls, output: str) -> PortFiles:
-        """What `output` names, known before the work to be writable: a folder if it is one or ends like one."""
-        path = Path(output)
-        is_folder = path.is_dir() or output.endswith(("/", os.sep))
-        if not is_folder:
-            check_writable(path)
-        elif path.exists() and not path.is_dir():
-            raise UserError(f"{path} is a file, no folder: give the folder another name")
-        elif not path.parent.is_dir():
-            raise UserError(f"there is no folder {path.parent}: make it first")
-        return cls(path, is_folder)
-
-    def paths(self, ports: Sequence[str]) -> dict[str, Path]:
-        """The file of each port; makes the folder."""
-        if self.is_folder:
-            try:
-                self.output.mkdir(exist_ok=True)
-            except OSError as error:
-                raise UserError(f"the folder {self.output} cannot be made: {error.strerror}") from error
-            return {port: self.output / f"{port}.wav" for port in ports}
-        if len(ports) == 1:
-            return {ports[0]: self.output}
-        return {port: self.output.with_stem(f"{self.output.stem}-{port}") for port in ports}
-
-
-def write_audio(path: Path, audio: Audio, rate: int) -> None:
-    """Writes [channel, sample]; WAV as 32-bit float, which cannot clip, other formats in their usual width."""
-    subtype = "FLOAT" if path.suffix.lower() in {".wav", ".w64", ".rf64", ".aiff", ".aif"} else None
-    try:
-        soundfile.write(path, audio.T, rate, subtype=subtype)
-    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-        text = f"{path} cannot hold {audio.shape[0]} channels at {rate} Hz ({error}): use .wav"
-        raise UserError(text) from error
+        raise UserError(
+            f"{path} is no audio file that libsndfile reads ({error}): if it is m4a, aac, mp4 or webm, "
+            f"{ffmpeg.INSTALL} and try again; without it, these are read: {known}"
+        ) from error
 
 
 def served_rate(rate: int) -> int:
@@ -86,14 +178,64 @@ def served_rate(rate: int) -> int:
     return min(max(rate, SERVED_RATES[0]), SERVED_RATES[1])
 
 
-def change_rate(audio: Audio, rate_in: int, rate_out: int, length: int | None = None) -> Audio:
-    """[channel, sample] at another rate; `length` samples long where it is given."""
+def served(sound: Sound, pack: pb.Pack) -> tuple[int, Iterator[Audio]]:
+    """How many channels of `sound` are sent to a session on `pack`, and its blocks with them.
+
+    Of more than the wire takes, their mix is sent, as the server would make it for most packs anyway.
+
+    Raises:
+        UserError: the pack gives back as many channels as it gets, and these cannot all be sent.
+    """
+    if sound.channels <= SERVED_CHANNELS:
+        return sound.channels, sound.blocks()
+    if any(port.channels == 0 for port in pack.ports):
+        raise UserError(
+            f"{sound.path} has {sound.channels} channels, and {pack.name} gives back as many as it gets, which are "
+            f"{SERVED_CHANNELS} at most: split the file"
+        )
+    from backline.engine.downmix import Downmix
+    from backline.models.stream import ChannelLayout
+
+    downmix = Downmix(ChannelLayout.DISCRETE, sound.channels, 1, sound.rate)
+    return 1, (downmix.process(block) for block in sound.blocks())
+
+
+class RateChange:
+    """[channel, sample] at another rate, block by block, without delay; the blocks themselves where the rates agree."""
+
+    def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
+        self._channels = channels
+        self._stream = None
+        if rate_in != rate_out:
+            self._stream = soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32")
+
+    def process(self, audio: Audio) -> Audio:
+        return self._changed(audio, last=False)
+
+    def finish(self) -> Audio:
+        """What the filter still holds."""
+        return self._changed(np.zeros((self._channels, 0), np.float32), last=True)
+
+    def _changed(self, audio: Audio, last: bool) -> Audio:
+        if self._stream is None:
+            return audio
+        changed = self._stream.resample_chunk(np.ascontiguousarray(audio.T), last=last)
+        return np.ascontiguousarray(changed.reshape(-1, self._channels).T)
+
+
+def at_rate(blocks: Iterable[Audio], rate_in: int, rate_out: int, channels: int) -> Iterator[Audio]:
+    """Blocks [channel, sample] at another rate."""
+    change = RateChange(rate_in, rate_out, channels)
+    for block in blocks:
+        yield change.process(block)
+    yield change.finish()
+
+
+def change_rate(audio: Audio, rate_in: int, rate_out: int) -> Audio:
+    """[channel, sample] at another rate."""
     if rate_in == rate_out:
         return audio
-    changed = np.ascontiguousarray(soxr.resample(audio.T, rate_in, rate_out).T, np.float32)
-    if length is None:
-        return changed
-    return np.pad(changed[:, :length], ((0, 0), (0, max(0, length - changed.shape[1]))))
+    return np.ascontiguousarray(soxr.resample(audio.T, rate_in, rate_out).T, np.float32)
 
 
 def mix(ports: dict[str, Audio], channels: int) -> Audio:
@@ -102,10 +244,17 @@ def mix(ports: dict[str, Audio], channels: int) -> Audio:
 
 
 def with_channels(audio: Audio, channels: int) -> Audio:
-    """As many channels as wanted: copies of mono, the mean for mono, otherwise the first ones and silence."""
+    """As many channels as wanted: copies of mono, the mean for mono, 5.1 and 7.1 in stereo as everywhere.
+
+    Otherwise the first ones and silence.
+    """
     have = audio.shape[0]
     if have == channels:
         return audio
+    if channels == 2 and have in (6, 8):
+        from backline.engine.downmix import Downmix
+
+        return Downmix(None, have, 2, SERVED_RATES[0]).process(audio)  # to stereo, without a memory
     if have == 1:
         return np.repeat(audio, channels, axis=0)
     if channels == 1:

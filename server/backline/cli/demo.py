@@ -28,17 +28,22 @@ def demo(
 
     Example: [cyan]backline demo --folder demo[/]
     """
-    from backline.cli.audio_files import mix, with_channels, write_audio
+    from backline.cli.audio_files import mix, with_channels
     from backline.cli.connection import server_process
     from backline.cli.console import console, error_console
     from backline.cli.paced import INPUT, JITTER_BUFFER_SECONDS, Host, Recording, in_blocks, play_paced
     from backline.cli.phrase import sung_phrase
+    from backline.cli.takes import write_audio
+    from backline.whole_file import check_folder, check_target
     from backline_client import Client
 
     phrase = sung_phrase()
     wanted = options.session_options(chunk=None, visibility=None, seed=seed, parameters={})
     wanted["jitter_buffer_seconds"] = JITTER_BUFFER_SECONDS
+    check_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("vocal.wav", "accompaniment.wav", "mix.wav", "demo.png"):
+        check_target(folder / name)
     with error_console.status(f"loading {pack}"), server_process(packs or [], cores=1) as server:
         client = Client(server.address)
         client.load_pack(pack)
@@ -103,6 +108,8 @@ def draw(path: Path, audio: dict[str, Audio], rate: int, measured: Measured) -> 
     import matplotlib
     import numpy as np
 
+    from backline.whole_file import whole_file
+
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
@@ -123,7 +130,8 @@ def draw(path: Path, audio: dict[str, Audio], rate: int, measured: Measured) -> 
     axis.set_xlim(0, length / rate)
     axis.set_ylim(0, None)
     axis.legend(loc="lower right")
-    figure.savefig(path, dpi=100)
+    with whole_file(path) as fresh:
+        figure.savefig(fresh, dpi=100)
     plt.close(figure)
 
 

@@ -205,7 +205,7 @@ def drift(
     pack: PackArgument = "default",
     packs: options.PackFolders = None,
     device: options.Device = "auto",
-    minutes: Annotated[float, typer.Option(help="Length of the session.", min=1)] = 10.0,
+    minutes: Annotated[float, typer.Option(help="Length of the session.", min=1, callback=options.finite)] = 10.0,
     world: WorldName = None,
     chunk: options.Chunk = None,
     visibility: options.Visibility = None,
@@ -427,11 +427,12 @@ def pick_embedding(vggish: Path | None) -> Embedding:
 def check_output(path: Path | None, suffix: str) -> None:
     """Finds out before the work whether `path` can be written."""
     from backline.cli.console import UserError
+    from backline.whole_file import check_target
 
     if path is not None and path.suffix.lower() != suffix:
         raise UserError(f"{path} does not end in {suffix}: name it so")
-    if path is not None and not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}: make it first")
+    if path is not None:
+        check_target(path)
 
 
 def check_matplotlib() -> None:

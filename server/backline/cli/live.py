@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +11,11 @@ import typer
 from backline.cli import options
 
 if TYPE_CHECKING:
-    from backline.cli.audio_files import PortFiles
     from backline.cli.paced import Audio
     from backline.cli.sound_card import Card
 
 RATE = 48_000  # Hz, of a card that has it
+MIX = ""  # name of the mix beside those of the outputs, none of which may have it
 
 
 def live(
@@ -53,8 +54,13 @@ def live(
             max=192_000,
         ),
     ] = None,
-    dry: Annotated[float, typer.Option(help="Gain of the input in what is heard, delayed as the band is.")] = 0.0,
-    jitter_buffer: Annotated[float, typer.Option(help="Seconds held back against a restless network.", min=0)] = 0.0,
+    dry: Annotated[
+        float, typer.Option(help="Gain of the input in what is heard, delayed as the band is.", callback=options.finite)
+    ] = 0.0,
+    jitter_buffer: Annotated[
+        float,
+        typer.Option(help="Seconds held back against a restless network.", min=0, max=60, callback=options.finite),
+    ] = 0.0,
     pack: options.PackName = "default",
     server: options.Server = None,
     packs: options.PackFolders = None,
@@ -68,8 +74,9 @@ def live(
     tempo: options.Tempo = None,
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
+    layout: options.Layout = options.ChannelLayout.AUTO,
 ) -> None:
-    """Play along live. Stop with Ctrl+C.
+    """Play along live. Stop with Ctrl+C; what was recorded is kept, whatever happens.
 
     Example: [cyan]backline live --tempo 96 --visibility -1[/]
 
@@ -84,16 +91,17 @@ def live(
         return
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
-    wanted = options.session_options(chunk, visibility, seed, parameters)
+    wanted = options.session_options(chunk, visibility, seed, parameters, layout)
     wanted["jitter_buffer_seconds"] = jitter_buffer
 
     import numpy as np
 
-    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate
+    from backline.cli.audio_files import change_rate, read_audio, served_rate
     from backline.cli.connection import connected
     from backline.cli.console import console
-    from backline.cli.paced import Host, Recording, in_blocks, play_paced
+    from backline.cli.paced import Host, in_blocks, play_paced
     from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
+    from backline.cli.takes import LiveTake, PortFiles, ended_in_order
     from backline_client import BacklineError
 
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
@@ -113,8 +121,10 @@ def live(
         channels = audio.shape[0]
     problem: Exception | None = None
     with (
+        ended_in_order(),
         connected(server, packs or [], device, apart=card is not None) as client,
         client.open(pack, session_rate, channels, block_size=block, **wanted) as session,
+        ExitStack() as stack,
     ):
         heard_ports = chosen_ports(pack, [port.name for port in session.ready.ports], ports)
         latency = session.latency_samples
@@ -122,11 +132,19 @@ def live(
         console.print(f"{pack} at {session_rate} Hz, end-to-end latency {milliseconds:.0f} ms; stop with Ctrl+C")
         for beat in transport:
             session.transport(beat)
-        host, recording, played = Host(session, session_rate, channels), Recording(), Played()
+        paths = {} if files is None else files.paths(heard_ports if files.is_folder else [MIX], source)
+        widths = {port.name: port.channels for port in session.ready.ports} | {MIX: 2}
+
+        def recorded(blocks: dict[str, Audio]) -> dict[str, Audio]:
+            """What is heard as it goes into files: the outputs, or their mix."""
+            return {name: mix_heard(blocks, heard_ports, dry) if name == MIX else blocks[name] for name in paths}
+
+        host, played = Host(session, session_rate, channels), Played()
+        frames = None if audio is None else audio.shape[1]
+        take = stack.enter_context(LiveTake(paths, widths, session_rate, latency, frames, recorded))
 
         def hear(blocks: dict[str, Audio]) -> Audio:
-            if files is not None:
-                recording.hear(blocks)
+            take.hear(blocks)
             return mix_heard(blocks, heard_ports, dry)
 
         try:
@@ -135,40 +153,27 @@ def live(
                 sung = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
                 play_on_card(card, host, sung, block, hear, played)
             elif audio is not None:
-                play_paced(host, in_blocks(audio, block), session_rate, recording.hear)
+                play_paced(host, in_blocks(audio, block), session_rate, take.hear)
         except KeyboardInterrupt:
             console.print("stopped")
-        except Exception as error:  # whatever it is, it does not take the recording with it
+        except Exception as error:  # whatever it is, what was heard so far has its tail
             problem = error
         problem = problem or played.lost
         try:
             tail = host.tail() if isinstance(problem, BacklineError) else host.finish()
-        except (BacklineError, TimeoutError, KeyboardInterrupt) as error:
-            problem = error if isinstance(error, Exception) else problem
-            tail = host.tail()
+        except (BacklineError, TimeoutError) as error:
+            problem, tail = error, host.tail()
         session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
-        recording.hear(tail)
+        take.hear(tail)
+        if problem is None:
+            take.complete()
         totals = host.measured.totals
         said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
         dropouts = "" if card is None else f", {played.dropouts} dropouts of the sound card"
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
-        if files is not None:
-            save(files, recording.aligned(latency), heard_ports, dry, session_rate)
-            console.print(f"recorded {output}")
     if problem is not None:
         raise problem
-
-
-def save(files: PortFiles, heard: dict[str, Audio], ports: list[str], dry: float, rate: int) -> None:
-    """Writes what was heard [channel, sample] per port and INPUT: the mix, or a file for each of `ports`."""
-    from backline.cli.audio_files import write_audio
-
-    if files.is_folder:
-        for port, path in files.paths(ports).items():
-            write_audio(path, heard[port], rate)
-    else:
-        write_audio(files.output, mix_heard(heard, ports, dry), rate)
 
 
 def chosen_ports(pack: str, offered: list[str], wanted: list[str] | None) -> list[str]:

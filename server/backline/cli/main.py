@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -35,6 +36,9 @@ app.add_typer(evaluate, name="evaluate")
 def main() -> None:
     """Runs the command line. Exit code 2 for a wrong command line, 1 for what failed, with one line that says why."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its own lines would stand beside ours
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may hold what no text does
     try:
         app()
     except Exception as error:

@@ -47,7 +47,10 @@ def compose(
     from backline.cli.sound_card import sounddevice_package
     from backline.music.labels import write_song
     from backline.music.songs import song
+    from backline.whole_file import check_folder
 
+    if output is not None:
+        check_folder(output)
     sounddevice = sounddevice_package("or write files: backline music compose --output DIR") if play else None
     with Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
         for number in bar.track(range(seed, seed + songs), description="composing"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,30 +13,105 @@ import typer
 if TYPE_CHECKING:
     from backline_client import SessionOptions, Transport
 
-PackName = Annotated[str, typer.Option("--pack", "-p", help="Name of the pack, see `backline packs list`.")]
+DOWNBEAT_SECONDS = 86_400.0  # within which a bar begins, before or after the start of the input
+
+
+class ChannelLayout(StrEnum):
+    """What the channels of the input are."""
+
+    AUTO = "auto"
+    DISCRETE = "discrete"
+    SURROUND_5_1 = "5.1"
+    SURROUND_7_1 = "7.1"
+
+
+def finite(value: float | None) -> float | None:
+    """Callback of every option that is a number: ranges let NaN pass, and infinity where they have no end."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to work with: use a finite one")
+    return value
+
+
+def place_of_server(address: str | None) -> str | None:
+    """Callback of the address of a server: HOST:PORT, [IPV6]:PORT or unix:PATH, as gRPC takes them."""
+    if address is None or re.fullmatch(r"unix(-abstract)?:.+", address):
+        return address
+    match = re.fullmatch(r"(\[[0-9a-fA-F:.%\w]+\]|[^\s:/\[\]]+):(\d{1,9})", address)
+    if match is None or not 0 < int(match[2]) < 65_536:
+        raise typer.BadParameter(
+            f"{address!r} is no address of a server: use HOST:PORT with a port from 1 to 65535, as in 127.0.0.1:50505, "
+            "or unix:/path/to/socket"
+        )
+    return address
+
+
+def printable(name: str | None) -> str | None:
+    """Callback of a name that is sent to a server: the wire carries text, not bytes of some other encoding."""
+    if name is not None and not name.isprintable():
+        raise typer.BadParameter(f"{name!a} is no name: it holds what no text does")
+    return name
+
+
+def folders(paths: list[Path] | None) -> list[Path] | None:
+    """Callback of folders that are looked into: a mistyped one would be taken for an empty one."""
+    for path in paths or []:
+        if not path.is_dir():
+            raise typer.BadParameter(f"there is no folder {path}: make it first, or name another one")
+    return paths
+
+
+PackName = Annotated[
+    str, typer.Option("--pack", "-p", help="Name of the pack, see `backline packs list`.", callback=printable)
+]
 PackFolders = Annotated[
-    list[Path] | None, typer.Option("--packs", help="A further folder of packs; may be given several times.")
+    list[Path] | None,
+    typer.Option("--packs", help="A further folder of packs; may be given several times.", callback=folders),
 ]
 Device = Annotated[str, typer.Option(help="Where the models run: auto, cpu or cuda.")]
 Server = Annotated[
     str | None,
-    typer.Option(help="Address of a running server, for example 127.0.0.1:50505; without it, one runs inside."),
+    typer.Option(
+        help="Address of a running server, for example 127.0.0.1:50505; without it, one runs inside.",
+        callback=place_of_server,
+    ),
 ]
-Seed = Annotated[int | None, typer.Option(help="The same input and seed give the same output.", min=0)]
-Chunk = Annotated[float | None, typer.Option(help="Seconds of output that the model plays at a time.")]
+Seed = Annotated[int | None, typer.Option(help="The same input and seed give the same output.", min=0, max=2**64 - 1)]
+Chunk = Annotated[float | None, typer.Option(help="Seconds of output that the model plays at a time.", callback=finite)]
 Visibility = Annotated[
     float | None,
-    typer.Option(help="Seconds of input past a chunk's start that the model hears first; negative plays ahead."),
+    typer.Option(
+        help="Seconds of input past a chunk's start that the model hears first; negative plays ahead.", callback=finite
+    ),
 ]
-Guidance = Annotated[float | None, typer.Option(help="How closely the model follows the input (CFG scale).")]
-Temperature = Annotated[float | None, typer.Option(help="How freely it plays.")]
+Guidance = Annotated[
+    float | None, typer.Option(help="How closely the model follows the input (CFG scale).", callback=finite)
+]
+Temperature = Annotated[float | None, typer.Option(help="How freely it plays.", callback=finite)]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the pack, NAME=VALUE; may be given several times."),
 ]
-Tempo = Annotated[float | None, typer.Option(help="Quarter notes per minute, for packs that follow the beat.", min=1)]
+Tempo = Annotated[
+    float | None,
+    typer.Option(help="Quarter notes per minute, for packs that follow the beat.", min=1, max=999, callback=finite),
+]
 Signature = Annotated[str, typer.Option(help="Time signature.")]
-Downbeat = Annotated[float, typer.Option(help="Seconds from the start of the input to the first beat of a bar.")]
+Downbeat = Annotated[
+    float,
+    typer.Option(
+        help="Seconds from the start of the input to the first beat of a bar.",
+        min=-DOWNBEAT_SECONDS,
+        max=DOWNBEAT_SECONDS,
+        callback=finite,
+    ),
+]
+Layout = Annotated[
+    ChannelLayout,
+    typer.Option(
+        help="What the channels of the input are, for models that take fewer: 5.1 or 7.1 in SMPTE's order (L R C LFE "
+        "Ls Rs, then Lrs Rrs), or voices of their own; auto takes 6 and 8 for 5.1 and 7.1."
+    ),
+]
 
 
 def parse_settings(settings: list[str] | None, **named: float | None) -> dict[str, float]:
@@ -42,14 +120,21 @@ def parse_settings(settings: list[str] | None, **named: float | None) -> dict[st
     for text in settings or []:
         name, _, value = text.partition("=")
         try:
-            parameters[name.strip()] = float(value)
+            number = float(value)
+            if not (math.isfinite(number) and name.isprintable()):
+                raise ValueError
         except ValueError:
-            raise typer.BadParameter(f"{text!r}: use NAME=VALUE with a number, for example temperature=0.9") from None
+            raise typer.BadParameter(f"{text!a}: use NAME=VALUE with a number, for example temperature=0.9") from None
+        parameters[name.strip()] = number
     return parameters
 
 
 def session_options(
-    chunk: float | None, visibility: float | None, seed: int | None, parameters: dict[str, float]
+    chunk: float | None,
+    visibility: float | None,
+    seed: int | None,
+    parameters: dict[str, float],
+    layout: ChannelLayout = ChannelLayout.AUTO,
 ) -> SessionOptions:
     """What was asked for; what was not stays the pack's default."""
     options: SessionOptions = {"parameters": parameters, "client_name": "backline"}
@@ -59,6 +144,8 @@ def session_options(
         options["visibility_seconds"] = visibility
     if seed is not None:
         options["seed"] = seed
+    if layout is not ChannelLayout.AUTO:
+        options["channel_layout"] = layout.value
     return options
 
 
@@ -66,13 +153,15 @@ def parse_transport(tempo: float | None, signature: str, downbeat: float) -> lis
     """The beat of the whole input; nothing where no tempo is given."""
     from backline_client import Transport
 
-    try:
-        numerator, denominator = (int(part) for part in signature.split("/"))
-    except ValueError:
-        raise typer.BadParameter(f"time signature {signature!r}: use 4/4, 3/4, 6/8, ...") from None
+    match = re.fullmatch(r"\s*(\d{1,2})\s*/\s*(1|2|4|8|16|32|64)\s*", signature, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= 64:
+        raise typer.BadParameter(
+            f"time signature {signature!a}: use 1 to 64 beats over 1, 2, 4, 8, 16, 32 or 64, as in 4/4, 3/4 or 6/8"
+        )
     if tempo is None:
         return []
     song_position = -downbeat * tempo / 60.0
+    numerator, denominator = int(match[1]), int(match[2])
     return [Transport(tempo, 0, numerator=numerator, denominator=denominator, song_position=song_position)]
 
 

@@ -116,8 +116,10 @@ def card(
     from backline.cli.evaluate import find
     from backline.training.card import read_evaluations, write_card
     from backline.training.report import NoPicture
+    from backline.whole_file import check_folder
 
     pack = find(name, packs)
+    check_folder(pack.folder)
     try:
         read_evaluations(evaluation, pack)  # before the pack plays, which takes a while
         _draw_sounds(pack)

@@ -1,4 +1,4 @@
-"""`backline render`: a file in, one file per output of the model out."""
+"""`backline render`: a file in, one file per output of the model out, block by block however long they are."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def render(
     tempo: options.Tempo = None,
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
+    layout: options.Layout = options.ChannelLayout.AUTO,
 ) -> None:
-    """Play along with a file. The output is exactly as long as the file.
+    """Play along with a file. The output is exactly as long as the file, and replaces an older one when it is whole.
 
     Example: [cyan]backline render voice.wav -o band.wav --seed 7 --tempo 96[/]
 
@@ -43,34 +44,36 @@ def render(
     """
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
-    wanted = options.session_options(chunk, visibility, seed, parameters)
+    wanted = options.session_options(chunk, visibility, seed, parameters, layout)
 
     from rich.progress import Progress
 
-    from backline.cli.audio_files import PortFiles, change_rate, read_audio, served_rate, write_audio
+    from backline.cli.audio_files import at_rate, opened, served, served_rate
     from backline.cli.connection import connected
     from backline.cli.console import UserError, console, error_console, labelled
+    from backline.cli.takes import PortFiles, RenderedTakes, ended_in_order
 
     files = PortFiles.at(output)
-    audio, rate = read_audio(source)
-    if not audio.shape[1]:
-        raise UserError(f"{source} holds no samples: there is nothing to play along with")
-    session_rate = served_rate(rate)
     progress = Progress(console=error_console, transient=True, disable=not error_console.is_terminal)
-    with connected(server, packs or [], device) as client, progress as bar:
-        task = bar.add_task(f"{pack} plays", total=1.0)
-        rendering = client.render(
-            pack,
-            change_rate(audio, rate, session_rate),
-            session_rate,
-            transport=transport,
-            progress=lambda share: bar.update(task, completed=share),
-            **wanted,
-        )
+    with ended_in_order(), opened(source) as sound, connected(server, packs or [], device) as client, progress as bar:
+        rate = served_rate(sound.rate)
+        channels, blocks = served(sound, client.pack(pack))
+        blocks = at_rate(blocks, sound.rate, rate, channels)
+        task = bar.add_task(f"{pack} plays", total=sound.frames)
+        with client.render_blocks(pack, blocks, rate, channels, transport=transport, **wanted) as rendering:
+            ports = {port.name: port.channels for port in rendering.ready.ports}
+            paths = files.paths(list(ports), source)
+            with RenderedTakes(paths, ports, (rate, sound.rate), sound.most_frames) as takes:
+                for block in rendering:
+                    takes.write(block.port, block.position, block.audio)
+                    bar.update(task, completed=block.end * sound.rate / rate)
+                if not sound.read_frames:
+                    raise UserError(sound.damage or f"{source} holds no samples: there is nothing to play along with")
+                takes.keep(sound.read_frames)
     for warning in rendering.warnings.values():
         error_console.print(labelled("warning", warning.message, "yellow"), soft_wrap=True)
-    for port, path in files.paths(list(rendering)).items():
-        played = rendering[port]
-        write_audio(path, change_rate(played, session_rate, rate, audio.shape[1]), rate)
-        console.print(f"{path}: {audio.shape[1] / rate:.1f} s, {played.shape[0]} channels at {rate} Hz")
+    for port, path in paths.items():
+        console.print(f"{path}: {sound.read_frames / sound.rate:.1f} s, {ports[port]} channels at {sound.rate} Hz")
     console.print(f"seed {rendering.ready.seed}")
+    if sound.damage:
+        raise UserError(f"{sound.damage}; what was played to these has been written")

@@ -29,7 +29,12 @@ def serve(
     ] = None,
     max_sessions: Annotated[int, typer.Option(help="Open at the same time, at most.", min=1)] = 64,
     load_limit: Annotated[
-        float, typer.Option(help="Cores that live sessions may claim; one that would go beyond is refused.", min=0)
+        float,
+        typer.Option(
+            help="Cores that live sessions may claim; one that would go beyond is refused.",
+            min=0,
+            callback=options.finite,
+        ),
     ] = 0.85,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.

@@ -18,7 +18,10 @@ Run = Annotated[Path, typer.Option(help="The run folder: checkpoints, logs, toke
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="The pack's folder; without it, among your own packs.")
 ]
-Minutes = Annotated[float, typer.Option(help="Training time of the whole pack; every part takes its share.", min=0)]
+Minutes = Annotated[
+    float,
+    typer.Option(help="Training time of the whole pack; every part takes its share.", min=0, callback=options.finite),
+]
 TrainingSeed = Annotated[int, typer.Option(help="Decides songs and weights.", min=0)]
 
 RUN = Path("runs/default")

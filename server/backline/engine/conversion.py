@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backline.engine.errors import BadInput
+from backline.engine.downmix import Downmix
 from backline.engine.rings import Ring
 from backline.engine.timeline import OutputTimeline
 from backline.kernels.resample import Resampler
@@ -12,21 +12,30 @@ from backline.models.stream import Audio, ChunkOutput, SessionConfig, StreamSpec
 
 
 class InputPath:
-    """Ring of the client's audio -> channels of the model -> rate of the model. All but the ring: engine thread."""
+    """The client's audio -> no more channels than the model takes -> ring -> rate of the model.
+
+    Up to the ring: the client's thread; from there on: the engine thread. So the ring of a session with 64 channels on
+    a mono model holds one.
+    """
 
     def __init__(self, spec: StreamSpec, config: SessionConfig, capacity: int) -> None:
-        self.ring = Ring(capacity, config.channels)
         self._channels = spec.input_channels or config.channels
-        if self._channels != config.channels and 1 not in (self._channels, config.channels):
-            raise BadInput(
-                f"the model takes {self._channels} channels and the session has {config.channels}: "
-                f"open it with {self._channels} channels, or with 1"
-            )
+        self._downmix = Downmix(config.channel_layout, config.channels, self._channels, config.sample_rate)
+        self.ring = Ring(capacity, self._downmix.channels_out)
+        self._silence = np.broadcast_to(np.float32(0.0), (config.channels, capacity))
         self._resampler = Resampler(config.sample_rate, spec.input_rate or config.sample_rate, self._channels)
         self._fed = 0  # model samples given out
         self._lead = self._resampler.delay_out  # outputs of the resampler still to come that lie before time 0
         self._carry = np.zeros((self._channels, 0), np.float32)  # model samples beyond what the last chunk wanted
         self.delay_seconds = float(self._resampler.latency_seconds)
+
+    def write(self, audio: Audio) -> None:
+        """Appends the client's audio [channel, sample], which must fit into the ring. The client's thread."""
+        self.ring.write(self._downmix.process(audio))
+
+    def write_silence(self, count: int) -> None:
+        """Appends `count` samples of silence, which must fit into the ring. The client's thread."""
+        self.write(self._silence[:, :count])
 
     def needed(self, required: int) -> int:
         """Samples of the client since the session's start that `required` model samples need."""
@@ -42,7 +51,9 @@ class InputPath:
         audio = self.ring.read(there)
         if there < count:
             audio = np.pad(audio, ((0, 0), (0, count - there)))
-        converted = self._resampler.process(self._mix(audio))
+        if audio.shape[0] < self._channels:
+            audio = np.repeat(audio, self._channels, axis=0)
+        converted = self._resampler.process(audio)
         lead = min(self._lead, converted.shape[1])
         self._lead -= lead
         stock = np.concatenate([self._carry, converted[:, lead:]], axis=1)
@@ -55,13 +66,6 @@ class InputPath:
         """Outputs of the resampler that are wanted beyond those it has given."""
         wanted = required - self._fed - self._carry.shape[1]
         return wanted + self._lead if wanted > 0 else 0
-
-    def _mix(self, audio: Audio) -> Audio:
-        if self._channels == audio.shape[0]:
-            return audio
-        if self._channels == 1:
-            return audio.mean(axis=0, keepdims=True, dtype=np.float32)
-        return np.repeat(audio, self._channels, axis=0)
 
 
 class OutputPath:

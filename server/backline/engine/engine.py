@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from backline.engine.admission import LOAD_LIMIT, admit
+from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
@@ -71,6 +72,7 @@ class Engine:
         silence = np.zeros((1, 64), np.float32)
         Resampler(48_000, 24_000, 1).process(silence)
         crossfade(silence, silence, "linear")
+        Downmix(None, 2, 1, 48_000).process(np.repeat(silence, 2, axis=0))
 
     # ---- models --------------------------------------------------------------------------------------
 

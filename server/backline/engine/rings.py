@@ -40,10 +40,6 @@ class Ring:
         self._buffer[: count - first] = audio[:, first:].T
         self.written += count
 
-    def write_silence(self, count: int) -> None:
-        """Appends `count` zeros. Writing thread only."""
-        self.write(np.broadcast_to(np.float32(0.0), (self.channels, count)))
-
     def read(self, count: int) -> Audio:
         """Takes the oldest `count` samples [channel, sample]. Reading thread only."""
         if count > self.available:

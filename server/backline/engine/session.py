@@ -117,7 +117,7 @@ class Session:
         ring = self._input.ring
         filled = min(gap, ring.free)
         if filled:
-            ring.write_silence(filled)
+            self._input.write_silence(filled)
             self._timeline.advance(filled)
             self._warn("input_gap", "missing input was filled with silence: send every block", filled, position)
         if self._timeline.end < position or ring.free < count:
@@ -126,7 +126,7 @@ class Session:
         audio, zeroed = zero_non_finite(audio)
         if zeroed:
             self._warn("non_finite_input", "NaN or infinite input samples were set to zero", zeroed, position)
-        ring.write(audio)
+        self._input.write(audio)
         self._timeline.advance(count)
         if self.state is State.OPEN:
             self._started_at = time.perf_counter() - count / self.config.sample_rate

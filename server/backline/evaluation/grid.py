@@ -23,6 +23,7 @@ from backline.evaluation.baselines import derangement, fitted
 from backline.evaluation.live import Setting, song_rate
 from backline.evaluation.report import Figure, Row
 from backline.models.stream import Stream, StreamSpec
+from backline.whole_file import whole_file
 
 CHUNKS = (Fraction(2, 5), Fraction(4, 5), Fraction(8, 5), Fraction(16, 5))  # seconds
 VISIBILITIES = (-2.0, -1.0, -0.4, 0.0)  # seconds, and half a chunk and all of it
@@ -100,4 +101,5 @@ def draw_grid(rows: Mapping[str, Row], title: str, path: Path) -> None:
             panel.set_xlabel("visibility (s)")
     panels[0][0].legend(fontsize=7)
     picture.suptitle(title)
-    picture.savefig(path, dpi=100)
+    with whole_file(path) as fresh:
+        picture.savefig(fresh, dpi=100)

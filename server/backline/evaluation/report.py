@@ -13,6 +13,8 @@ import numpy as np
 from rich.table import Column, Table
 from rich.text import Text
 
+from backline.whole_file import whole_file
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -63,7 +65,8 @@ class Report:
 
 def write_report(path: Path, report: Report) -> None:
     """Writes JSON; what is not a finite number becomes null, which JSON knows."""
-    path.write_text(json.dumps(_finite(asdict(report)), indent=2) + "\n", encoding="utf-8")
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(_finite(asdict(report)), indent=2) + "\n", encoding="utf-8")
 
 
 def read_report(path: Path) -> Report:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from fractions import Fraction
 from typing import Protocol
 
@@ -81,6 +82,16 @@ class StreamSpec:
         return min(self.default_visibility_seconds, self.latest_visibility(chunk_seconds))
 
 
+class ChannelLayout(Enum):
+    """What the channels of a session are, in SMPTE's order."""
+
+    DISCRETE = "discrete"  # voices of their own, as many as there are
+    MONO = "mono"
+    STEREO = "stereo"
+    SURROUND_5_1 = "5.1"  # L R C LFE Ls Rs
+    SURROUND_7_1 = "7.1"  # L R C LFE Ls Rs Lrs Rrs
+
+
 @dataclass(frozen=True)
 class SessionConfig:
     """What a session asked for, complete and checked."""
@@ -92,6 +103,7 @@ class SessionConfig:
     seed: int
     parameters: Mapping[str, float] = field(default_factory=dict)
     offline: bool = False
+    channel_layout: ChannelLayout | None = None  # None: 5.1 and 7.1 for 6 and 8 channels
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ in the notation of Harte et al. (ISMIR 2005).
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import soundfile
 from backline.music.midi import midi_file
 from backline.music.piece import Note, Piece
 from backline.music.songs import Song
+from backline.whole_file import whole_file
 
 
 def write_song(song: Song, folder: Path) -> list[Path]:
@@ -26,7 +28,10 @@ def write_song(song: Song, folder: Path) -> list[Path]:
     written = []
     for name, sound in sounds.items():
         written.append(folder / f"{name}.flac")
-        soundfile.write(written[-1], sound, song.sample_rate, subtype="PCM_24")
+        coded = io.BytesIO()  # libsndfile would not say that a disk is full
+        soundfile.write(coded, sound, song.sample_rate, subtype="PCM_24", format="FLAC")
+        with whole_file(written[-1]) as fresh:
+            fresh.write_bytes(coded.getvalue())
     texts = {
         "labels.json": json.dumps(labels(song), indent=1) + "\n",
         "chords.lab": _lab(chord_spans(song.piece)),
@@ -34,9 +39,11 @@ def write_song(song: Song, folder: Path) -> list[Path]:
         "beats.lab": "".join(f"{second:.6f}\t{number}\n" for second, number in beats(song.piece)),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        with whole_file(folder / name) as fresh:
+            fresh.write_text(text, encoding="utf-8")
         written.append(folder / name)
-    (folder / "notes.mid").write_bytes(midi_file(song.piece))
+    with whole_file(folder / "notes.mid") as fresh:
+        fresh.write_bytes(midi_file(song.piece))
     return [*written, folder / "notes.mid"]
 
 

@@ -14,7 +14,7 @@ from backline.engine.events import Frames, OutputBlock, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.session import Session
 from backline.models.errors import PackError
-from backline.models.stream import Audio, LatencyItem, Port, SessionConfig, StreamSpec
+from backline.models.stream import Audio, ChannelLayout, LatencyItem, Port, SessionConfig, StreamSpec
 from backline.packs.registry import PackEntry, PackNotFound, PackState
 from backline_protos.v1 import backline_pb2 as pb
 
@@ -31,6 +31,14 @@ STATES = {
     PackState.AVAILABLE: pb.PACK_STATE_AVAILABLE,
     PackState.RESIDENT: pb.PACK_STATE_RESIDENT,
     PackState.DAMAGED: pb.PACK_STATE_DAMAGED,
+}
+LAYOUTS = {
+    pb.CHANNEL_LAYOUT_UNSPECIFIED: None,
+    pb.CHANNEL_LAYOUT_DISCRETE: ChannelLayout.DISCRETE,
+    pb.CHANNEL_LAYOUT_MONO: ChannelLayout.MONO,
+    pb.CHANNEL_LAYOUT_STEREO: ChannelLayout.STEREO,
+    pb.CHANNEL_LAYOUT_5_1: ChannelLayout.SURROUND_5_1,
+    pb.CHANNEL_LAYOUT_7_1: ChannelLayout.SURROUND_7_1,
 }
 FINEST = 1_000_000  # denominator: times on the wire are doubles, and mean the simple fraction next to them
 
@@ -56,6 +64,10 @@ def session_config(opening: pb.Open, spec: StreamSpec, offline: bool) -> Session
     visibility = spec.visibility(chunk)
     if opening.HasField("visibility_seconds"):
         visibility = opening.visibility_seconds
+    if opening.channel_layout not in LAYOUTS:
+        raise errors.BadInput(
+            f"channel layout {opening.channel_layout} is none of {', '.join(pb.ChannelLayout.keys())}"
+        )
     return SessionConfig(
         sample_rate=opening.sample_rate,
         channels=opening.channels,
@@ -64,6 +76,7 @@ def session_config(opening: pb.Open, spec: StreamSpec, offline: bool) -> Session
         seed=opening.seed if opening.HasField("seed") else secrets.randbits(64),
         parameters=dict(opening.parameters),
         offline=offline,
+        channel_layout=LAYOUTS[opening.channel_layout],
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from backline.evaluation.report import Figure, Gate, Report, read_report
 from backline.packs.pack import Pack, read_pack, update_card
 from backline.training.report import LOSSES, plot_losses
+from backline.whole_file import whole_file
 
 README = "README.md"
 FACTS = ("data", "world", "seed", "hardware", "commit", "note")  # entries of a card that say how a pack came to be
@@ -37,9 +38,12 @@ def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str
     card = dict(pack.config.get("card", {}))
     card |= {"limits": limits.strip()} if limits.strip() else {}
     card["measured"] = measured(reports)
-    shutil.copy(plot_losses(run), folder)
+    drawn = plot_losses(run)
+    with whole_file(folder / drawn.name) as fresh:
+        shutil.copy(drawn, fresh)
     pack = update_card(pack, card)
-    (folder / README).write_text(readme(pack, reports), encoding="utf-8")
+    with whole_file(folder / README) as fresh:
+        fresh.write_text(readme(pack, reports), encoding="utf-8")
     return folder / README
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from backline.training.loop import read_log
 from backline.training.spectra import stft
+from backline.whole_file import whole_file
 
 LOSSES = "losses.png"
 # Names in a log, or how they begin, of what is not measured in the unit of the losses beside it.
@@ -48,7 +49,8 @@ def plot_losses(run: Path) -> Path:
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small")
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("minutes of training; thin: training, dotted: validation")
-    picture.savefig(run / LOSSES, dpi=100)
+    with whole_file(run / LOSSES) as fresh:
+        picture.savefig(fresh, dpi=100)
     return run / LOSSES
 
 
@@ -77,7 +79,8 @@ def plot_spectrograms(
         axis.set(title=name, ylabel="Hz", yticks=[2, 3, 4], yticklabels=["100", "1k", "10k"])
     for axis in axes[-columns:]:
         axis.set_xlabel("seconds")
-    picture.savefig(path, dpi=90)
+    with whole_file(path) as fresh:
+        picture.savefig(fresh, dpi=90)
     return path
 
 
