@@ -5,6 +5,7 @@ import resource
 import signal
 import socket
 import stat
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ from backline.cli.takes import LiveTake, RenderedTakes, TakeFile, write_audio
 from backline.service.server import start_server
 from backline.whole_file import whole_file
 from tests.cli.test_commands import Backline, write_pack
+from tests.support.sound_card import SoundDevice
 
 RATE = 48_000
 OLDER = b"RIFF an older take, the only one"
@@ -477,6 +479,17 @@ def test_ctrl_c_while_a_take_is_put_in_its_place_waits_for_that(
     with pytest.raises(KeyboardInterrupt):
         take.__exit__()
     np.testing.assert_array_equal(read(tmp_path / "a.wav"), audio)
+
+
+def test_a_sound_card_that_is_lost_leaves_what_was_recorded(
+    backline: Backline, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sounddevice", SoundDevice(unplugged=(200, "finished")))
+    said = backline("live", "--output", tmp_path / "out.flac", "-p", "passthrough", "--server", address)
+    assert said.code == 1
+    assert "was it unplugged?" in said.err
+    assert "the take broke off" in said.out
+    assert soundfile.info(tmp_path / "out.flac").frames == 200 * 256
 
 
 def test_a_disk_that_fills_up_leaves_what_was_recorded(backline: Backline, address: str, tmp_path: Path) -> None:

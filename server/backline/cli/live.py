@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from backline.cli.paced import Audio
     from backline.cli.sound_card import Card
 
-MIX = ""  # name of the mix beside those of the outputs, none of which may have it
 RATE = 48_000  # Hz, of a card that has it
+MIX = ""  # name of the mix beside those of the outputs, none of which may have it
 
 
 def live(
@@ -119,7 +119,7 @@ def live(
     if audio is not None:
         audio = change_rate(audio, file_rate, session_rate)
         channels = audio.shape[0]
-    problem: BaseException | None = None
+    problem: Exception | None = None
     with (
         ended_in_order(),
         connected(server, packs or [], device, apart=card is not None) as client,
@@ -156,14 +156,13 @@ def live(
                 play_paced(host, in_blocks(audio, block), session_rate, take.hear)
         except KeyboardInterrupt:
             console.print("stopped")
-        except Exception as error:  # whatever it is, it does not take the recording with it
+        except Exception as error:  # whatever it is, what was heard so far has its tail
             problem = error
         problem = problem or played.lost
         try:
             tail = host.tail() if isinstance(problem, BacklineError) else host.finish()
-        except (BacklineError, TimeoutError, KeyboardInterrupt) as error:
-            problem = error
-            tail = host.tail()
+        except (BacklineError, TimeoutError) as error:
+            problem, tail = error, host.tail()
         session.cancel()  # without effect where it has ended in order; else nothing is waited for any more
         take.hear(tail)
         if problem is None:
@@ -173,8 +172,8 @@ def live(
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
         dropouts = "" if card is None else f", {played.dropouts} dropouts of the sound card"
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
-        if problem is not None:
-            raise problem
+    if problem is not None:
+        raise problem
 
 
 def chosen_ports(pack: str, offered: list[str], wanted: list[str] | None) -> list[str]:
