@@ -195,9 +195,9 @@ class Servicer(BacklineServicer):
         self._draining = True
 
     def close(self) -> None:
-        """Lets the threads go, once nobody waits for them."""
+        """Lets the threads go, as soon as those who wait for them have been told."""
         for executor in (self._loads, self._opens):
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False)
 
     def _load(self, name: str) -> StreamSpec:
         """`load`, on its thread."""
@@ -211,6 +211,7 @@ class Servicer(BacklineServicer):
                 raise out_of_memory(name, error) from error
             raise
         try:
+            self._check_serving()
             self._engine.add_stream(name, stream)
         except Exception as error:
             self._registry.unload(name)
