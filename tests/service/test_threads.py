@@ -4,25 +4,29 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import torch
 
+from backline.models.hafm.load import tiny_random
 from backline.nn import threads
+from backline.packs.pack import write_pack
 from backline_client import Client
 from tests.support.wire import noise
 
 
-def test_torch_is_pinned_in_a_server_that_no_variable_tells_to() -> None:
+def test_torch_is_pinned_in_a_server_that_no_variable_tells_to(tmp_path: Path) -> None:
+    write_pack(tmp_path / "tiny", *tiny_random())
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     command = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", "none"]
-    command += ["--device", "cpu", "--load", "default"]
+    command += ["--device", "cpu", "--packs", str(tmp_path), "--load", "tiny"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
             address = process.stdout.readline().removeprefix("listening on ").strip()
             with Client(address) as client:
                 assert client.stats().torch_threads == 1
-                client.render("default", noise(1, 4_800), 48_000)
+                client.render("tiny", noise(1, 4_800), 48_000, chunk_seconds=0.2)
                 assert client.stats().torch_threads == 1
         finally:
             process.terminate()
