@@ -51,10 +51,10 @@ class Servicer(BacklineServicer):
     # ---- sessions ------------------------------------------------------------------------------------
 
     async def Stream(self, _: Any, context: Context) -> None:
-        await self._play(context, pb.ServerMessage)
+        await _while_there(self._play(context, pb.ServerMessage))
 
     async def Render(self, _: Any, context: Context) -> None:
-        await self._play(context, pb.RenderResponse)
+        await _while_there(self._play(context, pb.RenderResponse))
 
     async def _play(self, context: Context, response: type[pb.ServerMessage] | type[pb.RenderResponse]) -> None:
         """A session from its Open to its end, whichever it comes to."""
@@ -62,6 +62,8 @@ class Servicer(BacklineServicer):
             opening = check_first(await self._first(context))
             with self._place():
                 await self._serve(context, response, opening)
+        except grpc.aio.InternalError:
+            raise
         except Exception as error:
             status, message = _status(error)
             # Clients that cannot read trailers get it as a message, too, unless they have not even taken the last one.
@@ -249,6 +251,14 @@ class Servicer(BacklineServicer):
             message.resident_bytes = stream.resident_bytes()
             message.sessions = self._engine.session_count(entry.name)
         return message
+
+
+async def _while_there(call: Awaitable[None]) -> None:
+    """A call, which a client that goes in the midst of a message ends as one that goes between two: it is cancelled."""
+    try:
+        await call
+    except grpc.aio.InternalError:  # what gRPC says of a write to nobody
+        raise asyncio.CancelledError from None
 
 
 async def _answer(context: Context, answer: Awaitable[T]) -> T:
