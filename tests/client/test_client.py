@@ -6,6 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
+from backline.service.server import start_server
 from backline_client import (
     Audio,
     BacklineError,
@@ -15,8 +16,10 @@ from backline_client import (
     InvalidRequest,
     NotFound,
     SessionEnded,
+    TimedOut,
     Transport,
 )
+from backline_client.wire import Control
 
 RATE = 48_000
 
@@ -176,3 +179,26 @@ def test_one_thread_sends_while_another_receives(client: Client) -> None:
         session.close()
         receiver.join(timeout=10.0)
     np.testing.assert_array_equal(joined(blocks, 1, 20_000), audio)
+
+
+def test_a_session_that_is_not_used_ends_with_an_error_of_its_own() -> None:
+    with start_server(device="cpu", idle_seconds=0.2) as server, Client(server.address) as client:
+        session = client.open("passthrough", RATE, 1)
+        with pytest.raises(TimedOut, match=r"the client has sent nothing for 0\.2 s: open a new session") as raised:
+            session.receive(timeout=10.0)
+        assert raised.value.status is grpc.StatusCode.DEADLINE_EXCEEDED
+        with pytest.raises(TimedOut):
+            session.send(noise(1, 10))
+
+
+def test_a_rendering_may_have_any_number_of_changes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than may wait in a session, in no order: each goes with its audio, and none comes late."""
+    monkeypatch.setattr("backline_client.wire.CHANGES_AHEAD", 500)
+    monkeypatch.setattr("backline.engine.changes.PENDING_CHANGES", 10_000)
+    samples = 15_000
+    audio = np.ones((1, samples), np.float32)
+    controls = [Control("gain", (position % 97) / 96, position) for position in reversed(range(samples))]
+    outputs = client.render("passthrough", audio, RATE, controls=controls, chunk_seconds=0.01)
+    starts = np.arange(samples) // 480 * 480
+    np.testing.assert_array_equal(outputs["main"][0], np.float32(starts % 97 / 96))
+    assert not outputs.warnings

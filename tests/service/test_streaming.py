@@ -1,5 +1,6 @@
 """Audio through a real server comes back bit for bit, in its place, whatever the rate, the channels and the blocks."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backline.service.server import RunningServer
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import OPTIONS, Answer, block, blocks, client, eventually, noise, opening
+from tests.support.wire import OPTIONS, Answer, block, blocks, client, eventually, held, noise, opening
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000, 192_000])
@@ -174,6 +176,24 @@ def test_a_client_that_does_not_read_comes_to_a_halt_and_then_gets_everything(st
     output = answer.port()
     assert output.shape == (8, count * 4_096)
     assert all(np.array_equal(output[:, at : at + 4_096], audio) for at in range(0, output.shape[1], 4_096))
+
+
+def test_a_client_that_goes_in_the_midst_of_a_message_is_no_fault_of_the_server(
+    server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """64 channels, of which no message fits into what may be on its way."""
+    first = opening(channels=64, sample_rate=192_000, block_size=4_096, mode=pb.MODE_LIVE, jitter_buffer_seconds=60)
+    audio = noise(64, 4_096)
+    with grpc.insecure_channel(server.address, options=OPTIONS) as channel:
+        stub = BacklineStub(channel)
+        calls = [stub.Stream(held(first, *blocks(np.tile(audio, 8), [4_096]))) for _ in range(4)]
+        assert eventually(
+            lambda: [s.chunks > 5 for s in stub.ListSessions(pb.ListSessionsRequest()).sessions] == [True] * 4
+        )
+        for call in calls:
+            call.cancel()
+        assert eventually(lambda: not stub.ListSessions(pb.ListSessionsRequest()).sessions)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_many_sessions_play_at_once(stub: BacklineStub) -> None:

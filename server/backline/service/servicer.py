@@ -53,10 +53,10 @@ class Servicer(BacklineServicer):
     # ---- sessions ------------------------------------------------------------------------------------
 
     async def Stream(self, _: Any, context: Context) -> None:
-        await self._play(context, pb.ServerMessage)
+        await _while_there(self._play(context, pb.ServerMessage))
 
     async def Render(self, _: Any, context: Context) -> None:
-        await self._play(context, pb.RenderResponse)
+        await _while_there(self._play(context, pb.RenderResponse))
 
     async def _play(self, context: Context, response: type[pb.ServerMessage] | type[pb.RenderResponse]) -> None:
         """A session from its Open to its end, whichever it comes to."""
@@ -64,6 +64,8 @@ class Servicer(BacklineServicer):
             opening = check_first(await self._first(context))
             with self._place():
                 await self._serve(context, response, opening)
+        except grpc.aio.InternalError:
+            raise
         except Exception as error:
             status, message = _status(error)
             # Clients that cannot read trailers get it as a message, too, unless they have not even taken the last one.
@@ -200,9 +202,9 @@ class Servicer(BacklineServicer):
         self._draining = True
 
     def close(self) -> None:
-        """Lets the threads go, once nobody waits for them."""
+        """Lets the threads go, as soon as those who wait for them have been told."""
         for executor in (self._loads, self._opens):
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=False)
 
     def _load(self, name: str) -> StreamSpec:
         """`load`, on its thread."""
@@ -216,6 +218,7 @@ class Servicer(BacklineServicer):
                 raise out_of_memory(name, error) from error
             raise
         try:
+            self._check_serving()
             self._engine.add_stream(name, stream)
         except Exception as error:
             self._registry.unload(name)
@@ -253,6 +256,14 @@ class Servicer(BacklineServicer):
             message.resident_bytes = stream.resident_bytes()
             message.sessions = self._engine.session_count(entry.name)
         return message
+
+
+async def _while_there(call: Awaitable[None]) -> None:
+    """A call, which a client that goes in the midst of a message ends as one that goes between two: it is cancelled."""
+    try:
+        await call
+    except grpc.aio.InternalError:  # what gRPC says of a write to nobody
+        raise asyncio.CancelledError from None
 
 
 async def _answer(context: Context, answer: Awaitable[T]) -> T:
