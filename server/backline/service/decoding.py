@@ -26,7 +26,7 @@ AUDIO_TAGS = {
 }
 
 
-class Decoding(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class Decoding(grpc.aio.ServerInterceptor):
     """Has every call of the contract read its messages so."""
 
     async def intercept_service(
