@@ -1,5 +1,6 @@
 """A HAFM of random weights behind a real server: seeded, independent of blocks, and as long as its input."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from backline.packs.pack import write_pack
 from backline.service.server import start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import OPTIONS, Answer, Bystander, blocks, client, noise, opening
+from tests.support.wire import OPTIONS, Answer, Bystander, Message, blocks, client, noise, opening
 
 COUNT = 60_001  # samples of the input: 1.25 s at 48 kHz
 FIRST = opening(pack="tiny", block_size=4_096, chunk_seconds=0.2, visibility_seconds=0.2, seed=5, want_frames=True)
@@ -97,6 +98,32 @@ def test_transport_reaches_the_model_without_ending_anything(stub: BacklineStub)
     answer = Answer(stub.Stream(client(FIRST, beat, *blocks(0.1 * noise(2, COUNT), [512]))))
     assert answer.status is grpc.StatusCode.OK
     assert answer.port().shape[1] == COUNT
+
+
+def test_a_neighbour_that_sends_the_worst_that_may_be_sent_is_not_heard(stub: BacklineStub, streamed: Answer) -> None:
+    """In one batch with it: positions at both ends of time, a song that is nowhere, changes by the ten thousand."""
+    far = [2**53, -(2**53)]
+    worst: list[Message] = [
+        pb.Transport(position=at, playing=True, tempo=999, song_position=1e7, bar_start=-1e7) for at in far
+    ]
+    worst += [pb.Transport(position=0, playing=True, tempo=5e-324, denominator=64, song_position=-1e7, bar_start=1e7)]
+    worst += [pb.Control(parameter="temperature", value=1.0, position=at % 40_000) for at in range(20_000)]
+    worst += [pb.Midi(position=0, data=b"\x90<d" * 2_000)] * 20
+    beyond = pb.Transport(position=0, playing=True, tempo=120, song_position=1e308, bar_start=-1e308)
+    answers: list[Answer] = []
+
+    def disturb() -> None:
+        messages = client(FIRST, *worst, *blocks(0.1 * noise(2, COUNT), [512]), beyond)
+        answers.append(Answer(stub.Stream(messages)))
+
+    neighbour = threading.Thread(target=disturb)
+    neighbour.start()
+    again = Answer(stub.Stream(client(FIRST, *blocks(0.1 * noise(2, COUNT), [512]))))
+    neighbour.join()
+    assert np.array_equal(codes(again), codes(streamed))
+    assert np.array_equal(again.port(), streamed.port())
+    assert answers[0].status is grpc.StatusCode.INVALID_ARGUMENT
+    assert "song position 1e+308: use -1e7 to 1e7" in answers[0].details
 
 
 def test_a_pack_whose_tensors_do_not_fit_says_all_that_is_wrong(tmp_path: Path) -> None:
