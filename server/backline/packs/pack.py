@@ -154,7 +154,7 @@ def read_pack(folder: Path) -> Pack:
     with blaming(pack.name):
         for file in pack.files:
             with open_plain(folder / file.path) as content:
-                found = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+                found = hashlib.file_digest(content, "sha256").hexdigest()
             if found != file.sha256:
                 problems.append(
                     f"{file.path} has changed since the pack was made (sha256 {found[:12]}..., pack.toml says "
