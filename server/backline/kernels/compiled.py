@@ -28,6 +28,7 @@ import numba
 PACKAGE = Path(__file__).parent.parent
 COMPILING = ("kernels", "music")  # parts of the package that hold compiled functions
 NAME = "backline-kernels"
+SETTINGS: Any = numba.config  # read whenever a function is decorated
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 log = logging.getLogger(__name__)
@@ -51,15 +52,15 @@ def compiled(function: Function | None = None, **options: Any) -> Any:
 @cache
 def place() -> Place:
     """Where this process keeps compiled code. Decided once; a place that is not beside the sources is set up."""
-    given = numba.config.CACHE_DIR
+    given = SETTINGS.CACHE_DIR
     if given and _writable(Path(given)):
         return Place(True, Path(given), f"{given}, as NUMBA_CACHE_DIR says")
-    numba.config.CACHE_DIR = ""
+    SETTINGS.CACHE_DIR = ""
     if all(_writable(PACKAGE / part / "__pycache__") for part in COMPILING):
         return Place(True, None, "beside the sources")
     for folder in _elsewhere():
         if _writable(folder):
-            numba.config.CACHE_DIR = str(folder)
+            SETTINGS.CACHE_DIR = str(folder)
             return Place(True, folder, str(folder))
     log.warning(
         "compiled code cannot be kept, so every start compiles for a minute: make a folder that can be written to and "

@@ -45,7 +45,7 @@ PART = re.compile(r"[^\x00-\x1f\x7f<>:\"\\|?*/]{1,255}")  # of a path, on any sy
 SERVED = ", ".join(sorted(families.FAMILIES))
 log = logging.getLogger(__name__)
 
-Text = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$", max_length=10_000, description="a text")]
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*\Z", max_length=10_000, description="a text")]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class PackFile:
     """One file of weights; `path` is relative to the pack's folder."""
 
     path: Annotated[str, Meta(description="the name of a *.safetensors inside the pack's folder")]
-    sha256: Annotated[str, Meta(pattern="^[0-9a-fA-F]{64}$", description="all 64 hexadecimal digits")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z", description="all 64 hexadecimal digits")]
     quantization: Annotated[Literal["", "int8"], Meta(description="int8, or nothing")] = ""
 
     def __post_init__(self) -> None:
@@ -71,12 +71,12 @@ class Manifest:
     name: Annotated[
         str,
         Meta(
-            pattern=f"^{NAME.pattern}$",
+            pattern=rf"^{NAME.pattern}\Z",
             description="up to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit",
         ),
     ]
     version: Text
-    family: Annotated[str, Meta(pattern=f"^({'|'.join(families.FAMILIES)})$", description=f"one of {SERVED}")]
+    family: Annotated[str, Meta(pattern=rf"^({'|'.join(families.FAMILIES)})\Z", description=f"one of {SERVED}")]
     description: Text
     license: Text
     files: tuple[PackFile, ...] = ()

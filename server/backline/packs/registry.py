@@ -49,6 +49,10 @@ class PackEntry:
     problem: str = ""
 
 
+FolderState = tuple[tuple[str | int, ...], ...]
+Reading = tuple[Pack, StreamSpec | PackError] | PackError
+
+
 class PackRegistry:
     """The packs of one server on one device. All methods may be called from any thread; most read the disk."""
 
@@ -59,6 +63,7 @@ class PackRegistry:
         self._resident: dict[str, tuple[Pack, Stream]] = {}
         self._failed: dict[str, PackError] = {}  # what loading found that reading the manifest does not
         self._lock = threading.Lock()  # of the two above
+        self._known: dict[Path, tuple[FolderState | None, Reading]] = {}  # by folder; written whole, so without a lock
         self._loading: dict[str, threading.Lock] = {}
 
     def entries(self) -> list[PackEntry]:
@@ -116,7 +121,7 @@ class PackRegistry:
         for root in self.folders:
             for folder in _packs_in(root):
                 try:
-                    found.setdefault(read_manifest(folder).name, folder)
+                    found.setdefault(self._read(folder)[0].name, folder)
                 except PackError as error:
                     damaged.append((error.pack, folder))
         for name, folder in damaged:
@@ -133,6 +138,21 @@ class PackRegistry:
         there = ", ".join(sorted(found)) or "none"
         raise PackNotFound(f"there is no pack {name!r}: {hint}The packs here are: {there}")
 
+    def _read(self, folder: Path) -> tuple[Pack, StreamSpec | PackError]:
+        """What the folder's manifest says, read again where its files have changed. Raises PackError.
+
+        A pack may be whole by its manifest, by which it is named, and have tables that make no model: then the second
+        is what is wrong with them.
+        """
+        state = _state_of(folder)
+        known = self._known.get(folder)
+        if known is None or state is None or known[0] != state:
+            known = self._known[folder] = (state, _reading(folder))
+        reading = known[1]
+        if isinstance(reading, PackError):
+            raise PackError(reading.problems, reading.pack)
+        return reading
+
     def _entry(self, name: str, folder: Path) -> PackEntry:
         with self._lock:
             if name in self._resident:
@@ -140,10 +160,11 @@ class PackRegistry:
                 return PackEntry(name, folder, PackState.RESIDENT, pack, stream.spec)
             failed = self._failed.get(name)
         try:
-            pack = read_manifest(folder)
-            spec = pack.spec()
+            pack, spec = self._read(folder)
         except PackError as error:
             return PackEntry(name, folder, PackState.DAMAGED, problem=_said(error))
+        if isinstance(spec, PackError):
+            return PackEntry(name, folder, PackState.DAMAGED, problem=_said(spec))
         if failed is not None:
             return PackEntry(name, folder, PackState.DAMAGED, pack, spec, _said(failed))
         return PackEntry(name, folder, PackState.AVAILABLE, pack, spec)
@@ -189,6 +210,32 @@ def _holds_manifest(folder: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _reading(folder: Path) -> Reading:
+    try:
+        pack = read_manifest(folder)
+    except PackError as error:
+        return error
+    try:
+        return pack, pack.spec()
+    except PackError as error:
+        return pack, error
+
+
+def _state_of(folder: Path) -> FolderState | None:
+    """What changes when any file of a pack does; None where that cannot be told, as with folders inside."""
+    state = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir() or entry.is_symlink():
+                    return None
+                at = entry.stat()
+                state.append((entry.name, at.st_mode, at.st_size, at.st_ino, at.st_mtime_ns, at.st_ctime_ns))
+    except OSError:
+        return None
+    return tuple(sorted(state))
 
 
 def _numbered(name: str) -> Iterator[str]:

@@ -36,7 +36,7 @@ NOT_PLAYING = BAR_STEPS  # its token for a host that stands still, or for no hos
 class SourceConfig:
     """One source of conditioning: tokens at a fixed rate, of one or several codebooks that are summed per frame."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-z_]{1,32}$", description="up to 32 small letters")]
+    name: Annotated[str, Meta(pattern=r"^[a-z_]{1,32}\Z", description="up to 32 small letters")]
     vocabulary: Entries  # without the mask token
     rate: FrameRate  # frames per second
     reach: Reach  # how far A_c sees: to the chunk's start plus the visibility, or to the chunk's end
