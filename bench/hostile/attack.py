@@ -56,6 +56,7 @@ def problems(outcome: Outcome) -> list[str]:
         grpc.StatusCode.UNKNOWN,
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.ABORTED,
     ):
         found.append(said)
     if status is grpc.StatusCode.FAILED_PRECONDITION and call.method != SERVICE + "UnloadPack":

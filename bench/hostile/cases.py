@@ -239,10 +239,12 @@ def extreme_transport(random: Random, pack: str) -> Iterator[Call]:
     """A transport whose numbers are odd, and enough audio for the model to use it."""
     client = Client(random, pack)
     transport = client.transport(client.position)
-    for name in random.sample(
-        ("song_position", "bar_start", "tempo", "loop_start", "loop_end"), random.choice((1, 2, 2))
-    ):
+    names = ("song_position", "bar_start", "tempo", "loop_start", "loop_end")
+    for name in random.sample(names, random.choice((1, 2, 2))):
         setattr(transport, name, values.double(random))
+    if random.random() < 0.3:  # as far apart as can be
+        transport.song_position = random.choice((1e7, 1e15, 1e300, 1.7e308)) * random.choice((1, -1))
+        transport.bar_start = -transport.song_position
     if random.random() < 0.3:
         transport.position = values.integer(random, -(2**63), 2**63 - 1)
     if random.random() < 0.3:
@@ -391,7 +393,8 @@ def wrong_shape(random: Random, pack: str) -> Iterator[Call]:
     """A stream where one message is due, and none or several where there is to be one."""
     name = random.choice(("GetStats", "GetPack", "ListPacks", "CloseSession"))
     sends = [Send(values.serialized(UNARY[name]()))] * random.choice((0, 2, 5))
-    yield Call(SERVICE + name, (*sends, random.choice((End(), Cancel()))))
+    last = random.choice((End(), Cancel())) if sends else Cancel()  # gRPC itself waits for the one message for ever
+    yield Call(SERVICE + name, (*sends, last))
 
 
 def metadata(random: Random, pack: str) -> Iterator[Call]:

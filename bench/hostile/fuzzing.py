@@ -98,7 +98,7 @@ def fuzz(
     def failed(text: str, culprits: Iterable[Case] = ()) -> None:
         lines = "".join(f"\n    {line(case)}  # {case.kind}" for case in culprits)
         report.failures.append(text + lines)
-        kind = re.sub(r"[0-9][0-9.]*|'[^']*'|\([^)]*\)", "#", text)[:100]
+        kind = re.sub(r"[0-9][0-9.]*|0x[0-9a-f]+|'[^' ]*'|\([^)]*\)", "#", text)[:100]
         report.kinds[kind] += 1
         if report.kinds[kind] <= SAID:
             say(report.failures[-1])

@@ -81,7 +81,9 @@ def test_a_sample_position_that_no_session_has_is_refused(engine: Engine, pack: 
 
 def test_no_number_in_a_transport_hurts_anybody(engine: Engine, pack: str) -> None:
     """Each is refused, or its session plays on."""
-    cases: list[dict[str, Any]] = [{name: value} for name in ("song_position", "bar_start", "tempo") for value in EXTREMES]
+    cases: list[dict[str, Any]] = [
+        {name: value} for name in ("song_position", "bar_start", "tempo") for value in EXTREMES
+    ]
     cases += [{"song_position": value, "bar_start": -value} for value in EXTREMES]
     cases += [{"tempo": 999.9, "song_position": 1e7, "bar_start": -1e7, "numerator": 64, "denominator": 64}]
     cases += [{"tempo": 5e-324, "numerator": 1, "denominator": 64}, {"numerator": 64, "denominator": 1}]
@@ -147,7 +149,9 @@ def test_a_row_that_fails_in_the_midst_of_the_call_ends_alone(engine: Engine, pa
         def spoil(inputs: Sequence[ChunkInput]) -> list[ChunkInput]:
             ordered = sorted(inputs, key=lambda given: given.row, reverse=not bystander_first)
             return [
-                replace(given, audio=np.zeros((7, given.audio.shape[1]), np.float32)) if given.row == victim.row else given
+                replace(given, audio=np.zeros((7, given.audio.shape[1]), np.float32))
+                if given.row == victim.row
+                else given
                 for given in ordered
             ]
 
