@@ -89,16 +89,16 @@ def test_no_number_in_a_transport_hurts_anybody(engine: Engine, pack: str) -> No
     cases += [{"tempo": 5e-324, "numerator": 1, "denominator": 64}, {"numerator": 64, "denominator": 1}]
     cases += [{"numerator": value, "denominator": 4} for value in (0, -1, 65, 2**31)]
     cases += [{"position": value} for value in POSITIONS]
-    batch = 7
+    batch = 6  # and one more, who stays in any case
     for at in range(0, len(cases), batch):
-        with company(engine, pack, victims=len(cases[at : at + batch])) as table:
-            for victim, changes in zip(table.victims, cases[at : at + batch], strict=True):
+        some = cases[at : at + batch]
+        with company(engine, pack, victims=1 + len(some)) as table:
+            for victim, changes in zip(table.victims[1:], some, strict=True):
                 try:
                     transport(victim, **changes)
                 except BadInput:
                     victim.session.abort()
             table.together(2)
-            assert all(victim.gone or victim.heard.audio().any() is not None for victim in table.victims)
             for victim in table.victims:
                 assert not any(hasattr(event, "error") for event in victim.heard.events), victim.heard.events[-1]
 
