@@ -106,6 +106,7 @@ class Guest:
     session: Any
     heard: Listener
     sent: int = 0  # samples
+    chunks: int = 0  # that the input sent is enough for
 
     @property
     def gone(self) -> bool:
@@ -168,7 +169,7 @@ def company(engine: Engine, name: str, victims: int = 1) -> Iterator[Table]:
         table.open(seed)
     try:
         yield table
-        while table.bystander.sent < CHUNKS * table.chunk * RATE:
+        while table.bystander.chunks < CHUNKS:
             table.together()
         row = table.bystander.session.row
         shared = [call for call in stream.calls if row in call and len(call) > 1]
@@ -203,11 +204,13 @@ def open_guest(engine: Engine, name: str, seed: int, block_size: int = 65_536, *
 
 
 def feed(guest: Guest, chunk: Fraction) -> None:
-    """The next chunk's worth of the music that everyone plays."""
-    audio = music(int(CHUNKS * 4 * RATE))
-    end = int((guest.sent / (chunk * RATE) + 1) * chunk * RATE)
-    assert guest.session.try_write(guest.sent, audio[:, guest.sent : end])
-    guest.sent = end
+    """As much of the music that everyone plays as the next chunk needs, in chunks."""
+    samples = int(chunk * RATE)
+    while not guest.session.ready():
+        assert guest.session.try_write(guest.sent, music(20 * samples)[:, guest.sent : guest.sent + samples])
+        guest.sent += samples
+        assert guest.sent < 20 * samples
+    guest.chunks += 1
 
 
 @cache
@@ -225,7 +228,8 @@ def alone(engine: Engine, name: str) -> list[Audio]:
     if name not in known:
         guest = open_guest(engine, name, seed=5)
         for _ in range(CHUNKS):
-            feed(guest, chunk_of(guest.session.stream))
+            with held(engine, name):
+                feed(guest, chunk_of(guest.session.stream))
             settle(engine)
         guest.session.close_input()
         guest.heard.finished()
