@@ -16,7 +16,15 @@ from backline.packs.pack import Pack, read_pack, update_card
 from backline.training.report import LOSSES, plot_losses
 
 README = "README.md"
-FACTS = ("data", "world", "seed", "hardware", "commit", "note")  # entries of a card that say how a pack came to be
+FACTS = (
+    "data",
+    "world",
+    "from",
+    "seed",
+    "hardware",
+    "commit",
+    "note",
+)  # entries of a card that say how a pack came to be
 
 
 def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str = "") -> Path:
