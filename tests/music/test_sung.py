@@ -15,7 +15,7 @@ from tests.music.test_singer import track_pitch
 from tests.support.speaking import write_recordings
 
 try:
-    vocoder._pyworld()
+    vocoder.pyworld_package()
     no_vocoder = None
 except VoicesMissing as error:
     no_vocoder = str(error)
@@ -142,7 +142,7 @@ def test_without_the_vocoder_its_package_is_named(monkeypatch: pytest.MonkeyPatc
     import sys
 
     monkeypatch.setitem(sys.modules, "pyworld", None)
-    vocoder._pyworld.cache_clear()
+    vocoder.pyworld_package.cache_clear()
     with pytest.raises(VoicesMissing, match=r"pyworld.*pip install 'backline\[voices\]'.*setuptools"):
-        vocoder._pyworld()
-    vocoder._pyworld.cache_clear()
+        vocoder.pyworld_package()
+    vocoder.pyworld_package.cache_clear()

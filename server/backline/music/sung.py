@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from backline.music.piece import Note
-from backline.music.vocoder import BANDS, BREATHS, FRAME_RATE, HOP, SILENCE, Frames, Syllable, Voice, synthesise
+from backline.music.vocoder import (
+    BANDS,
+    BREATHS,
+    FRAME_RATE,
+    HOP,
+    SILENCE,
+    Frames,
+    Syllable,
+    Voice,
+    stretches,
+    synthesise,
+)
 
 JOINED = 5  # frames over which one syllable's sound becomes the next one's
 LEAST_VOWEL = 12  # frames of a note that the next one's consonant leaves
@@ -117,9 +128,7 @@ def score(voice: Voice, melody: Sequence[Note], tempo: float, frames: int, rng: 
             length = min(frames, round(beat * 60 / tempo * FRAME_RATE)) - onset
             lead = min(syllable.vowel, max(0, onset - sung_until))
             source = vowel_frames(syllable, length, rng, released=not followed)
-            lay(
-                made, syllable, np.concatenate([np.arange(syllable.vowel - lead, syllable.vowel), source]), onset - lead
-            )
+            lay(made, syllable, np.r_[syllable.vowel - lead : syllable.vowel, source], onset - lead)
             if not followed:
                 made.gain[max(onset, onset + length - FADE) : onset + length] -= np.linspace(0, 30, min(FADE, length))
             if not legato:
@@ -213,8 +222,7 @@ def express(made: Score, vibrato: NDArray[np.float64], rng: Generator, manner: M
     phase = 2 * np.pi * (np.cumsum(rate) / FRAME_RATE + rng.random())
     swing = gaussian_filter1d(vibrato, 6) * np.sin(phase)
     made.pitch += manner.vibrato_depth * swing + manner.drift * slow(0.25) + 0.04 * slow(0.01)
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], made.sounding.astype(np.int8), [0]))))
-    for begin, end in zip(edges[0::2], edges[1::2], strict=True):
+    for begin, end in stretches(made.sounding):
         made.gain[begin:end] += manner.swell * np.sin(np.pi * np.linspace(0, 1, end - begin)).astype(np.float32)
     made.gain += (manner.vibrato_depth * 3 * swing + 0.8 * slow(0.15)).astype(np.float32)
     made.envelope += made.gain[:, None] * np.float32(np.log(10) / 10)
@@ -228,8 +236,7 @@ def synthesised(made: Score, size: float) -> NDArray[np.float32]:
     sound = np.zeros(len(made.pitch) * HOP, np.float32)
     hertz = np.where(made.voiced, 440 * 2 ** ((made.pitch - 69) / 12), 0.0)
     wide = np.convolve(made.sounding, np.ones(2 * EDGE + 1), "same") > 0.5
-    edges = np.flatnonzero(np.diff(np.concatenate(([0], wide.astype(np.int8), [0]))))
-    for begin, end in zip(edges[0::2], edges[1::2], strict=True):
+    for begin, end in stretches(wide):
         rows = slice(begin, end)
         sound[begin * HOP : end * HOP] += synthesise(
             hertz[rows], np.maximum(made.envelope[rows], SILENCE), made.aperiodicity[rows], size

@@ -60,7 +60,7 @@ class Voice:
 def missing() -> str | None:
     """Why no person can be sung here; None if one can."""
     try:
-        _pyworld()
+        pyworld_package()
         for purpose in ("training", "validation", "test"):
             speakers(purpose)
     except VoicesMissing as error:
@@ -90,7 +90,7 @@ def synthesise(hertz: NDArray[np.float64], envelope: Frames, aperiodicity: Frame
         aperiodicity: [frame, breath], dB, at most 0.
         size: formants lie higher by that factor, as in a smaller head.
     """
-    world = _pyworld()
+    world = pyworld_package()
     power = np.exp(envelope @ _to_bins(size)).astype(np.float64)
     breath = world.decode_aperiodicity(np.ascontiguousarray(aperiodicity, np.float64), SAMPLE_RATE, 2 * (BINS - 1))
     sound = world.synthesize(np.ascontiguousarray(hertz, np.float64), power, breath, SAMPLE_RATE, 1000 / FRAME_RATE)
@@ -120,7 +120,7 @@ def find_places(level: NDArray[np.float32], voiced: NDArray[np.bool_], envelope:
     if not voiced.any():
         return None
     peak = float(level[voiced].max())
-    first, last = _longest(voiced & (level > peak - 10))
+    first, last = max(stretches(voiced & (level > peak - 10)), key=lambda found: found[1] - found[0])
     if last - first < 16:
         return None
     vowel = first + int(np.argmax(level[first:last] > float(level[first:last].max()) - 6))
@@ -141,17 +141,15 @@ def find_places(level: NDArray[np.float32], voiced: NDArray[np.bool_], envelope:
     return Places(begin, vowel, (held, held + length), end)
 
 
-def _longest(true: NDArray[np.bool_]) -> tuple[int, int]:
-    """Begin and end of the longest stretch of trues."""
+def stretches(true: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Begin and end of every stretch of trues."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], true.astype(np.int8), [0]))))
-    begins, ends = edges[0::2], edges[1::2]
-    at = int(np.argmax(ends - begins))
-    return int(begins[at]), int(ends[at])
+    return list(zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def _analyse(speaker: Speaker, path: Path) -> None:
     """Writes what WORLD hears in the speaker's recordings."""
-    world = _pyworld()
+    world = pyworld_package()
     parts: dict[str, list[NDArray[np.generic]]] = {"envelope": [], "aperiodicity": [], "voiced": [], "level": []}
     places, files, pitches = [], [], []
     for file in recordings(speaker):
@@ -251,7 +249,7 @@ def _to_bins(size: float) -> NDArray[np.float32]:
 
 
 @cache
-def _pyworld() -> ModuleType:
+def pyworld_package() -> ModuleType:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pkg_resources, which it imports, announces its end
