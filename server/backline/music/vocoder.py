@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-import warnings
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from backline.music.speakers import REMEDY as RECORDINGS_REMEDY
 from backline.music.speakers import SAMPLE_RATE, Speaker, VoicesMissing, recording, recordings, speakers
 
 FRAME_RATE = 200  # per second
@@ -29,7 +31,7 @@ BREATHS = 5  # bands of WORLD's aperiodicity at SAMPLE_RATE
 LOWEST, HIGHEST = 65.0, 700.0  # Hz of spoken voices
 SILENCE = -30.0  # log power of a frame in which nothing sounds
 VERSION = 1  # of what is kept on disk
-REMEDY = "pip install 'backline[voices]' (pyworld, and with it setuptools before 81, whose pkg_resources it imports)"
+REMEDY = "pip install 'backline[voices]'"
 
 Frames = NDArray[np.float32]  # [frame, band]
 
@@ -178,7 +180,7 @@ def _analyse(speaker: Speaker, path: Path) -> None:
         files.append(file.name)
         pitches.append(69 + 12 * np.log2(np.median(hertz[kept][hertz[kept] > 0]) / 440))
     if not places:
-        raise VoicesMissing(f"{speaker.folder} holds no recording that can be sung: {REMEDY}")
+        raise VoicesMissing(f"{speaker.folder} holds no recording that can be sung: {RECORDINGS_REMEDY}")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.partial")
     arrays: dict[str, Any] = {name: np.concatenate(values) for name, values in parts.items()}
@@ -250,11 +252,15 @@ def _to_bins(size: float) -> NDArray[np.float32]:
 
 @cache
 def pyworld_package() -> ModuleType:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pkg_resources, which it imports, announces its end
-            import pyworld
-    except ImportError as error:
-        raise VoicesMissing(f"pyworld cannot be imported ({error}): {REMEDY}") from error
-    module: ModuleType = pyworld
+    """pyworld's compiled module alone: its package imports pkg_resources, which not every setuptools has, to no use.
+
+    Raises:
+        VoicesMissing: it is not installed.
+    """
+    package = find_spec("pyworld")
+    compiled = package and PathFinder.find_spec("pyworld.pyworld", package.submodule_search_locations)
+    if compiled is None or compiled.loader is None:
+        raise VoicesMissing(f"pyworld is not installed: {REMEDY}")
+    module = module_from_spec(compiled)
+    compiled.loader.exec_module(module)
     return module
