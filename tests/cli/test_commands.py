@@ -33,6 +33,7 @@ COMMANDS = [
     "evaluate codec",
     "evaluate grid",
     "evaluate drift",
+    "evaluate voices",
 ]
 
 
@@ -70,6 +71,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["render", "in.wav", "-o", "o.wav", "--signature", "waltz"], "3/4"),
         (["serve", "--device", "abacus"], "cpu"),
         (["train", "stage", "coarser"], "coarse"),
+        (["train", "stems-pack", "--world", "flat"], "people"),
         (["no-such-command"], "no-such-command"),
     ],
 )
@@ -88,6 +90,8 @@ def test_a_wrong_command_line_ends_with_2(backline: Backline, arguments: list[st
         (["render", "missing.wav", "-o", "no-such-folder/o.wav"], "make it first"),
         (["serve", "--address", "256.0.0.1:x"], "cannot listen at 256.0.0.1:x"),
         (["packs", "import", "encodec", "missing.th"], "there is no such file"),
+        (["train", "stems-pack", "--from", "no-such-pack"], "passthrough"),
+        (["train", "stems-pack", "--from", "default"], "cannot start from default"),
         (["packs", "import", "hcodec", "missing.pt", "--hubert", "missing.bin"], "there is no such file"),
     ],
 )

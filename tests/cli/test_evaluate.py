@@ -31,6 +31,8 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
         (["grid", "passthrough", "--picture", "out.gif"], 1, ".png"),
         (["separation", "passthrough"], 1, "vocals, drums, bass, other"),
         (["separation", "passthrough", "--picture", "out.gif"], 1, ".png"),
+        (["voices", "passthrough"], 1, "vocals, drums, bass, other"),
+        (["voices", "stems", "--run", "no-such-run"], 2, "no-such-run"),
         (["drift", "passthrough", "--minutes", "0.1"], 2, "minutes"),
         (["robustness", "passthrough", "--seconds", "5"], 2, "seconds"),
         (["robustness", "passthrough", "--recordings", "no-such-folder"], 2, "no-such-folder"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from backline.codecs.hcodec.network import HCodecConfig
+from backline.codecs.hcodec.network import HCodec, HCodecConfig
 from backline.training.hcodec import HCodecTrainer, HCodecTraining, magnitude_loss, train_hcodec
 from backline.training.loop import LoopConfig, Moment
 
@@ -17,6 +17,7 @@ TOY_CODEC = HCodecConfig(
     codebook_size=16, features="mel", feature_width=20, semantic_width=8, head_limit=1e3, upsampling="learned",
     normalized=True,
 )  # fmt: skip
+CPU = torch.device("cpu")
 TOY = HCodecTraining(codec=TOY_CODEC, codes=4, crops=1, quantize_from=3, batches_to_start=2, rate=3e-3)
 
 
@@ -51,6 +52,44 @@ def test_equal_magnitudes_cost_nothing_and_silence_all() -> None:
     assert float(magnitude_loss(4 * wanted, wanted)) == pytest.approx(1, rel=0.02)
 
 
+def packed_tensors(codec: HCodec) -> dict[str, torch.Tensor]:
+    """What a pack keeps of it."""
+    return {
+        name: value.clone() for name, value in codec.state_dict().items() if not name.startswith("feature_decoder.")
+    }
+
+
+def test_training_starts_from_a_packs_codec_and_its_codes() -> None:
+    torch.manual_seed(5)
+    trained = HCodec(TOY_CODEC)
+    trainer = HCodecTrainer(TOY, tones, 0, torch.device("cpu"))
+    audio = torch.from_numpy(tones(0)[:, None, :7680].copy())
+    assert not torch.equal(trainer.codec.encode(audio), trained.encode(audio))
+    trainer.start_from(packed_tensors(trained))
+    assert torch.equal(trainer.codec.encode(audio), trained.encode(audio))
+    assert "commitment" in trainer.step(Moment(0, 0.0, 0.0))  # it quantises at once
+    moved = trainer.codec.quantizer("acoustic").codebooks - trained.quantizer("acoustic").codebooks
+    assert 0 < float(moved.square().mean().sqrt()) < 0.2 * float(trained.quantizer("acoustic").codebooks.std())
+
+
+def test_a_codec_of_another_size_is_no_start() -> None:
+    trainer = HCodecTrainer(TOY, tones, 0, torch.device("cpu"))
+    wider = packed_tensors(HCodec(dataclasses.replace(TOY_CODEC, latent=12)))
+    with pytest.raises(ValueError, match=r"does not fit.*codec\.acoustic\.out\.weight has shape"):
+        trainer.start_from(wider)
+
+
+def test_a_batch_has_as_many_vocals_more_as_are_asked_for() -> None:
+    feed = dataclasses.replace(TOY, crops=2, voices=3)
+    trainer = HCodecTrainer(feed, lambda seed: np.sign(tones(seed)) * np.float32([[0.5], [1], [1], [1]]), 0, CPU)
+    trainer.mixtures.feed = dataclasses.replace(trainer.mixtures.feed, silent=0.0, early=0.0)
+    assert len(trainer.batch()) == 2 * 4 + 3
+    trainer.mixtures.augmented = lambda track: track  # type: ignore[method-assign]
+    trainer.mixtures.feed = dataclasses.replace(trainer.mixtures.feed, levels=(0.0, 0.0))
+    peaks = trainer.batch().abs().amax((1, 2)).tolist()
+    assert peaks == [0.5, 1, 1, 1] * 2 + [0.5] * 3
+
+
 def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
     loop = LoopConfig(tmp_path, minutes=0.03, seed=0)
     _, first = train_hcodec(loop, TOY, tones, range(1 << 40, (1 << 40) + 1), "cpu")
@@ -58,5 +97,5 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
         dataclasses.replace(loop, minutes=0.05), TOY, tones, range(1 << 40, (1 << 40) + 1), "cpu"
     )
     assert second.step > first.step > 0
-    assert {"mel", "sdr_drums", "perplexity_semantic_last"} <= second.validation.keys()
+    assert {"mel", "mask_vocals", "sdr_drums", "perplexity_semantic_last"} <= second.validation.keys()
     assert torch.equal(codec.quantizer("acoustic").codebooks, codec.quantizer("acoustic").codebooks)

@@ -12,12 +12,14 @@ from backline.codecs.hcodec.network import HCodec
 from backline.models.stems.config import MelConfig, StemsConfig
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
+from backline.music.world import BAND, PEOPLE
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
-from backline.packs.pack import load_stream, read_pack
+from backline.packs.pack import load_stream, read_pack, read_tensors
+from backline.packs.registry import PackRegistry
 from backline.training.loop import Moment, read_log
 from backline.training.stems import ABLATION_WEIGHTS, PAPER_WEIGHTS, StemsTrainer, StemsTraining
-from backline.training.stems_pack import PARTS, SHARES, StemsRecipe, train_stems_pack
+from backline.training.stems_pack import PARTS, SHARES, StemsRecipe, card, train_stems_pack
 from tests.training.test_hcodec import TOY as TOY_CODEC_TRAINING
 from tests.training.test_hcodec import TOY_CODEC, tones
 
@@ -160,3 +162,33 @@ def test_the_recipe_trains_both_parts_and_its_pack_separates(tmp_path: Path) -> 
     stems = stream.step([ChunkInput(row, mixture, None, parameters)])[0].audio
     assert [port.name for port in stream.spec.ports] == ["vocals", "drums", "bass", "other"]
     assert np.abs(np.sum(stems, axis=0) - mixture[:, : stems[0].shape[1]]).max() < 1e-4
+
+    # Another run goes on from the pack: it has its sizes, and after next to no training its codec and network still.
+    usual = StemsRecipe.of(0.02, 0, "cpu", BAND, pack)
+    assert (usual.codec.codec, usual.network.network) == (TOY_CODEC, TOY_NETWORK)
+    assert usual.codec.rate < StemsRecipe().codec.rate
+    warm = replace(RECIPE, minutes=0.001, start=pack)
+    train_stems_pack(tmp_path / "warm", tmp_path / "warmer", warm, PARTS, lines.append)
+    again = read_pack(tmp_path / "warmer")
+    assert again.config["card"]["from"] == "stems 0.1.0"
+    assert again.config["card"]["command"].endswith("--from stems")
+    before, after = read_tensors(pack), read_tensors(again)
+    for name in ("codec.quantizers.semantic.codebooks", "codec.decoder.head.weight", "stems.heads"):
+        assert float((after[name] - before[name]).std()) < 0.3 * float(before[name].std())
+
+
+def test_a_world_of_people_trains_on_more_vocals_and_is_told_from_the_band(tmp_path: Path) -> None:
+    people, band = (StemsRecipe.of(1, 0, "cpu", world, None) for world in (PEOPLE, BAND))
+    assert band == StemsRecipe(1, 0, "cpu")
+    assert people.codec.voices > band.codec.voices == 0
+    made = card(tmp_path, people)
+    assert made["world"] == "people"
+    assert made["command"] == "backline train stems-pack --minutes 1 --seed 0 --world people"
+    assert "klettres-data (GPL-2+)" in made["data"]
+    assert "klettres" not in card(tmp_path, band)["data"]
+
+
+def test_only_a_stems_pack_is_a_start() -> None:
+    other = read_pack(PackRegistry([]).entry("default").folder)
+    with pytest.raises(ValueError, match=r"cannot start from default: .*\[codec\] kind is 'convnext'"):
+        StemsRecipe.of(1, 0, "cpu", BAND, other)

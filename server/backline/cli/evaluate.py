@@ -58,6 +58,13 @@ Demucs = Annotated[
 Visqol = Annotated[
     bool, typer.Option("--visqol/--no-visqol", help="Whether to measure ViSQOL, which takes most of the time.")
 ]
+CodecRun = Annotated[
+    Path | None,
+    typer.Option(
+        "--run", help="Judge the codec of this run of `backline train stems-pack`, not the pack's.", exists=True
+    ),
+]
+Separated = Annotated[bool, typer.Option("--separate/--no-separate", help="Whether the pack separates as well.")]
 
 FALLBACK_WORLD = "narrow"  # for packs that do not say in which they were trained
 
@@ -354,6 +361,68 @@ def separation(
             rows=rows,
             gates=gates,
             notes=[*notes, *not_coded],
+        ),
+        output,
+    )
+
+
+@evaluate.command()
+def voices(
+    pack: PackArgument = "stems",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    pieces: Pieces = 4,
+    run: CodecRun = None,
+    separate: Separated = True,
+    recordings: Recordings = None,
+    seed: EvaluationSeed = 0,
+    output: Output = None,
+) -> None:
+    """Measure which voices a stems pack's codec can write and its network finds: composed, sung by people, recorded.
+
+    Example: [cyan]backline evaluate voices stems --pieces 4 -o voices.json[/]
+
+    The codec of a training run, as it stands: [cyan]backline evaluate voices stems --run runs/stems --no-separate[/]
+    """
+    check_output(output, ".json")
+
+    from backline.codecs.hcodec.load import hcodec
+    from backline.evaluation.report import Report
+    from backline.evaluation.separation import check_ports
+    from backline.evaluation.separation import separate as separated
+    from backline.evaluation.voices import evaluate_voices
+    from backline.music.world import BAND
+    from backline.packs.pack import read_tensors
+    from backline.training.mixtures import TRACKS
+    from backline.training.run_folder import last_entry
+    from backline.training.stems_pack import StemsRecipe, best_codec
+
+    with told_to_user():
+        opened = find(pack, packs)
+        check_ports(opened.spec())
+        if run is None:
+            judged = hcodec(opened.config["codec"], read_tensors(opened))
+        else:
+            judged = best_codec(run, StemsRecipe.of(1, seed, device, BAND, opened))
+        judged.require_encoding()
+        finder = None
+        if separate:
+            stream = resident(opened, device)
+            setting = session_setting(opened.spec(), None, None, False, {})
+
+            def finder(mixed: Sound, number: int) -> Sound:
+                return separated(stream, mixed, seed + number, setting)[TRACKS.index("vocals")]
+
+        with progress_bar() as say:
+            rows, gates = evaluate_voices(judged, finder, pieces, recordings, say)
+    of = {} if run is None else {"codec_of": str(run), "steps": last_entry(run / "codec")["step"]}
+    show(
+        Report(
+            kind="voices",
+            pack=f"{opened.name} {opened.version}",
+            settings={"pieces": pieces, "seed": seed, **of},
+            rows=rows,
+            gates=gates,
         ),
         output,
     )

@@ -21,7 +21,7 @@ def compose(
     ] = None,
     songs: Annotated[int, typer.Option(help="How many; each takes the next seed.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of the first song; names it for ever.", min=0)] = 0,
-    world: Annotated[str, typer.Option(help="What may occur: narrow, trio, band, pop or wide.")] = "wide",
+    world: Annotated[str, typer.Option(help="What may occur: narrow, trio, band, pop, wide or people.")] = "wide",
     style: Annotated[
         str | None, typer.Option(help="One style only, for example 'bossa nova'; a wrong one lists them all.")
     ] = None,

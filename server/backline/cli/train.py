@@ -99,17 +99,29 @@ def stems_pack(
     part: Annotated[str | None, typer.Option(metavar="codec|network", help="Train this part alone.")] = None,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
+    world: Annotated[str, typer.Option(help="What the songs are like: band, or people for human voices.")] = "band",
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="PACK", help="A stems pack to start from, at half the usual rate.")
+    ] = None,
+    packs: options.PackFolders = None,
 ) -> None:
     """Train the four-stem pack, codec and network, and write it. Ctrl+C saves; the same command goes on.
 
     Example: [cyan]backline train stems-pack --minutes 90 -o ~/my-packs/stems[/]
+
+    Starting from the pack that comes with Backline: [cyan]backline train stems-pack --world people --from stems[/]
     """
     from backline.cli.console import UserError, console
-    from backline.packs.registry import user_packs
+    from backline.music.world import WORLDS
+    from backline.packs.pack import read_pack
+    from backline.packs.registry import PackRegistry, user_packs
     from backline.training.stems_pack import PARTS, StemsRecipe, train_stems_pack
 
-    recipe = StemsRecipe(minutes=minutes, seed=seed, device=device)
+    if world not in WORLDS:
+        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
     try:
+        known = None if start is None else read_pack(PackRegistry(packs or []).entry(start).folder)
+        recipe = StemsRecipe.of(minutes, seed, device, WORLDS[world], known)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backline.music.composer import compose
+from backline.music.people import people_sing
 from backline.music.piece import Piece
 from backline.music.render import render
 from backline.music.singer import sing
@@ -61,10 +62,14 @@ def song(seed: int, world: World = NARROW, sample_rate: int = 24_000) -> Song:
 
     Raises:
         FluidSynthMissing: FluidSynth or its sound font is not installed.
+        VoicesMissing: the world has people in it, and their recordings or the vocoder are not installed.
     """
     piece = compose(seed, world)
     stems = render(piece, sample_rate)
-    vocal = sing(piece.melody, piece.tempo, piece.seconds, sample_rate, seed, piece.voice)
+    if world.people:
+        vocal = people_sing(piece, sample_rate)
+    else:
+        vocal = sing(piece.melody, piece.tempo, piece.seconds, sample_rate, seed, piece.voice)
     peak = float(np.abs(vocal + stems.accompaniment).max(initial=0.0))
     gain = np.float32(min(1.0, CEILING / peak)) if peak else np.float32(1)
     return Song(

@@ -50,6 +50,7 @@ class World:
     onset_grid: Fraction | None = None  # seconds; the band's notes begin on its multiples
     styles: tuple[str, ...] = ()  # names of styles.STYLES; none: plain pieces
     forms: tuple[str, ...] = ()  # names of styles.FORMS; none: plain pieces have a verse and a chorus of `bars` in all
+    people: bool = False  # real people sing and speak, too, each recorded in a room of its own (people.py)
 
 
 MEZZO = Voice()
@@ -126,4 +127,8 @@ BAND = replace(
     onset_grid=None,
 )
 
-WORLDS = {"narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE}
+# The same bands with all voices that there are: five formant singers of all ranges, people who sing and speak, rooms,
+# microphones and noise. A codec or a separator that is to know human voices has to hear some.
+PEOPLE = replace(BAND, voices=WIDE.voices, people=True)
+
+WORLDS = {"narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE, "people": PEOPLE}

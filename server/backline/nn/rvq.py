@@ -116,6 +116,13 @@ class CodebookLearner(nn.Module):
         self.started.fill_(True)
 
     @torch.no_grad()
+    def carry_on(self, quantizer: ResidualQuantizer) -> None:
+        """Goes on from the codebooks as they are, as if one vector of each batch had fallen to every entry."""
+        self.counts.fill_(1.0)
+        self.sums.copy_(quantizer.codebooks)
+        self.started.fill_(True)
+
+    @torch.no_grad()
     def update(self, quantizer: ResidualQuantizer, quantized: Quantized) -> int:
         """Learns from one batch; returns how many dead entries were restarted."""
         restarted = 0

@@ -17,7 +17,15 @@ from backline.training.report import LOSSES, plot_losses
 from backline.whole_file import whole_file
 
 README = "README.md"
-FACTS = ("data", "world", "seed", "hardware", "commit", "note")  # entries of a card that say how a pack came to be
+FACTS = (
+    "data",
+    "world",
+    "from",
+    "seed",
+    "hardware",
+    "commit",
+    "note",
+)  # entries of a card that say how a pack came to be
 
 
 def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str = "") -> Path:

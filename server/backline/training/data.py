@@ -7,7 +7,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-HELD_OUT_SEED = 1 << 40  # seeds of songs that no trainer hears lie from here on
+from backline.music.seeds import HELD_OUT_SEED
+
 _SONGS_PER_SEED = 1 << 24
 
 Sound = NDArray[np.float32]

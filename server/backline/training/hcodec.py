@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backline.codecs.hcodec.load import TRAINING
 from backline.codecs.hcodec.network import PATHS, HCodec, HCodecConfig
+from backline.codecs.weights import mismatches
 from backline.nn.rvq import CodebookLearner
 from backline.training.codec import evaluating, perplexity
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
+from backline.training.masks import ceiling
 from backline.training.mixtures import TRACKS, Feed, Mixtures, Rehearsed, Stems, StemsMaker
 from backline.training.precision import faster_in_bfloat16
 from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr
@@ -46,6 +50,7 @@ class HCodecTraining:
     rate: float = 1e-3
     codes: int = 24  # of a crop
     crops: int = 3  # of a batch, each with all its tracks
+    voices: int = 0  # crops of vocals alone that a batch has beside them
     passes: int = 4  # over each batch
     batches: int = 64  # kept at hand for them
     waveform_every: int = 4  # steps: how often the decoded sound is listened to, which costs as much as all else
@@ -59,11 +64,22 @@ class HCodecTraining:
 
 
 def train_hcodec(
-    loop: LoopConfig, config: HCodecTraining, make_stems: StemsMaker, held_out: range, device: str = "auto"
+    loop: LoopConfig,
+    config: HCodecTraining,
+    make_stems: StemsMaker,
+    held_out: range,
+    device: str = "auto",
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[HCodec, Outcome]:
-    """Trains until the budget of `loop` is used up, or goes on with what is in its folder."""
+    """Trains until the budget of `loop` is used up, or goes on with what is in its folder.
+
+    Args:
+        start: an HCodec's tensors, as a pack carries them, to begin with instead of random ones.
+    """
     torch.manual_seed(loop.seed)
     trainer = HCodecTrainer(config, make_stems, loop.seed, pick_device(device))
+    if start is not None:
+        trainer.start_from(start)
     songs = [make_stems(seed) for seed in held_out]
     outcome = train(loop, trainer.step, trainer.state(), lambda: evaluate(trainer.codec, songs, trainer.device), "mel")
     return trainer.codec, outcome
@@ -83,6 +99,21 @@ class HCodecTrainer:
         self.mixtures = Mixtures(Feed(samples, config.crops), make_stems, seed)
         self.batches = Rehearsed(self.batch, config.passes, config.batches, seed)
         self.bfloat16 = faster_in_bfloat16(device)
+
+    @torch.no_grad()
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begins with a trained codec's tensors, codebooks and all. A pack lacks what only training needs.
+
+        Raises:
+            ValueError: they do not fit; names every one that does not.
+        """
+        own = self.codec.state_dict()
+        given = {name: value for name, value in own.items() if name.split(".")[0] in TRAINING} | dict(tensors)
+        if wrong := mismatches(own, given):
+            raise ValueError(f"the codec to start from does not fit: {'; '.join(sorted(wrong))}")
+        self.codec.load_state_dict(given)
+        for path in PATHS:
+            self.learner(path).carry_on(self.codec.quantizer(path))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -133,9 +164,12 @@ class HCodecTrainer:
         return values | {"norm": float(norm), "restarted": restarted, "rate": rate}
 
     def batch(self) -> Tensor:
-        """[crop * track, 1, sample]: the tracks that sound."""
+        """[row, 1, sample]: the tracks that sound of some crops, and the vocals of others."""
         rows = self.mixtures.batch()
         rows = rows.reshape(-1, 1, rows.shape[-1])
+        if self.config.voices:
+            vocals = slice(TRACKS.index("vocals"), TRACKS.index("vocals") + 1)
+            rows = np.concatenate([rows, *(self.mixtures.crop(vocals)[np.newaxis] for _ in range(self.config.voices))])
         return torch.from_numpy(rows[np.abs(rows).max(axis=(1, 2)) > 1e-3]).to(self.device)
 
     @torch.no_grad()
@@ -169,7 +203,8 @@ def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int
 
     Returns:
         For each track the log-mel distance (`mel_..`) and the SI-SDR in dB (`sdr_..`) of its middle; `mel`, the mean of
-        the former; the perplexity of each path's first and last codes.
+        the former; by how many dB the vocals' true codes bring them out of the mixture (`mask_vocals`, masks.py); the
+        perplexity of each path's first and last codes.
     """
     figures: dict[str, list[float]] = {}
     found_codes = []
@@ -182,6 +217,8 @@ def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int
             code = codec.encode(torch.from_numpy(wanted)[:, None].to(device))
             found = codec.decode(code)[:, 0].float().cpu().numpy()
             found_codes.append(code)
+            if wanted[0].any():
+                figures.setdefault("mask_vocals", []).append(ceiling(codec, wanted[0], wanted[1:].sum(0)).mask)
             for track, a, b in zip(TRACKS, found, wanted, strict=True):
                 figures.setdefault(f"mel_{track}", []).append(log_mel_distance(a, b, codec.sample_rate))
                 figures.setdefault(f"sdr_{track}", []).append(si_sdr(a, b))

@@ -89,12 +89,12 @@ class Mixtures:
         self.songs = [*self.songs[-self.feed.songs + 1 :], self.make_stems(self.next_seed)]
         self.next_seed += 1
 
-    def crop(self) -> Stems:
-        """[track, sample] from anywhere in a song, each track augmented by itself."""
+    def crop(self, tracks: slice = slice(None)) -> Stems:
+        """[track, sample] from anywhere in a song, each track augmented by itself; `tracks` are those that are kept."""
         feed, draw = self.feed, self.generator
         stems = self.songs[int(draw.integers(len(self.songs)))]
         start = int(draw.integers(max(1, stems.shape[1] - feed.samples + 1)))
-        cut = stems[:, start : start + feed.samples]
+        cut = stems[tracks, start : start + feed.samples]
         cut = np.pad(cut, ((0, 0), (0, feed.samples - cut.shape[1])))
         if draw.random() < feed.early:
             cut[:, : int(draw.integers(feed.samples))] = 0

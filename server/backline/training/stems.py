@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
 from backline.models.stems.consistency import RESIDUAL, consistent
 from backline.models.stems.generate import vectors_of
 from backline.models.stems.layout import Slots, to_positions
+from backline.models.stems.load import read_network
 from backline.models.stems.network import StemsNetwork
 from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
 from backline.nn.conformer import ConformerConfig
@@ -76,10 +78,17 @@ def train_stems(
     make_stems: StemsMaker,
     held_out: range,
     device: str = "auto",
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[StemsNetwork, Outcome]:
-    """Trains until the budget of `loop` is used up, or goes on with what is in its folder."""
+    """Trains until the budget of `loop` is used up, or goes on with what is in its folder.
+
+    Args:
+        start: a network's tensors, by their names in a pack, to begin with instead of random ones.
+    """
     torch.manual_seed(loop.seed)
     trainer = StemsTrainer(config, codec, make_stems, loop.seed, pick_device(device))
+    if start is not None:
+        trainer.network.load_state_dict(read_network(config.network, start).state_dict())
     songs = [make_stems(seed) for seed in held_out]
     outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(songs), "mel")
     return trainer.network, outcome

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from backline.codecs.hcodec.network import HCodec
+from backline.models.errors import PackError
+from backline.models.stems.load import read_tables
 from backline.models.stems.network import StemsNetwork
 from backline.music.world import BAND, WORLDS, World
-from backline.packs.pack import write_pack
+from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.quantized import quantize
 from backline.training.data import HELD_OUT_SEED
 from backline.training.hcodec import HCodecTraining, train_hcodec
@@ -23,13 +27,14 @@ from backline.training.hcodec import packed as packed_codec
 from backline.training.loop import LoopConfig
 from backline.training.mixtures import song_stems
 from backline.training.report import NoPicture, hardware, plot_losses
-from backline.training.run_folder import COMPOSED, best_validation, best_weights, commit, last_entry, seconds
+from backline.training.run_folder import COMPOSED, SUNG, best_validation, best_weights, commit, last_entry, seconds
 from backline.training.stems import StemsTraining, train_stems
 from backline.training.stems import packed as packed_network
 
 SHARES = {"codec": 0.3, "network": 0.7}  # of the minutes given
 PARTS = tuple(SHARES)
 TRAINING_ONLY = "codec.feature_decoder."  # a pack does without it
+WARM = 0.5  # of the usual learning rates, where training starts from a pack: what it knows is not to be shaken loose
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,31 @@ class StemsRecipe:
     codec: HCodecTraining = field(default_factory=HCodecTraining)
     network: StemsTraining = field(default_factory=StemsTraining)
     held_out_songs: int = 6  # that parts are judged by while they train
+    start: Pack | None = None  # whose weights training begins with
+
+    @classmethod
+    def of(cls, minutes: float, seed: int, device: str, world: World, start: Pack | None) -> StemsRecipe:
+        """The usual recipe in a world, from nothing or from a stems pack, whose sizes it then takes over.
+
+        Raises:
+            ValueError: `start` is no stems pack.
+        """
+        recipe = cls(minutes, seed, device, world)
+        if world.people:  # voices differ from each other more than bands do
+            recipe = replace(recipe, codec=replace(recipe.codec, crops=2, voices=4), held_out_songs=16)
+        if start is None:
+            return recipe
+        try:
+            tables = read_tables(start.config)
+        except PackError as error:
+            raise ValueError(f"training cannot start from {start.name}: {error}") from error
+        codec, network = recipe.codec, recipe.network
+        return replace(
+            recipe,
+            codec=replace(codec, codec=tables.codec, rate=WARM * codec.rate),
+            network=replace(network, network=tables.network, rate=WARM * network.rate),
+            start=start,
+        )
 
     def loop(self, run: Path, part: str) -> LoopConfig:
         return LoopConfig(run / part, minutes=self.minutes * SHARES[part], seed=self.seed)
@@ -66,13 +96,15 @@ def train_stems_pack(
     make_stems = partial(song_stems, world=recipe.world)
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs)
     interrupted = False
+    start = None if recipe.start is None else read_tensors(recipe.start)
     for part in (part for part in PARTS if part in parts and seconds(run / part) < 60 * recipe.minutes * SHARES[part]):
         loop = recipe.loop(run, part)
         if part == "codec":
-            _, outcome = train_hcodec(loop, recipe.codec, make_stems, held_out, recipe.device)
+            known = start and codec_tensors(start)
+            _, outcome = train_hcodec(loop, recipe.codec, make_stems, held_out, recipe.device, known)
         else:
             codec = best_codec(run, recipe)
-            _, outcome = train_stems(loop, recipe.network, codec, make_stems, held_out, recipe.device)
+            _, outcome = train_stems(loop, recipe.network, codec, make_stems, held_out, recipe.device, start)
         if interrupted := outcome.interrupted:
             break
     missing = [part for part in PARTS if not (run / part / "checkpoint.pt").exists()]
@@ -88,6 +120,11 @@ def train_stems_pack(
     return out
 
 
+def codec_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A pack's codec, by the names that it has itself."""
+    return {name.removeprefix("codec."): value for name, value in tensors.items() if name.startswith("codec.")}
+
+
 def best_codec(run: Path, recipe: StemsRecipe) -> HCodec:
     """The codec of a run folder."""
     codec = HCodec(recipe.codec.codec)
@@ -99,9 +136,9 @@ def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
     """Writes the pack: both parts at their best validation, matrices and codebooks in int8, the rest in float16."""
     network = StemsNetwork(recipe.network.network)
     network.load_state_dict(best_weights(run / "network"))
-    codec_table, codec_tensors = packed_codec(best_codec(run, recipe))
-    stems_table, stems_tensors = packed_network(network)
-    kept = {name: value for name, value in codec_tensors.items() if not name.startswith(TRAINING_ONLY)}
+    codec_table, codec = packed_codec(best_codec(run, recipe))
+    stems_table, stems = packed_network(network)
+    kept = {name: value for name, value in codec.items() if not name.startswith(TRAINING_ONLY)}
     config: dict[str, Any] = {
         "format": 1,
         "name": "stems",
@@ -113,19 +150,26 @@ def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
         "codec": codec_table,
         "card": card(run, recipe),
     }
-    write_pack(out, config, quantize(kept | stems_tensors))
+    write_pack(out, config, quantize(kept | stems))
 
 
 def card(run: Path, recipe: StemsRecipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
+    world = next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world))
+    command = f"backline train stems-pack --minutes {recipe.minutes:g} --seed {recipe.seed}"
+    if recipe.world != BAND:
+        command += f" --world {world}"
+    if recipe.start is not None:
+        command += f" --from {recipe.start.name}"
     return {
-        "data": COMPOSED,
-        "world": next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world)),
+        "data": f"{COMPOSED}; {SUNG}" if recipe.world.people else COMPOSED,
+        "world": world,
+        **({} if recipe.start is None else {"from": f"{recipe.start.name} {recipe.start.version}"}),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in PARTS},
         "steps": {part: last_entry(run / part)["step"] for part in PARTS},
         "hardware": hardware(),
-        "command": f"backline train stems-pack --minutes {recipe.minutes:g} --seed {recipe.seed}",
+        "command": command,
         "commit": commit(),
         "validation": {part: best_validation(run / part, "mel") for part in PARTS},
     }
