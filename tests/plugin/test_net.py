@@ -322,6 +322,7 @@ def test_what_the_server_refuses_comes_with_its_words(program: Path, served: str
     assert "sample rate is 4000 Hz: use 8000 to 192000" in rate.message
 
 
+@pytest.mark.paced
 def test_a_session_that_is_silent_for_long_stays(program: Path, served: str) -> None:
     answer = Answer(program, "hold", served, 4_000, 2_000, 600, 2_000)  # asks for a sign of life every 0.6 s
     assert (answer.of("connected"), answer.code) == (["1"], 0)
@@ -352,6 +353,7 @@ class Held(Answer):
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
 def test_a_server_that_ends_or_hangs_is_noticed(program: Path, tmp_path: Path, kind: str, how: signal.Signals) -> None:
