@@ -24,7 +24,7 @@ class Typed:
 @pytest.fixture
 def backline(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Typed]:
     """Runs `backline` with the given arguments in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setenv("NO_COLOR", "1")
 
     def type_command(*arguments: object) -> Typed:
