@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
 RECORDINGS := $(abspath $(wildcard ../shared/audio))
 export OMP_NUM_THREADS := 1
 # As many processes as cores; tests/support/turns.py says which test runs beside which.
-PYTEST = BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -n logical --maxprocesses 8 --dist loadgroup
+PYTEST = BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -n auto --dist loadgroup
 
 # Debian packages: which of $(1) are missing, and how to get them.
 not_installed = for package in $(1); do \
@@ -18,8 +18,8 @@ not_installed = for package in $(1); do \
 install = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1)
 install_or_tell = missing=$$($(call not_installed,$(1))); \
     if [ -z "$$missing" ]; then exit 0; fi; \
-    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$$missing); \
-    else echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"; fi
+    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && $(call install,$$missing); } || \
+    echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"
 
 .PHONY: help demo test test-fast test-all lint system hosts plugin plugin-packages plugin-if-possible install-plugin clean
 

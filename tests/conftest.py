@@ -4,12 +4,16 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from xdist.scheduler import Scheduling
 
 from tests.support.turns import PACED, FilesThenPaced, in_order, turn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis.settings.register_profile("busy", deadline=None)  # how long an example takes says what else runs here
+hypothesis.settings.load_profile("busy")
+MOST_PROCESSES = 8  # each takes up to 3 GB
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +55,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
     return FilesThenPaced(config, log)  # type: ignore[arg-type]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one a core, as far as memory goes."""
+    return min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
