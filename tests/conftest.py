@@ -54,6 +54,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    config.option.loadscopereorder = False  # the order is ours
     return FilesThenPaced(config, log)  # type: ignore[arg-type]
 
 
