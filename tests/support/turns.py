@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -16,6 +16,21 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 PACED = "paced"
+
+
+def is_paced(item: pytest.Item) -> bool:
+    return item.get_closest_marker(PACED) is not None
+
+
+def in_order(items: list[pytest.Item]) -> None:
+    """Paced tests come last; of either kind the long ones come first, so that no process ends long after the others.
+
+    Files with slow tests are long, and so are those that hold nothing but paced ones.
+    """
+    computing = [item for item in items if not is_paced(item)]
+    files = {item.path for item in computing}
+    slow = {item.path for item in computing if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (is_paced(item), item.path in files if is_paced(item) else item.path not in slow))
 
 
 class FilesThenPaced(LoadGroupScheduling):
@@ -26,27 +41,39 @@ class FilesThenPaced(LoadGroupScheduling):
         return f"{file}@{PACED}" if test.endswith(f"@{PACED}") else file
 
 
-def in_order(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that no process ends long after the others; paced tests come last."""
-    slow = {item.path for item in items if item.get_closest_marker("slow") and not item.get_closest_marker(PACED)}
-    items.sort(key=lambda item: (bool(item.get_closest_marker(PACED)), item.path not in slow))
+class Turns:
+    """In one of the processes: waits before each test until the others run nothing that must not run beside it.
 
-
-@contextmanager
-def turn(folder: Path, paced: bool) -> Iterator[None]:
-    """Waits until nothing runs in the run's other processes that must not run beside such a test, and keeps it so.
-
-    Args:
-        folder: of the run, which its processes share. Each has a file there that is locked while it computes.
-        paced: whether the test keeps real time.
+    Every process has a file that it keeps locked while it computes, up to its last test that does; who plays a paced
+    test keeps the files of all the others.
     """
-    workers = [f"gw{number}" for number in range(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))]
-    me = os.environ.get("PYTEST_XDIST_WORKER", workers[0])
-    with ExitStack() as held:
-        for worker in workers:
-            if paced != (worker == me):
-                held.enter_context(locked(folder / f"{worker}.computes", fcntl.LOCK_SH if paced else fcntl.LOCK_EX))
-        yield
+
+    def __init__(self, folder: Path) -> None:
+        """`folder` is one that the processes share."""
+        self._mine = folder / f"{os.environ['PYTEST_XDIST_WORKER']}.computes"
+        count = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        self._others = {folder / f"gw{number}.computes" for number in range(count)} - {self._mine}
+        self._computing = ExitStack()
+        self._computes = False
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)  # outside of the time limit: a turn may be long in coming
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> Generator[None, object, object]:
+        if is_paced(item):
+            with ExitStack() as playing:
+                for other in sorted(self._others):
+                    playing.enter_context(locked(other, fcntl.LOCK_SH))
+                return (yield)
+        if not self._computes:
+            self._computing.enter_context(locked(self._mine))
+            self._computes = True
+        try:
+            return (yield)
+        finally:
+            if nextitem is None or is_paced(nextitem):
+                self._computing.close()
+                self._computes = False
 
 
 @contextmanager
