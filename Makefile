@@ -4,17 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUILD := pyproject.toml setup.py protos/backline/v1/backline.proto server/backline/__init__.py
 PLUGIN_PACKAGES := cmake g++ make dpf-source libnghttp2-dev
+HOST_PACKAGES := ardour ffmpeg qtractor
 SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
 # A folder of real recordings beside the clone, if there is one; tests on real audio skip without it.
 RECORDINGS := $(abspath $(wildcard ../shared/audio))
 export OMP_NUM_THREADS := 1
+# As many processes as cores; tests/support/turns.py says which test runs beside which.
+PYTEST = BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -n auto --dist loadgroup
 
 # Debian packages: which of $(1) are missing, and how to get them.
 not_installed = for package in $(1); do \
     dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || echo $$package; done | xargs
 install = apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $(1)
+install_or_tell = missing=$$($(call not_installed,$(1))); \
+    if [ -z "$$missing" ]; then exit 0; fi; \
+    { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && $(call install,$$missing); } || \
+    echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"
 
-.PHONY: help demo test test-fast lint system plugin plugin-packages plugin-if-possible install-plugin clean
+.PHONY: help demo test test-fast test-all lint system hosts plugin plugin-packages plugin-if-possible install-plugin clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -22,11 +29,14 @@ help: ## This list
 demo: $(VENV)/.demo ## Hear it: stream the bundled song through a server, leave audio and a plot in demo/
 	$(BIN)/backline demo
 
-test: $(VENV)/.test plugin-if-possible ## Every test
-	BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest
+test: $(VENV)/.test plugin-if-possible ## Every test that needs nothing but what is installed here
+	$(PYTEST) -m "not hosts"
 
 test-fast: $(VENV)/.test plugin-if-possible ## Every test that takes less than a few seconds
-	BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow and not hosts"
+
+test-all: $(VENV)/.test plugin-if-possible hosts ## Every test, those with other programs as well
+	$(PYTEST)
 
 lint: $(VENV)/.test ## Style and types
 	$(BIN)/ruff check .
@@ -55,10 +65,10 @@ plugin-packages:
 	    "PLUGIN_OPTIONS='-DBACKLINE_CLAP_HEADERS=... -DBACKLINE_TRAVESTY_HEADERS=...'"; exit 1; fi
 
 system: ## The system libraries that live audio and training need
-	@missing=$$($(call not_installed,$(SYSTEM_PACKAGES))); \
-	if [ -z "$$missing" ]; then exit 0; fi; \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call install,$$missing); \
-	else echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"; fi
+	@$(call install_or_tell,$(SYSTEM_PACKAGES))
+
+hosts: ## The programs that the tests marked `hosts` show the plugin to
+	@$(call install_or_tell,$(HOST_PACKAGES))
 
 clean: ## Forget the virtual environment, compiled kernels and what was built
 	rm -rf $(VENV) build demo

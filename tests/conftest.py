@@ -1,11 +1,18 @@
-"""Where tests find the recordings, and what keeps them quiet on small machines."""
+"""Where tests find the recordings, and how they share a small machine."""
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+from xdist.scheduler import Scheduling
+
+from tests.support.turns import PACED, FilesThenPaced, Turns, in_order, is_paced
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis.settings.register_profile("busy", deadline=None)  # how long an example takes says what else runs here
+hypothesis.settings.load_profile("busy")
+MOST_PROCESSES = 8  # each takes up to 3 GB
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +22,28 @@ def recordings() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("BACKLINE_AUDIO does not name a folder with the recordings; set it to run on real audio")
     return Path(folder)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    in_order(items)
+    for item in items:
+        if is_paced(item):
+            item.add_marker(pytest.mark.xdist_group(PACED))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base: Path = session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]
+        session.config.pluginmanager.register(Turns(base.parent))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    config.option.loadscopereorder = False  # the order is ours
+    return FilesThenPaced(config, log)  # type: ignore[arg-type]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: one a core, as far as memory goes."""
+    return min(MOST_PROCESSES, len(os.sched_getaffinity(0)))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from backline.cli.console import console, error_console
 from backline.cli.main import main
 from tests.support.server import address, client
 
@@ -25,6 +26,8 @@ class Typed:
 def backline(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Typed]:
     """Runs `backline` with the given arguments in this process."""
     monkeypatch.setenv("COLUMNS", "200")
+    for lines in (console, error_console):  # made by whatever imported them first
+        monkeypatch.setattr(lines, "width", 400)
     monkeypatch.setenv("NO_COLOR", "1")
 
     def type_command(*arguments: object) -> Typed:

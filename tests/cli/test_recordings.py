@@ -41,6 +41,7 @@ def test_a_recording_is_rendered_to_sound_of_its_length(
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 @pytest.mark.parametrize("name", RECORDINGS)
 def test_a_recording_is_played_along_with_live(
     backline: Backline, lenient_address: str, recordings: Path, tmp_path: Path, name: str
@@ -74,6 +75,7 @@ def test_a_recording_is_separated_into_four_files_that_sum_to_it(
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 def test_a_recording_is_separated_live(
     backline: Backline, lenient_address: str, recordings: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.turns import locked
+
 SOURCE = Path(__file__).parents[2] / "plugin_client"
 CHECK_SECONDS = 120  # after which a check counts as hanging
 
@@ -35,9 +37,11 @@ def build(plugins: Path, sanitizer: str, *targets: str) -> Path:
         ["cmake", "-S", str(SOURCE), "-B", str(folder), f"-DBACKLINE_SANITIZE={sanitizer}"],
         ["cmake", "--build", str(folder), "--parallel", "2", "--target", *targets],
     )
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "tests.lock"):
+        for command in commands:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     return folder
 
 

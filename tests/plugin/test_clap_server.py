@@ -83,6 +83,7 @@ def test_a_bounce_through_the_pass_through_pack_is_the_input_at_the_reported_lat
     np.testing.assert_array_equal(np.concatenate(mains, axis=1), delayed(audio, plugin.latency))
 
 
+@pytest.mark.paced
 def test_live_the_pass_through_pack_is_the_input_at_the_reported_latency(make: Make) -> None:
     plugin = make()
     plugin.activate(RATE, BLOCK)

@@ -119,6 +119,7 @@ def test_a_bounce_is_bit_exact_at_exactly_the_reported_latency(
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 def test_paced_output_is_bit_exact_once_it_plays_and_the_audio_thread_keeps_the_real_time_rule(
     built: Path, tmp_path: Path, served_address: str
 ) -> None:
@@ -144,6 +145,7 @@ def test_the_guard_of_the_real_time_rule_notices(built: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 def test_dry_while_the_server_is_gone_and_back_within_two_seconds_in_its_place(built: Path, tmp_path: Path) -> None:
     served = f"unix:{tmp_path}/socket"
     with driver(built, tmp_path, served) as drive:
@@ -167,6 +169,7 @@ def test_dry_while_the_server_is_gone_and_back_within_two_seconds_in_its_place(b
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 def test_a_server_that_stood_still_catches_up(built: Path, tmp_path: Path) -> None:
     served = f"unix:{tmp_path}/socket"
     with driver(built, tmp_path, served) as drive, server_process(served) as server:

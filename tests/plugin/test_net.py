@@ -270,10 +270,16 @@ class Answer:
         return [value for key, value in self.lines if key == name]
 
 
+@contextlib.contextmanager
+def closed_port() -> Iterator[int]:
+    """One that nobody listens at, and nobody can."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    with closed_port() as port:
         return port
 
 
@@ -324,6 +330,7 @@ def test_what_the_server_refuses_comes_with_its_words(program: Path, served: str
     assert "sample rate is 4000 Hz: use 8000 to 192000" in rate.message
 
 
+@pytest.mark.paced
 def test_a_session_that_is_silent_for_long_stays(program: Path, served: str) -> None:
     answer = Answer(program, "hold", served, 4_000, 2_000, 600, 2_000)  # asks for a sign of life every 0.6 s
     assert (answer.of("connected"), answer.code) == (["1"], 0)
@@ -331,8 +338,9 @@ def test_a_session_that_is_silent_for_long_stays(program: Path, served: str) -> 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_a_missing_server_is_named(program: Path, tmp_path: Path, kind: str) -> None:
-    address = f"127.0.0.1:{free_port()}" if kind == "tcp" else f"unix:{tmp_path}/socket"
-    answer = Answer(program, "packs", address)
+    with closed_port() as port:
+        address = f"127.0.0.1:{port}" if kind == "tcp" else f"unix:{tmp_path}/socket"
+        answer = Answer(program, "packs", address)
     assert answer.code == grpc.StatusCode.UNAVAILABLE.value[0]
     assert answer.message.startswith(f"there is no server at {address} (")
     assert "backline serve" in answer.message
@@ -384,6 +392,7 @@ class Held(Answer):
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
 def test_a_server_that_ends_or_hangs_is_noticed(program: Path, tmp_path: Path, kind: str, how: signal.Signals) -> None:
@@ -495,5 +504,6 @@ def test_calls_are_clean_under_the_address_sanitizer(sanitized_program: Path, ad
     assert Answer(sanitized_program, "packs", address).code == 0
     assert Answer(sanitized_program, "echo", address, "passthrough", 48_000, 2, 300, 300).code == 0
     assert Answer(sanitized_program, "echo", address, "polka", 48_000, 2, 300, 300).code == 5
-    assert Answer(sanitized_program, "packs", f"127.0.0.1:{free_port()}").code == 14
+    with closed_port() as port:
+        assert Answer(sanitized_program, "packs", f"127.0.0.1:{port}").code == 14
     assert Answer(sanitized_program, "hold", address, 200).code == 0  # leaves in the midst of it

@@ -24,7 +24,7 @@ UNDERRUNS_ALLOWED = 0.001
 ON_GRID = 0.75  # F-measure on eighths; by the pack's card the band reaches .87, its reference .90
 PATIENCE_SECONDS = 60.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.paced]
 Audio = NDArray[np.float32]  # [sample, channel], as in the files
 
 
@@ -123,7 +123,7 @@ def test_a_server_that_comes_back_is_heard_within_two_seconds_and_in_place(
 
     Only the fall from wet to dry holds what came last, for nothing else is there.
     """
-    song = voice(30)
+    song = voice(20)
     with server_process(socket) as server:
         stage = Stage(host, clap_file, socket, tmp_path, song, "Pack=passthrough", "Gain=-6 dB", "Latency budget=0.5")
         stage.await_playing()

@@ -8,6 +8,8 @@ import pytest
 
 SCAN_SECONDS = 60
 
+pytestmark = pytest.mark.hosts
+
 
 def found(tool: str, package: str) -> Path:
     paths = sorted(Path("/usr/lib").glob(tool))

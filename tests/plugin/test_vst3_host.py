@@ -30,7 +30,7 @@ SERVED = [
     "server_slow_bounce",
     "server_sidechain",
     "server_automation",
-    "server_realtime",
+    pytest.param("server_realtime", marks=pytest.mark.paced),
     "server_threads",
 ]
 
@@ -64,6 +64,7 @@ def test_no_sanitizer_has_anything_to_report(sanitized: tuple[Path, Path], check
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 def test_a_bounce_waits_for_a_server_that_takes_four_times_real_time(
     host: Path, vst3_binary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

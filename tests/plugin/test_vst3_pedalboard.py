@@ -89,6 +89,7 @@ def test_a_project_finds_its_settings_again(make: Make, served: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.paced
 def test_a_bounce_without_a_server_gives_up_and_holds_the_dry_input(make: Make, unserved: None) -> None:
     """It waits for a server first: a bounce may be what starts the day."""
     audio = noise(96_000)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -166,7 +167,8 @@ def test_an_interrupted_run_carries_on(tmp_path: Path) -> None:
     assert second.learner.started
 
 
-def test_a_run_leaves_a_codec_that_packs_and_loads(tmp_path: Path) -> None:
+def test_a_run_leaves_a_codec_that_packs_and_loads(tmp_path: Path, seconds_a_step: Callable[[float], None]) -> None:
+    seconds_a_step(0.05)
     _, outcome = train_codec(LoopConfig(tmp_path, minutes=0.02), TRAINING, tones, "cpu", held_out=range(900, 902))
     assert outcome.validation.keys() >= {"sdr_accompaniment", "mel_vocal", "perplexity_first", "buzz", "mel"}
     codec = best_codec(tmp_path, SMALL)

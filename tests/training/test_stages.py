@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import signal
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -273,7 +274,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
         assert torch.equal(value, resumed.network.state_dict()[name]), name
 
 
-def test_a_stage_trains_on_when_it_is_given_more_time(tmp_path: Path) -> None:
+def test_a_stage_trains_on_when_it_is_given_more_time(tmp_path: Path, seconds_a_step: Callable[[float], None]) -> None:
+    seconds_a_step(0.04)
     shards = write(tmp_path / "shards", shards=4, songs=200)
     held_out = [made_song(10_000 + n) for n in range(2)]
 

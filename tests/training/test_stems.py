@@ -1,5 +1,6 @@
 """Training of a stems network, and the whole recipe at toy size."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -140,7 +141,10 @@ def test_parts_that_do_not_exist_or_come_too_early_are_refused(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
-def test_the_recipe_trains_both_parts_and_its_pack_separates(tmp_path: Path) -> None:
+def test_the_recipe_trains_both_parts_and_its_pack_separates(
+    tmp_path: Path, seconds_a_step: Callable[[float], None]
+) -> None:
+    seconds_a_step(0.4)
     run, out, lines = tmp_path / "run", tmp_path / "toy", list[str]()
     train_stems_pack(run, out, RECIPE, ("codec",), lines.append)
     assert "network" in lines[-1]
