@@ -35,7 +35,7 @@ def test_every_layout_crosses_the_wire_and_another_one_is_refused(layout: Channe
     sent = open_message("passthrough", 48_000, 2, 512, True, {"channel_layout": layout.value})
     assert convert.session_config(sent, spec, offline=True).channel_layout is layout
     assert convert.session_config(opening(), spec, offline=True).channel_layout is None
-    with pytest.raises(BadInput, match="channel layout 77 is none of .*CHANNEL_LAYOUT_5_1"):
+    with pytest.raises(BadInput, match=r"channel layout 77 is none of .*CHANNEL_LAYOUT_5_1"):
         convert.session_config(opening(channel_layout=77), spec, offline=True)
 
 
