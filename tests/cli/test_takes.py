@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from backline.cli import takes
+from backline.cli import take_file
 from backline.cli.audio_files import Audio
 from backline.cli.console import UserError
 from backline.cli.paced import Host
-from backline.cli.takes import LiveTake, RenderedTakes, TakeFile, write_audio
+from backline.cli.take_file import TakeFile, write_audio
+from backline.cli.takes import LiveTake, PortFiles, RenderedTakes
 from backline.service.server import start_server
 from backline.whole_file import whole_file
 from tests.cli.test_commands import Backline, write_pack
@@ -120,10 +121,10 @@ def test_a_file_beside_the_input_may_have_its_name_in_part(backline: Backline, t
 @pytest.mark.parametrize("port", ["../../evil", "/abs", "..", "a\\b", ".hidden", "", "line\nbreak"])
 def test_an_outputs_name_is_no_path(tmp_path: Path, port: str) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="cannot be written to files"):
-        takes.PortFiles.at(f"{tmp_path}/out/").paths([port], None)
-    with pytest.raises(UserError, match="cannot be written to files"):
-        takes.PortFiles.at(f"{tmp_path}/out.wav").paths([port, "bass"], None)
+    with pytest.raises(UserError, match="can be no file's name"):
+        PortFiles.at(f"{tmp_path}/out/").paths([port], None)
+    with pytest.raises(UserError, match="can be no file's name"):
+        PortFiles.at(f"{tmp_path}/out.wav").paths([port, "bass"], None)
 
 
 # ---- targets -------------------------------------------------------------------------------------------
@@ -302,7 +303,7 @@ def test_every_command_checks_its_target_before_the_work(
 def test_a_wav_beyond_what_its_header_counts_is_rf64(
     backline: Backline, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(takes, "LIMIT_BYTES", 100_000)
+    monkeypatch.setattr(take_file, "LIMIT_BYTES", 100_000)
     audio = recorded(tmp_path / "in.wav", samples=20_000)  # 160,000 bytes
     out = tmp_path / "out.wav"
     said = backline("render", tmp_path / "in.wav", "-o", out, "-p", "passthrough", "--server", address)
@@ -322,7 +323,7 @@ def test_a_wav_beyond_what_its_header_counts_is_rf64(
 def test_a_take_of_unknown_length_becomes_wav_where_that_counts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, head: bytes, samples: int
 ) -> None:
-    monkeypatch.setattr(takes, "LIMIT_BYTES", limit)
+    monkeypatch.setattr(take_file, "LIMIT_BYTES", limit)
     take = TakeFile(tmp_path / "take.wav", RATE, 3, None)
     audio = noise(3, samples)
     take.write(audio)
@@ -337,7 +338,7 @@ def test_a_take_of_unknown_length_becomes_wav_where_that_counts_it(
 
 
 def test_a_format_that_ends_at_four_gib_ends_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(takes, "LIMIT_BYTES", 10_000)
+    monkeypatch.setattr(take_file, "LIMIT_BYTES", 10_000)
     take = TakeFile(tmp_path / "take.aiff", RATE, 1, None)
     take.write(noise(1, 2_000))
     with pytest.raises(OSError, match=r"4 GiB: use \.wav or \.flac"):

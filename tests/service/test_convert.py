@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from backline.engine.errors import BadInput
 from backline.engine.events import OutputBlock
 from backline.models.passthrough import PassthroughConfig, make_spec
+from backline.models.stream import ChannelLayout
 from backline.service import convert
+from backline_client.wire import open_message
 from tests.support.wire import noise, opening
 
 
@@ -25,6 +27,16 @@ def test_visibility_follows_the_chunk_unless_it_is_given() -> None:
     spec = make_spec(PassthroughConfig())
     assert convert.session_config(opening(chunk_seconds=0.5), spec, offline=False).visibility_seconds == 0.5
     assert convert.session_config(opening(visibility_seconds=0), spec, offline=False).visibility_seconds == 0.0
+
+
+@pytest.mark.parametrize("layout", ChannelLayout)
+def test_every_layout_crosses_the_wire_and_another_one_is_refused(layout: ChannelLayout) -> None:
+    spec = make_spec(PassthroughConfig())
+    sent = open_message("passthrough", 48_000, 2, 512, True, {"channel_layout": layout.value})
+    assert convert.session_config(sent, spec, offline=True).channel_layout is layout
+    assert convert.session_config(opening(), spec, offline=True).channel_layout is None
+    with pytest.raises(BadInput, match=r"channel layout 77 is none of .*CHANNEL_LAYOUT_5_1"):
+        convert.session_config(opening(channel_layout=77), spec, offline=True)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 7])

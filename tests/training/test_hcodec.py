@@ -100,5 +100,4 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, seconds_a_step: Callable[[fl
     )
     assert (first.step, second.step) == (5, 8)
     assert {"mel", "mask_vocals", "sdr_drums", "perplexity_semantic_last"} <= second.validation.keys()
-
     assert torch.equal(codec.quantizer("acoustic").codebooks, codec.quantizer("acoustic").codebooks)

@@ -33,7 +33,7 @@ def demo(
     from backline.cli.console import console, error_console
     from backline.cli.paced import INPUT, JITTER_BUFFER_SECONDS, Host, Recording, in_blocks, play_paced
     from backline.cli.phrase import sung_phrase
-    from backline.cli.takes import write_audio
+    from backline.cli.take_file import write_audio
     from backline.whole_file import check_folder, check_target
     from backline_client import Client
 
