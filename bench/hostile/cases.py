@@ -184,7 +184,7 @@ class Client:
         (kind,) = message
         if kind not in envelope.DESCRIPTOR.fields_by_name:
             envelope = pb.ClientMessage  # to a Render: fields that it does not know
-        return Send(values.serialized(envelope(**message)))  # type: ignore[arg-type]
+        return Send(values.serialized(envelope(**message)))
 
     def flood(self) -> list[Send]:
         """Many changes at once: due, far ahead, or in turns."""
@@ -249,7 +249,8 @@ def extreme_transport(random: Random, pack: str) -> Iterator[Call]:
         transport.position = values.integer(random, -(2**63), 2**63 - 1)
     if random.random() < 0.3:
         transport.numerator, transport.denominator = random.choice(((64, 1), (1, 64), (0, 0), (3, 7), (2**32 - 1, 4)))
-    actions = (client.send(open=client.opening()), client.send(transport=transport), *client.audio(1.7), End())
+    actions: tuple[Action, ...] = (client.send(open=client.opening()), client.send(transport=transport))
+    actions += (*client.audio(1.7), End())
     yield Call(client.method, actions)
 
 

@@ -88,7 +88,7 @@ def odd(random: Random, message: Message, share: float = 0.5) -> Message:
     return message
 
 
-def _set(random: Random, message: Message, field: FieldDescriptor) -> None:
+def _set(random: Random, message: Message, field: Any) -> None:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if field.message_type.GetOptions().map_entry:
             for _ in range(random.choice((1, 1, 2, 300))):

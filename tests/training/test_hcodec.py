@@ -76,7 +76,7 @@ def test_training_starts_from_a_packs_codec_and_its_codes() -> None:
 def test_a_codec_of_another_size_is_no_start() -> None:
     trainer = HCodecTrainer(TOY, tones, 0, torch.device("cpu"))
     wider = packed_tensors(HCodec(dataclasses.replace(TOY_CODEC, latent=12)))
-    with pytest.raises(ValueError, match=r"does not fit.*codec\.acoustic\.out\.weight has shape"):
+    with pytest.raises(ValueError, match=r"does not fit.*codec\.acoustic\.out\.weight is"):
         trainer.start_from(wider)
 
 

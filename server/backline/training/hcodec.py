@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from backline.codecs.hcodec.load import TRAINING
 from backline.codecs.hcodec.network import PATHS, HCodec, HCodecConfig
-from backline.codecs.weights import mismatches
 from backline.nn.rvq import CodebookLearner
+from backline.nn.weights import mismatches
 from backline.training.codec import evaluating, perplexity
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
 from backline.training.masks import ceiling
@@ -109,7 +109,7 @@ class HCodecTrainer:
         """
         own = self.codec.state_dict()
         given = {name: value for name, value in own.items() if name.split(".")[0] in TRAINING} | dict(tensors)
-        if wrong := mismatches(own, given):
+        if wrong := mismatches(own, given, "codec."):
             raise ValueError(f"the codec to start from does not fit: {'; '.join(sorted(wrong))}")
         self.codec.load_state_dict(given)
         for path in PATHS:
