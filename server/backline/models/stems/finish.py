@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backline.models.stems.consistency import consistent
+from backline.models.stems.polarity import polarity
 from backline.models.stems.transients import restored
 from backline.models.stream import Audio
 
@@ -29,11 +30,13 @@ class Finish:
 
         Args:
             mixture: [channel, sample] of the whole window.
-            estimates: [track, sample] of the whole window.
+            estimates: [track, sample] of the whole window, its channels in phase.
         """
+        turned = polarity(mixture)
+        mixture = mixture * turned
         start = max(0, kept.start - MARGIN) // GRID * GRID
         seen = slice(start, min(mixture.shape[1], kept.stop + MARGIN))
         stems = consistent(mixture[:, seen], estimates[:, seen], self.consistency, self.mask_exponent)
         if self.transients and DRUMS in tracks:
             stems = restored(stems, mixture[:, seen], tracks.index(DRUMS), self.transients)
-        return stems[..., kept.start - start : kept.stop - start]
+        return stems[..., kept.start - start : kept.stop - start] * turned

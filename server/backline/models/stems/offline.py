@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backline.models.stems.finish import Finish
+from backline.models.stems.polarity import polarity
 from backline.models.stems.separator import Separator
 from backline.models.stems.windows import Windows
 from backline.models.stream import Audio
@@ -40,7 +41,9 @@ def separate_file(
         start = chunk * windows.hop  # of the window, in `padded`
         heard = padded[:, start : start + windows.window]
         if heard.any():
-            estimates, history = separator.separate(heard.mean(axis=0), history, windows.new_frames(chunk))
+            estimates, history = separator.separate(
+                (heard * polarity(heard)).mean(axis=0), history, windows.new_frames(chunk)
+            )
         else:
             estimates, history = np.zeros((len(separator.tracks), windows.window), np.float32), separator.silence()
         stems = finish.stems(heard, estimates, separator.tracks, whole)

@@ -28,6 +28,7 @@ from backline.kernels.overlap import OverlapAdd
 from backline.models.rows import free_row, one_by_one
 from backline.models.stems.consistency import MASK, OFF, RESIDUAL
 from backline.models.stems.finish import Finish
+from backline.models.stems.polarity import polarity
 from backline.models.stems.separator import History, Separator
 from backline.models.stems.windows import Windows
 from backline.models.stream import (
@@ -174,7 +175,7 @@ def separate_window(
     """
     if not heard.any():
         return np.zeros((len(separator.tracks), heard.shape[1]), np.float32), silence
-    return separator.separate(heard.mean(axis=0, dtype=np.float32), history, new_frames)
+    return separator.separate((heard * polarity(heard)).mean(axis=0, dtype=np.float32), history, new_frames)
 
 
 def make_finish(settings: StemsSettings, parameters: Mapping[str, float]) -> Finish:
