@@ -56,7 +56,7 @@ def test_bytes_that_are_no_message_end_their_call_only(
         for messages in ([GARBAGE[case]], [first, GARBAGE[case]]):
             answer = raw(channel, method, messages)
             assert answer.status is INVALID, answer.details
-            assert "no message of the contract: send messages of backline.v1" in answer.details
+            assert "no message of the contract: send messages of this service" in answer.details
     stub = BacklineStub(channel)
     assert eventually(lambda: not stub.ListSessions(pb.ListSessionsRequest()).sessions)
 
@@ -69,6 +69,24 @@ def test_requests_that_are_none_are_refused_by_every_call(channel: grpc.Channel,
             call(data)
         assert raised.value.code() is INVALID
         assert remedy in raised.value.details()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+def test_the_services_beside_ours_refuse_what_is_no_message(
+    channel: grpc.Channel, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = channel.stream_stream(f"/{method}", request_serializer=bytes, response_deserializer=bytes)
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call(iter([b"\xff\xff\xff"]), timeout=20))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT  # type: ignore[attr-defined]
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_the_largest_block_is_taken_and_a_larger_one_is_named(stub: BacklineStub) -> None:

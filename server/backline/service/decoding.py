@@ -5,7 +5,7 @@ gRPC hands the bytes of a message to its deserializer; what that raises would en
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -27,19 +27,23 @@ AUDIO_TAGS = {
 
 
 class Decoding(grpc.aio.ServerInterceptor):
-    """Has every call of the contract read its messages so."""
+    """Has every call read its messages so, those of the services beside ours as well: health and reflection."""
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details)
-        if handler is None or not details.method.startswith(f"/{pb.DESCRIPTOR.package}."):
+        if handler is None:
             return handler
         parse = handler.request_deserializer
         if handler.request_streaming:
-            return handler._replace(request_deserializer=lambda data: decoded(data, parse))
+            handler = handler._replace(request_deserializer=lambda data: decoded(data, parse))
+            if details.method.startswith(f"/{pb.DESCRIPTOR.package}."):  # they see to it by themselves
+                return handler
+            return handler._replace(stream_stream=_refusing_midway(handler.stream_stream))
+        kind = "unary_stream" if handler.response_streaming else "unary_unary"
         return handler._replace(
-            request_deserializer=lambda data: _or_problem(data, parse), unary_unary=_refusing(handler.unary_unary)
+            request_deserializer=lambda data: _or_problem(data, parse), **{kind: _refusing(getattr(handler, kind))}
         )
 
 
@@ -56,7 +60,7 @@ def decoded(data: bytes, parse: Parse) -> Any:
         return parse(data)
     except DecodeError as error:
         raise BadInput(
-            f"{len(data)} bytes that are no message of the contract: send messages of {pb.DESCRIPTOR.package}"
+            f"{len(data)} bytes that are no message of the contract: send messages of this service by its proto"
         ) from error
 
 
@@ -74,5 +78,18 @@ def _refusing(answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
         if isinstance(request, BadInput):
             await context.abort(*convert.status_of(request))
         return await answer(request, context)
+
+    return checked
+
+
+def _refusing_midway(answer: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    """`answer` to a stream of requests, until one of them is none."""
+
+    async def checked(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        try:
+            async for response in answer(requests, context):
+                yield response
+        except BadInput as error:
+            await context.abort(*convert.status_of(error))
 
     return checked

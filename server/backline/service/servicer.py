@@ -119,9 +119,11 @@ class Servicer(BacklineServicer):
             )
 
         task = self._opens.submit(opened)
+        waited = asyncio.wrap_future(task)
         try:
-            return await asyncio.shield(asyncio.wrap_future(task))
+            return await asyncio.shield(waited)
         except asyncio.CancelledError:  # the client has gone; its session must not stay
+            waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
             if not task.cancel():
                 task.add_done_callback(_abandon)
             raise
