@@ -8,6 +8,7 @@ from backline.kernels.downmix import TURN
 from backline.models.stream import Audio
 
 IN_PHASE = np.ones((1, 1), np.float32)
+SECOND_TURNED = np.array([[1], [-1]], np.float32)
 
 
 def polarity(mixture: Audio) -> Audio:
@@ -20,4 +21,4 @@ def polarity(mixture: Audio) -> Audio:
         return IN_PHASE
     energy = float(np.square(mixture, dtype=np.float64).sum())
     middle = 0.5 * float(np.square(mixture.sum(axis=0, dtype=np.float64)).sum())
-    return np.float32([[1], [-1]]) if middle < TURN * energy else IN_PHASE
+    return SECOND_TURNED if middle < TURN * energy else IN_PHASE
