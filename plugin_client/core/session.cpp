@@ -206,15 +206,17 @@ void Session::take_audio(const net::AudioBlock& block) {
 }
 
 void Session::take_ledger(const net::Ledger& ledger) {
-    double need = 0.0, front_end = 0.0, codec = 0.0;
+    double need = 0.0, hearing = 0.0, front_end = 0.0, codec = 0.0;
     for (const net::LedgerItem& item : ledger.items) {
         if (item.name == "jitter_buffer") continue;  // that is our own latency
         need += item.seconds;
+        if (item.name == "visibility") hearing = item.seconds;
         if (item.name == "compute") needs_.compute_seconds = item.seconds;
         if (item.name == "front_end") front_end = item.seconds;
         if (item.name == "codec") codec = item.seconds;
     }
     needs_.seconds = std::max(0.0, need);
+    needs_.answer_seconds = std::max(0.0, need - hearing);
     // An offline session's chunk waits for its own end, too; one that plays ahead must have come before its piece.
     const bool ahead = exchange_.activation.latency == 0;
     const double heard = ahead              ? visibility_seconds_ + kPiece / exchange_.activation.sample_rate

@@ -24,6 +24,7 @@ struct Wishes {
 struct Needs {
     double seconds = 0.0;          // between input and the output that belongs under it
     double compute_seconds = 0.0;  // of a chunk
+    double answer_seconds = 0.0;   // the part of it from the newest input that a chunk hears on
     double least_seconds = 0.0;    // as `seconds`, but of a server that takes no time: what waiting cannot mend
 };
 

@@ -265,21 +265,32 @@ bool Worker::stream() {
     return false;
 }
 
-// What the server must know before the first audio.
+// What the server must know before the first audio. Live, input from before the session helps as long as its output can
+// still be played: also what an earlier session has heard, so that the new one goes on where that has left off.
 void Worker::begin() {
     const Activation& activation = exchange_.activation;
-    if (!awaited()) {  // input from before the session helps only as long as its output can still be played
-        const double spare =
-            seconds(activation.latency) - session_->needs().seconds - kSpareSeconds + exchange_.lead.load();
-        const auto keep = static_cast<uint64_t>(samples(std::max(0.0, spare)));
+    uint64_t repeated = 0;
+    if (!awaited()) {
+        const Needs& needs = session_->needs();
+        const double budget = seconds(activation.latency);
+        const double spare = needs.seconds <= budget ? budget - needs.answer_seconds - kSpareSeconds : 0.0;
+        const auto keep = static_cast<uint64_t>(samples(std::max(0.0, spare + exchange_.lead)));
         const uint64_t written = exchange_.input.written();
         walk(written - std::min(written, keep), false);
+        const uint64_t waiting = exchange_.input.available();
+        if (sent_end_ == position()) repeated = std::min<uint64_t>(sent_.size(), keep - std::min(keep, waiting));
     }
-    exchange_.wet_from = position();
+    const int64_t from = position() - static_cast<int64_t>(repeated);
+    exchange_.wet_from = from;
     if (known_transport_) session_->send_transport(transport_position_, transport_);
     for (uint32_t index = 0; index < kParameterCount; ++index)
-        if (values_[index] != wishes_.values[index]) session_->send_parameter(position(), index, values_[index]);
+        if (values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
     if (stale() && !settle_) settle_ = position();
+    for (uint64_t done = 0; done < repeated;) {
+        const auto count = static_cast<uint32_t>(std::min<uint64_t>(repeated - done, session_->max_block()));
+        session_->send_audio(from + static_cast<int64_t>(done), &sent_[sent_.size() - repeated + done], count);
+        done += count;
+    }
     missing_ = exchange_.underrun_samples;
     missing_late_ = session_->late_samples();
     last_missing_ = Clock::time_point();

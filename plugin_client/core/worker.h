@@ -53,6 +53,7 @@ class Worker {
     void carry();
     void discard();
     void walk(uint64_t until, bool send);
+    void send_on(uint32_t count);
     void apply(const Change& change);
     void apply_restart(const Change& change);
     void apply_parameter(const Change& change);
@@ -110,7 +111,8 @@ class Worker {
     bool drain_ = false;    // but what is due from it is
     bool bounced_ = false;  // awaited: this take has had a session, and none can go on where it ended
     Wishes wishes_;         // that it was opened with
-    std::vector<Frame> block_;
+    std::vector<Frame> sent_;  // the newest input that a session has got, up to `sent_end_`
+    int64_t sent_end_ = 0;
     bool known_transport_ = false;
     Transport transport_;
     int64_t transport_position_ = 0;

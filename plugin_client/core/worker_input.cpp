@@ -6,7 +6,7 @@
 namespace backline {
 namespace {
 
-constexpr double kKeptSeconds = 2.0;    // of input, at most, for a session that is still to come
+constexpr double kKeptSeconds = 1.8;    // of input, at most, for a session that is still to come
 constexpr double kSettleSeconds = 0.4;  // of the song, without another such change, until one opens another session
 
 }  // namespace
@@ -68,12 +68,21 @@ void Worker::walk(uint64_t until, bool send) {
             continue;
         }
         if (session_->congested()) return;
-        const auto count = static_cast<uint32_t>(std::min<uint64_t>(end - at, session_->max_block()));
-        block_.resize(count);
-        const int64_t from = position();
-        exchange_.input.read(block_.data(), count);
-        session_->send_audio(from, block_.data(), count);
+        send_on(static_cast<uint32_t>(std::min<uint64_t>(end - at, session_->max_block())));
     }
+}
+
+// The next samples of the input, which a session after this one may want to hear again.
+void Worker::send_on(uint32_t count) {
+    const auto most = static_cast<size_t>(samples(kInputSeconds));
+    if (sent_end_ != position()) sent_.clear();
+    if (sent_.size() >= 2 * most) sent_.erase(sent_.begin(), sent_.end() - static_cast<std::ptrdiff_t>(most));
+    sent_.resize(sent_.size() + count);
+    Frame* const block = &sent_[sent_.size() - count];
+    const int64_t from = position();
+    exchange_.input.read(block, count);
+    sent_end_ = position();
+    session_->send_audio(from, block, count);
 }
 
 void Worker::apply(const Change& change) {
