@@ -15,7 +15,6 @@ from tests.plugin.drive import (
     PLAYING,
     SEED,
     VISIBILITY,
-    Drive,
     driver,
     played_exactly,
 )
@@ -122,7 +121,7 @@ def band_address(tmp_path_factory: pytest.TempPathFactory) -> object:
         yield address
 
 
-# ---- hosts that say so with each call ----------------------------------------------------------------------------
+# ---- hosts that say so with each call ---------------------------------------------------------
 
 
 def test_what_each_call_says_of_itself_is_heard(built: Path, tmp_path: Path, served_address: str) -> None:
@@ -171,7 +170,7 @@ def test_without_a_server_a_bounce_fails_soon_and_waits_once(built: Path, tmp_pa
         assert drive.status() == FAILED
 
 
-# ---- what opens another session ------------------------------------------------------------------------------------
+# ---- what opens another session ---------------------------------------------------------
 
 
 @pytest.mark.parametrize(("parameter", "low", "high"), [(SEED, 1, 900), (VISIBILITY, 0.5, 1.0)])

@@ -19,7 +19,6 @@ from backline_client import Client
 from backline_protos.v1 import backline_pb2 as pb
 from tests.plugin.drive import (
     BYPASS,
-    CONNECTING,
     DEFAULT,
     IDLE,
     LATE,
@@ -44,7 +43,7 @@ def open_sessions(client: Client) -> int:
     return len(client.sessions())
 
 
-# ---- who plays, and who does not -----------------------------------------------------------------------------------
+# ---- who plays, and who does not ---------------------------------------------------------
 
 
 @pytest.fixture
@@ -155,7 +154,7 @@ def test_bypassed_or_no_longer_called_an_instance_leaves_its_place(built: Path, 
         await_status(drive, PLAYING, 2)
 
 
-# ---- what a server may say --------------------------------------------------------------------------------------------
+# ---- what a server may say ---------------------------------------------------------
 
 
 class Answers:
@@ -300,7 +299,7 @@ def test_a_proxy_that_ends_each_stream_after_a_megabyte_is_named(built: Path, tm
         assert "client_max_body_size" in drive.message()
 
 
-# ---- what must not end the DAW ------------------------------------------------------------------------------------------
+# ---- what must not end the DAW --------------------------------------------------
 
 
 def test_a_want_of_memory_in_the_worker_is_told_and_survived(built: Path, tmp_path: Path, one_place: str) -> None:
@@ -316,7 +315,7 @@ def test_a_want_of_memory_in_the_worker_is_told_and_survived(built: Path, tmp_pa
         assert drive.status() == PLAYING, drive.message()
 
 
-# ---- too small a budget ---------------------------------------------------------------------------------------------------
+# ---- too small a budget ---------------------------------------------------------
 
 
 def test_a_ledger_that_exceeds_the_budget_is_no_matter_while_nothing_is_missed(built: Path, tmp_path: Path) -> None:
