@@ -206,5 +206,6 @@ def test_live_a_knob_that_is_dragged_leaves_the_session_alone_until_it_rests(
         assert drive.sessions() == 1
         assert missing(moving, 0) < RATE // 10, "it has played on meanwhile"
         drive.say("sweep", VISIBILITY, 0.5, 1.0, 0)
-        drive.run(RATE, 128, 1)
+        settled = drive.run(2 * RATE, 128, 1)
         assert drive.sessions() == 2
+        assert missing(settled, 0) < RATE // 10, "the other one goes on where the first has left off"

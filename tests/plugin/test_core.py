@@ -144,6 +144,7 @@ def test_sanitizers_find_nothing(plugins: Path, tmp_path: Path, served_address: 
         drive.activate(48_000, seconds=1.0)
         assert int(drive.say("await", PLAYING, 20, 512)) >= 0
         drive.run(96_000, -512, 1)
+        drive.run(192_000, -512, 0)  # faster than time, and not said
         drive.say("offline", 1)
         latency = 48_000
         assert played_exactly(drive.run(192_000, -512, 0), latency)[48_000:].all()
