@@ -42,7 +42,7 @@ class Pace {
     static constexpr double kHurry = 0.25;   // seconds of lead that no host takes which plays in real time
     static constexpr double kMost = 1.0;     // seconds
     static constexpr double kFading = 0.25;  // of the time that passes
-    static constexpr double kRunOut = 0.05;  // seconds of further lead: in time again, the hurry ends in four times that
+    static constexpr double kRunOut = 0.05;  // seconds of further lead: in time again, it is over in four times that
 
     double sample_rate_;
     double hurry_;

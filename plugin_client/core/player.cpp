@@ -8,7 +8,7 @@ namespace backline {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kConnectPatience = std::chrono::seconds(5);    // offline, until a server answers; the worker's is shorter
+constexpr auto kConnectPatience = std::chrono::seconds(5);    // offline, until a server answers; the worker has less
 constexpr auto kProgressPatience = std::chrono::seconds(30);  // offline, without anything from it
 constexpr auto kHurriedPatience = std::chrono::seconds(5);    // the same, where the host has not said that it bounces
 constexpr int kLookMilliseconds = 20;

@@ -176,7 +176,8 @@ bool Worker::play() {
         refusals_ = 0;
         waiting_ = false;
         if (status_ != Status::failed)  // of a bounce that is over: its user is about to look
-            say(Status::idle, "Nobody plays: the session is left to others, and comes back with the first sound or play.");
+            say(Status::idle,
+                "Nobody plays: the session is left to others, and comes back with the first sound or play.");
     }
     const bool again = open() && stream();
     if (session_) late_before_ += session_->late_samples();

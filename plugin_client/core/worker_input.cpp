@@ -128,8 +128,8 @@ void Worker::apply_restart(const Change& change) {
     exchange_.announce_progress();
 }
 
-// What a session is opened with takes effect where it settles, by the song's time: a knob that is dragged, or automated,
-// opens one session and not fifty. Until then the old one plays on.
+// What a session is opened with takes effect where it settles, by the song's time: a knob that is dragged, or
+// automated, opens one session and not fifty. Until then the old one plays on.
 void Worker::apply_parameter(const Change& change) {
     const uint32_t index = change.parameter;
     if (values_[index] == change.value) return;

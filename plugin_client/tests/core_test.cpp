@@ -297,7 +297,8 @@ void what_cannot_be_served_is_refused() {
 // ---- with a clock that is turned by hand ---------------------------------------------------------------------------
 
 Clock::time_point at(double seconds) {
-    return Clock::time_point(std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1000 + seconds)));
+    const std::chrono::duration<double> since(1000 + seconds);
+    return Clock::time_point(std::chrono::duration_cast<Clock::duration>(since));
 }
 
 // Seconds of audio that a host pulls, in bursts of `burst` blocks, at `speed` times real time, before it is found to

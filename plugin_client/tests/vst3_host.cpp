@@ -588,7 +588,8 @@ void offline_by_call(const Module& module) {
     object.start(48000, 512);
     const Signal input = noise(96000, 21);
     const auto run = [&](int32_t mode, const Signal& signal, unsigned seed) {
-        return play(object, signal, between(1, 512, seed), {}, [mode](size_t, int32_t, Call& call) { call.mode = mode; });
+        const auto say = [mode](size_t, int32_t, Call& call) { call.mode = mode; };
+        return play(object, signal, between(1, 512, seed), {}, say);
     };
     const Signal expected = delayed(input, object.latency());
     for (unsigned export_number = 0; export_number < 2; ++export_number) {

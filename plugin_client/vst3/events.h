@@ -10,8 +10,8 @@
 
 namespace backline::vst3 {
 
-// [audio] No allocation: a block has room for a fixed number of events. Of what comes on top, a parameter takes its value
-// at once, a note's end comes with the next block, and other notes are lost.
+// [audio] No allocation: a block has room for a fixed number of events. Of what comes on top, a parameter takes its
+// value at once, a note's end comes with the next block, and other notes are lost.
 class EventList {
   public:
     // A new block: what the last one had no room for comes first.

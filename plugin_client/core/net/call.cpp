@@ -68,8 +68,8 @@ void CallState::header(const std::string& name, const std::string& value) {
         grpc_message = percent_decoded(value);
 }
 
-// What goes wrong with a message, here or with whoever it is for, ends its call and nothing else: behind us are HTTP/2's
-// C functions, and behind them a thread of the host's process.
+// What goes wrong with a message, here or with whoever it is for, ends its call and nothing else: behind us are
+// HTTP/2's C functions, and behind them a thread of the host's process.
 bool CallState::receive(Bytes bytes) {
     try {
         return read(bytes);
