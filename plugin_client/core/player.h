@@ -19,7 +19,8 @@ namespace backline {
 // Offline it waits for what is due. So it does where the host has not said that it bounces but is far ahead of the
 // clock (pace.h): what it pulls then nobody hears yet, so its thread is no real-time one at that moment, and dry
 // output would be kept for good. Such a wait is short: it ends where nothing has come from the server for
-// kHurriedPatience, and there is none where no server can be reached. What is dry nevertheless is counted, and the status says "failed".
+// kHurriedPatience, and there is none where no server can be reached. What is dry nevertheless is counted, and the
+// status says "failed".
 class Player {
   public:
     Player(Settings& settings, Exchange& exchange);
