@@ -8,13 +8,13 @@
 #include <limits>
 #include <mutex>
 
+#include "demand.h"
 #include "output_ring.h"
 #include "plugin.h"
 #include "spsc.h"
 
 namespace backline {
 
-constexpr double kBehindSeconds = 2.0;  // of input that may wait for a server that does not take it
 constexpr double kInputSeconds = 2.5;   // that the ring holds
 constexpr double kAheadSeconds = 6.5;   // by which output can come before its input: the lowest visibility and a chunk
 constexpr size_t kChanges = 2048;       // that may wait beside the input
@@ -70,23 +70,33 @@ struct Exchange {
     OutputRing output;
     std::atomic<uint32_t> take{0};       // that `output` belongs to: until it is the audio thread's, that does not read
     std::atomic<int64_t> session_start;  // position from which wet is due; the largest number: no session
-    std::atomic<uint32_t> hopeless{0};   // offline: the take that nobody waits for any more
+    std::atomic<int64_t> wet_from{0};    // position of the oldest input that a session has or can still get
+    std::atomic<uint32_t> hopeless{0};   // the take that nobody waits for any more, offline or hurried
     std::atomic<bool> reached{false};    // a server has answered, since activate
+    std::atomic<bool> missed{false};     // the newest attempt to reach one has failed
     std::atomic<uint64_t> progress{0};   // counts what the worker has brought forward
 
     std::atomic<bool> offline{false};  // as the host wants it; the audio thread follows
     std::atomic<float> input_peak{0.0f}, output_peak{0.0f};
     std::atomic<uint64_t> underrun_samples{0};
+    std::atomic<uint64_t> lost_midi{0};  // messages for which there was no room
 
-    // [audio, offline only; main] Wakes the worker, which otherwise looks at its rings every few milliseconds.
+    // How the host pulls, as the audio thread sees it.
+    std::atomic<float> lead{0.0f};              // seconds ahead of the clock, or 0
+    std::atomic<bool> hurried{false};           // faster than time, without having said that it bounces
+    std::atomic<uint64_t> hurried_dry{0};       // samples of this hurry for which wet was due and was not there
+    std::atomic<Rolling> rolling{Rolling::unknown};
+    std::atomic<uint64_t> sounded{0};           // pieces of input that were not silence
+
+    // [audio, where it may wait; main] Wakes the worker, which otherwise looks at its rings every few milliseconds.
     void wake_worker() noexcept;
     int wake_fd() const { return wake_fd_; }
     void clear_wake() noexcept;            // [worker]
     void wait_for_wake(int milliseconds);  // [worker] at most so long
 
-    // [worker] Something has come that an offline audio thread may wait for.
+    // [worker] Something has come that an audio thread may wait for.
     void announce_progress();
-    // [audio, offline only] Waits until that has happened again after `seen` of it, or `milliseconds` have passed.
+    // [audio, where it may wait] Waits until that has happened again after `seen` of it, or `milliseconds` have passed.
     void wait_for_progress(uint64_t seen, int milliseconds);
 
   private:

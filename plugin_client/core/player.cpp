@@ -8,10 +8,13 @@ namespace backline {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr auto kConnectPatience = std::chrono::seconds(10);   // offline, until a server answers
+constexpr auto kConnectPatience = std::chrono::seconds(5);    // offline, until a server answers; the worker has less
 constexpr auto kProgressPatience = std::chrono::seconds(30);  // offline, without anything from it
+constexpr auto kHurriedPatience = std::chrono::seconds(5);    // the same, where the host has not said that it bounces
 constexpr int kLookMilliseconds = 20;
 constexpr double kFurthestQuarter = 1e7;      // that the server takes, either side of the song's start
+constexpr float kSilence = 1e-3f;             // linear; below, nobody sings: a microphone's room
+constexpr double kInTime = 0.02;              // seconds of lead, before this call's samples, that are none
 constexpr double kSameSongPosition = 1e-4;  // quarter notes: a transport that says what follows anyway is no news
 
 // The server hears these; the others end here.
@@ -47,18 +50,16 @@ Player::Player(Settings& settings, Exchange& exchange)
     : settings_(settings),
       exchange_(exchange),
       delay_(exchange.activation.latency, kPiece),
-      mixer_(exchange.activation.sample_rate) {
+      mixer_(exchange.activation.sample_rate),
+      pace_(exchange.activation.sample_rate, exchange.activation.max_frames) {
     std::fill(std::begin(told_), std::end(told_), std::nan(""));  // equal to nothing: all are told with the first block
 }
 
 void Player::process(const Block& block) noexcept {
-    const bool offline = exchange_.offline.load(std::memory_order_relaxed);
-    if (offline != offline_) {
-        offline_ = offline;
-        owes_restart_ = true;
-    }
+    follow_host(block);
     if (owes_restart_) restart();
     if (block.transport) tell_transport(*block.transport);
+    tell_backlog();
 
     size_t next = 0;
     for (uint32_t offset = 0; offset < block.frames || next < block.event_count;) {
@@ -70,30 +71,63 @@ void Player::process(const Block& block) noexcept {
         if (end > offset) process_piece(block, offset, end - offset);
         offset = std::max(offset, end);
     }
-    if (offline_) exchange_.wake_worker();
+    if (may_wait()) exchange_.wake_worker();
+}
+
+// Whether this call is one of a bounce, said or not.
+void Player::follow_host(const Block& block) noexcept {
+    const bool offline_by_setting = exchange_.offline.load(std::memory_order_relaxed);
+    const bool offline = offline_by_setting || block.offline;
+    withdrawable_ = offline_by_setting && !block.offline;
+    pace_.pull(Clock::now(), block.frames);
+    const double lead = pace_.lead() - block.frames / exchange_.activation.sample_rate;
+    if (offline != offline_) {
+        offline_ = offline;
+        owes_restart_ = true;
+        if (offline) dry_floor_ = position_;  // a bounce begins with nothing, so that it can be repeated
+    }
+    if (lead <= kInTime) dry_ahead_ = 0;
+    const bool hurried = !offline && pace_.hurried();
+    if (hurried_ && !hurried) end_hurry();
+    hurried_ = hurried;
+    exchange_.lead.store(static_cast<float>(std::max(0.0, lead)), std::memory_order_relaxed);
+    exchange_.hurried.store(hurried, std::memory_order_release);
+    if (block.lost_midi) exchange_.lost_midi.fetch_add(block.lost_midi, std::memory_order_relaxed);
+}
+
+// The host plays in time again, or says that it bounces: what was given up for the hurry is not given up for that.
+void Player::end_hurry() noexcept {
+    uint32_t mine = take_;
+    exchange_.hopeless.compare_exchange_strong(mine, 0, std::memory_order_acq_rel);
+    exchange_.hurried_dry.store(0, std::memory_order_relaxed);
+    dry_ahead_ = 0;
 }
 
 void Player::reset() noexcept {
     dry_floor_ = wet_floor_ = position_;
+    pace_.reset();
+    dry_ahead_ = 0;
     if (offline_) owes_restart_ = true;  // a bounce begins with a session of its own, so that it can be repeated
 }
 
-// A new take: what the worker has of the last one is not ours any more.
+// A new take: what the worker has of the last one is not ours any more. The parameters come first, so that whoever sees
+// the restart opens a session with them.
 void Player::restart() noexcept {
+    std::fill(std::begin(told_), std::end(told_), std::nan(""));
     Change change;
     change.kind = Change::Kind::restart;
     change.offline = offline_;
     change.take = take_ + 1;
-    if (!push(change)) return;  // no room: the next block tries again
+    if (!tell_parameters() || !push(change)) return;  // no room: the next block tries again
     exchange_.restart_index.store(exchange_.input.written(), std::memory_order_release);
     ++take_;
     wet_floor_ = position_;
     owes_restart_ = false;
-    std::fill(std::begin(told_), std::end(told_), std::nan(""));
     transport_position_ = -1;
 }
 
 void Player::tell_transport(const Transport& transport) noexcept {
+    exchange_.rolling.store(transport.playing ? Rolling::playing : Rolling::stopped, std::memory_order_release);
     if (!sensible(transport)) return;
     if (transport_position_ >= 0) {
         Transport expected = transport_;
@@ -115,7 +149,9 @@ void Player::tell_transport(const Transport& transport) noexcept {
     transport_position_ = position_;
 }
 
-void Player::tell_parameters() noexcept {
+// False where there was no room for one.
+bool Player::tell_parameters() noexcept {
+    bool all = true;
     for (const uint32_t index : kTold) {
         const double value = settings_.value(index);
         if (value == told_[index]) continue;
@@ -123,18 +159,37 @@ void Player::tell_parameters() noexcept {
         change.kind = Change::Kind::parameter;
         change.parameter = index;
         change.value = value;
-        if (push(change)) told_[index] = value;
+        if (push(change))
+            told_[index] = value;
+        else
+            all = false;
     }
+    return all;
 }
 
 void Player::take_event(const Event& event) noexcept {
     if (event.kind == Event::Kind::parameter) {
         if (event.parameter < kStatus) settings_.set_value(event.parameter, event.value);
     } else if (event.midi_size >= 1 && event.midi_size <= sizeof event.midi) {
+        tell_midi(event.midi, event.midi_size);
+    }
+}
+
+// What finds no room waits in the backlog, and whatever comes after it does too.
+void Player::tell_midi(const uint8_t* midi, uint8_t size) noexcept {
+    Change change;
+    change.kind = Change::Kind::midi;
+    std::copy_n(midi, size, change.midi);
+    change.midi_size = size;
+    if (backlog_.empty() && push(change)) return;
+    if (!backlog_.keep(midi, size)) exchange_.lost_midi.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Player::tell_backlog() noexcept {
+    while (!backlog_.empty() && exchange_.changes.room() > 0) {
         Change change;
         change.kind = Change::Kind::midi;
-        std::copy_n(event.midi, event.midi_size, change.midi);
-        change.midi_size = event.midi_size;
+        change.midi_size = backlog_.take(change.midi);
         push(change);
     }
 }
@@ -142,12 +197,16 @@ void Player::take_event(const Event& event) noexcept {
 void Player::process_piece(const Block& block, uint32_t offset, uint32_t count) noexcept {
     delay_.write(position_, block.main_input, offset, count);
     const int64_t due = position_ - exchange_.activation.latency + count;
-    const auto arrived = [&] { return due <= wet_floor_ || (wet_is_ours() && exchange_.output.end() >= due); };
+    const auto arrived = [&] {
+        if (due <= wet_floor_ || (hurried_ && settings_.value(kBypass) != 0.0)) return true;
+        if (!wet_is_ours()) return false;
+        return exchange_.output.end() >= due || due <= exchange_.wet_from.load(std::memory_order_acquire);
+    };
     // With latency the server needs this piece to play what is due; without, it plays ahead and must not be overtaken.
     const bool ahead = exchange_.activation.latency == 0;
-    if (offline_ && ahead) wait_until(arrived);
+    if (ahead) wait_until(arrived);
     send_input(block, offset, count);
-    if (offline_ && !ahead) wait_until(arrived);
+    if (!ahead) wait_until(arrived);
     mix(block, offset, count);
     position_ += count;
 }
@@ -155,8 +214,10 @@ void Player::process_piece(const Block& block, uint32_t offset, uint32_t count) 
 void Player::send_input(const Block& block, uint32_t offset, uint32_t count) noexcept {
     const bool sidechain = settings_.value(kInput) != 0.0;
     const float* const* heard = sidechain ? block.sidechain : block.main_input;
-    raise(exchange_.input_peak, peak_of(heard, offset, count));
-    if (offline_) wait_until([&] { return exchange_.input.room() >= count; });
+    const float peak = peak_of(heard, offset, count);
+    raise(exchange_.input_peak, peak);
+    if (peak >= kSilence) exchange_.sounded.fetch_add(1, std::memory_order_release);
+    wait_until([&] { return exchange_.input.room() >= count; });
     if (lost_input_ && exchange_.input.room() >= count) {
         Change change;
         change.kind = Change::Kind::jump;
@@ -183,16 +244,21 @@ void Player::mix(const Block& block, uint32_t offset, uint32_t count) noexcept {
         std::fill_n(wet_.ports, count, uint8_t{0});
 
     const int64_t session_start = exchange_.session_start.load(std::memory_order_relaxed);
-    uint64_t missing = 0;
+    const bool bypass = settings_.value(kBypass) != 0.0;
+    uint64_t missing = 0, dry_samples = 0;
     for (uint32_t i = 0; i < count; ++i) {
-        if (from + i < wet_floor_)
+        if (from + i < wet_floor_) {
             wet_.ports[i] = 0;
-        else if (wet_.ports[i] == 0 && from + i >= session_start)
-            ++missing;
+        } else if (wet_.ports[i] == 0) {
+            ++dry_samples;
+            missing += from + i >= session_start;
+        }
     }
     if (missing) exchange_.underrun_samples.fetch_add(missing, std::memory_order_relaxed);
+    if (!bypass) dry_ahead_ += dry_samples;
+    if (hurried_ && dry_ahead_) exchange_.hurried_dry.store(dry_ahead_, std::memory_order_relaxed);
 
-    mixer_.aim(settings_.value(kDryWet), settings_.value(kGain), settings_.value(kBypass) != 0.0);
+    mixer_.aim(settings_.value(kDryWet), settings_.value(kGain), bypass);
     // Up to the floor nothing sounds; from there on the signal begins, in full.
     const auto silent = static_cast<uint32_t>(std::clamp<int64_t>(dry_floor_ - from, 0, count));
     if (silent > 0) {
@@ -206,7 +272,7 @@ void Player::mix(const Block& block, uint32_t offset, uint32_t count) noexcept {
 }
 
 bool Player::push(Change change) noexcept {
-    if (offline_) wait_until([&] { return exchange_.changes.room() > 0; });
+    wait_until([&] { return exchange_.changes.room() > 0; });
     if (exchange_.changes.room() == 0) return false;
     change.index = exchange_.input.written();
     change.position = position_;
@@ -220,11 +286,14 @@ bool Player::wet_is_ours() const noexcept {
 
 template <class Done>
 void Player::wait_until(Done done) noexcept {
-    auto since = Clock::now();
+    if (!may_wait() || done()) return;
+    const auto begin = Clock::now();
+    auto since = begin;
     uint64_t seen = exchange_.progress.load(std::memory_order_acquire);
     while (!done()) {
-        if (exchange_.hopeless.load(std::memory_order_acquire) == take_) return;
-        if (!exchange_.offline.load(std::memory_order_relaxed)) return;
+        if (exchange_.hopeless.load(std::memory_order_acquire) == take_) break;
+        if (withdrawable_ && !exchange_.offline.load(std::memory_order_relaxed)) break;
+        if (hurried_ && exchange_.missed.load(std::memory_order_acquire)) break;
         exchange_.wake_worker();
         exchange_.wait_for_progress(seen, kLookMilliseconds);
         const uint64_t now = exchange_.progress.load(std::memory_order_acquire);
@@ -233,11 +302,13 @@ void Player::wait_until(Done done) noexcept {
             since = Clock::now();
         }
         const bool reached = exchange_.reached.load(std::memory_order_acquire);
-        if (Clock::now() - since >= (reached ? kProgressPatience : kConnectPatience)) {
+        const auto patience = hurried_ ? kHurriedPatience : reached ? kProgressPatience : kConnectPatience;
+        if (Clock::now() - since >= patience) {
             exchange_.hopeless.store(take_, std::memory_order_release);
-            return;
+            break;
         }
     }
+    pace_.wait(Clock::now() - begin);
 }
 
 }  // namespace backline

@@ -180,6 +180,7 @@ Meters Plugin::meters() noexcept {
         meters.underrun_samples = active.exchange.underrun_samples;
         meters.late_samples = active.worker.late_samples();
         meters.sessions = active.worker.sessions();
+        meters.lost_midi = active.exchange.lost_midi;
         meters.needed_latency_seconds = active.worker.needed_seconds();
         meters.server_compute_seconds = active.worker.compute_seconds();
         return meters;

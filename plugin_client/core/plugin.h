@@ -52,19 +52,22 @@ struct Block {
     const Event* events = nullptr;  // by frame, ascending
     size_t event_count = 0;
     const Transport* transport = nullptr;  // null: the host tells none
+    bool offline = false;                  // the host bounces, by this call; set_offline() says so for all calls
+    uint32_t lost_midi = 0;                // messages that the shell had no room for
 };
 
 // What the host's user sees of the connection.
 enum class Status : uint32_t {
-    idle,              // not active
+    idle,              // not active; or nobody plays, and the session has been left to others
     connecting,        // no server yet: dry
     opening,           // the server loads the pack: dry
     playing,           // output comes in time
     late,              // output came too late lately: dry where it was missing
-    budget_too_small,  // the session needs more latency than the budget: raise it, or choose a smaller visibility or
-                       // chunk
+    budget_too_small,  // the same, and the session needs more latency than the budget: raise it, or choose a smaller
+                       // visibility or chunk
     refused,           // the server said no; message() says why
-    failed             // offline: the server went away or answered too slowly; the bounce holds dry from there
+    failed             // the host bounces, and there is no server, or it went away or answered too slowly: what was
+                       // bounced holds dry
 };
 
 struct Meters {
@@ -73,6 +76,7 @@ struct Meters {
     uint64_t underrun_samples = 0;        // since activate: wet was due and was not there
     uint64_t late_samples = 0;            // came after they should have been played
     uint64_t sessions = 0;                // opened since activate
+    uint64_t lost_midi = 0;               // messages for which there was no room
     double needed_latency_seconds = 0.0;  // the server's ledger; 0 while unknown
     double server_compute_seconds = 0.0;  // of a chunk, by the ledger
 };
@@ -93,7 +97,8 @@ class Plugin {
     // [main] Offline: process() waits for the server, and nothing is dropped. May be called while active.
     void set_offline(bool offline);
 
-    // [audio] Any number of frames, also more than `max_frames` or none. Live it never allocates, locks or waits.
+    // [audio] Any number of frames, also more than `max_frames` or none. In real time it never allocates, locks or
+    // waits; for a host that pulls far faster than time it waits as offline, for some seconds at most: see player.h.
     void process(const Block& block) noexcept;
     // [audio] Forgets all audio that is under way: the host has jumped. Positions go on.
     void reset() noexcept;

@@ -70,7 +70,7 @@ net::Open Session::opening() const {
         const double latest = chunk + pack_.lookahead_seconds;
         open.visibility_seconds = std::min(std::max(wanted, pack_.minimum_visibility_seconds), latest);
     }
-    if (wishes_.values[kSeed] >= 1.0) open.seed = static_cast<uint64_t>(wishes_.values[kSeed]);
+    open.seed = wishes_.values[kSeed] >= 1.0 ? static_cast<uint64_t>(wishes_.values[kSeed]) : wishes_.seed;
     for (uint32_t index = 0; index < kParameterCount; ++index) {
         const char* name = wire_name(index);
         if (const net::PackParameter* parameter = name ? find(pack_, name) : nullptr)
@@ -83,6 +83,16 @@ bool Session::congested() const {
     return call_->unsent() > kUnsentBytes;
 }
 
+size_t Session::sent_bytes() const {
+    return audio_bytes_ - std::min<size_t>(audio_bytes_, call_->unsent());
+}
+
+bool Session::fixes(uint32_t index) const {
+    const char* name = wire_name(index);
+    const net::PackParameter* parameter = name ? find(pack_, name) : nullptr;
+    return parameter && !parameter->automatable;
+}
+
 void Session::send_audio(int64_t position, const Frame* frames, uint32_t count) {
     static_assert(sizeof(Frame) == kChannels * sizeof(float), "frames are interleaved samples");
     net::ClientMessage message;
@@ -90,6 +100,7 @@ void Session::send_audio(int64_t position, const Frame* frames, uint32_t count) 
     message.audio->sequence = sequence_++;
     message.audio->position = position;
     message.audio->pcm = {reinterpret_cast<const uint8_t*>(frames), count * sizeof(Frame)};
+    audio_bytes_ += message.audio->pcm.size;
     call_->send(message);
 }
 
@@ -118,18 +129,16 @@ void Session::send_midi(int64_t position, const uint8_t* data, size_t size) {
     call_->send(message);
 }
 
-bool Session::send_parameter(int64_t position, uint32_t index, double value) {
+void Session::send_parameter(int64_t position, uint32_t index, double value) {
     const char* name = wire_name(index);
     const net::PackParameter* parameter = name ? find(pack_, name) : nullptr;
-    if (!parameter) return true;
-    if (!parameter->automatable) return false;
+    if (!parameter || !parameter->automatable) return;
     net::ClientMessage message;
     message.control.emplace();
     message.control->parameter = name;
     message.control->value = allowed(*parameter, value);
     message.control->position = position;
     call_->send(message);
-    return true;
 }
 
 void Session::finish() {
@@ -153,6 +162,7 @@ void Session::take(net::Bytes bytes) {
         const net::Ready& ready = *message.ready;
         chunk_seconds_ = ready.chunk_seconds;
         visibility_seconds_ = ready.visibility_seconds;
+        seed_ = ready.seed;
         max_block_ = ready.max_block ? ready.max_block : kPiece;
         for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
         block_.resize(channels_.size());
@@ -196,20 +206,23 @@ void Session::take_audio(const net::AudioBlock& block) {
 }
 
 void Session::take_ledger(const net::Ledger& ledger) {
-    double need = 0.0, front_end = 0.0, codec = 0.0;
+    double need = 0.0, hearing = 0.0, front_end = 0.0, codec = 0.0;
     for (const net::LedgerItem& item : ledger.items) {
         if (item.name == "jitter_buffer") continue;  // that is our own latency
         need += item.seconds;
+        if (item.name == "visibility") hearing = item.seconds;
         if (item.name == "compute") needs_.compute_seconds = item.seconds;
         if (item.name == "front_end") front_end = item.seconds;
         if (item.name == "codec") codec = item.seconds;
     }
     needs_.seconds = std::max(0.0, need);
+    needs_.answer_seconds = std::max(0.0, need - hearing);
     // An offline session's chunk waits for its own end, too; one that plays ahead must have come before its piece.
-    const double heard = exchange_.activation.latency > 0
-                             ? std::max(visibility_seconds_, chunk_seconds_)
-                             : visibility_seconds_ + kPiece / exchange_.activation.sample_rate;
-    needs_.offline_seconds = heard + front_end + codec;
+    const bool ahead = exchange_.activation.latency == 0;
+    const double heard = ahead              ? visibility_seconds_ + kPiece / exchange_.activation.sample_rate
+                         : wishes_.offline ? std::max(visibility_seconds_, chunk_seconds_)
+                                           : visibility_seconds_;
+    needs_.least_seconds = heard + front_end + codec;
 }
 
 }  // namespace backline

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,13 +17,15 @@ struct Wishes {
     std::string pack;
     double values[kParameterCount];
     bool offline = false;
+    std::optional<uint64_t> seed;  // where the user has left it to chance, and the take has one already
 };
 
 // The latency that a ledger announces, told apart.
 struct Needs {
     double seconds = 0.0;          // between input and the output that belongs under it
     double compute_seconds = 0.0;  // of a chunk
-    double offline_seconds = 0.0;  // as `seconds`, but of a server that takes no time: what waiting cannot mend
+    double answer_seconds = 0.0;   // the part of it from the newest input that a chunk hears on
+    double least_seconds = 0.0;    // as `seconds`, but of a server that takes no time: what waiting cannot mend
 };
 
 // Everything here is the worker's.
@@ -37,15 +40,19 @@ class Session {
     const Needs& needs() const { return needs_; }
     uint64_t late_samples() const { return late_samples_; }
     const std::string& pack() const { return wishes_.pack; }
+    uint64_t seed() const { return seed_; }  // that it plays with; 0: the server has not said
     uint32_t max_block() const { return max_block_; }
-    bool congested() const;  // what has been sent is not being taken: hold the next
+    bool begun() const { return sequence_ > 0; }  // audio has been sent
+    size_t sent_bytes() const;                    // of audio, that the system has taken
+    bool congested() const;                       // what has been sent is not being taken: hold the next
+    bool fixes(uint32_t index) const;             // the pack takes this parameter only when a session opens
 
     // When ready. Audio of up to max_block() samples; none sets the session's start.
     void send_audio(int64_t position, const Frame* frames, uint32_t count);
     void send_transport(int64_t position, const Transport& transport);
     void send_midi(int64_t position, const uint8_t* data, size_t size);
-    // False where the pack fixes this parameter when a session opens; nothing is sent where it has none like this.
-    bool send_parameter(int64_t position, uint32_t index, double value);
+    // Nothing is sent where the pack has none like this, or fixes it.
+    void send_parameter(int64_t position, uint32_t index, double value);
     void finish();  // the input ends here; what is still due comes before ended()
 
     // The parameters' names on the wire, or null.
@@ -65,7 +72,9 @@ class Session {
     Needs needs_;
     double chunk_seconds_ = 0.0, visibility_seconds_ = 0.0;  // as granted
     uint32_t max_block_ = 0;
+    uint64_t seed_ = 0;
     uint64_t sequence_ = 0;
+    uint64_t audio_bytes_ = 0;
     uint64_t late_samples_ = 0;
     uint64_t late_at_server_ = 0;
     std::vector<uint32_t> channels_;  // of each port

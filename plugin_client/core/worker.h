@@ -7,9 +7,11 @@
 #include <limits>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
+#include "demand.h"
 #include "exchange.h"
 #include "session.h"
 #include "settings.h"
@@ -34,32 +36,53 @@ class Worker {
 
     // All that follows is the thread's.
     void run();
+    void recover(const char* what) noexcept;
     bool connect();
+    void lack_server(const std::string& tried);
     void ask_for_packs();
     bool play();
     bool open();
+    bool find_pack();
     bool stream();
+    bool fits();
     void begin();
     void drain();
     void pause();
+    bool may_be_taken() const;
     void step(int milliseconds);
 
-    // The input's way.
+    // The input's way, in worker_input.cpp.
     void carry();
     void discard();
     void walk(uint64_t until, bool send);
+    void send_on(uint32_t count);
     void apply(const Change& change);
+    void apply_restart(const Change& change);
+    void apply_parameter(const Change& change);
+    void settle();
+    bool stale() const;
+    void look_at_host();
     int64_t position() const { return origin_ + static_cast<int64_t>(exchange_.input.read_count()); }
     double seconds(uint64_t samples) const { return static_cast<double>(samples) / exchange_.activation.sample_rate; }
+    int64_t samples(double seconds) const { return static_cast<int64_t>(seconds * exchange_.activation.sample_rate); }
 
+    // The audio thread waits for what is due: nothing of the input may be dropped.
+    bool awaited() const { return offline_ || exchange_.hurried.load(std::memory_order_acquire); }
+    bool hopeless() const { return awaited() && exchange_.hopeless.load(std::memory_order_acquire) == take_; }
+    bool wanted() const { return offline_ || (awaited() ? !demand_.abandoned() : demand_.wanted()); }
     bool stopping() const { return stop_.load(std::memory_order_relaxed); }
-    bool hopeless() const { return offline_ && exchange_.hopeless.load(std::memory_order_acquire) == take_; }
     // The last session ended because no audio came, and none has come since.
     bool unheard() const { return idle_at_ == exchange_.input.written(); }
+
+    // What the user sees, in worker_status.cpp.
     void say(Status status, const std::string& message);
+    void show();
+    uint64_t hurried_dry() const;
     void say_playing();
+    bool missed_lately();
     void fail(const net::Status& status);
     void give_up(Status status, const std::string& message);
+    void note_end(const net::Status& status, Clock::time_point opened);
 
     Settings& settings_;
     Exchange& exchange_;
@@ -69,6 +92,15 @@ class Worker {
     uint32_t version_ = 0;              // of the settings that are in force
     std::string endpoint_;              // that the connection is to
     std::chrono::milliseconds back_off_;
+    net::Pack pack_;                    // as this server has described it; without a name: not yet
+    bool waiting_ = false;              // for the server's mind to change: it has said no
+    uint64_t waiting_since_ = 0;        // calls for a session that there had been by then
+    uint32_t refusals_ = 0;             // in a row
+    uint32_t broken_chunks_ = 0;        // sessions in a row that a chunk's failure has ended
+    uint32_t cuts_ = 0;                 // sessions in a row that ended as if a proxy allowed no more
+    Demand demand_;
+    std::optional<Clock::time_point> missing_server_;  // offline: since when this take has looked for one in vain
+    bool no_server_ = false;                           // a bounce has waited for one in vain
 
     // What the changes of the input have come to.
     int64_t origin_ = 0;  // position of the input ring's sample 0
@@ -76,18 +108,26 @@ class Worker {
     bool started_ = false;  // there has been a restart
     bool offline_ = false;
     uint32_t take_ = 0;
+    uint64_t take_index_ = 0;           // of its first sample in the input ring
+    std::optional<int64_t> settle_;     // position at which changes that want another session count as final
+    std::optional<uint64_t> take_seed_;  // that the server has drawn for this take
     bool reopen_ = false;   // the session is not what is wanted any more
     bool drain_ = false;    // but what is due from it is
     uint64_t idle_at_ = std::numeric_limits<uint64_t>::max();  // samples that had come when the last session idled out
-    bool bounced_ = false;  // offline: this take has had a session, and none can go on where it ended
+    bool bounced_ = false;  // awaited: this take has had a session, and none can go on where it ended
     Wishes wishes_;         // that it was opened with
-    std::vector<Frame> block_;
+    std::vector<Frame> sent_;  // the newest input that a session has got, up to `sent_end_`
+    int64_t sent_end_ = 0;
     bool known_transport_ = false;
     Transport transport_;
     int64_t transport_position_ = 0;
     Clock::time_point last_input_;
     Clock::time_point last_missing_;
-    uint64_t missing_ = 0;
+    uint64_t missing_ = 0, missing_late_ = 0;
+
+    Status said_ = Status::connecting;  // before the audio thread's view of it
+    std::string words_;
+    uint64_t shown_dry_ = 0;  // of the hurry, in the words
 
     std::atomic<Status>& status_;
     mutable std::mutex mutex_;
@@ -95,6 +135,7 @@ class Worker {
     std::atomic<uint64_t> sessions_{0}, late_samples_{0};
     uint64_t late_before_ = 0;  // of sessions that have ended
     double said_needed_ = -1.0;
+    uint64_t said_lost_ = 0;
     std::atomic<double> needed_seconds_{0.0}, compute_seconds_{0.0};
     std::atomic<bool> stop_{false};
     std::thread thread_;  // last: everything it uses is there

@@ -7,10 +7,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <random>
+#include <set>
 #include <thread>
 
+#include "demand.h"
+#include "midi_backlog.h"
 #include "output_ring.h"
+#include "pace.h"
+#include "player.h"
 #include "plugin.h"
 #include "spsc.h"
 #include "state.h"
@@ -288,6 +294,192 @@ void what_cannot_be_served_is_refused() {
     CHECK(!plugin.wants_restart() && plugin.latency_samples(48000) == 0);
 }
 
+// ---- with a clock that is turned by hand ---------------------------------------------------------------------------
+
+Clock::time_point at(double seconds) {
+    const std::chrono::duration<double> since(1000 + seconds);
+    return Clock::time_point(std::chrono::duration_cast<Clock::duration>(since));
+}
+
+// Seconds of audio that a host pulls, in bursts of `burst` blocks, at `speed` times real time, before it is found to
+// hurry; the whole song where it never is.
+double pulled_before_hurry(double speed, uint32_t frames, int burst, double song = 20.0) {
+    constexpr double kRate = 48000.0;
+    Pace pace(kRate, frames);
+    double pulled = 0.0;
+    while (pulled < song) {
+        const double begin = pulled / speed;
+        for (int block = 0; block < burst; ++block) {
+            pace.pull(at(begin + block * 1e-5), frames);
+            if (pace.hurried()) return pulled;
+            pulled += frames / kRate;
+        }
+    }
+    return pulled;
+}
+
+void who_pulls_faster_than_time_is_found_and_nobody_else() {
+    for (const uint32_t frames : {1u, 64u, 512u, 4096u}) {
+        for (const double speed : {2.0, 10.0, 1000.0}) CHECK(pulled_before_hurry(speed, frames, 1) < 1.0);
+        for (const double speed : {0.5, 1.0, 1.001}) {
+            CHECK(pulled_before_hurry(speed, frames, 1) >= 20.0);
+            CHECK(pulled_before_hurry(speed, frames, 2) >= 20.0);
+        }
+    }
+    CHECK(pulled_before_hurry(1.0, 64, 128) >= 20.0);   // a buffer of 8192 in small blocks
+    CHECK(pulled_before_hurry(1.0, 128, 75) >= 20.0);   // a prefetch of 200 ms
+    CHECK(pulled_before_hurry(1.0, 8192, 1) >= 20.0);
+
+    // Delays are primed at once, then it goes on in time: the hurry is over within .3 s.
+    Pace pace(48000.0, 512);
+    double now = 0.0;
+    for (int block = 0; block < 281; ++block) pace.pull(at(now += 1e-4), 512);
+    CHECK(pace.hurried());
+    for (int block = 0; block < 29; ++block) pace.pull(at(now += 512 / 48000.0), 512);
+    CHECK(!pace.hurried());
+
+    // A machine that stood still for most of a second catches up: that is no hurry.
+    for (int block = 0; block < 94; ++block) pace.pull(at(now += 512 / 48000.0), 512);
+    pace.pull(at(now += 0.8), 512);
+    for (int block = 0; block < 75; ++block) {
+        pace.pull(at(now += 1e-4), 512);
+        CHECK(!pace.hurried());
+    }
+
+    // What we have waited ourselves is none of the host's time: a bounce through a slow server stays one.
+    pace.reset();
+    for (int block = 0; block < 1000; ++block) {
+        pace.pull(at(now), 512);
+        CHECK(block < 50 || pace.hurried());
+        pace.wait(std::chrono::milliseconds(50));
+        now += 0.051;
+    }
+}
+
+// An instance that is looked at every 20 ms.
+struct Watched {
+    Demand demand;
+    double now = 0.0;
+    uint64_t pulled = 0, sounded = 0;
+    Rolling rolling = Rolling::unknown;
+    bool calls = true, sound = false, bypassed = false;
+
+    bool wanted_after(double seconds) {
+        for (const double end = now + seconds; now < end; now += 0.02) {
+            pulled += calls;
+            sounded += sound;
+            demand.look(at(now), pulled, sounded, rolling, bypassed);
+        }
+        return demand.wanted();
+    }
+};
+
+void a_session_is_wanted_by_those_who_play() {
+    Watched plain;
+    CHECK(plain.wanted_after(600));  // no transport is told: silence is music too
+    plain.calls = false;
+    CHECK(plain.wanted_after(1.5) && !plain.wanted_after(1.0));
+    plain.calls = true;
+    const uint64_t before = plain.demand.calls();
+    CHECK(plain.wanted_after(0.02) && plain.demand.calls() == before + 1);
+    plain.bypassed = true;
+    CHECK(plain.wanted_after(1.5) && !plain.wanted_after(1.0));
+    plain.bypassed = false;
+    CHECK(plain.wanted_after(0.02));
+
+    Watched song;
+    song.rolling = Rolling::playing;
+    CHECK(song.wanted_after(600));  // a rest of ten minutes
+    song.rolling = Rolling::stopped;
+    CHECK(song.wanted_after(1.5));
+    song.rolling = Rolling::playing;
+    CHECK(song.wanted_after(1.0));  // a short stop keeps it
+    song.rolling = Rolling::stopped;
+    CHECK(!song.wanted_after(2.5));
+    const uint64_t asked = song.demand.calls();
+    song.rolling = Rolling::playing;
+    CHECK(song.wanted_after(0.02) && song.demand.calls() > asked);
+
+    Watched rehearsal;  // sings while the transport stands still
+    rehearsal.rolling = Rolling::stopped;
+    CHECK(!rehearsal.wanted_after(3));
+    rehearsal.sound = true;
+    CHECK(rehearsal.wanted_after(0.02) && rehearsal.wanted_after(60));
+    rehearsal.sound = false;
+    CHECK(rehearsal.wanted_after(15));  // between two phrases
+    rehearsal.sound = true;
+    CHECK(rehearsal.wanted_after(1));
+    rehearsal.sound = false;
+    CHECK(!rehearsal.wanted_after(25));
+}
+
+// ---- MIDI without room ---------------------------------------------------------------------------------------------
+
+// Against what a synthesizer would know in the end: which notes still sound, and where its controllers stand.
+struct Synthesizer {
+    std::set<int> sounding;
+    std::map<int, int> controllers;
+
+    void take(const uint8_t* midi) {
+        const int kind = midi[0] & 0xf0, channel = midi[0] & 0x0f;
+        if (kind == 0x90 && midi[2] > 0)
+            sounding.insert(channel << 7 | midi[1]);
+        else if (kind == 0x80 || kind == 0x90)
+            sounding.erase(channel << 7 | midi[1]);
+        else if (kind == 0xb0)
+            controllers[channel << 8 | midi[1]] = midi[2];
+        else
+            controllers[channel << 8 | kind] = kind == 0xe0 ? midi[1] | midi[2] << 7 : midi[1];
+    }
+};
+
+// Through the audio thread's half, with a ring that a stalled worker does not empty.
+void of_midi_that_finds_no_room_no_end_of_a_note_is_lost() {
+    Settings settings;
+    Exchange exchange(Activation{48000.0, 256, 480, false});
+    auto player = std::make_unique<Player>(settings, exchange);
+    Random random(9);
+    Synthesizer played, heard;
+    std::vector<float> audio(64);
+    const auto play = [&](int messages) {
+        std::vector<Event> events;
+        for (int i = 0; i < messages; ++i) {
+            constexpr uint8_t kinds[] = {0x80, 0x90, 0x90, 0xb0, 0xb0, 0xc0, 0xd0, 0xe0};
+            Event event;
+            event.kind = Event::Kind::midi;
+            event.midi[0] = static_cast<uint8_t>(kinds[below(random, 8)] | below(random, 16));
+            event.midi[1] = static_cast<uint8_t>(below(random, 128));
+            event.midi[2] = static_cast<uint8_t>(below(random, 128));
+            event.midi_size = (event.midi[0] & 0xe0) == 0xc0 ? 2 : 3;
+            played.take(event.midi);
+            events.push_back(event);
+        }
+        Block block;
+        block.frames = 64;
+        block.main_input[0] = audio.data();
+        block.events = events.data();
+        block.event_count = events.size();
+        player->process(block);
+    };
+    const auto drain = [&] {
+        while (exchange.changes.available() > 0) {
+            const Change change = exchange.changes.front();
+            exchange.changes.skip(1);
+            if (change.kind == Change::Kind::midi) heard.take(change.midi);
+        }
+    };
+    for (int block = 0; block < 20; ++block) play(1000);  // ten times what there is room for
+    CHECK(exchange.lost_midi > 0);
+    for (int block = 0; block < 5; ++block) drain(), play(0);
+    drain();
+    for (const int note : heard.sounding) CHECK(played.sounding.count(note) == 1);
+    CHECK(heard.controllers == played.controllers);
+    const uint64_t lost = exchange.lost_midi;
+    for (int block = 0; block < 100; ++block) play(100), drain();
+    CHECK(exchange.lost_midi == lost);
+    CHECK(heard.controllers == played.controllers);
+}
+
 #define ENTRY(name) \
     { #name, name }
 const std::map<std::string, void (*)()> kChecks = {
@@ -300,6 +492,9 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(without_a_server_nothing_waits),
     ENTRY(a_reset_forgets_what_is_under_way),
     ENTRY(what_cannot_be_served_is_refused),
+    ENTRY(who_pulls_faster_than_time_is_found_and_nobody_else),
+    ENTRY(a_session_is_wanted_by_those_who_play),
+    ENTRY(of_midi_that_finds_no_room_no_end_of_a_note_is_lost),
 };
 
 }  // namespace

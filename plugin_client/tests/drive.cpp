@@ -4,12 +4,17 @@
 //     endpoint TEXT
 //     activate RATE FRAMES         answers the latency in samples
 //     offline 0|1
+//     bounce 0|1                   whether each call says of itself that it bounces
+//     roll -1|0|1                  no transport with the calls, one that stands, one that plays
+//     sing 0|1                     silence as input, or noise, from its beginning; noise at first
+//     sweep NAME LOW HIGH EVERY    while running, a parameter by steps from one value to the other and again, each so
+//                                  many samples; 0: no more
 //     run SAMPLES BLOCK SPEED FILE plays noise in blocks of BLOCK samples, or random ones up to -BLOCK, at SPEED times
 //                                  real time (0: as fast as it goes); appends input and outputs of each sample to FILE,
 //                                  2 + 10 float32; answers the longest call of process in seconds
 //     await STATUS SECONDS BLOCK   plays silence in real time until the status is that one; answers the samples, or -1
 //     reset
-//     status                       status, sessions, underrun and late samples, needed latency, message
+//     status                       status, sessions, underrun and late samples, needed latency, lost MIDI, message
 //     deactivate                   answers the seconds that it took
 //     provoke                      allocates where a guard of the real-time rule must notice
 #include <chrono>
@@ -58,6 +63,15 @@ class Driver {
         } else if (word == "offline") {
             words >> offline_;
             plugin_.set_offline(offline_);
+        } else if (word == "bounce") {
+            words >> bounce_;
+        } else if (word == "roll") {
+            words >> roll_;
+        } else if (word == "sing") {
+            words >> sing_;
+            random_.seed(1);
+        } else if (word == "sweep") {
+            words >> swept_ >> sweep_low_ >> sweep_high_ >> sweep_every_;
         } else if (word == "run") {
             size_t samples;
             int block;
@@ -74,7 +88,8 @@ class Driver {
         } else if (word == "status") {
             const Meters meters = plugin_.meters();
             out << static_cast<uint32_t>(plugin_.status()) << ' ' << meters.sessions << ' ' << meters.underrun_samples
-                << ' ' << meters.late_samples << ' ' << meters.needed_latency_seconds << ' ' << plugin_.message();
+                << ' ' << meters.late_samples << ' ' << meters.needed_latency_seconds << ' ' << meters.lost_midi << ' '
+                << plugin_.message();
         } else if (word == "deactivate") {
             const auto begin = Clock::now();
             plugin_.deactivate();
@@ -101,9 +116,17 @@ class Driver {
             const uint32_t frames = block > 0 ? most : std::uniform_int_distribution<uint32_t>(0, most)(random_);
             Block call;
             call.frames = frames;
+            call.offline = bounce_;
+            Transport transport;
+            transport.playing = roll_ > 0;
+            transport.song_position = static_cast<double>(done) / rate_ * transport.tempo / 60;
+            if (roll_ >= 0) call.transport = &transport;
+            const Event swept = sweep(done);
+            call.events = &swept;
+            call.event_count = sweep_every_ > 0 && done / sweep_every_ != (done + frames) / sweep_every_ ? 1 : 0;
             for (uint32_t channel = 0; channel < kChannels; ++channel) {
                 input[channel].resize(frames);
-                for (float& sample : input[channel]) sample = noise(random_);
+                for (float& sample : input[channel]) sample = sing_ ? noise(random_) : 0.0f;
                 call.main_input[channel] = input[channel].data();
                 for (uint32_t output = 0; output < kOutputs; ++output) {
                     outputs[output][channel].assign(frames, 0.0f);
@@ -111,7 +134,7 @@ class Driver {
                 }
             }
             const auto called = Clock::now();
-            guard(!offline_);
+            guard(!offline_ && !bounce_ && speed == 1.0);
             plugin_.process(call);
             guard(false);
             longest = std::max(longest, seconds_since(called));
@@ -145,6 +168,15 @@ class Driver {
         return -1;
     }
 
+    Event sweep(size_t done) const {
+        constexpr size_t kSteps = 16;
+        Event event;
+        event.parameter = swept_;
+        const double share = sweep_every_ > 0 ? static_cast<double>(done / sweep_every_ % kSteps) / (kSteps - 1) : 0.0;
+        event.value = sweep_low_ + share * (sweep_high_ - sweep_low_);
+        return event;
+    }
+
     static void guard(bool on) {
         if (backline_realtime) backline_realtime(on);
     }
@@ -155,7 +187,11 @@ class Driver {
 
     Plugin plugin_;
     double rate_ = 0.0;
-    bool offline_ = false;
+    bool offline_ = false, bounce_ = false, sing_ = true;
+    int roll_ = -1;
+    uint32_t swept_ = 0;
+    double sweep_low_ = 0.0, sweep_high_ = 0.0;
+    size_t sweep_every_ = 0;
     std::mt19937 random_{1};
 };
 

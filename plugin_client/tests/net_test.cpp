@@ -7,16 +7,22 @@
 //     net_test echo ADDRESS PACK RATE CHANNELS BLOCK BLOCKS      random blocks must come back bit for bit
 //     net_test hold ADDRESS MILLISECONDS [CONNECT QUIET SILENT]  an open session without audio, until it or time ends
 //     net_test pull ADDRESS                                      one stream, of which only the sizes are told
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iterator>
+#include <new>
 #include <random>
 
 #include "net/call_state.h"
 #include "net/connection.h"
 #include "net/fields.h"
+#include "net/own_end.h"
 
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
@@ -123,6 +129,39 @@ void bytes_that_are_no_messages_end_the_call() {
         CallState call([](Bytes) { CHECK(false); });
         CHECK(!call.receive(view(bytes)) && call.ended && call.status.code == kInternal);
     }
+}
+
+void what_goes_wrong_with_a_message_ends_its_call_alone() {
+    CallState call([](Bytes) { throw std::bad_alloc(); });
+    Buffer bytes(kPrefix);
+    CHECK(!call.receive(view(bytes)));
+    CHECK(call.ended && call.status.code == kInternal);
+    CHECK(call.status.message.find("could not be handled") != std::string::npos);
+}
+
+// Bound to the port that it then connects to, as the system may do it by chance.
+void a_socket_that_is_connected_to_itself_is_known() {
+    const int listening = socket(AF_INET, SOCK_STREAM, 0), itself = socket(AF_INET, SOCK_STREAM, 0);
+    const int other = socket(AF_INET, SOCK_STREAM, 0);
+    const auto bound_to_any = [](int fd) {
+        sockaddr_in name = {};
+        name.sin_family = AF_INET;
+        name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof name;
+        CHECK(bind(fd, reinterpret_cast<sockaddr*>(&name), size) == 0);
+        CHECK(getsockname(fd, reinterpret_cast<sockaddr*>(&name), &size) == 0);
+        return name;
+    };
+    const auto connect_to = [](int fd, const sockaddr_in& name) {
+        return connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof name) == 0;
+    };
+    const sockaddr_in there = bound_to_any(listening);
+    CHECK(listen(listening, 1) == 0 && connect_to(other, there) && !is_own_end(other));
+    CHECK(connect_to(itself, bound_to_any(itself)) && is_own_end(itself));
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && !is_own_end(pair[0]));
+    for (const int fd : {listening, itself, other, pair[0], pair[1]}) close(fd);
+    CHECK(!is_own_end(-1));
 }
 
 void statuses_are_read_as_grpc_writes_them() {
@@ -335,6 +374,8 @@ int units() {
     an_empty_endpoint_is_loopback_where_there_is_no_socket();
     messages_come_whole_however_the_bytes_are_cut();
     bytes_that_are_no_messages_end_the_call();
+    what_goes_wrong_with_a_message_ends_its_call_alone();
+    a_socket_that_is_connected_to_itself_is_known();
     statuses_are_read_as_grpc_writes_them();
     return 0;
 }

@@ -400,6 +400,21 @@ void restart(const Module& module) {
     object.stop();
 }
 
+// A host may ask before it has said at which rate it plays: what it was told then is put right.
+void latency_by_rate(const Module& module) {
+    Object object(module);
+    const uint32_t first = object.latency();
+    REQUIRE(first > 0);
+    REQUIRE(object.setup(96000, 64) == V3_OK);
+    REQUIRE(object.handler.told == V3_RESTART_LATENCY_CHANGED);
+    REQUIRE(object.latency() == 2 * first);
+    object.handler.told = 0;
+    REQUIRE(object.setup(96000, 128) == V3_OK);
+    REQUIRE(object.handler.told == 0);  // nothing that it does not know
+    REQUIRE(object.setup(44100, 128) == V3_OK);
+    REQUIRE(object.handler.told == V3_RESTART_LATENCY_CHANGED);
+}
+
 // What no server needs to answer: a transport of any kind must not hurt.
 void transports(const Module& module) {
     Object object(module);
@@ -566,6 +581,27 @@ void offline(const Module& module) {
     }
 }
 
+// Ardour's way: the setup is real time for ever, and each call of an export says that it is one.
+void offline_by_call(const Module& module) {
+    Object object(module);
+    pass_through(object, 0.25);
+    object.start(48000, 512);
+    const Signal input = noise(96000, 21);
+    const auto run = [&](int32_t mode, const Signal& signal, unsigned seed) {
+        const auto say = [mode](size_t, int32_t, Call& call) { call.mode = mode; };
+        return play(object, signal, between(1, 512, seed), {}, say);
+    };
+    const Signal expected = delayed(input, object.latency());
+    for (unsigned export_number = 0; export_number < 2; ++export_number) {
+        run(V3_REALTIME, noise(4800, 22 + export_number), 23);
+        const Played played = run(V3_OFFLINE, input, 24 + export_number);
+        require_playing(object);
+        REQUIRE(same(played.stems[0], expected));
+        REQUIRE(same(played.main, expected));
+    }
+    object.stop();
+}
+
 // A short one, for servers that take their time.
 void slow_bounce(const Module& module) {
     Object object(module);
@@ -667,11 +703,13 @@ int main(int count, char** arguments) {
         {"buffers", buffers},
         {"flush", flush},
         {"restart", restart},
+        {"latency_by_rate", latency_by_rate},
         {"transports", transports},
         {"states", states},
         {"many_instances", many_instances},
         {"threads", threads},
         {"server_offline", offline},
+        {"server_offline_by_call", offline_by_call},
         {"server_slow_bounce", slow_bounce},
         {"server_sidechain", sidechain},
         {"server_automation", automation},

@@ -212,6 +212,7 @@ struct Call {
     Notes* notes = nullptr;
     v3_process_context* context = nullptr;
     int32_t sample_size = V3_SAMPLE_32;
+    int32_t mode = V3_REALTIME;
 };
 
 // An object of the plugin's class, with a host around it.
@@ -293,6 +294,7 @@ class Object {
             inputs.push_back({static_cast<int32_t>(bus.size()), call.silent_inputs, {bus.data()}});
         for (auto& bus : call.outputs) outputs.push_back({static_cast<int32_t>(bus.size()), ~0ull, {bus.data()}});
         v3_process_data data = {};
+        data.process_mode = call.mode;
         data.symbolic_sample_size = call.sample_size;
         data.nframes = frames;
         data.num_input_buses = static_cast<int32_t>(inputs.size());

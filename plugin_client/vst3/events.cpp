@@ -49,6 +49,17 @@ bool to_midi(const v3_event& note, Event& event) {
 
 }  // namespace
 
+void EventList::clear() {
+    count_ = 0;
+    lost_ = 0;
+    while (!backlog_.empty() && count_ < events_.size()) {
+        Event& event = events_[count_++];
+        event = Event();
+        event.kind = Event::Kind::midi;
+        event.midi_size = backlog_.take(event.midi);
+    }
+}
+
 void EventList::add_parameters(v3_param_changes** changes, uint32_t frames, Plugin& plugin) {
     if (changes == nullptr) return;
     const int32_t queues = v3_cpp_obj(changes)->get_param_count(changes);
@@ -79,7 +90,7 @@ void EventList::add_notes(v3_event_list** notes, uint32_t frames) {
         if (v3_cpp_obj(notes)->get_event(notes, static_cast<int32_t>(index), &note) != V3_OK) continue;
         Event event;
         event.frame = frame_within(note.sample_offset, frames);
-        if (to_midi(note, event)) add(event);
+        if (to_midi(note, event) && !add(event) && !backlog_.keep(event.midi, event.midi_size)) ++lost_;
     }
 }
 

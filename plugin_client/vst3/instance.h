@@ -24,6 +24,8 @@ struct Interface {
     Instance* owner;
 };
 
+constexpr uint32_t kNeverTold = UINT32_MAX;  // of a latency that the host has not asked for
+
 struct Instance {
     Instance();
     ~Instance();
@@ -42,6 +44,7 @@ struct Instance {
     std::atomic<bool> active{false};
     v3_component_handler** handler = nullptr;  // [main] the host's ear; null before it gives one
     bool telling = false;                      // [main] the host is being told, and may call back
+    std::atomic<uint32_t> latency_told{kNeverTold};
 
     // [audio]
     EventList events;

@@ -26,9 +26,12 @@ v3_result can_process_sample_size(void*, int32_t size) {
     return size == V3_SAMPLE_32 ? V3_OK : V3_FALSE;
 }
 
+// Before the host has set us up it is that of a common rate; setup_processing() says when that was not the host's.
 uint32_t get_latency_samples(void* self) {
-    const Instance& instance = instance_of(self);
-    return instance.plugin.latency_samples(instance.setup.sample_rate);
+    Instance& instance = instance_of(self);
+    const uint32_t latency = instance.plugin.latency_samples(instance.setup.sample_rate);
+    instance.latency_told = latency;
+    return latency;
 }
 
 v3_result setup_processing(void* self, v3_process_setup* setup) {
@@ -40,6 +43,9 @@ v3_result setup_processing(void* self, v3_process_setup* setup) {
     if (!instance.active) instance.setup = *setup;  // active, it is the audio thread's to read
     // Prefetching hosts run ahead of the clock, but in real time on average: to the server they are live.
     instance.plugin.set_offline(setup->process_mode == V3_OFFLINE);
+    const uint32_t told = instance.latency_told;
+    if (told != kNeverTold && told != instance.plugin.latency_samples(instance.setup.sample_rate))
+        tell_host(instance, V3_RESTART_LATENCY_CHANGED);
     return V3_OK;
 }
 
@@ -75,11 +81,14 @@ v3_result process(void* self, v3_process_data* data) {
     block.frames = static_cast<uint32_t>(data->nframes);
     instance.buses.connect(*data, block);
 
+    block.offline = data->process_mode == V3_OFFLINE;  // some hosts say so here only
+
     instance.events.clear();
     instance.events.add_parameters(data->input_params, block.frames, instance.plugin);
     instance.events.add_notes(data->input_events, block.frames);
     block.events = instance.events.data();
     block.event_count = instance.events.size();
+    block.lost_midi = instance.events.lost();
 
     const auto transport = transport_of(data->ctx, instance.setup.sample_rate);
     block.transport = transport ? &*transport : nullptr;

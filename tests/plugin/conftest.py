@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugin import native
 from tests.plugin.clap_host import Bundle, ClapPlugin
 from tests.plugin.server_process import server_process
 from tests.support.server import address, client
@@ -20,6 +21,12 @@ def plugins() -> Path:
     if not folder.is_dir():
         pytest.skip("the plugins are not built: make plugin")
     return folder
+
+
+@pytest.fixture(scope="session")
+def built(plugins: Path) -> Path:
+    """The folder of the core's test programs."""
+    return native.build(plugins, "", "core_test", "drive", "realtime_guard", "out_of_memory")
 
 
 @pytest.fixture(scope="session")

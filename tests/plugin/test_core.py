@@ -6,21 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tests.plugin import native
+from tests.plugin.drive import CONNECTING, FAILED, PLAYING, driver, played_exactly
 from tests.plugin.server_process import server_process
 
-PACK, DRY_WET, LATENCY_BUDGET = 0, 2, 10  # of core/parameters.h
-PASSTHROUGH = 1
-CONNECTING, PLAYING, FAILED = 1, 3, 7  # of Status in core/plugin.h
-COLUMNS = 12  # of what `run` writes: input, main output, four stems, stereo each
 CHECKS = (
     "a_ring_passes_everything_on_in_order",
     "the_output_ring_equals_a_map_of_positions",
@@ -31,66 +24,10 @@ CHECKS = (
     "without_a_server_nothing_waits",
     "a_reset_forgets_what_is_under_way",
     "what_cannot_be_served_is_refused",
+    "who_pulls_faster_than_time_is_found_and_nobody_else",
+    "a_session_is_wanted_by_those_who_play",
+    "of_midi_that_finds_no_room_no_end_of_a_note_is_lost",
 )
-
-
-class Drive:
-    """An instance of the core in a process of its own; see plugin_client/tests/drive.cpp."""
-
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
-        self._process, self._folder = process, folder
-
-    def say(self, *words: object) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(" ".join(str(word) for word in words) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, f"the driver ended at {words}"
-        return answer.rstrip("\n")
-
-    def activate(self, rate: int, frames: int = 512, *, seconds: float) -> int:
-        """With passthrough, all wet and this latency budget; returns the latency in samples."""
-        for parameter, value in ((PACK, PASSTHROUGH), (DRY_WET, 1.0), (LATENCY_BUDGET, seconds)):
-            self.say("set", parameter, value)
-        return int(self.say("activate", rate, frames))
-
-    def run(self, samples: int, block: int, speed: float) -> NDArray[np.float32]:
-        """Input and outputs [sample, column]."""
-        path = self._folder / "audio"
-        path.unlink(missing_ok=True)
-        self.say("run", samples, block, speed, path)
-        return np.fromfile(path, "<f4").reshape(-1, COLUMNS)
-
-    def status(self) -> int:
-        return int(self.say("status").split()[0])
-
-
-@pytest.fixture(scope="session")
-def built(plugins: Path) -> Path:
-    return native.build(plugins, "", "core_test", "drive", "realtime_guard")
-
-
-@contextmanager
-def driver(folder: Path, tmp_path: Path, address: str, **environment: str) -> Iterator[Drive]:
-    process = subprocess.Popen(
-        [folder / "drive"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **native.SANITIZER_OPTIONS, "BACKLINE_ADDRESS": address, **environment},
-    )
-    with process:
-        yield Drive(process, tmp_path)
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(20) == 0
-
-
-def played_exactly(audio: NDArray[np.float32], latency: int) -> NDArray[np.bool_]:
-    """For each input sample whether the main output and the first stem carry it, this much later."""
-    heard = audio[: len(audio) - latency, :2]
-    return (audio[latency:, 2:4] == heard).all(axis=1) & (audio[latency:, 4:6] == heard).all(axis=1)
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -210,6 +147,7 @@ def test_sanitizers_find_nothing(plugins: Path, tmp_path: Path, served_address: 
         drive.activate(48_000, seconds=1.0)
         assert int(drive.say("await", PLAYING, 20, 512)) >= 0
         drive.run(96_000, -512, 1)
+        drive.run(192_000, -512, 0)  # faster than time, and not said
         drive.say("offline", 1)
         latency = 48_000
         assert played_exactly(drive.run(192_000, -512, 0), latency)[48_000:].all()

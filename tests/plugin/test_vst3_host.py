@@ -20,6 +20,7 @@ ALONE = [
     "buffers",
     "flush",
     "restart",
+    "latency_by_rate",
     "transports",
     "states",
     "many_instances",
@@ -27,6 +28,7 @@ ALONE = [
 ]
 SERVED = [
     "server_offline",
+    "server_offline_by_call",
     "server_slow_bounce",
     "server_sidechain",
     "server_automation",

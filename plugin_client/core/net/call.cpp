@@ -1,6 +1,7 @@
 // Calls: gRPC's framing and status.
 #include <algorithm>
 #include <cstring>
+#include <exception>
 
 #include "call_state.h"
 
@@ -67,7 +68,18 @@ void CallState::header(const std::string& name, const std::string& value) {
         grpc_message = percent_decoded(value);
 }
 
+// What goes wrong with a message, here or with whoever it is for, ends its call and nothing else: behind us are
+// HTTP/2's C functions, and behind them a thread of the host's process.
 bool CallState::receive(Bytes bytes) {
+    try {
+        return read(bytes);
+    } catch (const std::exception& error) {
+        end({kInternal, std::string("an answer of the server could not be handled (") + error.what() + ")"});
+        return false;
+    }
+}
+
+bool CallState::read(Bytes bytes) {
     while (!ended) {
         // A message that lies in `bytes` as a whole is read from there, without a copy.
         const bool direct = incoming.empty();

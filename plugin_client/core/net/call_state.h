@@ -22,6 +22,7 @@ struct CallState {
     void header(const std::string& name, const std::string& value);
     // Passes whole messages on. False where the call has failed because of these bytes.
     bool receive(Bytes bytes);
+    bool read(Bytes bytes);
     // The server has ended the stream: with a status, or without one for HTTP/2's reason.
     void conclude(uint32_t http2_error);
     void end(const Status& reason);  // the first one holds

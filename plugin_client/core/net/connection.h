@@ -29,6 +29,7 @@ enum Code : int {
     kNotFound = 5,
     kResourceExhausted = 8,
     kFailedPrecondition = 9,
+    kAborted = 10,
     kUnimplemented = 12,
     kInternal = 13,
     kUnavailable = 14,  // also: no connection, or it was lost
