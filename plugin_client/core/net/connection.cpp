@@ -16,6 +16,7 @@
 #include <string_view>
 
 #include "call_state.h"
+#include "own_end.h"
 
 namespace backline::net {
 
@@ -204,6 +205,7 @@ void ConnectionState::finish_connecting() {
     socklen_t size = sizeof error;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
     if (error != 0) return lose(nobody() + reason(error) + ": start it with `backline serve`");
+    if (is_own_end(fd)) return lose(nobody() + ": start it with `backline serve`");
     connecting = false;
 }
 
