@@ -121,9 +121,9 @@ def test_a_file_beside_the_input_may_have_its_name_in_part(backline: Backline, t
 @pytest.mark.parametrize("port", ["../../evil", "/abs", "..", "a\\b", ".hidden", "", "line\nbreak"])
 def test_an_outputs_name_is_no_path(tmp_path: Path, port: str) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(UserError, match="can be no file's name"):
+    with pytest.raises(UserError, match="cannot be written to files"):
         PortFiles.at(f"{tmp_path}/out/").paths([port], None)
-    with pytest.raises(UserError, match="can be no file's name"):
+    with pytest.raises(UserError, match="cannot be written to files"):
         PortFiles.at(f"{tmp_path}/out.wav").paths([port, "bass"], None)
 
 

@@ -193,7 +193,7 @@ def test_a_session_that_is_not_used_ends_with_an_error_of_its_own() -> None:
 
 def test_a_rendering_may_have_any_number_of_changes(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than may wait in a session, in no order: each goes with its audio, and none comes late."""
-    monkeypatch.setattr("backline_client.wire.CHANGES_AHEAD", 500)
+    monkeypatch.setattr("backline_client.rendering.CHANGES_AHEAD", 500)
     monkeypatch.setattr("backline.engine.changes.PENDING_CHANGES", 10_000)
     samples = 15_000
     audio = np.ones((1, samples), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput, EngineError
+from backline.engine.errors import BadInput, EngineError, Refused
 from backline.models.stream import ChunkInput, Parameter
 from tests.support.bystander import CHANNELS, PACKS, RATE, Guest, Table, company, feed, held, served
+from tests.support.playing import settle
 
 EXTREMES = (-0.0, 5e-324, -5e-324, 1e7, -1e7, 1e15, -1e15, 2.0**53, 1e300, 1e308, -1e308, math.inf, -math.inf, math.nan)
 POSITIONS = (-1, 0, 2**31, 2**53, -(2**53), 2**63 - 1, -(2**63))
@@ -58,7 +60,7 @@ def test_a_song_position_that_no_song_has_is_refused(
 ) -> None:
     with company(engine, pack) as table:
         (victim,) = table.victims
-        with pytest.raises(BadInput, match=f"{song_position:g}|{bar_start:g}"):
+        with pytest.raises(BadInput, match=f"{re.escape(f'{song_position:g}')}|{re.escape(f'{bar_start:g}')}"):
             transport(victim, song_position=song_position, bar_start=bar_start)
         table.together()
 
@@ -134,7 +136,7 @@ def test_samples_that_no_recording_has_hurt_nobody(engine: Engine, pack: str, va
                 assert victim.session.try_write(chunk * samples, audio)
                 feed(table.bystander, table.chunk)
             victim.sent += samples
-            table.together(0)
+            settle(engine)
         table.together()
         assert not any(hasattr(event, "error") for event in victim.heard.events), victim.heard.events[-1]
 
@@ -337,7 +339,7 @@ def test_a_session_that_cannot_be_opened_leaves_no_row_behind(engine: Engine, pa
             raise error
 
         table.stream.required_input = fail  # type: ignore[method-assign]
-        with pytest.raises(type(error)):
+        with pytest.raises(Refused if "memory" in str(error) else KeyError):
             table.open()
         del table.stream.required_input
         assert table.stream.required_input == required

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backline.cli.audio_files import PortFiles
 from backline.cli.console import UserError
+from backline.cli.takes import PortFiles
 from backline.models.names import name_problem, names_problem
 from backline.models.stream import Parameter, Port, StreamSpec
 
@@ -28,8 +28,8 @@ def test_a_hostile_name_is_refused_by_spec_and_client(tmp_path: Path, name: str)
         StreamSpec(None, None, None, ports=(), parameters=(Parameter(name, 0, 0, 1),))
     (tmp_path / "out").mkdir()
     for output in ("out/", "take.wav"):
-        with pytest.raises(UserError, match="the server's outputs cannot be written to files"):
-            PortFiles.at(f"{tmp_path}/{output}").paths(["main", name])
+        with pytest.raises(UserError, match="the outputs cannot be written to files"):
+            PortFiles.at(f"{tmp_path}/{output}").paths(["main", name], None)
     assert [path.name for path in tmp_path.rglob("*")] == ["out"]
 
 
@@ -43,7 +43,7 @@ def test_two_names_of_one_file_are_refused(names: tuple[str, str]) -> None:
 @pytest.mark.parametrize("name", ["main", "vocals", "Kick (close)", "gitarre_2", "caf\u00e9", "L+R", "top_k", "5.1"])
 def test_the_names_of_the_trade_are_names(tmp_path: Path, name: str) -> None:
     assert name_problem(name) == ""
-    assert PortFiles(tmp_path, is_folder=True).paths([name]) == {name: tmp_path / f"{name}.wav"}
+    assert PortFiles(tmp_path, is_folder=True).paths([name], None) == {name: tmp_path / f"{name}.wav"}
 
 
 @given(st.text(st.characters(), max_size=80))
@@ -57,4 +57,4 @@ def test_what_is_a_name_stays_in_its_folder(name: str) -> None:
 
 def test_one_output_needs_no_name(tmp_path: Path) -> None:
     """It is written where the user says."""
-    assert PortFiles.at(f"{tmp_path}/take.wav").paths(["../evil"]) == {"../evil": tmp_path / "take.wav"}
+    assert PortFiles.at(f"{tmp_path}/take.wav").paths(["../evil"], None) == {"../evil": tmp_path / "take.wav"}

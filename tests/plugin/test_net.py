@@ -43,7 +43,7 @@ KINDS: dict[str, Any] = {
 UNUSED = {
     "ClientMessage": {"resume", "marker", "credit"},
     "ServerMessage": {"frames", "marker"},
-    "Open": {"want_frames", "on_jump"},
+    "Open": {"want_frames", "on_jump", "channel_layout"},
     "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license"},
 }
 SCALARS: dict[int, st.SearchStrategy[Any]] = {

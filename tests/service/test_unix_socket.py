@@ -6,6 +6,8 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,13 @@ from backline.service.unix_socket import claim, others_shut_out, user_socket, us
 from tests.support.other_user import UID, listener_of_another_user
 
 README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A folder whose name is short: a socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="bl-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -197,8 +197,10 @@ class Engine:
             with self._lock:
                 self._sessions_refused += 1
             raise
-        except MemoryError as error:  # of its rings
-            raise out_of_memory(name, error) from error
+        except (RuntimeError, MemoryError) as error:  # of its rings, or of the model
+            if is_out_of_memory(error):
+                raise out_of_memory(name, error) from error
+            raise
         except NotFound:
             self._check_open()  # its thread has ended with all others
             raise

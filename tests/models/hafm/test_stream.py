@@ -152,7 +152,7 @@ def test_warming_up_leaves_sessions_alone_and_says_what_a_second_costs(stream: H
 def test_rows_run_out_and_come_back() -> None:
     stream = load(*tiny_random(), "cpu")
     rows = [stream.open(session()) for _ in range(stream.capacity)]
-    with pytest.raises(RuntimeError, match="all 8 rows of this pack are taken"):
+    with pytest.raises(RuntimeError, match="all 8 rows are taken"):
         stream.open(session())
     stream.close(rows[3])
     assert stream.open(session()) == rows[3]
