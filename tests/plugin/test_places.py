@@ -283,6 +283,7 @@ def test_a_chunk_that_failed_costs_one_new_session_and_no_storm(built: Path, tmp
         assert "could not play this chunk" in drive.message()
 
 
+@pytest.mark.paced
 def test_a_proxy_that_ends_each_stream_after_a_megabyte_is_named(built: Path, tmp_path: Path) -> None:
     """As nginx does with client_max_body_size at its default."""
 
