@@ -132,7 +132,8 @@ class _Doing:
                 case Wait(seconds):
                     self._ended.wait(seconds)
                 case Ready():
-                    self._moved.wait(LIMIT_SECONDS)
+                    if self._call.reads:
+                        self._moved.wait(LIMIT_SECONDS)
                 case End():
                     return
                 case Cancel():

@@ -45,7 +45,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Ready:
-    """Until the server's first message, or until the call ends."""
+    """Until the server's first message, or until the call ends; nothing for one who does not read."""
 
 
 @dataclass(frozen=True)
