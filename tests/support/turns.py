@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 PACED = "paced"
 
@@ -33,7 +33,14 @@ def in_order(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (is_paced(item), item.path in files if is_paced(item) else item.path not in slow))
 
 
-class FilesThenPaced(LoadGroupScheduling):
+def tell(items: list[pytest.Item]) -> None:
+    """Says of paced tests in their names that they are: of a test, whoever gives out the tests knows nothing else."""
+    for item in items:
+        if is_paced(item):
+            item._nodeid += f"@{PACED}"
+
+
+class FilesThenPaced(LoadScopeScheduling):
     """Gives a process a file's tests at a time, in the order of the collection."""
 
     def _split_scope(self, nodeid: str) -> str:
