@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import Scheduling
 
-from tests.support.turns import FilesThenPaced, Turns, in_order, tell
+from tests.support.turns import FilesThenPaced, Turns, in_order
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("busy", deadline=None)  # how long an example takes says what else runs here
@@ -26,8 +26,6 @@ def recordings() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     in_order(items)
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        tell(items)
 
 
 @pytest.hookimpl(trylast=True)

@@ -11,7 +11,7 @@ import pytest
 from backline.engine.engine import Engine
 from backline.engine.errors import Damaged, NotFound, Refused
 from backline.models.stream import Audio, ChunkInput
-from tests.support.playing import open_session, play, running, settle, write_blocks
+from tests.support.playing import fill, open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 
 CHUNK = 3_840
@@ -223,8 +223,7 @@ def test_shutdown_gives_endless_streams_what_is_due_and_ends_those_who_do_not_re
     audio = noise(CHUNK + 100)
     write_blocks(playing, audio, 1_000)
     deaf, deaf_heard = open_session(engine, "gain", acknowledges=False)
-    while deaf.try_write(deaf._timeline.end, np.zeros((2, 4_096), np.float32)) or deaf.ready():
-        pass
+    fill(engine, deaf, 4_096)
     monkeypatch.setattr("backline.engine.engine.CLOSING_SECONDS", 0.2)
     engine.shutdown(0.0)
     heard.finished()
