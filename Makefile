@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
 RECORDINGS := $(abspath $(wildcard ../shared/audio))
 export OMP_NUM_THREADS := 1
 # As many processes as cores; tests/support/turns.py says which test runs beside which.
-PYTEST = BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -n auto --dist loadgroup
+PYTEST = BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -n auto
 
 # Debian packages: which of $(1) are missing, and how to get them.
 not_installed = for package in $(1); do \

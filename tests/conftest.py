@@ -7,7 +7,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import Scheduling
 
-from tests.support.turns import PACED, FilesThenPaced, Turns, in_order, is_paced
+from tests.support.turns import FilesThenPaced, Turns, in_order
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("busy", deadline=None)  # how long an example takes says what else runs here
@@ -24,12 +24,8 @@ def recordings() -> Path:
     return Path(folder)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     in_order(items)
-    for item in items:
-        if is_paced(item):
-            item.add_marker(pytest.mark.xdist_group(PACED))
 
 
 @pytest.hookimpl(trylast=True)

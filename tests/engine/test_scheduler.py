@@ -16,7 +16,7 @@ from backline.engine.scheduler import TASKS_SECONDS
 from backline.engine.session import Session
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, RowFailed
 from tests.support.clock import TurnedClock
-from tests.support.playing import open_session, play, running, settle, write_blocks
+from tests.support.playing import fill, open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 
 CHUNK = 3_840
@@ -359,8 +359,7 @@ def test_shutdown_gives_endless_streams_what_is_due_and_ends_those_who_do_not_re
     audio = noise(CHUNK + 100)
     write_blocks(playing, audio, 1_000)
     deaf, deaf_heard = open_session(engine, "gain", acknowledges=False)
-    while deaf.try_write(deaf._timeline.end, np.zeros((2, 4_096), np.float32)) or deaf.ready():
-        pass
+    fill(engine, deaf, 4_096)
     monkeypatch.setattr("backline.engine.engine.CLOSING_SECONDS", 0.2)
     engine.shutdown(0.0)
     heard.finished()

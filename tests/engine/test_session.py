@@ -14,7 +14,7 @@ from backline.engine.events import Failed, Finished, Totals
 from backline.engine.session import State
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio, Transport
-from tests.support.playing import open_session, play, running, settle, write_blocks
+from tests.support.playing import fill, open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 
 CHUNK = 3_840  # samples of 80 ms at 48 kHz
@@ -231,10 +231,7 @@ def test_a_client_that_does_not_read_pauses_its_session_and_nothing_grows() -> N
     stream = plain()
     with running(gain=stream) as engine:
         session, heard = open_session(engine, "gain", acknowledges=False)
-        position = 0
-        while session.try_write(position, np.zeros((2, 480), np.float32)) or session.ready():
-            position = session._timeline.end
-        settle(engine)
+        fill(engine, session, 480)
         assert len(heard.blocks()) == session._unread_limit == 50
         assert session.free_input() < 480
         other = play(engine, "gain", noise(20_000), 1_000)  # nobody else is disturbed
@@ -275,8 +272,7 @@ def test_a_vanished_client_frees_its_row_and_wakes_whoever_waits() -> None:
     stream = plain()
     with running(gain=stream) as engine:
         session, heard = open_session(engine, "gain", acknowledges=False)
-        while session.try_write(session._timeline.end, np.zeros((2, 4_096), np.float32)) or session.ready():
-            pass
+        fill(engine, session, 4_096)
         woken = threading.Event()
         session.when_room(4_096, woken.set)
         session.abort()

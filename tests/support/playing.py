@@ -129,6 +129,15 @@ def settle(engine: Engine) -> None:
         resident.call(lambda: None)  # its call in progress is over, too
 
 
+def fill(engine: Engine, session: Session, block: int) -> None:
+    """Silence into a session whose client reads nothing, until it takes no more and waits for that client."""
+    silence = np.zeros((session.config.channels, block), np.float32)
+    while session.try_write(session._timeline.end, silence):
+        while session.try_write(session._timeline.end, silence):
+            pass
+        settle(engine)
+
+
 def write_blocks(session: Session, audio: Audio, block: int, start: int = 0) -> None:
     for at in range(0, audio.shape[1], block):
         session.write(start + at, audio[:, at : at + block])

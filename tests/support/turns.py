@@ -10,10 +10,11 @@ import fcntl
 import os
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 PACED = "paced"
 
@@ -33,12 +34,18 @@ def in_order(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (is_paced(item), item.path in files if is_paced(item) else item.path not in slow))
 
 
-class FilesThenPaced(LoadGroupScheduling):
-    """Gives a process a file's tests at a time, in the order of the collection."""
+class FilesThenPaced(LoadScopeScheduling):
+    """Gives a process a file's tests at a time, in the order of the collection: paced ones, at its end, apart."""
+
+    def schedule(self) -> None:
+        if self.collection is None:
+            collected = next(iter(self.registered_collections.values()))
+            runs = groupby(collected, key=lambda nodeid: nodeid.partition("::")[0])
+            self.units = {nodeid: f"{number} {file}" for number, (file, run) in enumerate(runs) for nodeid in run}
+        super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:
-        file, _, test = nodeid.partition("::")
-        return f"{file}@{PACED}" if test.endswith(f"@{PACED}") else file
+        return self.units[nodeid]
 
 
 class Turns:
