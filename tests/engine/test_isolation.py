@@ -20,6 +20,7 @@ from tests.support.bystander import CHANNELS, PACKS, RATE, Guest, Table, company
 from tests.support.playing import settle
 
 EXTREMES = (-0.0, 5e-324, -5e-324, 1e7, -1e7, 1e15, -1e15, 2.0**53, 1e300, 1e308, -1e308, math.inf, -math.inf, math.nan)
+LIGHT = [name for name in PACKS if name != "stems"]  # for long tests of what happens before any model is asked
 POSITIONS = (-1, 0, 2**31, 2**53, -(2**53), 2**63 - 1, -(2**63))
 
 
@@ -81,6 +82,7 @@ def test_a_sample_position_that_no_session_has_is_refused(engine: Engine, pack: 
         table.together()
 
 
+@pytest.mark.parametrize("pack", LIGHT, indirect=True, scope="module")
 def test_no_number_in_a_transport_hurts_anybody(engine: Engine, pack: str) -> None:
     """Each is refused, or its session plays on."""
     cases: list[dict[str, Any]] = [
@@ -274,6 +276,7 @@ def test_a_client_that_cannot_be_told_is_missed_by_nobody(engine: Engine, pack: 
         assert not table.victims[1].gone
 
 
+@pytest.mark.parametrize("pack", LIGHT, indirect=True, scope="module")
 @pytest.mark.parametrize("kind", ["control", "transport", "midi"])
 @pytest.mark.parametrize("far", [0, 10**6, 2**40])
 def test_floods_of_changes_hurt_nobody(engine: Engine, pack: str, kind: str, far: int) -> None:
@@ -329,6 +332,7 @@ def open_and_leave(table: Table) -> Guest:
     return guest
 
 
+@pytest.mark.parametrize("pack", LIGHT, indirect=True, scope="module")
 @pytest.mark.parametrize("error", [MemoryError("out of memory"), RuntimeError("CUDA out of memory"), KeyError("row")])
 def test_a_session_that_cannot_be_opened_leaves_no_row_behind(engine: Engine, pack: str, error: Exception) -> None:
     with company(engine, pack) as table:

@@ -52,6 +52,10 @@ def serve(
     """
     import asyncio
 
+    from backline.service.allocator import use_few_heaps
+
+    use_few_heaps()  # first of all: what follows starts threads
+
     from backline.service.server import serve as serve_until_signalled
     from backline.service.unix_socket import user_socket
 
