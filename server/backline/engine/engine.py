@@ -291,9 +291,7 @@ class Engine:
 
     def _claim(self, key: object, resident: Resident, config: SessionConfig, block_size: int) -> None:
         """Admits a session, or refuses it; until it is let in, its claim stands under `key`."""
-        seconds = float(config.chunk_seconds)
-        messages = config.sample_rate / block_size + len(resident.stream.spec.ports) / seconds
-        claim = resident.asked(config, messages)
+        claim = resident.asked(config, block_size)
         with self._admitting:
             admit(claim, [*self._claims(), *self._claimed.values()], self._machine)
             self._claimed[key] = claim

@@ -57,11 +57,12 @@ class Resident:
 
     def claim(self, session: Session) -> Claim:
         """What one of its sessions asks of the machine. Any thread."""
-        return self.asked(session.config, session.messages)
+        return self.asked(session.config, session.block_size)
 
-    def asked(self, config: SessionConfig, messages: float) -> Claim:
-        """What a session of such a `config` with so many `messages` a second asks of the machine. Any thread."""
+    def asked(self, config: SessionConfig, block_size: int) -> Claim:
+        """What a session of such a `config` asks of the machine whose client sends such blocks. Any thread."""
         seconds, cost = float(config.chunk_seconds), self.cost
+        messages = config.sample_rate / block_size + len(self.stream.spec.ports) / seconds
         return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
     def wake(self) -> None:

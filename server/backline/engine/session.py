@@ -238,11 +238,6 @@ class Session:
         self._post(lambda: self.end(error))
 
     @property
-    def messages(self) -> float:
-        """That its client sends and gets a second, as far as its blocks and chunks tell. Any thread."""
-        return self.config.sample_rate / self.block_size + len(self.ports) / float(self.config.chunk_seconds)
-
-    @property
     def waits_for_client(self) -> bool:
         """Whether nothing goes on before the client sends something, or takes what it has been sent. Any thread."""
         return not (self._in_call or self.ready())
