@@ -52,9 +52,11 @@ def serve(
     """
     import asyncio
 
+    from backline.engine.precedence import take_short_turns
     from backline.service.allocator import use_few_heaps
 
     use_few_heaps()  # first of all: what follows starts threads
+    take_short_turns()
 
     from backline.service.server import serve as serve_until_signalled
     from backline.service.unix_socket import user_socket

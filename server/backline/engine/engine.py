@@ -25,6 +25,7 @@ from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
 from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, RATES
+from backline.engine.precedence import Precedence
 from backline.engine.scheduler import Resident
 from backline.engine.session import Session, checked_parameters
 from backline.kernels.overlap import crossfade
@@ -76,6 +77,7 @@ class Engine:
         cores = usable_cores() if cores is None else cores
         self._machine = Machine(cores if device == "cpu" else 1, limit=load_limit)
         self._residents: dict[str, Resident] = {}
+        self._precedence = Precedence()
         self._started = time.monotonic()
         self._lock = threading.Lock()  # of the models above and the figures below
         self._admitting = threading.Lock()  # of the reckoning alone: each session sees the claims of those before it
@@ -102,7 +104,7 @@ class Engine:
         cost = stream.warm_up(default_config(stream.spec))
         with self._lock:
             self._check_free(name)  # it may have been taken meanwhile
-            self._residents[name] = Resident(name, stream, cost, self.device, self._clock)
+            self._residents[name] = Resident(name, stream, cost, self.device, self._clock, self._precedence)
 
     def remove_stream(self, name: str, close_sessions: bool = False) -> None:
         """Lets go of a model. Waits for the engine call in progress.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from typing import TypeVar
 from backline.engine.admission import Claim, Cost
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import ChunkFailed, EngineError, NotFound, is_out_of_memory, out_of_memory
+from backline.engine.precedence import GIVE_WAY_SECONDS, Precedence
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Stream
 from backline.models.warm_up import compute_clock
@@ -32,9 +34,17 @@ class Resident:
     """A model in memory, its sessions, and the thread that all its calls come from."""
 
     def __init__(
-        self, name: str, stream: Stream, warm_up_cost: float, device: str = "cpu", clock: Clock = CLOCK
+        self,
+        name: str,
+        stream: Stream,
+        warm_up_cost: float,
+        device: str = "cpu",
+        clock: Clock = CLOCK,
+        precedence: Precedence | None = None,
     ) -> None:
+        """`precedence` is what it shares with the other models of the machine."""
         self.name, self.stream = name, stream
+        self._precedence = precedence or Precedence()
         self._clock, self._compute_clock = clock, compute_clock(device)
         self.cost = Cost(warm_up_cost)
         self.sessions: list[Session] = []  # changed by the engine thread only
@@ -43,6 +53,7 @@ class Resident:
         self.late_chunks = 0
         self._condition = threading.Condition()
         self._tasks: deque[Callable[[], None]] = deque()
+        self._gives_way_since: float | None = None  # monotonic seconds, while work that has time waits for others
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -112,17 +123,38 @@ class Resident:
         """Turn by turn: what has been posted, as long as it is short, then a ready batch. So neither many who come and
         go keep those waiting who play, nor those who play them.
         """
-        while True:
-            with self._condition:
-                while not self._tasks and not self._next_batch():
-                    if self._stopping:
-                        return
-                    self._condition.wait()
+        while self._wait_for_work():
             self._do_tasks()
-            if batch := self._next_batch():
+            batch = self._next_batch()
+            if batch and batch[0].urgent():
+                with self._precedence.urgent():
+                    self._step(batch)
+            elif batch and self._may_begin():
+                self._gives_way_since = None
                 self._step(batch)
             if any(session.closed.is_set() for session in self.sessions):
                 self.sessions = self.open_sessions()
+
+    def _wait_for_work(self) -> bool:
+        """Until there is something to do: tasks, an urgent chunk, or a chunk that has time and may begin. False when
+        the thread is to end.
+        """
+        with self._condition:
+            while not self._tasks:
+                batch = self._next_batch()
+                if batch and (batch[0].urgent() or self._may_begin()):
+                    return True
+                if not batch and self._stopping:
+                    return False
+                self._condition.wait(GIVE_WAY_SECONDS if batch else None)
+            return True
+
+    def _may_begin(self) -> bool:
+        """Whether work that has time may begin now, or has given way for long enough."""
+        now = time.monotonic()
+        if self._gives_way_since is None:
+            self._gives_way_since = now
+        return self._precedence.free(self, self.wake) or now - self._gives_way_since >= GIVE_WAY_SECONDS
 
     def _do_tasks(self) -> None:
         begin = self._compute_clock()
@@ -136,17 +168,18 @@ class Resident:
                 return
 
     def _next_batch(self) -> list[Session]:
-        """The rows to step next: those that have a chunk's worth, and live ones before offline ones.
+        """The rows to step next: all urgent ones together, or else one that has time, in turn.
 
-        Beside live sessions, offline ones come one at a time: a live chunk that is ready meanwhile waits for no more.
+        Where nobody is live, those that have time come together, too; beside live sessions they come one at a time,
+        so that a live chunk that becomes ready meanwhile waits for no more.
         """
         ready = [session for session in self.sessions if session.ready()]
         now = self._clock()
         for session in ready:
             if session.ready_since is None:
                 session.ready_since = now
-        if live := [session for session in ready if not session.config.offline]:
-            return live
+        if urgent := [session for session in ready if session.urgent()]:
+            return urgent
         if any(not session.config.offline for session in self.open_sessions()):
             return sorted(ready, key=lambda session: session.ready_since or now)[:1]
         return ready

@@ -22,7 +22,7 @@ from backline.engine.errors import BadInput, EngineError, NotFound, Refused
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Totals, Warned
 from backline.engine.ledger import Ledger, LedgerBook
 from backline.engine.limits import INPUT_BYTES, UNREAD_BYTES, quoted
-from backline.engine.timeline import InputTimeline, late_samples, zero_non_finite
+from backline.engine.timeline import InputTimeline, late_samples, sent_ahead, zero_non_finite
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, Port, SessionConfig, Stream, StreamSpec, Transport
 
 UNREAD_SECONDS = 4  # of output that may wait for an unread client before its session pauses; see UNREAD_BYTES, too
@@ -260,6 +260,16 @@ class Session:
         if self.state is not State.STREAMING or self._unread >= self._unread_limit:
             return False
         return self._input_closed or self._input.ring.written >= self._needed
+
+    def urgent(self) -> bool:
+        """Whether the next chunk, when it is ready, is about to be heard. Any thread.
+
+        It has time where the session is offline, or its client has sent more than a chunk ahead of real time.
+        """
+        if self.config.offline:
+            return False
+        needed, chunk = self._needed / self.config.sample_rate, float(self.config.chunk_seconds)
+        return not sent_ahead(needed, self._clock() - self._started_at, chunk)
 
     def gather(self) -> ChunkInput:
         """What the row gets for its next chunk. Engine thread, when `ready`."""

@@ -11,6 +11,8 @@ from backline.models.stream import Audio
 
 MAXIMUM_GAP_SECONDS = 60  # a longer jump ahead is a mistake or a new take, not lost blocks
 
+FASTEST_CARD = 5e-4  # by which a client's sound card may run faster than this machine's clock
+
 
 class InputTimeline:
     """Input positions: they start anywhere and never go back; what is skipped becomes silence."""
@@ -125,3 +127,8 @@ class OutputTimeline:
 def late_samples(position: int, count: int, now: int, latency: int) -> int:
     """How many of `count` samples from `position` on should have been played before `now`, `latency` included."""
     return min(max(0, now - latency - position), count)
+
+
+def sent_ahead(needed: float, elapsed: float, lead: float) -> bool:
+    """Whether input up to `needed` seconds, once it is there, has been sent more than `lead` ahead of real time."""
+    return needed > elapsed * (1.0 + FASTEST_CARD) + lead
