@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -228,3 +229,42 @@ def test_whatever_is_accepted_gives_beats_that_are_finite_and_fit_into_integers(
                         quarters = changes.transport.song_position_at(seconds) - bar_start
                         assert abs(quarters * 16) < 2**62
                         assert 0 <= changes.transport.bar_phase_at(seconds) < 1
+
+
+@pytest.mark.parametrize(("numerator", "denominator"), [(4, 4), (6, 8), (5, 4)])
+@pytest.mark.parametrize("block", [64, 97, 480, 100_000])
+def test_a_bar_start_that_only_goes_on_is_no_news_however_the_blocks_lie(
+    numerator: int, denominator: int, block: int
+) -> None:
+    """Hosts tell the start of the bar that a block begins in; what is in force must not hang on where blocks begin."""
+    changes, bar_quarters = make(), numerator * 4 / denominator
+    for position in range(0, 20 * RATE, block):
+        quarters = 7.25 + position / RATE * 97.0 / 60
+        bar_start = quarters // bar_quarters * bar_quarters
+        changes.add_transport(position, Transport(0.0, True, 97.0, numerator, denominator, quarters, bar_start))
+    changes.apply(0, Fraction(0), None, 20 * RATE)
+    assert len(changes.log) == 1
+    assert changes.transport is not None
+    assert changes.transport.song_position == 7.25
+
+
+@pytest.mark.parametrize("change", [{"bar_start": 5.0}, {"song_position": 9.0}, {"numerator": 3}, {"playing": False}])
+def test_a_bar_that_begins_elsewhere_is_news(change: dict[str, float]) -> None:
+    changes = make()
+    begin = Transport(0.0, True, 120.0, song_position=4.0, bar_start=4.0)
+    changes.add_transport(0, begin)
+    changes.add_transport(RATE, replace(begin, song_position=6.0))
+    changes.add_transport(2 * RATE, replace(begin, **{"song_position": 8.0, "bar_start": 8.0, **change}))
+    changes.apply(0, Fraction(0), None, 3 * RATE)
+    assert len(changes.log) == 1
+    assert changes.transport is not None
+    assert changes.transport.at_seconds == 2.0
+
+
+def test_while_the_transport_stands_still_a_bar_start_is_what_is_told() -> None:
+    changes = make()
+    changes.add_transport(0, Transport(0.0, False, 120.0))
+    changes.add_transport(RATE, Transport(0.0, False, 120.0, bar_start=4.0))
+    changes.apply(0, Fraction(0), None, 3 * RATE)
+    assert changes.transport is not None
+    assert changes.transport.bar_start == 4.0

@@ -251,6 +251,49 @@ def drift(
 
 
 @evaluate.command()
+def takes(
+    pack: PackArgument = "default",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    pieces: Pieces = 12,
+    world: WorldName = None,
+    chunk: options.Chunk = None,
+    visibility: options.Visibility = None,
+    transport: Beat = True,
+    settings: options.Settings = None,
+    seed: EvaluationSeed = 0,
+    output: Output = None,
+) -> None:
+    """Begin the same songs elsewhere with the same seed: how do chords, onsets and key agree with the first take?
+
+    Example: [cyan]backline evaluate takes default -o takes.json[/]
+    """
+    parameters = options.parse_settings(settings)
+    check_output(output, ".json")
+
+    from backline.evaluation.accompaniment import Plan
+    from backline.evaluation.report import Report
+    from backline.evaluation.takes import evaluate_takes
+
+    with told_to_user():
+        opened = find(pack, packs)
+        setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
+        world_name, wanted = pick_world(opened, world)
+        stream = resident(opened, device)
+        with progress_bar() as say:
+            rows = evaluate_takes(stream, Plan(wanted, pieces, seed), setting, say)
+    show(
+        Report(
+            kind="takes",
+            pack=f"{opened.name} {opened.version}",
+            settings={"world": world_name, "pieces": pieces, "seed": seed, **described(setting)},
+            rows=rows,
+        ),
+        output,
+    )
+
+
+@evaluate.command()
 def robustness(
     pack: PackArgument = "default",
     packs: options.PackFolders = None,

@@ -274,7 +274,15 @@ def check_midi(data: bytes) -> None:
 
 
 def _follows(earlier: Transport, later: Transport) -> bool:
-    """Whether `later` is what `earlier` becomes by itself."""
-    expected = replace(earlier, at_seconds=later.at_seconds, song_position=later.song_position)
+    """Whether `later` is what `earlier` becomes by itself; whole bars further on the bar's start means the same."""
+    expected = replace(
+        earlier, at_seconds=later.at_seconds, song_position=later.song_position, bar_start=later.bar_start
+    )
     drift = earlier.song_position_at(later.at_seconds) - later.song_position
-    return later == expected and abs(drift) <= SAME_SONG_POSITION
+    bars = (later.bar_start - earlier.bar_start) / earlier.quarters_per_bar
+    return (
+        later == expected
+        and abs(drift) <= SAME_SONG_POSITION
+        and abs(bars - round(bars)) * earlier.quarters_per_bar <= SAME_SONG_POSITION
+        and (later.playing or later.bar_start == earlier.bar_start)
+    )

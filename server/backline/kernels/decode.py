@@ -77,8 +77,12 @@ class DecodeStage:
         self._ring(state.keys, row)[:] = 0
         self._ring(state.values, row)[:] = 0
         self._last(row)[:] = 0
-        state.position[row] = state.predicted[row] = 0
+        state.position[row] = state.predicted[row] = state.ahead[row] = 0
         state.seed[row] = seed % 2**64
+
+    def draw_ahead(self, row: int, frames: int) -> None:
+        """From now on a row's frame f is drawn with the numbers of frame f + `frames`; until the next reset."""
+        self._state.ahead[row] = frames
 
     def prefill(self, rows: Sequence[int], x: Floats) -> None:
         """Appends conditioning positions: x [row, branch, position, dim], conditioned and unconditioned embeddings."""

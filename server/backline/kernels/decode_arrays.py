@@ -95,6 +95,7 @@ class State(NamedTuple):
     predicted: Integers  # [row] tokens predicted so far; with delays positions, of all codebooks each
     last: Integers  # [row, quantizer] the newest token of each codebook, flat
     seed: NDArray[np.uint64]  # [row]
+    ahead: Integers  # [row] by which the numbers that tokens are drawn with run ahead of them; in frames
 
 
 class Scratch(NamedTuple):
@@ -189,6 +190,7 @@ def empty_state(shape: Shape, rows: int, dtype: Any) -> State:
         predicted=np.zeros(rows, np.int64),
         last=np.zeros(rows * shape.quantizers, np.int64),
         seed=np.zeros(rows, np.uint64),
+        ahead=np.zeros(rows, np.int64),
     )
 
 

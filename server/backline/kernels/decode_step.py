@@ -64,7 +64,7 @@ def generate(
             quantizer = count % shape.quantizers
             _logits(shape, weights, scratch, place, ONE_PLACE, quantizer)
             _guide(shape, scratch, place, guidance[i], shape.branches)
-            u = uniform(state.seed[row], stage, count)
+            u = uniform(state.seed[row], stage, state.ahead[row] * shape.quantizers + count)
             token = choose(scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u)
             tokens[i, step] = token
             state.last[row * shape.quantizers + quantizer] = token
@@ -110,7 +110,7 @@ def generate_frames(
                 if count < weights.delays[quantizer]:
                     continue
                 _guide(shape, scratch, place, guidance[i], ONE_BRANCH if guidance[i] == ONE else shape.branches)
-                u = uniform(state.seed[row], stage, count * shape.quantizers + quantizer)
+                u = uniform(state.seed[row], stage, (state.ahead[row] + count) * shape.quantizers + quantizer)
                 token = choose(
                     scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u
                 )

@@ -126,6 +126,11 @@ class Transport:
     song_position: float = 0.0  # quarter notes from the start of the song
     bar_start: float = 0.0  # song position of the current bar's first beat
 
+    @property
+    def quarters_per_bar(self) -> float:
+        """Of the signature."""
+        return self.numerator * 4.0 / self.denominator
+
     def song_position_at(self, seconds: float) -> float:
         """Quarter notes from the start of the song at session time `seconds`; stands still while not playing."""
         if not self.playing:
@@ -134,8 +139,7 @@ class Transport:
 
     def bar_phase_at(self, seconds: float) -> float:
         """Where in its bar session time `seconds` lies, in [0, 1)."""
-        quarters_per_bar = self.numerator * 4.0 / self.denominator
-        return ((self.song_position_at(seconds) - self.bar_start) / quarters_per_bar) % 1.0
+        return ((self.song_position_at(seconds) - self.bar_start) / self.quarters_per_bar) % 1.0
 
 
 @dataclass(frozen=True)

@@ -128,3 +128,22 @@ def test_a_restored_row_goes_on_as_the_saved_one(kind: str) -> None:
     expected = stepped.generate_frames([0], conditions[:, :, 20:])
     stepped.restore(1, saved)  # type: ignore[arg-type]
     np.testing.assert_array_equal(stepped.generate_frames([1], conditions[:, :, 20:]), expected)
+
+
+@pytest.mark.parametrize("kind", ["torch", "fused"])
+def test_a_row_that_draws_ahead_is_drawn_with_the_numbers_of_those_frames(kind: str) -> None:
+    """A network that knows nothing leaves all to chance: what a row draws is then a matter of the numbers alone."""
+    network = AlignedNetwork(replace(STAGES[0], delays=(0,) * STAGES[0].codebooks))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    stepped = decoder(kind, network)
+    stepped.reset(0, SEED)
+    stepped.reset(1, SEED)
+    stepped.draw_ahead(1, 7)
+    conditions = np.zeros((2, 2, 20, network.config.width), np.float32)
+    on_time, ahead = stepped.generate_frames([0, 1], conditions, temperature=1.0)
+    np.testing.assert_array_equal(ahead[:13], on_time[7:])
+    assert len(np.unique(on_time)) > 5
+    stepped.reset(1, SEED)
+    np.testing.assert_array_equal(stepped.generate_frames([1], conditions[:1], temperature=1.0)[0], on_time)

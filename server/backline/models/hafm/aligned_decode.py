@@ -47,14 +47,18 @@ class TorchFrameStage:
             (rows, self.config.codebooks), self.config.vocabulary, dtype=torch.int64, device=self.device
         )
         self._counts = np.zeros(rows, np.int64)
-        self._seeds = [0] * rows
+        self._seeds, self._ahead = [0] * rows, [0] * rows
 
     def reset(self, row: int, seed: int = 0) -> None:
         """Empties a row; its tokens will be drawn with `seed`."""
         for branch in range(self.branches * row, self.branches * (row + 1)):
             self._state.reset_(branch)
         self._last[row] = self.config.vocabulary
-        self._counts[row], self._seeds[row] = 0, seed
+        self._counts[row], self._seeds[row], self._ahead[row] = 0, seed, 0
+
+    def draw_ahead(self, row: int, frames: int) -> None:
+        """From now on a row's frame f is drawn with the numbers of frame f + `frames`; until the next reset."""
+        self._ahead[row] = frames
 
     @torch.inference_mode()
     def generate_frames(
@@ -143,7 +147,8 @@ class TorchFrameStage:
     def _uniform(self, row: int) -> Floats:
         """[codebook] numbers of a row's next step."""
         books = self.config.codebooks
-        return uniform_array(self._seeds[row], self.stage, self._counts[row] * books + np.arange(books))
+        frame = self._ahead[row] + self._counts[row]
+        return uniform_array(self._seeds[row], self.stage, frame * books + np.arange(books))
 
 
 def frame_arrays(network: AlignedNetwork) -> StageArrays:

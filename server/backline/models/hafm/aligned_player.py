@@ -181,10 +181,13 @@ class AlignedBand:
 
     def _generate(self, parts: Sequence[Part], name: str) -> list[Tokens]:
         decoder = self.semantic if name == "semantic" else self.acoustic
-        steps = [part.cue.grid.frames(self.config.stages()[name].rate) for part in parts]
+        rate = self.config.stages()[name].rate
+        steps = [part.cue.grid.frames(rate) for part in parts]
         conditions = np.zeros((len(parts), decoder.branches, max(steps), self.config.stages()[name].width), np.float32)
         for condition, part, count in zip(conditions, parts, steps, strict=True):
             condition[:, :count] = self._conditions(name, part.known, count, decoder.branches)
+        for part in parts:
+            decoder.draw_ahead(part.row, round(part.cue.ahead * rate))
         sampling = [part.cue.sampling for part in parts]
         found = decoder.generate_frames(
             [part.row for part in parts],

@@ -39,6 +39,7 @@ class Cue:
     transport: Transport | None
     sampling: Sampling
     key: int | None = None  # tonic + 12 for minor; None: to be heard
+    ahead: float = 0.0  # seconds by which the song's time, by which is drawn, runs ahead of the session's
     heard: bool = False  # whether the transport was heard from the voice (beats.py), where the host tells none
 
 

@@ -42,7 +42,7 @@ class InterleavedBand:
         for stage, becomes in PREDICTED.items():
             player = self.players[stage]
             jobs = [
-                ChunkJob(cue.row, cue.grid, cue.chunk, known[cue.row], cue.sampling)
+                ChunkJob(cue.row, cue.grid, cue.chunk, known[cue.row], cue.sampling, cue.ahead)
                 for cue in cues
                 if cue.row not in failed
             ]

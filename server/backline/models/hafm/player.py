@@ -38,6 +38,7 @@ class ChunkJob:
     chunk: int
     tokens: Mapping[str, Tokens]
     sampling: Sampling
+    ahead: float = 0.0  # seconds, as of a Cue
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class StagePlayer:
         quantizers = self.config.quantizers
         for job in jobs:
             self._condition(job)
+            self.decoder.draw_ahead(job.row, round(job.ahead * self.config.rate))
         rows = [job.row for job in jobs]
         frames = [job.grid.frames(self.config.rate) for job in jobs]
         flat = self.decoder.generate(

@@ -29,6 +29,7 @@ from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
+from backline.models.hafm.transport import song_ahead
 from backline.models.rows import check_tokens, free_row
 from backline.models.stream import (
     Audio,
@@ -166,23 +167,26 @@ class HafmStream:
     def _cue(self, given: ChunkInput) -> Cue:
         row, values = self._rows[given.row], {**self._defaults, **given.parameters}
         row.gate.hear(given.audio, given.transport, values["gate"])
+        ahead = song_ahead(given.transport)
         return Cue(
             row=given.row,
             grid=row.grid,
             chunk=row.chunk,
-            vocal=self._hear(row, given.audio),
+            vocal=self._hear(row, given.audio, ahead),
             transport=given.transport,
             sampling=Sampling(values["guidance"], values["temperature"], int(values["top_k"])),
             key=int(values["key"]) - 1 if values.get("key") else None,
+            ahead=ahead,
         )
 
-    def _hear(self, row: Row, audio: Audio) -> Tokens:
+    def _hear(self, row: Row, audio: Audio, ahead: float) -> Tokens:
         """The vocal tokens [1, frame] that the chunk's input adds."""
         encoder = self.parts.encoder
         frames = audio.shape[1] // encoder.hop
         if not frames:
             return np.zeros((1, 0), np.int64)
-        noise = self.parts.vocal_noise * voice_noise(row.seed, row.frames_fed * encoder.hop, audio.shape[1])
+        first = row.frames_fed * encoder.hop + round(ahead * encoder.sample_rate)
+        noise = self.parts.vocal_noise * voice_noise(row.seed, first, audio.shape[1])
         tokens, row.encoder_state = encoder.step(torch.from_numpy(audio + noise)[None], row.encoder_state)
         before_start = max(0, self._encoder_delay - row.frames_fed)
         row.frames_fed += frames
@@ -223,7 +227,7 @@ def make_band(parts: HafmParts, rows: int, backend: Backend, cache: Cache) -> Ba
 
 
 def voice_noise(seed: int, first: int, count: int) -> Audio:
-    """[1, sample] Gaussian noise of deviation 1 for samples `first`.. of a session; the same however it is cut."""
+    """[1, sample] Gaussian noise of deviation 1 for samples `first`.. of the song; the same however it is cut."""
     counters = 2 * np.arange(first, first + count)
     radius = np.sqrt(-2 * np.log1p(-uniform_array(seed, NOISE_STREAM, counters)))
     return (radius * np.cos(2 * np.pi * uniform_array(seed, NOISE_STREAM, counters + 1)))[None].astype(np.float32)

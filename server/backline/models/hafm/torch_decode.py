@@ -48,7 +48,7 @@ class TorchDecodeStage:
         self._inputs = network.served_inputs()  # [quantizer, vocabulary + 1, width]
         self._state = network.transformer.init_state(2 * rows)
         self._counts = np.zeros(rows, np.int64)
-        self._seeds = [0] * rows
+        self._seeds, self._ahead = [0] * rows, [0] * rows
         # What a step reads and writes, at fixed addresses.
         self._count = torch.zeros(rows, dtype=torch.int64, device=self.device)
         self._last = torch.full((rows,), config.vocabulary, dtype=torch.int64, device=self.device)
@@ -64,7 +64,11 @@ class TorchDecodeStage:
             self._state.reset_(branch)
         self._counts[row] = self._count[row] = 0
         self._last[row] = self.network.config.vocabulary
-        self._seeds[row] = seed
+        self._seeds[row], self._ahead[row] = seed, 0
+
+    def draw_ahead(self, row: int, frames: int) -> None:
+        """From now on a row's frame f is drawn with the numbers of frame f + `frames`; until the next reset."""
+        self._ahead[row] = frames
 
     @torch.inference_mode()
     def prefill(self, rows: Sequence[int], x: Floats) -> None:
@@ -97,7 +101,8 @@ class TorchDecodeStage:
         for i, row in enumerate(index):
             own = np.arange(each[i])
             active[: each[i], row] = True
-            u[: each[i], row] = uniform_array(self._seeds[row], self.stage, self._counts[row] + own)
+            first = self._ahead[row] * self.quantizers + self._counts[row]
+            u[: each[i], row] = uniform_array(self._seeds[row], self.stage, first + own)
             if clock is not None:
                 clocks[: each[i], row] = clock[i, (self._counts[row] % self.quantizers + own) // self.quantizers]
         active_steps, u_steps, clock_steps = (torch.from_numpy(a).to(self.device) for a in (active, u, clocks))

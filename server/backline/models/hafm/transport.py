@@ -15,6 +15,7 @@ from backline.models.stream import Transport
 
 BEAT_STEPS = 192  # of a bar, where the frame and not the chunk is what must be in time: 12.5 ms at 96 beats a minute
 BAND_BAR = 4.0  # quarters
+LONGEST_SONG = 1e9  # seconds; beyond, at an absurd tempo, it no longer matters what is drawn
 
 
 def bars_since(transport: Transport, seconds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -22,23 +23,29 @@ def bars_since(transport: Transport, seconds: NDArray[np.float64]) -> NDArray[np
     phase. Whole numbers are the host's bar lines, except where several of its bars make one of the band's.
     """
     quarters = transport.song_position - transport.bar_start + (seconds - transport.at_seconds) * transport.tempo / 60.0
-    bar = quarters_per_bar(transport)
+    bar = transport.quarters_per_bar
     if _makes_whole_bars(bar):  # 4/4, 2/4, ...
         return quarters / BAND_BAR + (_host_bars_before(transport) * bar % BAND_BAR) / BAND_BAR
     bars = np.floor(quarters / bar)
     return bars + (quarters - bars * bar) % BAND_BAR / BAND_BAR
 
 
+def song_ahead(transport: Transport | None) -> float:
+    """Seconds by which the song's time runs ahead of the session's, at the tempo of now; 0 where nothing plays.
+
+    What is drawn at random is drawn by the song's time, so that a take that begins elsewhere is drawn alike.
+    """
+    if transport is None or not transport.playing:
+        return 0.0
+    seconds = transport.song_position * 60.0 / transport.tempo - transport.at_seconds
+    return min(max(seconds, -LONGEST_SONG), LONGEST_SONG)
+
+
 def bars_before(transport: Transport) -> int:
     """The band's bars before that bar, which need not begin at the song's start."""
-    bar = quarters_per_bar(transport)
+    bar = transport.quarters_per_bar
     before = _host_bars_before(transport)
     return int(before * bar // BAND_BAR) if _makes_whole_bars(bar) else before
-
-
-def quarters_per_bar(transport: Transport) -> float:
-    """Of the host."""
-    return transport.numerator * 4.0 / transport.denominator
 
 
 def _makes_whole_bars(bar: float) -> bool:
@@ -46,7 +53,7 @@ def _makes_whole_bars(bar: float) -> bool:
 
 
 def _host_bars_before(transport: Transport) -> int:
-    return round(transport.bar_start / quarters_per_bar(transport))
+    return round(transport.bar_start / transport.quarters_per_bar)
 
 
 def transport_tokens(
