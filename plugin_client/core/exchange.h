@@ -27,7 +27,7 @@ struct Frame {
 // What the server must be told before the sample that lies at `index` of the input ring.
 struct Change {
     enum class Kind : uint8_t {
-        restart,    // a new session begins here: `offline` and `take` hold from now on
+        restart,    // a new session begins here: `offline`, `take` and `same_seed` hold from now on
         jump,       // input before it was lost, because the ring was full
         parameter,  // `parameter` has become `value`
         transport,
@@ -38,6 +38,7 @@ struct Change {
     int64_t position = 0;  // of that sample
     bool offline = false;
     uint32_t take = 0;
+    bool same_seed = false;  // where it is left to chance, the take before has drawn it
     uint32_t parameter = 0;
     double value = 0.0;
     Transport transport;

@@ -57,6 +57,7 @@ Player::Player(Settings& settings, Exchange& exchange)
 
 void Player::process(const Block& block) noexcept {
     follow_host(block);
+    if (block.transport) follow_transport(*block.transport);
     if (owes_restart_) restart();
     if (block.transport) tell_transport(*block.transport);
     tell_backlog();
@@ -83,7 +84,7 @@ void Player::follow_host(const Block& block) noexcept {
     const double lead = pace_.lead() - block.frames / exchange_.activation.sample_rate;
     if (offline != offline_) {
         offline_ = offline;
-        owes_restart_ = true;
+        begin_take();
         if (offline) dry_floor_ = position_;  // a bounce begins with nothing, so that it can be repeated
     }
     if (lead <= kInTime) dry_ahead_ = 0;
@@ -93,6 +94,19 @@ void Player::follow_host(const Block& block) noexcept {
     exchange_.lead.store(static_cast<float>(std::max(0.0, lead)), std::memory_order_relaxed);
     exchange_.hurried.store(hurried, std::memory_order_release);
     if (block.lost_midi) exchange_.lost_midi.fetch_add(block.lost_midi, std::memory_order_relaxed);
+}
+
+// *Play* begins a take: what it sounds like depends on what is heard from there on, and on nothing before. So the same
+// song from the same place is the same band, whatever was rehearsed meanwhile. A host that makes no calls while it
+// stands still has reset us.
+void Player::follow_transport(const Transport& transport) noexcept {
+    if (transport.playing && (stood_ || was_reset_)) owes_restart_ = true;
+    stood_ = !transport.playing;
+    was_reset_ = false;
+}
+
+void Player::begin_take() noexcept {
+    owes_restart_ = owes_seed_ = true;
 }
 
 // The host plays in time again, or says that it bounces: what was given up for the hurry is not given up for that.
@@ -107,7 +121,8 @@ void Player::reset() noexcept {
     dry_floor_ = wet_floor_ = position_;
     pace_.reset();
     dry_ahead_ = 0;
-    if (offline_) owes_restart_ = true;  // a bounce begins with a session of its own, so that it can be repeated
+    was_reset_ = true;
+    if (offline_) begin_take();  // a bounce begins with a session of its own, so that it can be repeated
 }
 
 // A new take: what the worker has of the last one is not ours any more. The parameters come first, so that whoever sees
@@ -118,11 +133,12 @@ void Player::restart() noexcept {
     change.kind = Change::Kind::restart;
     change.offline = offline_;
     change.take = take_ + 1;
+    change.same_seed = !owes_seed_;
     if (!tell_parameters() || !push(change)) return;  // no room: the next block tries again
     exchange_.restart_index.store(exchange_.input.written(), std::memory_order_release);
     ++take_;
     wet_floor_ = position_;
-    owes_restart_ = false;
+    owes_restart_ = owes_seed_ = false;
     transport_position_ = -1;
 }
 

@@ -30,6 +30,8 @@ class Player {
 
   private:
     void follow_host(const Block& block) noexcept;
+    void follow_transport(const Transport& transport) noexcept;
+    void begin_take() noexcept;
     void end_hurry() noexcept;
     void restart() noexcept;
     void tell_transport(const Transport& transport) noexcept;
@@ -61,6 +63,9 @@ class Player {
     bool hurried_ = false;
     Pace pace_;
     bool owes_restart_ = true;  // the worker has not been told yet
+    bool owes_seed_ = true;     // and that take is to draw a seed of its own, where it is left to chance
+    bool stood_ = false;        // the transport, by the newest call that told one
+    bool was_reset_ = false;    // since then
     bool lost_input_ = false;   // since the last sample that the worker got
 
     double told_[kParameterCount];  // parameters as the worker knows them

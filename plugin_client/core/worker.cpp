@@ -269,11 +269,12 @@ bool Worker::stream() {
 }
 
 // What the server must know before the first audio. Live, input from before the session helps as long as its output can
-// still be played: also what an earlier session has heard, so that the new one goes on where that has left off.
+// still be played: also what an earlier session has heard, so that the new one goes on where that has left off. The
+// first session of a take hears it from its beginning, so that the same take can be had again.
 void Worker::begin() {
     const Activation& activation = exchange_.activation;
     uint64_t repeated = 0;
-    if (!awaited()) {
+    if (!awaited() && !whole_take()) {
         const Needs& needs = session_->needs();
         const double budget = seconds(activation.latency);
         const double spare = needs.seconds <= budget ? budget - needs.answer_seconds - kSpareSeconds : 0.0;

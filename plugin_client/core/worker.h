@@ -70,6 +70,8 @@ class Worker {
     bool awaited() const { return offline_ || exchange_.hurried.load(std::memory_order_acquire); }
     bool hopeless() const { return awaited() && exchange_.hopeless.load(std::memory_order_acquire) == take_; }
     bool wanted() const { return offline_ || (awaited() ? !demand_.abandoned() : demand_.wanted()); }
+    // All of the take's input is still there.
+    bool whole_take() const { return started_ && exchange_.input.read_count() == take_index_; }
     bool stopping() const { return stop_.load(std::memory_order_relaxed); }
     // The last session ended because no audio came, and none has come since.
     bool unheard() const { return idle_at_ == exchange_.input.written(); }

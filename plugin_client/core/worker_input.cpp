@@ -21,16 +21,17 @@ void Worker::carry() {
     walk(written, true);
 }
 
-// Drops what no session will want: live, all but what could still be played in time.
+// Drops what no session will want: live, all but what could still be played in time, and a take's beginning.
 void Worker::discard() {
     const uint64_t written = exchange_.input.written();
     walk(0, false);  // what has changed before those samples may say that they are offline: then nothing is dropped
     look_at_host();
     if (awaited() && !hopeless()) return;
     const Activation& activation = exchange_.activation;
-    const int64_t most = samples(kKeptSeconds);
-    const int64_t in_time = std::min<int64_t>(activation.latency + samples(exchange_.lead), most);
-    const uint64_t keep = hopeless() || !wanted() ? 0 : static_cast<uint64_t>(in_time);
+    const auto most = static_cast<uint64_t>(samples(kKeptSeconds));
+    uint64_t keep = std::min(activation.latency + static_cast<uint64_t>(samples(exchange_.lead)), most);
+    if (whole_take() && written - take_index_ <= most) keep = most;
+    if (hopeless() || !wanted()) keep = 0;
     walk(written - std::min(written, keep), false);
     exchange_.wet_from.store(position(), std::memory_order_release);
 }
@@ -115,7 +116,7 @@ void Worker::apply_restart(const Change& change) {
     offline_ = change.offline;
     take_ = change.take;
     take_index_ = change.index;
-    take_seed_.reset();
+    if (!change.same_seed) take_seed_.reset();
     settle_.reset();
     missing_server_.reset();
     reopen_ = true;

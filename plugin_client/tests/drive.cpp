@@ -6,6 +6,7 @@
 //     offline 0|1
 //     bounce 0|1                   whether each call says of itself that it bounces
 //     roll -1|0|1                  no transport with the calls, one that stands, one that plays
+//     song QUARTERS                where the song is when a run begins; 0 at first
 //     sing 0|1                     silence as input, or noise, from its beginning; noise at first
 //     sweep NAME LOW HIGH EVERY    while running, a parameter by steps from one value to the other and again, each so
 //                                  many samples; 0: no more
@@ -18,6 +19,7 @@
 //     deactivate                   answers the seconds that it took
 //     provoke                      allocates where a guard of the real-time rule must notice
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <iostream>
@@ -67,6 +69,8 @@ class Driver {
             words >> bounce_;
         } else if (word == "roll") {
             words >> roll_;
+        } else if (word == "song") {
+            words >> song_begin_;
         } else if (word == "sing") {
             words >> sing_;
             random_.seed(1);
@@ -119,20 +123,22 @@ class Driver {
             call.offline = bounce_;
             Transport transport;
             transport.playing = roll_ > 0;
-            transport.song_position = static_cast<double>(done) / rate_ * transport.tempo / 60;
+            transport.song_position = song_begin_ + static_cast<double>(done) / rate_ * transport.tempo / 60;
+            transport.bar_start = std::floor(transport.song_position / 4) * 4;
             if (roll_ >= 0) call.transport = &transport;
             const Event swept = sweep(done);
             call.events = &swept;
             call.event_count = sweep_every_ > 0 && done / sweep_every_ != (done + frames) / sweep_every_ ? 1 : 0;
             for (uint32_t channel = 0; channel < kChannels; ++channel) {
                 input[channel].resize(frames);
-                for (float& sample : input[channel]) sample = sing_ ? noise(random_) : 0.0f;
                 call.main_input[channel] = input[channel].data();
                 for (uint32_t output = 0; output < kOutputs; ++output) {
                     outputs[output][channel].assign(frames, 0.0f);
                     call.outputs[output][channel] = outputs[output][channel].data();
                 }
             }
+            for (uint32_t i = 0; i < frames; ++i)  // sample by sample: the same noise in blocks of any size
+                for (auto& channel : input) channel[i] = sing_ ? noise(random_) : 0.0f;
             const auto called = Clock::now();
             guard(!offline_ && !bounce_ && speed == 1.0);
             plugin_.process(call);
@@ -189,6 +195,7 @@ class Driver {
     double rate_ = 0.0;
     bool offline_ = false, bounce_ = false, sing_ = true;
     int roll_ = -1;
+    double song_begin_ = 0.0;  // quarter notes
     uint32_t swept_ = 0;
     double sweep_low_ = 0.0, sweep_high_ = 0.0;
     size_t sweep_every_ = 0;
