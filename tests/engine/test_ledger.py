@@ -1,11 +1,11 @@
-"""The ledger names every part of the latency and adds up; the measured parts only grow, and by steps."""
+"""The ledger names every part of the latency and adds up; the measured parts change by steps."""
 
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from backline.engine.ledger import NAMES, OBSERVATIONS_BETWEEN_LOOKS, LedgerBook
+from backline.engine.ledger import NAMES, OBSERVATIONS, OBSERVATIONS_BETWEEN_LOOKS, LedgerBook
 from backline.models.stream import LatencyItem
 from tests.support.playing import open_session, running, settle
 from tests.support.streams import GainStream
@@ -71,8 +71,31 @@ def test_small_moves_and_faster_chunks_change_nothing() -> None:
     book = make_book()
     before = book.current
     assert all(book.observe(0.0005, 0.031) is None for _ in range(100))
-    assert all(book.observe(0.0, 0.001) is None for _ in range(300))
+    assert all(book.observe(0.0005, 0.028) is None for _ in range(300))
     assert book.current == before
+
+
+def test_what_a_whole_window_of_chunks_has_not_needed_is_announced_no_longer() -> None:
+    book = make_book(queue_seconds=0.2)
+    assert book.expect_queue(0.05) is None  # somebody has left: nothing is known yet
+    first = book.promised_samples
+    changes = [book.observe(0.0, 0.01) for _ in range(2 * OBSERVATIONS)]
+    assert [number + 1 for number, change in enumerate(changes) if change is not None] == [OBSERVATIONS]
+    assert seconds(book)["compute"] == pytest.approx(0.02)
+    assert seconds(book)["queue"] == pytest.approx(0.051), "what the others may cost stays"
+    assert book.current.latency_samples < first
+    assert book.promised_samples == first, "who plays by what was announced is not late"
+
+
+def test_a_ledger_that_has_fallen_grows_again() -> None:
+    book = make_book()
+    for _ in range(OBSERVATIONS):
+        book.observe(0.0, 0.005)
+    fallen = seconds(book)["compute"]
+    for _ in range(OBSERVATIONS):
+        book.observe(0.0, 0.03)
+    assert seconds(book)["compute"] == pytest.approx(0.036), "a fifth more than the 99th percentile"
+    assert fallen == pytest.approx(0.01)
 
 
 def test_company_on_the_engine_is_expected_in_the_queue() -> None:

@@ -315,7 +315,7 @@ class Engine:
             self._check_resident(resident)
             resident.sessions.append(session)
             del self._claimed[claim]
-        self._expect_queues(resident)
+        resident.tell_company()
 
     def _check_resident(self, resident: Resident) -> None:
         if self._residents.get(resident.name) is not resident:
@@ -355,11 +355,6 @@ class Engine:
             raise BadInput(f"seed is {config.seed}: use 0 to 2^64 - 1")
         return replace(config, parameters=checked_parameters(name, stream, config.parameters))
 
-    def _queue_seconds(self, resident: Resident, session: Session) -> float:
-        """How long the others on its model may keep one of its chunks waiting: a chunk of each of them."""
-        others = [other for other in resident.open_sessions() if other is not session]
-        return sum(resident.cost.value * float(other.config.chunk_seconds) for other in others)
-
     def _ledger_book(
         self, resident: Resident, session: Session, latency: tuple[LatencyItem, ...], jitter_buffer_seconds: float
     ) -> LedgerBook:
@@ -370,15 +365,9 @@ class Engine:
             input_seconds=session.input_seconds,
             output_seconds=session.output_seconds,
             compute_seconds=resident.cost.value * float(session.config.chunk_seconds),
-            queue_seconds=self._queue_seconds(resident, session),
+            queue_seconds=resident.company_seconds(session),
             jitter_buffer_seconds=jitter_buffer_seconds,
         )
-
-    def _expect_queues(self, resident: Resident) -> None:
-        """Tells live sessions what the company they are in may cost them. The model's engine thread."""
-        for session in resident.open_sessions():
-            if not session.config.offline:
-                session.announce(session.book.expect_queue(self._queue_seconds(resident, session)))
 
     def _wait_for_sessions(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

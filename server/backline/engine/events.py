@@ -32,7 +32,7 @@ class Frames:
 
 @dataclass(frozen=True)
 class LedgerChanged:
-    """The latency has grown: play output p at input p + ledger.latency_samples from now on."""
+    """The latency is another: output p can be played at input p + ledger.latency_samples from now on, or later."""
 
     ledger: Ledger
 

@@ -15,6 +15,7 @@ NAMES = ("capture", "network", "queue", "front_end", "visibility", "compute", "c
 NETWORK_SECONDS = 0.002  # one way there and back on one machine, gRPC's own work included
 WAKE_SECONDS = 0.001  # until the engine thread runs
 MARGIN = 2.0  # times the median: what a chunk may take when the machine stumbles
+FALL = 0.25  # of an item, by which it must have been too much before it is announced anew
 OBSERVATIONS = 256  # newest chunks that a percentile is taken of
 OBSERVATIONS_BETWEEN_LOOKS = 16
 
@@ -40,7 +41,9 @@ class Ledger:
 class LedgerBook:
     """One session's ledger: what follows from contracts, and what is measured as it plays.
 
-    Measured items only grow during a session, by steps: a latency that moves with every chunk cannot be played.
+    Measured items grow by steps, since a latency that moves with every chunk cannot be played. They fall, too, once a
+    whole window of chunks has needed much less. Who has chosen a latency by what was announced earlier keeps it: output
+    is late only where it is later than anything that was ever announced.
     """
 
     def __init__(
@@ -66,31 +69,48 @@ class LedgerBook:
             "jitter_buffer": (jitter_buffer_seconds, "the client's playback buffer"),
         }
         self._measured = {"queue": WAKE_SECONDS + queue_seconds, "compute": compute_seconds * MARGIN}
+        self._least = {"queue": self._measured["queue"], "compute": 0.0}  # below which nothing measured counts
         self._seen = {name: deque[float](maxlen=OBSERVATIONS) for name in self._measured}
         self._is_measured = {"queue": False, "compute": False}
         self._chunks = 0
         self.current = self._write()
+        self.promised_samples = self.current.latency_samples  # the most that was ever announced
 
     def observe(self, queue_seconds: float, compute_seconds: float) -> Ledger | None:
-        """Takes one chunk's times; the new ledger if they make it grow."""
+        """Takes one chunk's times; the new ledger if they make it grow or fall."""
         self._seen["queue"].append(queue_seconds)
         self._seen["compute"].append(compute_seconds)
         self._chunks += 1
         if self._chunks % OBSERVATIONS_BETWEEN_LOOKS:
             return None
-        grown = [
-            self._raise_to(name, float(np.percentile(seen, self._percentile())), measured=True)
-            for name, seen in self._seen.items()
+        changed = [
+            self._follow(name, float(np.percentile(seen, self._percentile()))) for name, seen in self._seen.items()
         ]
-        return self._rewrite(any(grown))
+        return self._rewrite(any(changed))
 
     def expect_queue(self, seconds: float) -> Ledger | None:
-        """The others on the engine may keep a chunk waiting this long; the new ledger if that makes it grow."""
+        """The others on the engine may keep a chunk waiting this long; the new ledger if that makes it grow.
+
+        Where there are fewer of them than before, it falls as soon as it is seen that nothing waits as long.
+        """
+        self._least["queue"] = WAKE_SECONDS + seconds
         return self._rewrite(self._raise_to("queue", WAKE_SECONDS + seconds, measured=False))
 
     def _percentile(self) -> int:
         """99, as soon as that leaves a single stumble of the machine out."""
         return 99 if len(self._seen["compute"]) >= OBSERVATIONS // 2 else 90
+
+    def _follow(self, name: str, seconds: float) -> bool:
+        """Takes over what was measured, where it differs by enough from what was announced."""
+        if self._raise_to(name, seconds, measured=True):
+            return True
+        usual = MARGIN * float(np.median(self._seen[name])) if name == "compute" else 0.0
+        announced, enough = self._measured[name], max(1.2 * seconds, usual, self._least[name])
+        if len(self._seen[name]) < OBSERVATIONS or enough > announced - max(0.002, FALL * announced):
+            return False
+        self._measured[name] = enough
+        self._is_measured[name] = enough > self._least[name]
+        return True
 
     def _raise_to(self, name: str, seconds: float, measured: bool) -> bool:
         announced = self._measured[name]
@@ -104,6 +124,7 @@ class LedgerBook:
         if not grown:
             return None
         self.current = self._write()
+        self.promised_samples = max(self.promised_samples, self.current.latency_samples)
         return self.current
 
     def _write(self) -> Ledger:
@@ -121,7 +142,8 @@ class LedgerBook:
 
     def _reason(self, name: str) -> str:
         if self._is_measured[name]:
-            return f"{self._percentile()}th percentile of the last {len(self._seen[name])} chunks, and a fifth"
+            least = f", or {MARGIN:g} times their median" if name == "compute" else ""
+            return f"{self._percentile()}th percentile of the last {len(self._seen[name])} chunks, and a fifth{least}"
         if name == "queue":
             return "waking the engine, and one chunk of every other session on the model"
         return f"the warm-up's median, times {MARGIN:g}"

@@ -76,6 +76,17 @@ class Resident:
         messages = config.sample_rate / block_size + len(self.stream.spec.ports) / seconds
         return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
+    def company_seconds(self, session: Session) -> float:
+        """How long the others on the model may keep one of a session's chunks waiting: a chunk of each. Any thread."""
+        others = [other for other in self.open_sessions() if other is not session]
+        return sum(self.cost.value * float(other.config.chunk_seconds) for other in others)
+
+    def tell_company(self) -> None:
+        """Tells live sessions what the company they are in may cost them. The engine thread."""
+        for session in self.open_sessions():
+            if not session.config.offline:
+                session.announce(session.book.expect_queue(self.company_seconds(session)))
+
     def wake(self) -> None:
         """Has the engine thread look for ready sessions. Any thread; never waits for a model."""
         with self._condition:
@@ -134,6 +145,7 @@ class Resident:
                 self._step(batch)
             if any(session.closed.is_set() for session in self.sessions):
                 self.sessions = self.open_sessions()
+                self.tell_company()
 
     def _wait_for_work(self) -> bool:
         """Until there is something to do: tasks, an urgent chunk, or a chunk that has time and may begin. False when

@@ -318,7 +318,7 @@ class Session:
             self.announce(self.book.observe(queued_seconds, call_seconds))
 
     def announce(self, ledger: Ledger | None) -> None:
-        """Tells the client of a ledger that has grown. Engine thread."""
+        """Tells the client of a ledger that has changed. Engine thread."""
         if ledger is not None:
             self._on_event(LedgerChanged(ledger))
 
@@ -414,7 +414,7 @@ class Session:
             audio = audio[:, : max(0, self._timeline.received - start)]
         late = 0
         if not self.config.offline:
-            late = late_samples(start, audio.shape[1], self._now(), self.ledger.latency_samples)
+            late = late_samples(start, audio.shape[1], self._now(), self.book.promised_samples)
         origin = self._timeline.origin or 0
         if late:
             self._warn("late_output", "output came too late to be played and was dropped", late, origin + start)
