@@ -143,3 +143,8 @@ def test_doctor_names_what_is_installed_how_fast_packs_are_and_each_problem(back
     assert said.code == 1  # the damaged pack is a problem
     for fact in ("torch", "soundfile", "CPU", "pack passthrough", "real-time factor", "problem:"):
         assert fact in said.out
+
+
+def test_the_metres_that_a_pack_knows_are_shown(backline: Backline) -> None:
+    assert "metres: 4/4" in backline("packs", "show", "default").out
+    assert "metres" not in backline("packs", "show", "passthrough").out

@@ -184,6 +184,8 @@ def facts(spec: StreamSpec) -> str:
         f"visibility: {spec.visibility(spec.default_chunk_seconds):g} s, from {spec.minimum_visibility_seconds:g} s "
         f"to the chunk and {spec.lookahead_seconds:g} s",
     ]
+    if spec.metres:
+        lines.append(f"metres: {', '.join(spec.metre_names)}; in others it keeps the host's beats and cuts its bar")
     for parameter in spec.parameters:
         lines.append(
             f"{parameter.name}: {parameter.default:g}, {parameter.minimum:g} to {parameter.maximum:g} "

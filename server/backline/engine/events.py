@@ -41,7 +41,7 @@ class LedgerChanged:
 class Warned:
     """Something that does not end the session; sent when `count` is 1 and each time it has doubled."""
 
-    code: str  # non_finite_input, non_finite_output, input_gap, output_gap, late_output, late_event, midi_unused
+    code: str  # non_finite_input or _output, input_gap, output_gap, late_output, late_event, midi_unused, foreign_metre
     message: str
     count: int  # occurrences since the session began
     position: int

@@ -81,6 +81,7 @@ class Session:
         self._room: tuple[int, Callable[[], None]] | None = None
         self._counts: dict[str, int] = {}  # of warnings, by code
         self._warnings: list[Warned] = []  # still to be told
+        self._metre = ""  # of the newest transport
         self._unread = 0  # output blocks that the client has not acknowledged
         self._unread_limit = len(self.ports) * self._unread_chunks()
         self._in_call = False  # a chunk of it is being computed
@@ -200,6 +201,16 @@ class Session:
         """
         transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start)
         self.changes.add_transport(position, transport)
+        metre = f"{numerator}/{denominator}"
+        if metre != self._metre and not self.stream.spec.knows_metre(numerator, denominator):
+            learnt = ", ".join(self.stream.spec.metre_names)
+            self._warn(
+                "foreign_metre",
+                f"{self.stream_name!r} has learnt {learnt}: in {metre} it keeps your beats and begins its bar on yours",
+                1,
+                position,
+            )
+        self._metre = metre
 
     def midi(self, position: int, data: bytes) -> None:
         """Whole MIDI 1.0 channel messages at `position`; no model takes them yet: they are logged. The client's thread.

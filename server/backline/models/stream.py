@@ -73,6 +73,7 @@ class StreamSpec:
     default_visibility_seconds: float = 0.8
     minimum_visibility_seconds: float = -2.0
     lookahead_seconds: float = 0.0  # by which the visibility may exceed the session's chunk
+    metres: tuple[tuple[int, int], ...] = ()  # that the model has learnt, such as (4, 4); none: it plays by no bar
     revision_seconds: Fraction = Fraction(0)  # how far before the end of earlier output a chunk may begin
 
     def __post_init__(self) -> None:
@@ -84,6 +85,16 @@ class StreamSpec:
     def latest_visibility(self, chunk_seconds: Fraction) -> float:
         """The most that a session with such chunks may hear before it plays one, in seconds from the chunk's start."""
         return float(chunk_seconds) + self.lookahead_seconds
+
+    @property
+    def metre_names(self) -> list[str]:
+        """As people write them: 4/4."""
+        return [f"{numerator}/{denominator}" for numerator, denominator in self.metres]
+
+    def knows_metre(self, numerator: int, denominator: int) -> bool:
+        """Whether bars of this signature are, or make, or are made of, bars that the model has learnt."""
+        ratios = [Fraction(learnt * denominator, beat * numerator) for learnt, beat in self.metres]
+        return not ratios or any(1 in (ratio.numerator, ratio.denominator) for ratio in ratios)
 
     def visibility(self, chunk_seconds: Fraction) -> float:
         """What a session with such chunks gets that asks for nothing."""

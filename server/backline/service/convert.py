@@ -203,6 +203,7 @@ def pack(entry: PackEntry) -> pb.Pack:
         message.minimum_visibility_seconds = spec.minimum_visibility_seconds
         message.lookahead_seconds = spec.lookahead_seconds
         message.frame_rate = float(spec.frame_rate)
+        message.metres.extend(spec.metre_names)
     return message
 
 

@@ -29,7 +29,7 @@ from backline.models.hafm.interleaved import InterleavedBand
 from backline.models.hafm.layout import Grid
 from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.player import Backend, Cache
-from backline.models.hafm.transport import song_ahead
+from backline.models.hafm.transport import BAND_BAR, song_ahead
 from backline.models.rows import check_tokens, free_row
 from backline.models.stream import (
     Audio,
@@ -283,6 +283,7 @@ def make_spec(
         default_chunk_seconds=default_chunk_seconds,
         default_visibility_seconds=default_visibility_seconds,
         lookahead_seconds=lookahead_seconds,
+        metres=((round(BAND_BAR), 4),),
     )
 
 
