@@ -53,9 +53,9 @@ def serve(
     import asyncio
 
     from backline.engine.precedence import take_short_turns
-    from backline.service.allocator import use_few_heaps
+    from backline.service.allocator import keep_little
 
-    use_few_heaps()  # first of all: what follows starts threads
+    keep_little()  # first of all: what follows starts threads
     take_short_turns()
 
     from backline.service.server import serve as serve_until_signalled
