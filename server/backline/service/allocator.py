@@ -28,4 +28,5 @@ def keep_little() -> bool:
     if mallopt is None:
         return False
     wanted = {M_ARENA_MAX: HEAPS, M_MMAP_THRESHOLD: LARGE_BYTES, M_TRIM_THRESHOLD: KEPT_BYTES}
-    return all([bool(mallopt(what, value)) for what, value in wanted.items()])
+    taken = [bool(mallopt(what, value)) for what, value in wanted.items()]
+    return all(taken)
