@@ -49,8 +49,11 @@ const ParameterInfo* parameters();  // [kParameterCount]
 // Within the parameter's range and, where it is stepped, whole; not a number becomes the initial value.
 double clamp_parameter(uint32_t index, double value);
 
-// Values as users read and write them. What a pack is called, only an instance knows: here it is a number.
+// Values as users read and write them. What a pack is called, only an instance knows: here it is a number. False, and
+// nothing is changed, for what says nothing or lies out of range.
 std::string parameter_to_text(uint32_t index, double value);
 bool parameter_from_text(uint32_t index, const std::string& text, double& value);
+
+std::string lower_case(std::string text);
 
 }  // namespace backline

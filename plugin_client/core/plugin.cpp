@@ -140,7 +140,10 @@ std::string Plugin::parameter_text(uint32_t index, double value) const {
 bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) const {
     if (index == kPack) {
         const std::vector<std::string> packs = impl_->settings.packs();
-        const auto found = std::find(packs.begin(), packs.end(), text);
+        auto found = std::find(packs.begin(), packs.end(), text);
+        if (found == packs.end())
+            found = std::find_if(packs.begin(), packs.end(),
+                                 [&](const std::string& pack) { return lower_case(pack) == lower_case(text); });
         if (found != packs.end()) return value = static_cast<double>(found - packs.begin()), true;
     }
     return parameter_from_text(index, text, value);
