@@ -108,7 +108,6 @@ bool activate(const clap_plugin_t* plugin, double sample_rate, uint32_t, uint32_
     Instance& self = instance_of(plugin);
     if (self.plugin.active() || !self.plugin.activate(sample_rate, max_frames)) return false;
     self.sample_rate = sample_rate;
-    self.restart_requested = false;
     // The one moment at which both CLAP 1.1 and 1.2 let the latency change.
     const uint32_t latency = self.plugin.latency_samples(sample_rate);
     if (latency != self.latency_told && self.host_latency) self.host_latency->changed(self.host);
@@ -167,7 +166,8 @@ Instance::Instance(const clap_host_t* host)
       host(host) {}
 
 void Instance::notify_host() {
-    if (plugin.active() && plugin.wants_restart() && !restart_requested.exchange(true)) host->request_restart(host);
+    const bool restart = plugin.wants_restart();
+    if (restart_requested.exchange(restart) != restart && restart) host->request_restart(host);
     const Status status = plugin.status();
     if (status_shown.exchange(status) != status) host->request_callback(host);
 }

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <string>
 
+#include "extensions.h"
 #include "instance.h"
 
 namespace backline::clap {
@@ -21,8 +22,8 @@ bool get_info(const clap_plugin_t*, uint32_t index, clap_param_info_t* info) {
     *info = {};
     info->id = index;
     if (parameter.stepped) info->flags |= CLAP_PARAM_IS_STEPPED;
-    if (parameter.automatable) info->flags |= CLAP_PARAM_IS_AUTOMATABLE;
-    if (parameter.read_only) info->flags |= CLAP_PARAM_IS_READONLY;
+    if (parameter.named) info->flags |= kIsEnum;
+    info->flags |= parameter.read_only ? CLAP_PARAM_IS_READONLY : CLAP_PARAM_IS_AUTOMATABLE;
     if (index == kBypass) info->flags |= CLAP_PARAM_IS_BYPASS;
     info->min_value = parameter.minimum;
     info->max_value = parameter.maximum;

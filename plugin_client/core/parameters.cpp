@@ -7,22 +7,22 @@
 namespace backline {
 
 const ParameterInfo* parameters() {
-    // name, unit, minimum, maximum, initial, stepped, automatable, read only, reopens, restarts
+    // name, unit, minimum, maximum, initial, stepped, named, read only, reopens, restarts
     static const ParameterInfo table[kParameterCount] = {
         {"Pack", "", 0, kMaximumPacks - 1, 0, true, true, false, true, false},
-        {"Mode", "", 0, 1, 0, true, false, false, true, true},
-        {"Dry/Wet", "%", 0, 1, 0.5, false, true, false, false, false},
-        {"Gain", "dB", kSilentGain, 12, 0, false, true, false, false, false},
-        {"Guidance", "x", 0, 10, 1, false, true, false, false, false},
-        {"Temperature", "", 0, 2, 0.3, false, true, false, false, false},
+        {"Mode", "", 0, 1, 0, true, true, false, false, true},
+        {"Dry/Wet", "%", 0, 1, 0.5, false, false, false, false, false},
+        {"Gain", "dB", kSilentGain, 12, 0, false, false, false, false, false},
+        {"Guidance", "x", 0, 10, 1, false, false, false, false, false},
+        {"Temperature", "", 0, 2, 0.3, false, false, false, false, false},
         {"Key", "", 0, 24, 0, true, true, false, false, false},
-        {"Seed", "", 0, 999'999, 0, true, true, false, true, false},
-        {"Visibility", "s", kLowestVisibility - 0.1, 4, kLowestVisibility - 0.1, false, true, false, true, false},
-        {"Chunk", "s", 0, 4, 0, false, true, false, true, false},
+        {"Seed", "", 0, 999'999, 0, true, false, false, true, false},
+        {"Visibility", "s", kLowestVisibility - 0.1, 4, kLowestVisibility - 0.1, false, false, false, true, false},
+        {"Chunk", "s", 0, 4, 0, false, false, false, true, false},
         {"Latency budget", "s", 0, 10, 3, false, false, false, false, true},
         {"Input", "", 0, 1, 0, true, true, false, false, false},
         {"Bypass", "", 0, 1, 0, true, true, false, false, false},
-        {"Status", "", 0, 7, 0, true, false, true, false, false},
+        {"Status", "", 0, 7, 0, true, true, true, false, false},
     };
     return table;
 }

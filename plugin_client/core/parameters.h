@@ -32,11 +32,11 @@ struct ParameterInfo {
     double minimum;
     double maximum;
     double initial;
-    bool stepped;  // whole numbers only
-    bool automatable;
-    bool read_only;
-    bool reopens;   // a change opens a new session on the server
-    bool restarts;  // a change alters the latency: takes effect when the host restarts us
+    bool stepped;    // whole numbers only
+    bool named;      // each of them has a name: hosts show a list
+    bool read_only;  // all others can be automated: what cannot, some hosts do not even show
+    bool reopens;    // a change opens a new session on the server
+    bool restarts;   // a change alters the latency: takes effect once it has settled, and the host takes that
 };
 
 constexpr double kMaximumPacks = 64;        // that an instance can choose from

@@ -27,6 +27,7 @@ class Player {
 
     void process(const Block& block) noexcept;
     void reset() noexcept;
+    void retime(const Timing& timing) noexcept;  // all that is under way belongs to before
 
   private:
     void follow_host(const Block& block) noexcept;
@@ -50,6 +51,7 @@ class Player {
 
     Settings& settings_;
     Exchange& exchange_;
+    Timing timing_;
     Delay delay_;
     Mixer mixer_;
     int64_t position_ = 0;   // of the next sample

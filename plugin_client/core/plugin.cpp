@@ -7,6 +7,7 @@
 #include "exchange.h"
 #include "player.h"
 #include "settings.h"
+#include "settling.h"
 #include "state.h"
 #include "worker.h"
 
@@ -35,13 +36,18 @@ struct Plugin::Impl {
     std::unique_ptr<Active> active;
     std::atomic<bool> is_active{false};
     std::atomic<Status> status{Status::idle};
-    std::atomic<uint32_t> latency{0};      // while active
-    std::atomic<bool> live{false};         // while active
+    std::atomic<Timing> timing{};          // while active
     std::atomic<double> sample_rate{0.0};  // while active
+    std::atomic<bool> bouncing{false};     // as the newest call says
+    Settling settling;                     // of the timing that is wanted
 
-    bool wants_live() const { return settings.value(kMode) != 0.0; }
-    uint32_t wanted_latency(double sample_rate) const {
-        return wants_live() ? 0 : static_cast<uint32_t>(std::lround(settings.value(kLatencyBudget) * sample_rate));
+    Timing wanted(double sample_rate) const {
+        if (settings.value(kMode) != 0.0) return {0, true};
+        return {static_cast<uint32_t>(std::lround(settings.value(kLatencyBudget) * sample_rate)), false};
+    }
+    void look_at_wanted(double seconds) {
+        const Timing timing = wanted(sample_rate);
+        settling.look(uint64_t{timing.latency} << 1 | timing.live, seconds, Settling::Clock::now());
     }
 
     // What `ask` says of the active instance, or `otherwise`.
@@ -60,10 +66,12 @@ Plugin::~Plugin() {
 
 // ---- life ------------------------------------------------------------------------------------------------------
 
-bool Plugin::activate(double sample_rate, uint32_t max_frames) {
+bool Plugin::activate(double sample_rate, uint32_t max_frames, bool retimes) {
     Impl& impl = *impl_;
     if (impl.is_active || !(sample_rate >= kLowestRate && sample_rate <= kHighestRate) || max_frames == 0) return false;
-    const Activation activation{sample_rate, max_frames, impl.wanted_latency(sample_rate), impl.wants_live()};
+    const Timing timing = impl.wanted(sample_rate);
+    const double most = retimes ? std::ceil(parameters()[kLatencyBudget].maximum * sample_rate) : timing.latency;
+    const Activation activation{sample_rate, max_frames, timing, static_cast<uint32_t>(most)};
     try {
         auto active = std::make_unique<Active>(impl.settings, activation, impl.status);
         active->exchange.offline = impl.offline.load();
@@ -73,8 +81,9 @@ bool Plugin::activate(double sample_rate, uint32_t max_frames) {
         return false;
     }
     impl.sample_rate = sample_rate;
-    impl.latency = activation.latency;
-    impl.live = activation.live;
+    impl.timing = timing;
+    impl.bouncing = false;
+    impl.look_at_wanted(0.0);
     impl.is_active = true;
     return true;
 }
@@ -102,7 +111,10 @@ void Plugin::set_offline(bool offline) {
 // ---- audio -----------------------------------------------------------------------------------------------------
 
 void Plugin::process(const Block& block) noexcept {
-    impl_->active->player.process(block);
+    Impl& impl = *impl_;
+    impl.active->player.process(block);
+    impl.bouncing = block.offline;
+    impl.look_at_wanted(block.frames / impl.sample_rate);
 }
 
 void Plugin::reset() noexcept {
@@ -110,19 +122,29 @@ void Plugin::reset() noexcept {
 }
 
 uint32_t Plugin::latency_samples(double sample_rate) const {
-    return impl_->is_active ? impl_->latency.load() : impl_->wanted_latency(sample_rate);
+    return impl_->is_active ? impl_->timing.load().latency : impl_->wanted(sample_rate).latency;
 }
 
-bool Plugin::wants_restart() const {
+bool Plugin::wants_restart() const noexcept {
     const Impl& impl = *impl_;
-    if (!impl.is_active) return false;
-    return impl.live != impl.wants_live() || impl.latency != impl.wanted_latency(impl.sample_rate);
+    if (!impl.is_active || impl.offline || impl.bouncing || impl.timing.load() == impl.wanted(impl.sample_rate))
+        return false;
+    return impl.settling.stands(Settling::Clock::now());
+}
+
+void Plugin::retime() noexcept {
+    if (!wants_restart()) return;
+    const Timing timing = impl_->wanted(impl_->sample_rate);
+    impl_->active->player.retime(timing);
+    impl_->timing = timing;
 }
 
 // ---- parameters and state --------------------------------------------------------------------------------------
 
 void Plugin::set_parameter(uint32_t index, double value) noexcept {
-    if (index < kStatus) impl_->settings.set_value(index, value);
+    if (index >= kStatus) return;
+    impl_->settings.set_value(index, value);
+    if (parameters()[index].restarts) impl_->look_at_wanted(0.0);
 }
 double Plugin::parameter(uint32_t index) const noexcept {
     if (index == kStatus) return static_cast<double>(status());
@@ -157,6 +179,8 @@ bool Plugin::load_state(const uint8_t* data, size_t size) {
     State state;
     if (!decode_state(data, size, state)) return false;
     impl_->settings.set_state(state);
+    impl_->look_at_wanted(0.0);
+    impl_->settling.stand();
     return true;
 }
 

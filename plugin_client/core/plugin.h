@@ -89,8 +89,8 @@ class Plugin {
     Plugin& operator=(const Plugin&) = delete;
 
     // [main] Allocates for blocks of up to `max_frames` at `sample_rate` (8 kHz to 192 kHz) and starts the worker;
-    // waits for no server. False where the rate or size cannot be served.
-    bool activate(double sample_rate, uint32_t max_frames);
+    // waits for no server. False where the rate or size cannot be served. `retimes`: retime() will be called.
+    bool activate(double sample_rate, uint32_t max_frames, bool retimes = false);
     void deactivate();  // [main] returns within 100 ms, server or not
     bool active() const;
 
@@ -103,11 +103,15 @@ class Plugin {
     // [audio] Forgets all audio that is under way: the host has jumped. Positions go on.
     void reset() noexcept;
 
-    // [any] Samples by which the main output lags the input. Constant while active; while inactive it follows the
-    // parameters. In live mode 0.
+    // [any] Samples by which the main output lags the input. While active only retime() changes it; while inactive it
+    // follows the parameters. In live mode 0.
     uint32_t latency_samples(double sample_rate) const;
-    // [any] True when parameters that decide the latency have changed since activate(): the host should restart us.
-    bool wants_restart() const;
+    // [any] True when parameters that decide the latency have changed since activate(), stand still since a second and
+    // nobody bounces: the host should restart us, or take another latency from retime().
+    bool wants_restart() const noexcept;
+    // [audio, between calls of process()] Where a restart is wanted, does what it would: all that is under way is
+    // forgotten, and the latency is the one that is set.
+    void retime() noexcept;
 
     // [main, audio] Sets a parameter outside of process(), in its own unit; clamps. Live it takes effect by the next
     // block.

@@ -16,6 +16,7 @@ namespace backline {
 struct Wishes {
     std::string pack;
     double values[kParameterCount];
+    Timing timing;
     bool offline = false;
     std::optional<uint64_t> seed;  // where the user has left it to chance, and the take has one already
 };

@@ -27,7 +27,11 @@ std::string in_seconds(double seconds) {
 }  // namespace
 
 Worker::Worker(Settings& settings, Exchange& exchange, std::atomic<Status>& status)
-    : settings_(settings), exchange_(exchange), back_off_(kShortestBackOff), status_(status) {
+    : settings_(settings),
+      exchange_(exchange),
+      back_off_(kShortestBackOff),
+      timing_(exchange.activation.timing),
+      status_(status) {
     say(Status::connecting, "Looking for a server; the input passes dry.");
     thread_ = std::thread([this] { run(); });
 }
@@ -194,6 +198,7 @@ bool Worker::open() {
     waiting_ = false;
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
     wishes_.pack = settings_.pack(static_cast<uint32_t>(values_[kPack]));
+    wishes_.timing = timing_;
     wishes_.offline = offline_;
     wishes_.seed = take_seed_;
     say(Status::opening, "The server opens pack '" + wishes_.pack + "'; until then the input passes dry.");
@@ -225,7 +230,7 @@ bool Worker::find_pack() {
 
 // Whether waiting can help whoever waits for this session's output.
 bool Worker::fits() {
-    const double least = session_->needs().least_seconds, budget = seconds(exchange_.activation.latency);
+    const double least = session_->needs().least_seconds, budget = seconds(timing_.latency);
     if (!awaited() || least <= budget) return true;
     give_up(Status::budget_too_small, "Waiting cannot help a bounce whose output needs input from " +
                                           in_seconds(least) + " later: raise the latency budget (" +
@@ -271,11 +276,10 @@ bool Worker::stream() {
 // What the server must know before the first audio. Live, input from before the session helps as long as its output can
 // still be played: also what an earlier session has heard, so that the new one goes on where that has left off.
 void Worker::begin() {
-    const Activation& activation = exchange_.activation;
     uint64_t repeated = 0;
     if (!awaited()) {
         const Needs& needs = session_->needs();
-        const double budget = seconds(activation.latency);
+        const double budget = seconds(timing_.latency);
         const double spare = needs.seconds <= budget ? budget - needs.answer_seconds - kSpareSeconds : 0.0;
         const auto keep = static_cast<uint64_t>(samples(std::max(0.0, spare + exchange_.lead)));
         const uint64_t written = exchange_.input.written();

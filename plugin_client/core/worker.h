@@ -107,6 +107,7 @@ class Worker {
     double values_[kParameterCount] = {};
     bool started_ = false;  // there has been a restart
     bool offline_ = false;
+    Timing timing_;
     uint32_t take_ = 0;
     uint64_t take_index_ = 0;           // of its first sample in the input ring
     std::optional<int64_t> settle_;     // position at which changes that want another session count as final

@@ -43,7 +43,7 @@ uint64_t Worker::hurried_dry() const {
 
 void Worker::say_playing() {
     const bool missed = missed_lately();
-    const double needed = session_->needs().seconds, budget = seconds(exchange_.activation.latency);
+    const double needed = session_->needs().seconds, budget = seconds(timing_.latency);
     const bool too_small = missed && needed > budget + 0.5 / exchange_.activation.sample_rate;
     const Status status = too_small ? Status::budget_too_small : missed ? Status::late : Status::playing;
     const uint64_t lost = exchange_.lost_midi;
@@ -67,7 +67,7 @@ bool Worker::missed_lately() {
     if (awaited()) return false;
     const uint64_t missing = exchange_.underrun_samples, late = session_->late_samples();
     const int64_t due = origin_ + static_cast<int64_t>(exchange_.input.written()) -
-                        static_cast<int64_t>(exchange_.activation.latency);
+                        static_cast<int64_t>(timing_.latency);
     const bool absent = due > exchange_.wet_from && exchange_.output.end() < due;
     if (missing != missing_ || late != missing_late_ || absent) last_missing_ = Clock::now();
     missing_ = missing;

@@ -18,6 +18,7 @@
 #include "pace.h"
 #include "player.h"
 #include "plugin.h"
+#include "settling.h"
 #include "spsc.h"
 #include "state.h"
 
@@ -288,8 +289,10 @@ void what_cannot_be_served_is_refused() {
     CHECK(plugin.activate(48000, 64) && !plugin.activate(48000, 64));
     CHECK(!plugin.wants_restart());
     plugin.set_parameter(kLatencyBudget, 1.0);
-    CHECK(plugin.wants_restart() && plugin.latency_samples(48000) == 144000);
+    CHECK(!plugin.wants_restart() && plugin.latency_samples(48000) == 144000);  // it may yet move on
     plugin.set_parameter(kMode, 1.0);
+    const std::vector<uint8_t> live = plugin.save_state();
+    CHECK(plugin.load_state(live.data(), live.size()) && plugin.wants_restart());
     plugin.deactivate();
     CHECK(!plugin.wants_restart() && plugin.latency_samples(48000) == 0);
 }
@@ -480,6 +483,24 @@ void of_midi_that_finds_no_room_no_end_of_a_note_is_lost() {
     CHECK(heard.controllers == played.controllers);
 }
 
+// Ahead of the clock as a bounce is, behind it as a host that does not play, and while it moves: never.
+void what_moves_settles_by_the_song_or_by_the_clock() {
+    Settling settling;
+    uint64_t value = 1;
+    settling.look(value, 0.0, at(0));
+    for (int step = 1; step <= 300; ++step) settling.look(++value, 0.1, at(0.01 * step));
+    CHECK(!settling.stands(at(3.5)));  // moved for 30 s of the song, 3 s of the clock
+    for (int step = 0; step < 9; ++step) settling.look(value, 0.1, at(3));
+    CHECK(!settling.stands(at(3)));
+    settling.look(value, 0.11, at(3));
+    CHECK(settling.stands(at(3)));  // by the song
+    settling.look(++value, 0.0, at(4));
+    CHECK(!settling.stands(at(4.9)) && settling.stands(at(5.1)));  // by the clock
+    settling.look(++value, 0.0, at(6));
+    settling.stand();
+    CHECK(settling.stands(at(6)));  // deliberately
+}
+
 #define ENTRY(name) \
     { #name, name }
 const std::map<std::string, void (*)()> kChecks = {
@@ -494,6 +515,7 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(what_cannot_be_served_is_refused),
     ENTRY(who_pulls_faster_than_time_is_found_and_nobody_else),
     ENTRY(a_session_is_wanted_by_those_who_play),
+    ENTRY(what_moves_settles_by_the_song_or_by_the_clock),
     ENTRY(of_midi_that_finds_no_room_no_end_of_a_note_is_lost),
 };
 

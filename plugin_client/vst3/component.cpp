@@ -41,7 +41,7 @@ v3_result set_active(void* self, v3_bool active) {
         return V3_OK;
     }
     const v3_process_setup& setup = instance.setup;
-    if (!instance.plugin.activate(setup.sample_rate, static_cast<uint32_t>(setup.max_block_size))) return V3_FALSE;
+    if (!instance.plugin.activate(setup.sample_rate, static_cast<uint32_t>(setup.max_block_size), true)) return V3_FALSE;
     instance.buses.prepare(static_cast<uint32_t>(setup.max_block_size));
     instance.processed = false;
     instance.active = true;

@@ -10,8 +10,6 @@ namespace backline::vst3 {
 
 namespace {
 
-constexpr int32_t kLongestList = 64;  // more steps than this are dialled, not chosen from a menu
-
 // The component has the state already: it is this very object.
 v3_result set_component_state(void*, v3_bstream**) {
     return V3_OK;
@@ -29,16 +27,15 @@ int32_t get_parameter_count(void*) {
     return kParameterCount;
 }
 
-int32_t flags_of(uint32_t parameter) {
+// To Ardour the status is none of the read-only values, so that it shows words; what it sets is ignored all the same.
+int32_t flags_of(const Instance& instance, uint32_t parameter) {
     const ParameterInfo& info = parameters()[parameter];
-    if (parameter == kBypass) return V3_PARAM_CAN_AUTOMATE | V3_PARAM_IS_BYPASS;
-    const int32_t steps = step_count(parameter);
-    int32_t flags = steps > 0 && steps <= kLongestList ? V3_PARAM_IS_LIST : 0;
-    if (info.read_only) return flags | V3_PARAM_READ_ONLY;
-    return info.automatable ? flags | V3_PARAM_CAN_AUTOMATE : flags;
+    int32_t flags = info.named ? V3_PARAM_IS_LIST : 0;
+    if (parameter == kBypass) flags |= V3_PARAM_IS_BYPASS;
+    return flags | (info.read_only && !instance.ardour ? V3_PARAM_READ_ONLY : V3_PARAM_CAN_AUTOMATE);
 }
 
-v3_result get_parameter_info(void*, int32_t index, v3_param_info* result) {
+v3_result get_parameter_info(void* self, int32_t index, v3_param_info* result) {
     if (result == nullptr || index < 0 || index >= int32_t{kParameterCount}) return V3_INVALID_ARG;
     const auto parameter = static_cast<uint32_t>(index);
     const ParameterInfo& info = parameters()[parameter];
@@ -49,7 +46,7 @@ v3_result get_parameter_info(void*, int32_t index, v3_param_info* result) {
     to_utf16(info.unit, result->units, 128);
     result->step_count = step_count(parameter);
     result->default_normalised_value = to_normalised(parameter, info.initial);
-    result->flags = flags_of(parameter);
+    result->flags = flags_of(instance_of(self), parameter);
     return V3_OK;
 }
 
@@ -87,25 +84,27 @@ double plain_parameter_to_normalised(void*, v3_param_id parameter, double plain)
 
 double get_parameter_normalised(void* self, v3_param_id parameter) {
     if (parameter >= kParameterCount) return 0.0;
-    return to_normalised(parameter, instance_of(self).plugin.parameter(parameter));
+    const Instance& instance = instance_of(self);
+    const double normalised = to_normalised(parameter, instance.plugin.parameter(parameter));
+    return instance.ardour ? static_cast<float>(normalised) : normalised;
 }
 
 // The host hands values here that it shows, also the read-only ones that we told it.
 v3_result set_parameter_normalised(void* self, v3_param_id parameter, double normalised) {
     if (parameter >= kParameterCount) return V3_INVALID_ARG;
-    const ParameterInfo& info = parameters()[parameter];
-    if (info.read_only) return V3_OK;
     Instance& instance = instance_of(self);
-    instance.plugin.set_parameter(parameter, to_plain(parameter, normalised));
-    if (info.restarts) tell_host(instance, 0);
+    const double plain = to_plain(parameter, normalised);
+    if (!parameters()[parameter].read_only)
+        instance.plugin.set_parameter(parameter, plain);
+    else if (instance.ardour && plain != instance.plugin.parameter(parameter))
+        instance.untold |= V3_RESTART_PARAM_VALUES_CHANGED;  // its user has moved it: it is to move back
+    if (instance.active) note_news(instance);
+    tell_host(instance, 0);
     return V3_OK;
 }
 
 v3_result set_component_handler(void* self, v3_component_handler** handler) {
-    Instance& instance = instance_of(self);
-    if (handler != nullptr) v3_cpp_obj_ref(handler);
-    if (instance.handler != nullptr) v3_cpp_obj_unref(instance.handler);
-    instance.handler = handler;
+    instance_of(self).listen(handler);
     return V3_OK;
 }
 

@@ -43,9 +43,8 @@ v3_result setup_processing(void* self, v3_process_setup* setup) {
     if (!instance.active) instance.setup = *setup;  // active, it is the audio thread's to read
     // Prefetching hosts run ahead of the clock, but in real time on average: to the server they are live.
     instance.plugin.set_offline(setup->process_mode == V3_OFFLINE);
-    const uint32_t told = instance.latency_told;
-    if (told != kNeverTold && told != instance.plugin.latency_samples(instance.setup.sample_rate))
-        tell_host(instance, V3_RESTART_LATENCY_CHANGED);
+    note_news(instance);
+    tell_host(instance, 0);
     return V3_OK;
 }
 
@@ -59,16 +58,28 @@ v3_result set_processing(void* self, v3_bool processing) {
     return V3_OK;
 }
 
-// The status is the one value that changes by itself; the host learns it as from a knob that moves.
+// The status is the one value that changes by itself; the host learns it as from a knob that moves. With it the main
+// thread comes to know that there is more to tell.
 void tell_status(Instance& instance, v3_param_changes** changes) {
     const double status = instance.plugin.parameter(kStatus);
-    if (changes == nullptr || status == instance.told_status) return;
+    const int32_t untold = instance.untold;
+    if (changes == nullptr || (status == instance.told_status && untold == instance.nudged)) return;
+    instance.nudged = untold;
+    if (status == instance.told_status && untold == 0) return;
     v3_param_id id = kStatus;
     int32_t index = 0;
     v3_param_value_queue** queue = v3_cpp_obj(changes)->add_param_data(changes, &id, &index);
     if (queue == nullptr) return;
     if (v3_cpp_obj(queue)->add_point(queue, 0, to_normalised(kStatus, status), &index) == V3_OK)
         instance.told_status = status;
+}
+
+// Ardour shows the status again where this says that values have changed.
+int32_t status_news(Instance& instance) {
+    const double status = instance.plugin.parameter(kStatus);
+    const bool changed = status != instance.told_status;
+    instance.told_status = status;
+    return changed ? V3_RESTART_PARAM_VALUES_CHANGED : 0;
 }
 
 v3_result process(void* self, v3_process_data* data) {
@@ -99,10 +110,15 @@ v3_result process(void* self, v3_process_data* data) {
                 instance.plugin.set_parameter(block.events[index].parameter, block.events[index].value);
         return V3_OK;
     }
+    instance.plugin.retime();
     instance.plugin.process(block);
     instance.buses.fold(block);
     instance.processed = instance.processed || block.frames > 0;
-    tell_status(instance, data->output_params);
+    note_news(instance);
+    if (instance.ardour)
+        tell_host(instance, status_news(instance));
+    else
+        tell_status(instance, data->output_params);
     return V3_OK;
 }
 
