@@ -94,6 +94,7 @@ void play(Instance& self, const clap_process_t& process) {
 bool init(const clap_plugin_t* plugin) {
     Instance& self = instance_of(plugin);
     const auto ask = [&self](const char* id) { return self.host->get_extension(self.host, id); };
+    self.last_pack_told = self.plugin.maximum(kPack);
     if (!self.host->get_extension) return true;
     self.host_params = static_cast<const clap_host_params_t*>(ask(CLAP_EXT_PARAMS));
     self.host_latency = static_cast<const clap_host_latency_t*>(ask(CLAP_EXT_LATENCY));
@@ -106,7 +107,9 @@ void destroy(const clap_plugin_t* plugin) {
 
 bool activate(const clap_plugin_t* plugin, double sample_rate, uint32_t, uint32_t max_frames) {
     Instance& self = instance_of(plugin);
-    if (self.plugin.active() || !self.plugin.activate(sample_rate, max_frames)) return false;
+    if (self.plugin.active()) return false;
+    self.tell_packs();
+    if (!self.plugin.activate(sample_rate, max_frames)) return false;
     self.sample_rate = sample_rate;
     // The one moment at which both CLAP 1.1 and 1.2 let the latency change.
     const uint32_t latency = self.plugin.latency_samples(sample_rate);
@@ -165,8 +168,15 @@ Instance::Instance(const clap_host_t* host)
           stop_processing, reset, process, get_extension, on_main_thread},
       host(host) {}
 
+void Instance::tell_packs() {
+    plugin.show_packs();
+    const double last = plugin.maximum(kPack);
+    if (last_pack_told.exchange(last) != last && host_params) host_params->rescan(host, CLAP_PARAM_RESCAN_ALL);
+}
+
 void Instance::notify_host() {
-    const bool restart = plugin.wants_restart();
+    const bool packs = host_params && (plugin.more_packs() || plugin.maximum(kPack) != last_pack_told);
+    const bool restart = plugin.active() && (plugin.wants_restart() || packs);
     if (restart_requested.exchange(restart) != restart && restart) host->request_restart(host);
     const Status status = plugin.status();
     if (status_shown.exchange(status) != status) host->request_callback(host);

@@ -16,7 +16,7 @@ uint32_t count(const clap_plugin_t*) {
     return kParameterCount;
 }
 
-bool get_info(const clap_plugin_t*, uint32_t index, clap_param_info_t* info) {
+bool get_info(const clap_plugin_t* plugin, uint32_t index, clap_param_info_t* info) {
     if (!info || index >= kParameterCount) return false;
     const ParameterInfo& parameter = parameters()[index];
     *info = {};
@@ -26,7 +26,7 @@ bool get_info(const clap_plugin_t*, uint32_t index, clap_param_info_t* info) {
     info->flags |= parameter.read_only ? CLAP_PARAM_IS_READONLY : CLAP_PARAM_IS_AUTOMATABLE;
     if (index == kBypass) info->flags |= CLAP_PARAM_IS_BYPASS;
     info->min_value = parameter.minimum;
-    info->max_value = parameter.maximum;
+    info->max_value = instance_of(plugin).plugin.maximum(index);
     info->default_value = parameter.initial;
     std::snprintf(info->name, sizeof info->name, "%s", parameter.name);
     return true;

@@ -59,6 +59,7 @@ Player::Player(Settings& settings, Exchange& exchange)
 void Player::process(const Block& block) noexcept {
     follow_host(block);
     if (owes_restart_) restart();
+    rolling_ = block.transport && block.transport->playing;
     if (block.transport) tell_transport(*block.transport);
     tell_backlog();
 
@@ -177,7 +178,10 @@ bool Player::tell_parameters() noexcept {
 
 void Player::take_event(const Event& event) noexcept {
     if (event.kind == Event::Kind::parameter) {
-        if (event.parameter < kStatus) settings_.set_value(event.parameter, event.value);
+        if (event.parameter >= kStatus) return;
+        const double before = settings_.value(event.parameter);
+        settings_.set_value(event.parameter, event.value);
+        if (event.parameter == kPack && rolling_ && settings_.value(kPack) != before) settings_.packs.note_automation();
     } else if (event.midi_size >= 1 && event.midi_size <= sizeof event.midi) {
         tell_midi(event.midi, event.midi_size);
     }

@@ -61,6 +61,7 @@ class Player {
     bool offline_ = false;
     bool withdrawable_ = false;  // it is, because set_offline() has said so and not this call
     bool hurried_ = false;
+    bool rolling_ = false;  // the host's transport plays
     Pace pace_;
     bool owes_restart_ = true;  // the worker has not been told yet
     bool lost_input_ = false;   // since the last sample that the worker got

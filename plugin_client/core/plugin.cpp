@@ -38,7 +38,7 @@ struct Plugin::Impl {
     std::atomic<Status> status{Status::idle};
     std::atomic<Timing> timing{};          // while active
     std::atomic<double> sample_rate{0.0};  // while active
-    std::atomic<bool> bouncing{false};     // as the newest call says
+    std::atomic<bool> bouncing{false}, rolling{false};  // as the newest call says
     Settling settling;                     // of the timing that is wanted
 
     Timing wanted(double sample_rate) const {
@@ -82,7 +82,7 @@ bool Plugin::activate(double sample_rate, uint32_t max_frames, bool retimes) {
     }
     impl.sample_rate = sample_rate;
     impl.timing = timing;
-    impl.bouncing = false;
+    impl.bouncing = impl.rolling = false;
     impl.look_at_wanted(0.0);
     impl.is_active = true;
     return true;
@@ -114,6 +114,7 @@ void Plugin::process(const Block& block) noexcept {
     Impl& impl = *impl_;
     impl.active->player.process(block);
     impl.bouncing = block.offline;
+    impl.rolling = block.transport && block.transport->playing;
     impl.look_at_wanted(block.frames / impl.sample_rate);
 }
 
@@ -151,24 +152,32 @@ double Plugin::parameter(uint32_t index) const noexcept {
     return index < kParameterCount ? impl_->settings.value(index) : 0.0;
 }
 
+double Plugin::maximum(uint32_t index) const noexcept {
+    return index < kParameterCount ? impl_->settings.maximum(index) : 0.0;
+}
+
+uint32_t Plugin::packs_counted() const noexcept {
+    return impl_->settings.packs.counted();
+}
+
+bool Plugin::more_packs() const noexcept {
+    return impl_->settings.packs.more() && !(impl_->is_active && (impl_->rolling || impl_->offline || impl_->bouncing));
+}
+
+bool Plugin::show_packs() {
+    return impl_->settings.packs.show();
+}
+
 std::string Plugin::parameter_text(uint32_t index, double value) const {
-    if (index == kPack) {
-        const std::string name = impl_->settings.pack(static_cast<uint32_t>(clamp_parameter(kPack, value)));
-        if (!name.empty()) return name;
-    }
+    if (index == kPack) return impl_->settings.packs.text(static_cast<uint32_t>(clamp_parameter(kPack, value)));
     return parameter_to_text(index, value);
 }
 
 bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) const {
-    if (index == kPack) {
-        const std::vector<std::string> packs = impl_->settings.packs();
-        auto found = std::find(packs.begin(), packs.end(), text);
-        if (found == packs.end())
-            found = std::find_if(packs.begin(), packs.end(),
-                                 [&](const std::string& pack) { return lower_case(pack) == lower_case(text); });
-        if (found != packs.end()) return value = static_cast<double>(found - packs.begin()), true;
-    }
-    return parameter_from_text(index, text, value);
+    if (index == kPack && impl_->settings.packs.find(text, value)) return true;
+    double found;
+    if (!parameter_from_text(index, text, found) || found > maximum(index)) return false;
+    return value = found, true;
 }
 
 std::vector<uint8_t> Plugin::save_state() const {

@@ -121,6 +121,16 @@ class Plugin {
     std::string parameter_text(uint32_t index, double value) const;
     bool parameter_value(uint32_t index, const std::string& text, double& value) const;
 
+    // [any] A parameter's largest value as hosts are shown it: that of Pack is the last pack's number, and grows with
+    // show_packs() and load_state() only.
+    double maximum(uint32_t index) const noexcept;
+    // [any] The packs that stored automation counts by where it is in shares of the list: see packs.h.
+    uint32_t packs_counted() const noexcept;
+    // [any] A server has packs that the host is not shown yet, and nothing plays that the news would disturb.
+    bool more_packs() const noexcept;
+    // [main] Shows them; false where nothing has changed.
+    bool show_packs();
+
     // [main] Everything that a project file must keep: endpoint, packs known, parameters. Equal settings: equal bytes.
     std::vector<uint8_t> save_state() const;
     // [main] False, and nothing changed, where the bytes are not such a state.

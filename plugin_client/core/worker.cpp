@@ -106,7 +106,7 @@ bool Worker::connect() {
     }
     missing_server_.reset();
     no_server_ = false;
-    if (!exchange_.reached) ask_for_packs();
+    ask_for_packs();
     exchange_.reached = true;
     exchange_.missed = false;
     exchange_.announce_progress();
@@ -124,14 +124,14 @@ void Worker::lack_server(const std::string& tried) {
         say(Status::connecting, tried + ". The input passes dry.");
 }
 
-// Once an activation. Nobody waits for the answer: a server that has just started takes long over its first one.
+// Nobody waits for the answer: a server that has just started takes long over its first one.
 void Worker::ask_for_packs() {
     list_ = connection_->start(net::kListPacks, [this](net::Bytes bytes) {
         net::ListPacksResponse list;
         if (!net::decode(bytes, list)) return;
         std::vector<std::string> names;
         for (const net::Pack& pack : list.packs) names.push_back(pack.name);
-        settings_.add_packs(names);
+        settings_.packs.offer(names);
     });
     list_->send(net::ListPacksRequest());
     list_->finish();
@@ -197,7 +197,7 @@ bool Worker::open() {
     waiting_since_ = demand_.calls();
     waiting_ = false;
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
-    wishes_.pack = settings_.pack(static_cast<uint32_t>(values_[kPack]));
+    wishes_.pack = settings_.packs.name(static_cast<uint32_t>(values_[kPack]));
     wishes_.timing = timing_;
     wishes_.offline = offline_;
     wishes_.seed = take_seed_;

@@ -195,15 +195,16 @@ void text_comes_back_as_the_value_and_the_same_text() {
     Random random(7);
     for (uint32_t index = 0; index < kParameterCount; ++index) {
         const ParameterInfo& info = parameters()[index];
+        const double most = plugin.maximum(index);
         for (int round = 0; round < 500; ++round) {
-            double value = std::uniform_real_distribution<double>(info.minimum, info.maximum)(random);
+            double value = std::uniform_real_distribution<double>(info.minimum, most)(random);
             if (round == 0) value = info.minimum;
-            if (round == 1) value = info.maximum;
+            if (round == 1) value = most;
             if (round == 2) value = info.initial;
             const std::string text = plugin.parameter_text(index, value);
             double back = 0.0;
             CHECK(!text.empty() && plugin.parameter_value(index, text, back));
-            CHECK(back >= info.minimum && back <= info.maximum);
+            CHECK(back >= info.minimum && back <= most);
             CHECK(plugin.parameter_text(index, back) == text);
             if (info.stepped) CHECK(back == std::round(value));
         }

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
@@ -527,6 +529,95 @@ void ardour(const Module& module) {
     }
 }
 
+int32_t steps_of(Object& object, v3_param_id id) {
+    v3_param_info info = {};
+    REQUIRE(v3_cpp_obj(object.controller)->get_parameter_info(object.controller, static_cast<int32_t>(id), &info) ==
+            V3_OK);
+    return info.step_count;
+}
+
+// A point of automation while the song plays; answers the value that it came to.
+double automate(Object& object, v3_param_id id, double normalised) {
+    v3_process_context context = {};
+    context.state = V3_PROCESS_CTX_PLAYING | V3_PROCESS_CTX_TEMPO_VALID | V3_PROCESS_CTX_PROJECT_TIME_VALID;
+    context.bpm = 120.0;
+    Changes changes;
+    changes.queues = {{id, {{0, normalised}}}};
+    std::vector<float> quiet(480);
+    Call call;
+    call.inputs = call.outputs = {{quiet.data(), quiet.data()}};
+    call.changes = &changes;
+    call.context = &context;
+    REQUIRE(object.process(call, 480) == V3_OK);
+    return object.value(id);
+}
+
+// As an instance of another day that a server has told of its packs.
+void remember(const std::string& names) {
+    const std::filesystem::path folder = std::filesystem::path(std::getenv("XDG_STATE_HOME")) / "backline";
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "packs") << names;
+}
+
+// Hosts keep automation as a share of the list. In a project that has automated Pack the list keeps its length.
+void packs(const Module& module) {
+    std::vector<uint8_t> plain, automated;
+    {
+        Object object(module);
+        REQUIRE(steps_of(object, kPack) == 2 && object.text(kPack, 2) == "stems");
+        object.start(48000, 480);
+        object.set(kPack, 1.0);
+        plain = object.state();
+        REQUIRE(automate(object, kPack, 1.0) == 2.0 && automate(object, kPack, 0.5) == 1.0);
+        automated = object.state();
+        object.stop();
+    }
+    remember("mine\nours\n");
+    Object object(module);
+    REQUIRE(steps_of(object, kPack) == 4 && object.text(kPack, 4) == "ours");
+    REQUIRE(object.load(plain) == V3_OK);
+    REQUIRE(steps_of(object, kPack) == 4 && object.value(kPack) == 1.0);
+    for (int reload = 0; reload < 2; ++reload) {
+        object.handler.told = 0;
+        REQUIRE(object.load(automated) == V3_OK && object.value(kPack) == 1.0);
+        REQUIRE(((object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) != 0) == (reload == 0));
+        REQUIRE(steps_of(object, kPack) == 2);
+        object.start(48000, 480);
+        REQUIRE(automate(object, kPack, 1.0) == 2.0 && automate(object, kPack, 0.5) == 1.0);
+        object.stop();
+        int16_t beyond[] = {'m', 'i', 'n', 'e', 0};
+        double share = -1.0;
+        REQUIRE(v3_cpp_obj(object.controller)
+                    ->get_parameter_value_for_string(object.controller, kPack, beyond, &share) != V3_OK);
+        automated = object.state();
+    }
+    Object kept_plain(module, "Ardour");  // it keeps plain values
+    REQUIRE(kept_plain.load(automated) == V3_OK);
+    REQUIRE(steps_of(kept_plain, kPack) == 4 && kept_plain.value(kPack) == 1.0);
+}
+
+// Before there was a list of what there is, there were always 64 places, and automation counted them.
+void packs_of_an_older_project(const Module& module) {
+    std::ifstream file(std::getenv("BACKLINE_OLDER_PROJECT"), std::ios::binary);
+    const std::vector<uint8_t> older{std::istreambuf_iterator<char>(file), {}};
+    for (const bool automated : {false, true}) {
+        Object object(module), later(module);
+        REQUIRE(object.load(older) == V3_OK && object.value(kPack) == 1.0);
+        REQUIRE(steps_of(object, kPack) == 63 && object.text(kPack, 40) == "stems");
+        object.start(48000, 480);
+        if (automated) {
+            REQUIRE(automate(object, kPack, 2.0 / 63.0) == 2.0);
+            REQUIRE(automate(object, kPack, 40.0 / 63.0) == 2.0);  // which named none
+            REQUIRE(automate(object, kPack, 1.0 / 63.0) == 1.0);
+        }
+        REQUIRE(later.load(object.state()) == V3_OK && later.value(kPack) == 1.0);
+        REQUIRE(steps_of(later, kPack) == (automated ? 63 : 2));
+        object.stop();
+    }
+    Object kept_plain(module, "Ardour");
+    REQUIRE(kept_plain.load(older) == V3_OK && kept_plain.value(kPack) == 1.0 && steps_of(kept_plain, kPack) == 2);
+}
+
 // A host may ask before it has said at which rate it plays: what it was told then is put right.
 void latency_by_rate(const Module& module) {
     Object object(module);
@@ -755,6 +846,20 @@ void sidechain(const Module& module) {
     object.stop();
 }
 
+// The host is told on the main thread, where it hands over what the processor has told.
+void new_packs(const Module& module) {
+    Object object(module);
+    object.start(48000, 480);
+    REQUIRE(steps_of(object, kPack) == 2);
+    for (int block = 0; block < 1000 && (object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) == 0; ++block) {
+        play_silence(object, 0.01);
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    REQUIRE(steps_of(object, kPack) == 3 && object.text(kPack, 3) == "mine");
+    object.stop();
+}
+
 // A point at frame 100 of a block is heard from that very sample on.
 void automation(const Module& module) {
     Object object(module);
@@ -833,6 +938,8 @@ int main(int count, char** arguments) {
         {"retimed", retimed},
         {"curves", curves},
         {"ardour", ardour},
+        {"packs", packs},
+        {"packs_of_an_older_project", packs_of_an_older_project},
         {"latency_by_rate", latency_by_rate},
         {"transports", transports},
         {"states", states},
@@ -843,6 +950,7 @@ int main(int count, char** arguments) {
         {"server_slow_bounce", slow_bounce},
         {"server_sidechain", sidechain},
         {"server_automation", automation},
+        {"server_packs", new_packs},
         {"server_realtime", realtime},
         {"server_threads", threads},
     };

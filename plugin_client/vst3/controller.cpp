@@ -38,23 +38,25 @@ int32_t flags_of(const Instance& instance, uint32_t parameter) {
 v3_result get_parameter_info(void* self, int32_t index, v3_param_info* result) {
     if (result == nullptr || index < 0 || index >= int32_t{kParameterCount}) return V3_INVALID_ARG;
     const auto parameter = static_cast<uint32_t>(index);
+    const Instance& instance = instance_of(self);
     const ParameterInfo& info = parameters()[parameter];
     *result = {};
     result->param_id = parameter;
     to_utf16(info.name, result->title, 128);
     to_utf16(info.name, result->short_title, 128);
     to_utf16(info.unit, result->units, 128);
-    result->step_count = step_count(parameter);
-    result->default_normalised_value = to_normalised(parameter, info.initial);
-    result->flags = flags_of(instance_of(self), parameter);
+    result->step_count = step_count(parameter, instance.packs());
+    result->default_normalised_value = to_normalised(parameter, info.initial, instance.packs());
+    result->flags = flags_of(instance, parameter);
     return V3_OK;
 }
 
 // Without the unit: the host writes that itself. The status as it is now says more than its name: what to do.
 v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, double normalised, v3_str_128 result) {
     if (parameter >= kParameterCount) return V3_INVALID_ARG;
-    const Plugin& plugin = instance_of(self).plugin;
-    const double plain = to_plain(parameter, normalised);
+    const Instance& instance = instance_of(self);
+    const Plugin& plugin = instance.plugin;
+    const double plain = to_plain(parameter, normalised, instance.packs());
     std::string text = plugin.parameter_text(parameter, plain);
     if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.message();
     const std::string unit = std::string(" ") + parameters()[parameter].unit;
@@ -68,24 +70,26 @@ v3_result get_parameter_value_for_string(void* self, v3_param_id parameter, int1
     if (parameter >= kParameterCount || text == nullptr || result == nullptr) return V3_INVALID_ARG;
     std::string given = from_utf16(text, 128);
     if (parameter == kStatus) given.resize(std::min(given.size(), given.find(": ")));
+    const Instance& instance = instance_of(self);
     double plain = 0.0;
-    if (!instance_of(self).plugin.parameter_value(parameter, given, plain)) return V3_FALSE;
-    *result = to_normalised(parameter, plain);
+    if (!instance.plugin.parameter_value(parameter, given, plain)) return V3_FALSE;
+    if (parameter == kPack && plain >= instance.packs()) return V3_FALSE;
+    *result = to_normalised(parameter, plain, instance.packs());
     return V3_OK;
 }
 
-double normalised_parameter_to_plain(void*, v3_param_id parameter, double normalised) {
-    return parameter < kParameterCount ? to_plain(parameter, normalised) : 0.0;
+double normalised_parameter_to_plain(void* self, v3_param_id parameter, double normalised) {
+    return parameter < kParameterCount ? to_plain(parameter, normalised, instance_of(self).packs()) : 0.0;
 }
 
-double plain_parameter_to_normalised(void*, v3_param_id parameter, double plain) {
-    return parameter < kParameterCount ? to_normalised(parameter, plain) : 0.0;
+double plain_parameter_to_normalised(void* self, v3_param_id parameter, double plain) {
+    return parameter < kParameterCount ? to_normalised(parameter, plain, instance_of(self).packs()) : 0.0;
 }
 
 double get_parameter_normalised(void* self, v3_param_id parameter) {
     if (parameter >= kParameterCount) return 0.0;
     const Instance& instance = instance_of(self);
-    const double normalised = to_normalised(parameter, instance.plugin.parameter(parameter));
+    const double normalised = to_normalised(parameter, instance.plugin.parameter(parameter), instance.packs());
     return instance.ardour ? static_cast<float>(normalised) : normalised;
 }
 
@@ -93,7 +97,7 @@ double get_parameter_normalised(void* self, v3_param_id parameter) {
 v3_result set_parameter_normalised(void* self, v3_param_id parameter, double normalised) {
     if (parameter >= kParameterCount) return V3_INVALID_ARG;
     Instance& instance = instance_of(self);
-    const double plain = to_plain(parameter, normalised);
+    const double plain = to_plain(parameter, normalised, instance.packs());
     if (!parameters()[parameter].read_only)
         instance.plugin.set_parameter(parameter, plain);
     else if (instance.ardour && plain != instance.plugin.parameter(parameter))

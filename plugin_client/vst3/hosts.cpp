@@ -10,6 +10,12 @@
 
 namespace backline::vst3 {
 
+namespace {
+
+constexpr int32_t kListChanged = V3_RESTART_PARAM_TITLES_CHANGED | V3_RESTART_PARAM_VALUES_CHANGED;
+
+}  // namespace
+
 bool is_ardour(v3_funknown** context) {
     v3_host_application** application = nullptr;
     if (context == nullptr || v3_cpp_obj_query_interface(context, v3_host_application_iid, &application) != V3_OK ||
@@ -29,10 +35,13 @@ void note_news(Instance& instance) noexcept {
         instance.latency_told = latency;
         instance.untold |= V3_RESTART_LATENCY_CHANGED;
     }
+    // Ardour has read the list for good.
+    if (!instance.ardour && instance.plugin.more_packs()) instance.untold |= kListChanged;
 }
 
 void tell_host(Instance& instance, int32_t changed) noexcept {
     changed |= instance.untold.exchange(0);
+    if ((changed & kListChanged) == kListChanged) instance.plugin.show_packs();
     v3_component_handler** const handler = instance.handler;
     if (changed == 0 || handler == nullptr) return;
     if (instance.telling.exchange(true)) {  // it may call back

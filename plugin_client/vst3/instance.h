@@ -34,6 +34,10 @@ struct Instance {
     Instance& operator=(const Instance&) = delete;
 
     void listen(v3_component_handler** ear);  // [main] the host's, or null
+    // Packs in the list, as the host counts them. Ardour keeps automation in plain units: there none is counted otherwise.
+    uint32_t packs() const {
+        return ardour ? static_cast<uint32_t>(plugin.maximum(kPack)) + 1 : plugin.packs_counted();
+    }
 
     Interface component;
     Interface processor;

@@ -70,7 +70,7 @@ void tell_status(Instance& instance, v3_param_changes** changes) {
     int32_t index = 0;
     v3_param_value_queue** queue = v3_cpp_obj(changes)->add_param_data(changes, &id, &index);
     if (queue == nullptr) return;
-    if (v3_cpp_obj(queue)->add_point(queue, 0, to_normalised(kStatus, status), &index) == V3_OK)
+    if (v3_cpp_obj(queue)->add_point(queue, 0, to_normalised(kStatus, status, instance.packs()), &index) == V3_OK)
         instance.told_status = status;
 }
 
@@ -95,7 +95,7 @@ v3_result process(void* self, v3_process_data* data) {
     block.offline = data->process_mode == V3_OFFLINE;  // some hosts say so here only
 
     instance.events.clear();
-    instance.events.add_parameters(data->input_params, block.frames, instance.plugin);
+    instance.events.add_parameters(data->input_params, block.frames, instance.plugin, instance.packs());
     instance.events.add_notes(data->input_events, block.frames);
     block.events = instance.events.data();
     block.event_count = instance.events.size();
