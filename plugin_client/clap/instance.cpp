@@ -155,7 +155,7 @@ const void* get_extension(const clap_plugin_t*, const char* id) {
     return nullptr;
 }
 
-// What notify_host() asked for: the status parameter has another value, and another text.
+// What notify_host() asked for: the status has another value, and it or the seed another text.
 void on_main_thread(const clap_plugin_t* plugin) {
     const Instance& self = instance_of(plugin);
     if (self.host_params) self.host_params->rescan(self.host, CLAP_PARAM_RESCAN_VALUES | CLAP_PARAM_RESCAN_TEXT);
@@ -179,7 +179,9 @@ void Instance::notify_host() {
     const bool restart = plugin.active() && (plugin.wants_restart() || packs);
     if (restart_requested.exchange(restart) != restart && restart) host->request_restart(host);
     const Status status = plugin.status();
-    if (status_shown.exchange(status) != status) host->request_callback(host);
+    const uint64_t changes = plugin.changes();
+    if ((status_shown.exchange(status) != status) | (changes_shown.exchange(changes) != changes))
+        host->request_callback(host);
 }
 
 }  // namespace backline::clap

@@ -26,6 +26,7 @@ struct Instance {
     std::atomic<double> last_pack_told{0.0};  // and of the range of Pack
     std::atomic<bool> restart_requested{false};
     std::atomic<Status> status_shown{Status::idle};
+    std::atomic<uint64_t> changes_shown{0};
 
     // [any] Asks for what only the host can do: a restart where the latency or a range is to change, a new look at the
     // status. Called wherever any may have changed; asks once for each change.

@@ -20,8 +20,8 @@ constexpr double kLowestRate = 8000.0, kHighestRate = 192000.0;
 
 // What exists between activate and deactivate. The worker is last, so that it ends first.
 struct Active {
-    Active(Settings& settings, const Activation& activation, std::atomic<Status>& status)
-        : exchange(activation), player(settings, exchange), worker(settings, exchange, status) {}
+    Active(Settings& settings, const Activation& activation, Shown& shown)
+        : exchange(activation), player(settings, exchange), worker(settings, exchange, shown) {}
 
     Exchange exchange;
     Player player;
@@ -35,7 +35,7 @@ struct Plugin::Impl {
     mutable std::mutex mutex;
     std::unique_ptr<Active> active;
     std::atomic<bool> is_active{false};
-    std::atomic<Status> status{Status::idle};
+    Shown shown;
     std::atomic<Timing> timing{};          // while active
     std::atomic<double> sample_rate{0.0};  // while active
     std::atomic<bool> bouncing{false}, rolling{false};  // as the newest call says
@@ -73,7 +73,7 @@ bool Plugin::activate(double sample_rate, uint32_t max_frames, bool retimes) {
     const double most = retimes ? std::ceil(parameters()[kLatencyBudget].maximum * sample_rate) : timing.latency;
     const Activation activation{sample_rate, max_frames, timing, static_cast<uint32_t>(most)};
     try {
-        auto active = std::make_unique<Active>(impl.settings, activation, impl.status);
+        auto active = std::make_unique<Active>(impl.settings, activation, impl.shown);
         active->exchange.offline = impl.offline.load();
         const std::lock_guard lock(impl.mutex);
         impl.active = std::move(active);
@@ -170,7 +170,9 @@ bool Plugin::show_packs() {
 
 std::string Plugin::parameter_text(uint32_t index, double value) const {
     if (index == kPack) return impl_->settings.packs.text(static_cast<uint32_t>(clamp_parameter(kPack, value)));
-    return parameter_to_text(index, value);
+    const std::string text = parameter_to_text(index, value);
+    const bool drawn = index == kSeed && value < 1.0 && drawn_seed() != 0;
+    return drawn ? text + " (" + std::to_string(drawn_seed()) + ")" : text;
 }
 
 bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) const {
@@ -200,12 +202,23 @@ void Plugin::set_endpoint(const std::string& endpoint) {
 // ---- what the user sees ----------------------------------------------------------------------------------------
 
 Status Plugin::status() const noexcept {
-    return impl_->is_active ? impl_->status.load() : Status::idle;
+    return impl_->is_active ? impl_->shown.status.load() : Status::idle;
 }
 
 std::string Plugin::message() const {
-    return impl_->ask_active(std::string("Not active: the host does not play through this instance."),
-                             [](const Active& active) { return active.worker.message(); });
+    return impl_->ask_active(words::inactive(), [](const Active& active) { return active.worker.words(); }).whole;
+}
+
+std::string Plugin::brief_message() const {
+    return impl_->ask_active(words::inactive(), [](const Active& active) { return active.worker.words(); }).brief;
+}
+
+uint64_t Plugin::changes() const noexcept {
+    return impl_->shown.changes;
+}
+
+uint32_t Plugin::drawn_seed() const noexcept {
+    return impl_->shown.seed;
 }
 
 Meters Plugin::meters() noexcept {

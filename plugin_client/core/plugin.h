@@ -140,7 +140,11 @@ class Plugin {
     void set_endpoint(const std::string& endpoint);
 
     Status status() const noexcept;  // [any]
-    std::string message() const;     // [any but audio] the status in words, with what to do
+    // [any but audio] The status in words, with what to do: at length, and within what words.h says, what to do first.
+    std::string message() const;
+    std::string brief_message() const;
+    uint64_t changes() const noexcept;     // [any] of the status, its brief words or the seed: grows
+    uint32_t drawn_seed() const noexcept;  // [any] the newest that the plugin has drawn, for a Seed of "random"; or 0
     Meters meters() noexcept;        // [any but audio]
 
   private:

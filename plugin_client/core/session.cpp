@@ -70,7 +70,7 @@ net::Open Session::opening() const {
         const double latest = chunk + pack_.lookahead_seconds;
         open.visibility_seconds = std::min(std::max(wanted, pack_.minimum_visibility_seconds), latest);
     }
-    open.seed = wishes_.values[kSeed] >= 1.0 ? static_cast<uint64_t>(wishes_.values[kSeed]) : wishes_.seed;
+    open.seed = wishes_.seed;
     for (uint32_t index = 0; index < kParameterCount; ++index) {
         const char* name = wire_name(index);
         if (const net::PackParameter* parameter = name ? find(pack_, name) : nullptr)
@@ -162,7 +162,6 @@ void Session::take(net::Bytes bytes) {
         const net::Ready& ready = *message.ready;
         chunk_seconds_ = ready.chunk_seconds;
         visibility_seconds_ = ready.visibility_seconds;
-        seed_ = ready.seed;
         max_block_ = ready.max_block ? ready.max_block : kPiece;
         for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
         block_.resize(channels_.size());

@@ -188,6 +188,7 @@ bool parameter_from_text(uint32_t index, const std::string& given, double& value
     const char* special = special_name(index, info.minimum);
     if (special && (text == lower_case(special) || text + " db" == lower_case(special)))
         return value = info.minimum, true;
+    if (index == kSeed && text.rfind("random (", 0) == 0 && text.back() == ')') return value = info.minimum, true;
     const auto number = number_of(index, text);
     if (!number || *number < least_number(index) || *number > info.maximum) return false;
     if (info.stepped && *number != std::round(*number)) return false;

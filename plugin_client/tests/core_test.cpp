@@ -21,6 +21,7 @@
 #include "settling.h"
 #include "spsc.h"
 #include "state.h"
+#include "words.h"
 
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
@@ -484,6 +485,71 @@ void of_midi_that_finds_no_room_no_end_of_a_note_is_lost() {
     CHECK(heard.controllers == played.controllers);
 }
 
+// Whether no character of UTF-8 is cut in two.
+bool whole_characters(const std::string& text) {
+    for (size_t at = 0; at < text.size();) {
+        const auto first = static_cast<uint8_t>(text[at++]);
+        const int following = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+        for (int i = 0; i < following; ++i, ++at)
+            if (at >= text.size() || (text[at] & 0xc0) != 0x80) return false;
+    }
+    return true;
+}
+
+// Whatever is said: VST3's 127 units hold the status's name and what to do, however long the rest is.
+void every_status_says_what_to_do_within_what_vst3_shows() {
+    std::string length;  // of characters of two, three and four bytes
+    while (length.size() < 600) length += "\u00e4\u20ac\U0001f3b5 long ";
+    std::vector<std::pair<Words, std::string>> said;  // and the remedy
+    for (const std::string& name : {std::string("mine"), length}) {
+        said = {{words::inactive(), "switch the plugin on"},
+                {words::looking(), "looking for a server"},
+                {words::idle(), "plays again with the first sound or play"},
+                {words::opening(name), "wait until the server has opened"},
+                {words::own_problem(name), "begins anew in a second"}};
+        for (const bool bounces : {false, true}) {
+            const std::string then = bounces ? "; bounce again" : "";
+            said.push_back({words::no_server(name, false, bounces), "start `backline serve`" + then});
+            said.push_back({words::no_server(name, true, bounces), "write unix:/path or IP:port into"});
+            for (int code = 0; code <= 16; ++code) {
+                const Words ended = words::ended({code, name}, bounces, !bounces);
+                CHECK(ended.brief.find(then) != std::string::npos);
+                said.push_back({ended, code == net::kNotFound          ? "choose another Pack"
+                                       : code == net::kResourceExhausted ? "end another session"
+                                       : code == net::kUnavailable       ? "start `backline serve`"
+                                                                         : ""});
+            }
+        }
+        said.push_back({words::too_late_for_bounce(2.44, 1.0), "raise Latency budget to 2.5 s"});
+        said.push_back({words::too_late_for_bounce(12.0, 10.0), "lower Visibility or Chunk"});
+        words::Play play;
+        play.pack = name;
+        play.seed = 999'999;
+        play.needed_seconds = 2.7;
+        play.budget_seconds = 10.0;
+        play.lost_midi = 1u << 31;
+        said.push_back({words::playing(play), "seed 999999; needs 2.700 s of 10.000 s"});
+        play.missed = true;
+        said.push_back({words::playing(play), "give the server's machine less to do"});
+        play.too_small = true;
+        said.push_back({words::playing(play), "raise Latency budget to 2.7 s, or lower Visibility or Chunk"});
+        play.live = true;
+        said.push_back({words::playing(play), "lower Visibility or Chunk, or set Mode to follow"});
+        play.cut = true;
+        said.push_back({words::playing(play), "in nginx, client_max_body_size 0"});
+        const size_t plain = said.size();
+        for (size_t index = 0; index < plain; ++index)
+            said.push_back({words::hurried(123.4, said[index].first), "bounce again, offline or in real time"});
+        for (const auto& [words, remedy] : said) {
+            CHECK(!words.whole.empty() && !words.brief.empty());
+            CHECK(words.brief.rfind(remedy, 0) == 0 && words.brief.size() <= kBrief);
+            CHECK(whole_characters(words.brief));
+        }
+    }
+    for (uint32_t status = 0; status <= parameters()[kStatus].maximum; ++status)
+        CHECK(parameter_to_text(kStatus, status).size() + 2 + kBrief <= 127);
+}
+
 // Ahead of the clock as a bounce is, behind it as a host that does not play, and while it moves: never.
 void what_moves_settles_by_the_song_or_by_the_clock() {
     Settling settling;
@@ -517,6 +583,7 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(who_pulls_faster_than_time_is_found_and_nobody_else),
     ENTRY(a_session_is_wanted_by_those_who_play),
     ENTRY(what_moves_settles_by_the_song_or_by_the_clock),
+    ENTRY(every_status_says_what_to_do_within_what_vst3_shows),
     ENTRY(of_midi_that_finds_no_room_no_end_of_a_note_is_lost),
 };
 

@@ -529,6 +529,18 @@ void ardour(const Module& module) {
     }
 }
 
+// Of 127 units the first are what to do, however long the address is that nobody listens at.
+void remedies(const Module& module) {
+    Object object(module);
+    REQUIRE(object.text(kStatus, 0).rfind("idle: switch the plugin on", 0) == 0);
+    object.start(48000, 480);
+    play_silence(object, 0.01);
+    for (int look = 0; look < 1000 && object.text(kStatus, 1).rfind("connecting: start", 0) != 0; ++look)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    REQUIRE(object.text(kStatus, 1).rfind("connecting: start `backline serve` (there is no server at unix:", 0) == 0);
+    object.stop();
+}
+
 int32_t steps_of(Object& object, v3_param_id id) {
     v3_param_info info = {};
     REQUIRE(v3_cpp_obj(object.controller)->get_parameter_info(object.controller, static_cast<int32_t>(id), &info) ==
@@ -846,6 +858,23 @@ void sidechain(const Module& module) {
     object.stop();
 }
 
+// What was drawn for a seed that is left to chance stands beside it, and the host is told to read it again.
+void seed(const Module& module) {
+    Object object(module);
+    pass_through(object, 0.1);
+    REQUIRE(object.text(kSeed, 0) == "random");
+    object.start(48000, 480, V3_OFFLINE);
+    object.handler.told = 0;
+    play_silence(object, 1.0);
+    require_playing(object);
+    const std::string text = object.text(kSeed, 0);
+    const std::string drawn = text.substr(0, text.size() - 1).substr(std::string("random (").size());
+    REQUIRE(text == "random (" + drawn + ")" && std::stoi(drawn) >= 1 && std::stoi(drawn) <= 999'999);
+    REQUIRE(object.text(kStatus, 3).rfind("playing: seed " + drawn + "; needs ", 0) == 0);
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    object.stop();
+}
+
 // The host is told on the main thread, where it hands over what the processor has told.
 void new_packs(const Module& module) {
     Object object(module);
@@ -938,6 +967,7 @@ int main(int count, char** arguments) {
         {"retimed", retimed},
         {"curves", curves},
         {"ardour", ardour},
+        {"remedies", remedies},
         {"packs", packs},
         {"packs_of_an_older_project", packs_of_an_older_project},
         {"latency_by_rate", latency_by_rate},
@@ -951,6 +981,7 @@ int main(int count, char** arguments) {
         {"server_sidechain", sidechain},
         {"server_automation", automation},
         {"server_packs", new_packs},
+        {"server_seed", seed},
         {"server_realtime", realtime},
         {"server_threads", threads},
     };

@@ -58,7 +58,7 @@ v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, doub
     const Plugin& plugin = instance.plugin;
     const double plain = to_plain(parameter, normalised, instance.packs());
     std::string text = plugin.parameter_text(parameter, plain);
-    if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.message();
+    if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.brief_message();
     const std::string unit = std::string(" ") + parameters()[parameter].unit;
     if (unit.size() > 1 && text.size() > unit.size() && text.compare(text.size() - unit.size(), unit.size(), unit) == 0)
         text.resize(text.size() - unit.size());

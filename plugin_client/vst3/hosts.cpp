@@ -35,6 +35,8 @@ void note_news(Instance& instance) noexcept {
         instance.latency_told = latency;
         instance.untold |= V3_RESTART_LATENCY_CHANGED;
     }
+    const uint32_t seed = instance.plugin.drawn_seed();
+    if (instance.seed_told.exchange(seed) != seed) instance.untold |= V3_RESTART_PARAM_VALUES_CHANGED;  // its text
     // Ardour has read the list for good.
     if (!instance.ardour && instance.plugin.more_packs()) instance.untold |= kListChanged;
 }

@@ -55,10 +55,13 @@ struct Instance {
     std::atomic<int32_t> untold{0};                        // what it does not know yet, V3_RESTART_...
     std::atomic<uint32_t> latency_told{kNeverTold};        // that it has asked for, or been told to ask for
 
+    std::atomic<uint32_t> seed_told{0};
+
     // [audio]
     EventList events;
     bool processed = false;     // since activation or the last reset
     double told_status = -1.0;  // value of kStatus that the host was last told
+    uint64_t told_changes = 0;  // of the plugin, by then
     int32_t nudged = 0;         // what was untold then
 };
 

@@ -58,28 +58,30 @@ v3_result set_processing(void* self, v3_bool processing) {
     return V3_OK;
 }
 
-// The status is the one value that changes by itself; the host learns it as from a knob that moves. With it the main
-// thread comes to know that there is more to tell.
-void tell_status(Instance& instance, v3_param_changes** changes) {
-    const double status = instance.plugin.parameter(kStatus);
-    const int32_t untold = instance.untold;
-    if (changes == nullptr || (status == instance.told_status && untold == instance.nudged)) return;
-    instance.nudged = untold;
-    if (status == instance.told_status && untold == 0) return;
+// A point of the status, as of a knob that moves; false where the host takes none.
+bool tell_status(v3_param_changes** changes, double normalised) {
+    if (changes == nullptr) return false;
     v3_param_id id = kStatus;
     int32_t index = 0;
     v3_param_value_queue** queue = v3_cpp_obj(changes)->add_param_data(changes, &id, &index);
-    if (queue == nullptr) return;
-    if (v3_cpp_obj(queue)->add_point(queue, 0, to_normalised(kStatus, status, instance.packs()), &index) == V3_OK)
-        instance.told_status = status;
+    return queue != nullptr && v3_cpp_obj(queue)->add_point(queue, 0, normalised, &index) == V3_OK;
 }
 
-// Ardour shows the status again where this says that values have changed.
-int32_t status_news(Instance& instance) {
+// The status is the one value that changes by itself. With it the main thread learns that there is more to tell.
+void tell_news(Instance& instance, v3_param_changes** changes) {
+    note_news(instance);
     const double status = instance.plugin.parameter(kStatus);
-    const bool changed = status != instance.told_status;
+    const uint64_t count = instance.plugin.changes();
+    const int32_t untold = instance.untold;
+    const bool changed = status != instance.told_status || count != instance.told_changes;
+    if (instance.ardour)
+        tell_host(instance, changed ? V3_RESTART_PARAM_VALUES_CHANGED : 0);
+    else if ((changed || (untold & ~instance.nudged) != 0) &&
+             !tell_status(changes, to_normalised(kStatus, status, instance.packs())))
+        return;
     instance.told_status = status;
-    return changed ? V3_RESTART_PARAM_VALUES_CHANGED : 0;
+    instance.told_changes = count;
+    instance.nudged = untold;
 }
 
 v3_result process(void* self, v3_process_data* data) {
@@ -114,11 +116,7 @@ v3_result process(void* self, v3_process_data* data) {
     instance.plugin.process(block);
     instance.buses.fold(block);
     instance.processed = instance.processed || block.frames > 0;
-    note_news(instance);
-    if (instance.ardour)
-        tell_host(instance, status_news(instance));
-    else
-        tell_status(instance, data->output_params);
+    tell_news(instance, data->output_params);
     return V3_OK;
 }
 
