@@ -1,9 +1,12 @@
-// Two CLAP extensions that Debian's copy of the CLAP headers lacks, declared from CLAP's public ABI.
+// What Debian's copy of the CLAP headers lacks, declared from CLAP's public ABI.
 #pragma once
 
 #include <clap/plugin.h>
 
 namespace backline::clap {
+
+// Of a stepped parameter: each value has a name, and hosts show them as a list.
+constexpr uint32_t kIsEnum = 1u << 16;
 
 // clap.render: whether the host plays or bounces.
 constexpr char kRenderExtension[] = "clap.render";

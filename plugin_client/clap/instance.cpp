@@ -94,6 +94,7 @@ void play(Instance& self, const clap_process_t& process) {
 bool init(const clap_plugin_t* plugin) {
     Instance& self = instance_of(plugin);
     const auto ask = [&self](const char* id) { return self.host->get_extension(self.host, id); };
+    self.last_pack_told = self.plugin.maximum(kPack);
     if (!self.host->get_extension) return true;
     self.host_params = static_cast<const clap_host_params_t*>(ask(CLAP_EXT_PARAMS));
     self.host_latency = static_cast<const clap_host_latency_t*>(ask(CLAP_EXT_LATENCY));
@@ -106,9 +107,10 @@ void destroy(const clap_plugin_t* plugin) {
 
 bool activate(const clap_plugin_t* plugin, double sample_rate, uint32_t, uint32_t max_frames) {
     Instance& self = instance_of(plugin);
-    if (self.plugin.active() || !self.plugin.activate(sample_rate, max_frames)) return false;
+    if (self.plugin.active()) return false;
+    self.tell_packs();
+    if (!self.plugin.activate(sample_rate, max_frames)) return false;
     self.sample_rate = sample_rate;
-    self.restart_requested = false;
     // The one moment at which both CLAP 1.1 and 1.2 let the latency change.
     const uint32_t latency = self.plugin.latency_samples(sample_rate);
     if (latency != self.latency_told && self.host_latency) self.host_latency->changed(self.host);
@@ -153,7 +155,7 @@ const void* get_extension(const clap_plugin_t*, const char* id) {
     return nullptr;
 }
 
-// What notify_host() asked for: the status parameter has another value, and another text.
+// What notify_host() asked for: the status has another value, and it or the seed another text.
 void on_main_thread(const clap_plugin_t* plugin) {
     const Instance& self = instance_of(plugin);
     if (self.host_params) self.host_params->rescan(self.host, CLAP_PARAM_RESCAN_VALUES | CLAP_PARAM_RESCAN_TEXT);
@@ -166,10 +168,20 @@ Instance::Instance(const clap_host_t* host)
           stop_processing, reset, process, get_extension, on_main_thread},
       host(host) {}
 
+void Instance::tell_packs() {
+    plugin.show_packs();
+    const double last = plugin.maximum(kPack);
+    if (last_pack_told.exchange(last) != last && host_params) host_params->rescan(host, CLAP_PARAM_RESCAN_ALL);
+}
+
 void Instance::notify_host() {
-    if (plugin.active() && plugin.wants_restart() && !restart_requested.exchange(true)) host->request_restart(host);
+    const bool packs = host_params && (plugin.more_packs() || plugin.maximum(kPack) != last_pack_told);
+    const bool restart = plugin.active() && (plugin.wants_restart() || packs);
+    if (restart_requested.exchange(restart) != restart && restart) host->request_restart(host);
     const Status status = plugin.status();
-    if (status_shown.exchange(status) != status) host->request_callback(host);
+    const uint64_t changes = plugin.changes();
+    if ((status_shown.exchange(status) != status) | (changes_shown.exchange(changes) != changes))
+        host->request_callback(host);
 }
 
 }  // namespace backline::clap

@@ -23,12 +23,16 @@ struct Instance {
     EventRoom events;
     double sample_rate = 48000.0;  // of the newest activation
     uint32_t latency_told = 0;     // [main] what the host last heard of the latency
+    std::atomic<double> last_pack_told{0.0};  // and of the range of Pack
     std::atomic<bool> restart_requested{false};
     std::atomic<Status> status_shown{Status::idle};
+    std::atomic<uint64_t> changes_shown{0};
 
-    // [any] Asks for what only the host can do: a restart where the latency is to change, a new look at the status.
-    // Called wherever either may have changed; asks once for each change.
+    // [any] Asks for what only the host can do: a restart where the latency or a range is to change, a new look at the
+    // status. Called wherever any may have changed; asks once for each change.
     void notify_host();
+    // [main, inactive: only then may a range change] Tells the host of packs that it does not know.
+    void tell_packs();
 };
 
 inline Instance& instance_of(const clap_plugin_t* plugin) {

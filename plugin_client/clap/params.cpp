@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <string>
 
+#include "extensions.h"
 #include "instance.h"
 
 namespace backline::clap {
@@ -15,17 +16,17 @@ uint32_t count(const clap_plugin_t*) {
     return kParameterCount;
 }
 
-bool get_info(const clap_plugin_t*, uint32_t index, clap_param_info_t* info) {
+bool get_info(const clap_plugin_t* plugin, uint32_t index, clap_param_info_t* info) {
     if (!info || index >= kParameterCount) return false;
     const ParameterInfo& parameter = parameters()[index];
     *info = {};
     info->id = index;
     if (parameter.stepped) info->flags |= CLAP_PARAM_IS_STEPPED;
-    if (parameter.automatable) info->flags |= CLAP_PARAM_IS_AUTOMATABLE;
-    if (parameter.read_only) info->flags |= CLAP_PARAM_IS_READONLY;
+    if (parameter.named) info->flags |= kIsEnum;
+    info->flags |= parameter.read_only ? CLAP_PARAM_IS_READONLY : CLAP_PARAM_IS_AUTOMATABLE;
     if (index == kBypass) info->flags |= CLAP_PARAM_IS_BYPASS;
     info->min_value = parameter.minimum;
-    info->max_value = parameter.maximum;
+    info->max_value = instance_of(plugin).plugin.maximum(index);
     info->default_value = parameter.initial;
     std::snprintf(info->name, sizeof info->name, "%s", parameter.name);
     return true;

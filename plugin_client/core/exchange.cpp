@@ -17,11 +17,15 @@ uint32_t samples(double seconds, double rate) {
 
 }  // namespace
 
+uint32_t Exchange::capacity(uint32_t latency) const {
+    return latency + samples(kAheadSeconds, activation.sample_rate) + kPiece;
+}
+
 Exchange::Exchange(const Activation& given)
     : activation(given),
       input(samples(kInputSeconds, given.sample_rate)),
       changes(kChanges),
-      output(given.latency + samples(kAheadSeconds, given.sample_rate) + kPiece),
+      output(capacity(given.most_latency)),
       session_start(kNoSession),
       wake_fd_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
     if (wake_fd_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");

@@ -24,10 +24,19 @@ struct Frame {
     float channels[kChannels];
 };
 
+// What the mode and the latency budget come to.
+struct Timing {
+    uint32_t latency = 0;  // samples
+    bool live = false;     // the mode
+
+    bool operator==(const Timing& other) const { return latency == other.latency && live == other.live; }
+    bool operator!=(const Timing& other) const { return !(*this == other); }
+};
+
 // What the server must be told before the sample that lies at `index` of the input ring.
 struct Change {
     enum class Kind : uint8_t {
-        restart,    // a new session begins here: `offline`, `take` and `same_seed` hold from now on
+        restart,    // a new session begins here: `offline`, `take`, `same_seed` and `timing` hold from now on
         jump,       // input before it was lost, because the ring was full
         parameter,  // `parameter` has become `value`
         transport,
@@ -39,6 +48,7 @@ struct Change {
     bool offline = false;
     uint32_t take = 0;
     bool same_seed = false;  // where it is left to chance, the take before has drawn it
+    Timing timing;
     uint32_t parameter = 0;
     double value = 0.0;
     Transport transport;
@@ -50,8 +60,8 @@ struct Change {
 struct Activation {
     double sample_rate = 0.0;
     uint32_t max_frames = 0;
-    uint32_t latency = 0;  // samples
-    bool live = false;     // the mode
+    Timing timing;              // at first
+    uint32_t most_latency = 0;  // samples: there is room for no more
 };
 
 struct Exchange {
@@ -61,6 +71,7 @@ struct Exchange {
     Exchange& operator=(const Exchange&) = delete;
 
     const Activation activation;
+    uint32_t capacity(uint32_t latency) const;  // samples of output that may wait
 
     // Audio thread to worker. A change is pushed before the samples that follow it.
     Spsc<Frame> input;

@@ -43,16 +43,17 @@ uint32_t OutputRing::write(int64_t position, uint32_t count, const std::vector<P
     return late;
 }
 
-void OutputRing::rewind(int64_t position) {
+void OutputRing::rewind(int64_t position, uint32_t capacity) {
+    capacity_ = capacity;
     if (end_.load(std::memory_order_relaxed) > position) end_.store(position, std::memory_order_release);
 }
 
 void OutputRing::read(int64_t position, uint32_t count, Wet& wet) {
-    const int64_t end = end_.load(std::memory_order_acquire);
+    const int64_t end = end_.load(std::memory_order_acquire), begin = released_.load(std::memory_order_relaxed);
     for (uint32_t i = 0; i < count; ++i) {
         const int64_t p = position + i;
         const uint32_t slot = static_cast<uint32_t>(p % capacity_);
-        const uint8_t ports = p >= 0 && p < end ? ports_[slot] : 0;
+        const uint8_t ports = p >= begin && p < end ? ports_[slot] : 0;
         wet.ports[i] = ports;
         for (uint32_t output = 0; ports && output < kOutputs; ++output) {
             for (uint32_t channel = 0; channel < kChannels; ++channel) {
@@ -61,7 +62,7 @@ void OutputRing::read(int64_t position, uint32_t count, Wet& wet) {
             }
         }
     }
-    if (position + count > released_.load(std::memory_order_relaxed))
+    if (position + count > begin)
         released_.store(position + count, std::memory_order_release);
 }
 

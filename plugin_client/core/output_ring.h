@@ -33,12 +33,13 @@ class OutputRing {
     // [worker] Lays down the ports' next `count` samples from `position` on. What was skipped since the last block is
     // missing; what was due already is dropped. Returns how many samples came too late.
     uint32_t write(int64_t position, uint32_t count, const std::vector<PortAudio>& ports);
-    // [worker] Forgets what lies at `position` and later, while the audio thread is known not to read.
-    void rewind(int64_t position);
+    // [worker] Forgets what lies at `position` and later, while the audio thread is known not to read; from then on the
+    // ring holds `capacity` samples, at most as many as it was made for.
+    void rewind(int64_t position, uint32_t capacity);
 
     int64_t end() const { return end_.load(std::memory_order_acquire); }  // [any] nothing has come from here on
 
-    // [audio] Samples [position, position + count); positions must not go back.
+    // [audio] Samples [position, position + count). What has been read is missing when it is read again.
     void read(int64_t position, uint32_t count, Wet& wet);
 
   private:

@@ -32,11 +32,11 @@ struct ParameterInfo {
     double minimum;
     double maximum;
     double initial;
-    bool stepped;  // whole numbers only
-    bool automatable;
-    bool read_only;
-    bool reopens;   // a change opens a new session on the server
-    bool restarts;  // a change alters the latency: takes effect when the host restarts us
+    bool stepped;    // whole numbers only
+    bool named;      // each of them has a name: hosts show a list
+    bool read_only;  // all others can be automated: what cannot, some hosts do not even show
+    bool reopens;    // a change opens a new session on the server
+    bool restarts;   // a change alters the latency: takes effect once it has settled, and the host takes that
 };
 
 constexpr double kMaximumPacks = 64;        // that an instance can choose from
@@ -49,8 +49,11 @@ const ParameterInfo* parameters();  // [kParameterCount]
 // Within the parameter's range and, where it is stepped, whole; not a number becomes the initial value.
 double clamp_parameter(uint32_t index, double value);
 
-// Values as users read and write them. What a pack is called, only an instance knows: here it is a number.
+// Values as users read and write them. What a pack is called, only an instance knows: here it is a number. False, and
+// nothing is changed, for what says nothing or lies out of range.
 std::string parameter_to_text(uint32_t index, double value);
 bool parameter_from_text(uint32_t index, const std::string& text, double& value);
+
+std::string lower_case(std::string text);
 
 }  // namespace backline

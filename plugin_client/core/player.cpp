@@ -49,7 +49,8 @@ void raise(std::atomic<float>& meter, float peak) {
 Player::Player(Settings& settings, Exchange& exchange)
     : settings_(settings),
       exchange_(exchange),
-      delay_(exchange.activation.latency, kPiece),
+      timing_(exchange.activation.timing),
+      delay_(exchange.activation.most_latency, kPiece),
       mixer_(exchange.activation.sample_rate),
       pace_(exchange.activation.sample_rate, exchange.activation.max_frames) {
     std::fill(std::begin(told_), std::end(told_), std::nan(""));  // equal to nothing: all are told with the first block
@@ -59,6 +60,7 @@ void Player::process(const Block& block) noexcept {
     follow_host(block);
     if (block.transport) follow_transport(*block.transport);
     if (owes_restart_) restart();
+    rolling_ = block.transport && block.transport->playing;
     if (block.transport) tell_transport(*block.transport);
     tell_backlog();
 
@@ -125,6 +127,12 @@ void Player::reset() noexcept {
     if (offline_) begin_take();  // a bounce begins with a session of its own, so that it can be repeated
 }
 
+void Player::retime(const Timing& timing) noexcept {
+    timing_ = timing;
+    dry_floor_ = position_;
+    owes_restart_ = true;
+}
+
 // A new take: what the worker has of the last one is not ours any more. The parameters come first, so that whoever sees
 // the restart opens a session with them.
 void Player::restart() noexcept {
@@ -134,6 +142,7 @@ void Player::restart() noexcept {
     change.offline = offline_;
     change.take = take_ + 1;
     change.same_seed = !owes_seed_;
+    change.timing = timing_;
     if (!tell_parameters() || !push(change)) return;  // no room: the next block tries again
     exchange_.restart_index.store(exchange_.input.written(), std::memory_order_release);
     ++take_;
@@ -185,7 +194,10 @@ bool Player::tell_parameters() noexcept {
 
 void Player::take_event(const Event& event) noexcept {
     if (event.kind == Event::Kind::parameter) {
-        if (event.parameter < kStatus) settings_.set_value(event.parameter, event.value);
+        if (event.parameter >= kStatus) return;
+        const double before = settings_.value(event.parameter);
+        settings_.set_value(event.parameter, event.value);
+        if (event.parameter == kPack && rolling_ && settings_.value(kPack) != before) settings_.packs.note_automation();
     } else if (event.midi_size >= 1 && event.midi_size <= sizeof event.midi) {
         tell_midi(event.midi, event.midi_size);
     }
@@ -212,14 +224,14 @@ void Player::tell_backlog() noexcept {
 
 void Player::process_piece(const Block& block, uint32_t offset, uint32_t count) noexcept {
     delay_.write(position_, block.main_input, offset, count);
-    const int64_t due = position_ - exchange_.activation.latency + count;
+    const int64_t due = position_ - timing_.latency + count;
     const auto arrived = [&] {
         if (due <= wet_floor_ || (hurried_ && settings_.value(kBypass) != 0.0)) return true;
         if (!wet_is_ours()) return false;
         return exchange_.output.end() >= due || due <= exchange_.wet_from.load(std::memory_order_acquire);
     };
     // With latency the server needs this piece to play what is due; without, it plays ahead and must not be overtaken.
-    const bool ahead = exchange_.activation.latency == 0;
+    const bool ahead = timing_.latency == 0;
     if (ahead) wait_until(arrived);
     send_input(block, offset, count);
     if (!ahead) wait_until(arrived);
@@ -251,7 +263,7 @@ void Player::send_input(const Block& block, uint32_t offset, uint32_t count) noe
 }
 
 void Player::mix(const Block& block, uint32_t offset, uint32_t count) noexcept {
-    const int64_t from = position_ - exchange_.activation.latency;
+    const int64_t from = position_ - timing_.latency;
     float dry[kPiece][kChannels];
     delay_.read(from, dry_floor_, dry, count);
     if (wet_is_ours())

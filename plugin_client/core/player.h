@@ -27,6 +27,7 @@ class Player {
 
     void process(const Block& block) noexcept;
     void reset() noexcept;
+    void retime(const Timing& timing) noexcept;  // all that is under way belongs to before
 
   private:
     void follow_host(const Block& block) noexcept;
@@ -52,6 +53,7 @@ class Player {
 
     Settings& settings_;
     Exchange& exchange_;
+    Timing timing_;
     Delay delay_;
     Mixer mixer_;
     int64_t position_ = 0;   // of the next sample
@@ -61,6 +63,7 @@ class Player {
     bool offline_ = false;
     bool withdrawable_ = false;  // it is, because set_offline() has said so and not this call
     bool hurried_ = false;
+    bool rolling_ = false;  // the host's transport plays
     Pace pace_;
     bool owes_restart_ = true;  // the worker has not been told yet
     bool owes_seed_ = true;     // and that take is to draw a seed of its own, where it is left to chance

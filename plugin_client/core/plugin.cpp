@@ -7,6 +7,7 @@
 #include "exchange.h"
 #include "player.h"
 #include "settings.h"
+#include "settling.h"
 #include "state.h"
 #include "worker.h"
 
@@ -19,8 +20,8 @@ constexpr double kLowestRate = 8000.0, kHighestRate = 192000.0;
 
 // What exists between activate and deactivate. The worker is last, so that it ends first.
 struct Active {
-    Active(Settings& settings, const Activation& activation, std::atomic<Status>& status)
-        : exchange(activation), player(settings, exchange), worker(settings, exchange, status) {}
+    Active(Settings& settings, const Activation& activation, Shown& shown)
+        : exchange(activation), player(settings, exchange), worker(settings, exchange, shown) {}
 
     Exchange exchange;
     Player player;
@@ -34,14 +35,19 @@ struct Plugin::Impl {
     mutable std::mutex mutex;
     std::unique_ptr<Active> active;
     std::atomic<bool> is_active{false};
-    std::atomic<Status> status{Status::idle};
-    std::atomic<uint32_t> latency{0};      // while active
-    std::atomic<bool> live{false};         // while active
+    Shown shown;
+    std::atomic<Timing> timing{};          // while active
     std::atomic<double> sample_rate{0.0};  // while active
+    std::atomic<bool> bouncing{false}, rolling{false};  // as the newest call says
+    Settling settling;                     // of the timing that is wanted
 
-    bool wants_live() const { return settings.value(kMode) != 0.0; }
-    uint32_t wanted_latency(double sample_rate) const {
-        return wants_live() ? 0 : static_cast<uint32_t>(std::lround(settings.value(kLatencyBudget) * sample_rate));
+    Timing wanted(double sample_rate) const {
+        if (settings.value(kMode) != 0.0) return {0, true};
+        return {static_cast<uint32_t>(std::lround(settings.value(kLatencyBudget) * sample_rate)), false};
+    }
+    void look_at_wanted(double seconds) {
+        const Timing timing = wanted(sample_rate);
+        settling.look(uint64_t{timing.latency} << 1 | timing.live, seconds, Settling::Clock::now());
     }
 
     // What `ask` says of the active instance, or `otherwise`.
@@ -60,12 +66,14 @@ Plugin::~Plugin() {
 
 // ---- life ------------------------------------------------------------------------------------------------------
 
-bool Plugin::activate(double sample_rate, uint32_t max_frames) {
+bool Plugin::activate(double sample_rate, uint32_t max_frames, bool retimes) {
     Impl& impl = *impl_;
     if (impl.is_active || !(sample_rate >= kLowestRate && sample_rate <= kHighestRate) || max_frames == 0) return false;
-    const Activation activation{sample_rate, max_frames, impl.wanted_latency(sample_rate), impl.wants_live()};
+    const Timing timing = impl.wanted(sample_rate);
+    const double most = retimes ? std::ceil(parameters()[kLatencyBudget].maximum * sample_rate) : timing.latency;
+    const Activation activation{sample_rate, max_frames, timing, static_cast<uint32_t>(most)};
     try {
-        auto active = std::make_unique<Active>(impl.settings, activation, impl.status);
+        auto active = std::make_unique<Active>(impl.settings, activation, impl.shown);
         active->exchange.offline = impl.offline.load();
         const std::lock_guard lock(impl.mutex);
         impl.active = std::move(active);
@@ -73,8 +81,9 @@ bool Plugin::activate(double sample_rate, uint32_t max_frames) {
         return false;
     }
     impl.sample_rate = sample_rate;
-    impl.latency = activation.latency;
-    impl.live = activation.live;
+    impl.timing = timing;
+    impl.bouncing = impl.rolling = false;
+    impl.look_at_wanted(0.0);
     impl.is_active = true;
     return true;
 }
@@ -102,7 +111,11 @@ void Plugin::set_offline(bool offline) {
 // ---- audio -----------------------------------------------------------------------------------------------------
 
 void Plugin::process(const Block& block) noexcept {
-    impl_->active->player.process(block);
+    Impl& impl = *impl_;
+    impl.active->player.process(block);
+    impl.bouncing = block.offline;
+    impl.rolling = block.transport && block.transport->playing;
+    impl.look_at_wanted(block.frames / impl.sample_rate);
 }
 
 void Plugin::reset() noexcept {
@@ -110,40 +123,63 @@ void Plugin::reset() noexcept {
 }
 
 uint32_t Plugin::latency_samples(double sample_rate) const {
-    return impl_->is_active ? impl_->latency.load() : impl_->wanted_latency(sample_rate);
+    return impl_->is_active ? impl_->timing.load().latency : impl_->wanted(sample_rate).latency;
 }
 
-bool Plugin::wants_restart() const {
+bool Plugin::wants_restart() const noexcept {
     const Impl& impl = *impl_;
-    if (!impl.is_active) return false;
-    return impl.live != impl.wants_live() || impl.latency != impl.wanted_latency(impl.sample_rate);
+    if (!impl.is_active || impl.offline || impl.bouncing || impl.timing.load() == impl.wanted(impl.sample_rate))
+        return false;
+    return impl.settling.stands(Settling::Clock::now());
+}
+
+void Plugin::retime() noexcept {
+    if (!wants_restart()) return;
+    const Timing timing = impl_->wanted(impl_->sample_rate);
+    impl_->active->player.retime(timing);
+    impl_->timing = timing;
 }
 
 // ---- parameters and state --------------------------------------------------------------------------------------
 
 void Plugin::set_parameter(uint32_t index, double value) noexcept {
-    if (index < kStatus) impl_->settings.set_value(index, value);
+    if (index >= kStatus) return;
+    impl_->settings.set_value(index, value);
+    if (parameters()[index].restarts) impl_->look_at_wanted(0.0);
 }
 double Plugin::parameter(uint32_t index) const noexcept {
     if (index == kStatus) return static_cast<double>(status());
     return index < kParameterCount ? impl_->settings.value(index) : 0.0;
 }
 
+double Plugin::maximum(uint32_t index) const noexcept {
+    return index < kParameterCount ? impl_->settings.maximum(index) : 0.0;
+}
+
+uint32_t Plugin::packs_counted() const noexcept {
+    return impl_->settings.packs.counted();
+}
+
+bool Plugin::more_packs() const noexcept {
+    return impl_->settings.packs.more() && !(impl_->is_active && (impl_->rolling || impl_->offline || impl_->bouncing));
+}
+
+bool Plugin::show_packs() {
+    return impl_->settings.packs.show();
+}
+
 std::string Plugin::parameter_text(uint32_t index, double value) const {
-    if (index == kPack) {
-        const std::string name = impl_->settings.pack(static_cast<uint32_t>(clamp_parameter(kPack, value)));
-        if (!name.empty()) return name;
-    }
-    return parameter_to_text(index, value);
+    if (index == kPack) return impl_->settings.packs.text(static_cast<uint32_t>(clamp_parameter(kPack, value)));
+    const std::string text = parameter_to_text(index, value);
+    const bool drawn = index == kSeed && value < 1.0 && drawn_seed() != 0;
+    return drawn ? text + " (" + std::to_string(drawn_seed()) + ")" : text;
 }
 
 bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) const {
-    if (index == kPack) {
-        const std::vector<std::string> packs = impl_->settings.packs();
-        const auto found = std::find(packs.begin(), packs.end(), text);
-        if (found != packs.end()) return value = static_cast<double>(found - packs.begin()), true;
-    }
-    return parameter_from_text(index, text, value);
+    if (index == kPack && impl_->settings.packs.find(text, value)) return true;
+    double found;
+    if (!parameter_from_text(index, text, found) || found > maximum(index)) return false;
+    return value = found, true;
 }
 
 std::vector<uint8_t> Plugin::save_state() const {
@@ -154,6 +190,8 @@ bool Plugin::load_state(const uint8_t* data, size_t size) {
     State state;
     if (!decode_state(data, size, state)) return false;
     impl_->settings.set_state(state);
+    impl_->look_at_wanted(0.0);
+    impl_->settling.stand();
     return true;
 }
 
@@ -164,12 +202,23 @@ void Plugin::set_endpoint(const std::string& endpoint) {
 // ---- what the user sees ----------------------------------------------------------------------------------------
 
 Status Plugin::status() const noexcept {
-    return impl_->is_active ? impl_->status.load() : Status::idle;
+    return impl_->is_active ? impl_->shown.status.load() : Status::idle;
 }
 
 std::string Plugin::message() const {
-    return impl_->ask_active(std::string("Not active: the host does not play through this instance."),
-                             [](const Active& active) { return active.worker.message(); });
+    return impl_->ask_active(words::inactive(), [](const Active& active) { return active.worker.words(); }).whole;
+}
+
+std::string Plugin::brief_message() const {
+    return impl_->ask_active(words::inactive(), [](const Active& active) { return active.worker.words(); }).brief;
+}
+
+uint64_t Plugin::changes() const noexcept {
+    return impl_->shown.changes;
+}
+
+uint32_t Plugin::drawn_seed() const noexcept {
+    return impl_->shown.seed;
 }
 
 Meters Plugin::meters() noexcept {

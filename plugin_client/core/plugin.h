@@ -89,8 +89,8 @@ class Plugin {
     Plugin& operator=(const Plugin&) = delete;
 
     // [main] Allocates for blocks of up to `max_frames` at `sample_rate` (8 kHz to 192 kHz) and starts the worker;
-    // waits for no server. False where the rate or size cannot be served.
-    bool activate(double sample_rate, uint32_t max_frames);
+    // waits for no server. False where the rate or size cannot be served. `retimes`: retime() will be called.
+    bool activate(double sample_rate, uint32_t max_frames, bool retimes = false);
     void deactivate();  // [main] returns within 100 ms, server or not
     bool active() const;
 
@@ -103,11 +103,15 @@ class Plugin {
     // [audio] Forgets all audio that is under way: the host has jumped. Positions go on.
     void reset() noexcept;
 
-    // [any] Samples by which the main output lags the input. Constant while active; while inactive it follows the
-    // parameters. In live mode 0.
+    // [any] Samples by which the main output lags the input. While active only retime() changes it; while inactive it
+    // follows the parameters. In live mode 0.
     uint32_t latency_samples(double sample_rate) const;
-    // [any] True when parameters that decide the latency have changed since activate(): the host should restart us.
-    bool wants_restart() const;
+    // [any] True when parameters that decide the latency have changed since activate(), stand still since a second and
+    // nobody bounces: the host should restart us, or take another latency from retime().
+    bool wants_restart() const noexcept;
+    // [audio, between calls of process()] Where a restart is wanted, does what it would: all that is under way is
+    // forgotten, and the latency is the one that is set.
+    void retime() noexcept;
 
     // [main, audio] Sets a parameter outside of process(), in its own unit; clamps. Live it takes effect by the next
     // block.
@@ -116,6 +120,16 @@ class Plugin {
     // [any] As the user reads it ("2.4 s", "default", "-6.0 dB"), and back. False where the text says nothing.
     std::string parameter_text(uint32_t index, double value) const;
     bool parameter_value(uint32_t index, const std::string& text, double& value) const;
+
+    // [any] A parameter's largest value as hosts are shown it: that of Pack is the last pack's number, and grows with
+    // show_packs() and load_state() only.
+    double maximum(uint32_t index) const noexcept;
+    // [any] The packs that stored automation counts by where it is in shares of the list: see packs.h.
+    uint32_t packs_counted() const noexcept;
+    // [any] A server has packs that the host is not shown yet, and nothing plays that the news would disturb.
+    bool more_packs() const noexcept;
+    // [main] Shows them; false where nothing has changed.
+    bool show_packs();
 
     // [main] Everything that a project file must keep: endpoint, packs known, parameters. Equal settings: equal bytes.
     std::vector<uint8_t> save_state() const;
@@ -126,7 +140,11 @@ class Plugin {
     void set_endpoint(const std::string& endpoint);
 
     Status status() const noexcept;  // [any]
-    std::string message() const;     // [any but audio] the status in words, with what to do
+    // [any but audio] The status in words, with what to do: at length, and within what words.h says, what to do first.
+    std::string message() const;
+    std::string brief_message() const;
+    uint64_t changes() const noexcept;     // [any] of the status, its brief words or the seed: grows
+    uint32_t drawn_seed() const noexcept;  // [any] the newest that the plugin has drawn, for a Seed of "random"; or 0
     Meters meters() noexcept;        // [any but audio]
 
   private:

@@ -52,10 +52,10 @@ net::Open Session::opening() const {
     open.block_size = std::clamp<uint32_t>(activation.max_frames, kPiece, kLargestBlock);
     // Without latency the output must run ahead of the input, which an offline session's never does; a live one is
     // just as repeatable as long as nobody hurries it.
-    open.mode = wishes_.offline && activation.latency > 0 ? net::Mode::offline : net::Mode::live;
+    open.mode = wishes_.offline && wishes_.timing.latency > 0 ? net::Mode::offline : net::Mode::live;
     open.client_name = "Backline plugin";
     // What we hold back beyond the server's need; else it would drop as late what we can still play.
-    open.jitter_buffer_seconds = activation.latency / activation.sample_rate;
+    open.jitter_buffer_seconds = wishes_.timing.latency / activation.sample_rate;
 
     double chunk = pack_.default_chunk_seconds;
     if (wishes_.values[kChunk] >= kShortestChunk && pack_.chunk_quantum_seconds > 0.0) {
@@ -65,12 +65,12 @@ net::Open Session::opening() const {
         open.chunk_seconds = chunk;
     }
     const bool given = wishes_.values[kVisibility] >= kLowestVisibility;
-    if (given || activation.live) {
+    if (given || wishes_.timing.live) {
         const double wanted = given ? wishes_.values[kVisibility] : kLiveVisibility;
         const double latest = chunk + pack_.lookahead_seconds;
         open.visibility_seconds = std::min(std::max(wanted, pack_.minimum_visibility_seconds), latest);
     }
-    open.seed = wishes_.values[kSeed] >= 1.0 ? static_cast<uint64_t>(wishes_.values[kSeed]) : wishes_.seed;
+    open.seed = wishes_.seed;
     for (uint32_t index = 0; index < kParameterCount; ++index) {
         const char* name = wire_name(index);
         if (const net::PackParameter* parameter = name ? find(pack_, name) : nullptr)
@@ -162,7 +162,6 @@ void Session::take(net::Bytes bytes) {
         const net::Ready& ready = *message.ready;
         chunk_seconds_ = ready.chunk_seconds;
         visibility_seconds_ = ready.visibility_seconds;
-        seed_ = ready.seed;
         max_block_ = ready.max_block ? ready.max_block : kPiece;
         for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
         block_.resize(channels_.size());
@@ -218,7 +217,7 @@ void Session::take_ledger(const net::Ledger& ledger) {
     needs_.seconds = std::max(0.0, need);
     needs_.answer_seconds = std::max(0.0, need - hearing);
     // An offline session's chunk waits for its own end, too; one that plays ahead must have come before its piece.
-    const bool ahead = exchange_.activation.latency == 0;
+    const bool ahead = wishes_.timing.latency == 0;
     const double heard = ahead              ? visibility_seconds_ + kPiece / exchange_.activation.sample_rate
                          : wishes_.offline ? std::max(visibility_seconds_, chunk_seconds_)
                                            : visibility_seconds_;

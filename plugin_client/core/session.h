@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +15,9 @@ namespace backline {
 struct Wishes {
     std::string pack;
     double values[kParameterCount];
+    Timing timing;
     bool offline = false;
-    std::optional<uint64_t> seed;  // where the user has left it to chance, and the take has one already
+    uint64_t seed = 0;
 };
 
 // The latency that a ledger announces, told apart.
@@ -40,7 +40,6 @@ class Session {
     const Needs& needs() const { return needs_; }
     uint64_t late_samples() const { return late_samples_; }
     const std::string& pack() const { return wishes_.pack; }
-    uint64_t seed() const { return seed_; }  // that it plays with; 0: the server has not said
     uint32_t max_block() const { return max_block_; }
     bool begun() const { return sequence_ > 0; }  // audio has been sent
     size_t sent_bytes() const;                    // of audio, that the system has taken
@@ -72,7 +71,6 @@ class Session {
     Needs needs_;
     double chunk_seconds_ = 0.0, visibility_seconds_ = 0.0;  // as granted
     uint32_t max_block_ = 0;
-    uint64_t seed_ = 0;
     uint64_t sequence_ = 0;
     uint64_t audio_bytes_ = 0;
     uint64_t late_samples_ = 0;

@@ -1,11 +1,12 @@
 // What the user has set, shared by every thread of an instance.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <mutex>
 #include <string>
-#include <vector>
 
+#include "packs.h"
 #include "parameters.h"
 #include "state.h"
 
@@ -18,8 +19,9 @@ class Settings {
     // Any thread; the audio thread too.
     double value(uint32_t index) const { return values_[index].load(std::memory_order_relaxed); }
     void set_value(uint32_t index, double value) {
-        values_[index].store(clamp_parameter(index, value), std::memory_order_relaxed);
+        values_[index].store(std::min(clamp_parameter(index, value), maximum(index)), std::memory_order_relaxed);
     }
+    double maximum(uint32_t index) const { return index == kPack ? packs.shown() - 1.0 : parameters()[index].maximum; }
 
     // Counts changes of what is not a parameter, for whoever has to follow them.
     uint32_t version() const { return version_.load(std::memory_order_acquire); }
@@ -29,16 +31,14 @@ class Settings {
     void set_state(const State& state);
     std::string endpoint() const;
     void set_endpoint(const std::string& endpoint);
-    std::vector<std::string> packs() const;
-    std::string pack(uint32_t number) const;                // empty where there is no such pack
-    void add_packs(const std::vector<std::string>& names);  // after those known, so that no number changes
+
+    Packs packs;
 
   private:
     std::atomic<double> values_[kParameterCount];
     std::atomic<uint32_t> version_{0};
-    mutable std::mutex mutex_;  // of what follows
-    std::string endpoint_;
-    std::vector<std::string> packs_{"default", "passthrough"};
+    mutable std::mutex mutex_;
+    std::string endpoint_;  // under it
 };
 
 }  // namespace backline

@@ -1,6 +1,7 @@
 // "BACKLINE", version, checksum of the rest, then endpoint, packs and parameters; all numbers little-endian.
 #include "state.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -11,6 +12,7 @@ constexpr char kMagic[8] = {'B', 'A', 'C', 'K', 'L', 'I', 'N', 'E'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeader = sizeof kMagic + 4 + 4;
 constexpr size_t kLongestText = 4096;
+constexpr uint32_t kCounted = 1000;  // among the parameters, where older versions pass over it: packs by automation
 
 // FNV-1a: tells a damaged project file from a whole one.
 uint32_t checksum(const uint8_t* data, size_t size) {
@@ -69,15 +71,17 @@ class Reader {
 std::vector<uint8_t> encode_state(const State& state) {
     std::vector<uint8_t> body;
     put_text(body, state.endpoint);
-    put_number(body, state.packs.size(), 4);
-    for (const std::string& pack : state.packs) put_text(body, pack);
-    put_number(body, kStatus, 4);  // the parameters before Status are the settings
+    put_number(body, state.packs.names.size(), 4);
+    for (const std::string& pack : state.packs.names) put_text(body, pack);
+    put_number(body, kStatus + 1, 4);  // the parameters before Status are the settings
     for (uint32_t index = 0; index < kStatus; ++index) {
         uint64_t bits;
         std::memcpy(&bits, &state.values[index], sizeof bits);
         put_number(body, index, 4);
         put_number(body, bits, 8);
     }
+    put_number(body, kCounted, 4);
+    put_number(body, state.packs.automated ? state.packs.counted : 0, 8);
     std::vector<uint8_t> out(kMagic, kMagic + sizeof kMagic);
     put_number(out, kVersion, 4);
     put_number(out, checksum(body.data(), body.size()), 4);
@@ -96,13 +100,18 @@ bool decode_state(const uint8_t* data, size_t size, State& state) {
     read.endpoint = body.text();
     const uint64_t packs = body.number(4);
     if (packs == 0 || packs > kMaximumPacks) return false;
-    for (uint64_t i = 0; i < packs && body.whole(); ++i) read.packs.push_back(body.text());
+    for (uint64_t i = 0; i < packs && body.whole(); ++i) read.packs.names.push_back(body.text());
+    read.packs.counted = static_cast<uint32_t>(kMaximumPacks);  // unless it is told
     for (uint32_t index = 0; index < kParameterCount; ++index) read.values[index] = parameters()[index].initial;
     const uint64_t count = body.number(4);
     for (uint64_t i = 0; i < count && body.whole(); ++i) {
         const uint64_t index = body.number(4), bits = body.number(8);
         double value;
         std::memcpy(&value, &bits, sizeof value);
+        if (index == kCounted) {
+            read.packs.counted = static_cast<uint32_t>(std::min<uint64_t>(bits, kMaximumPacks));
+            read.packs.automated = bits > 0;
+        }
         if (index < kStatus) read.values[index] = clamp_parameter(static_cast<uint32_t>(index), value);
     }
     if (!body.at_end()) return false;

@@ -6,13 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "packs.h"
 #include "parameters.h"
 
 namespace backline {
 
 struct State {
     std::string endpoint;            // as set_endpoint takes it
-    std::vector<std::string> packs;  // the names that the parameter Pack counts
+    PackState packs;                 // that the parameter Pack counts
     double values[kParameterCount];  // in the parameters' units; Status has none
 };
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <random>
 
 #include "net/address.h"
 
@@ -20,15 +21,15 @@ constexpr int kAnswerMilliseconds = 10'000;  // a server that is gone shows soon
 constexpr double kSpareSeconds = 0.02;       // of the latency that is not filled with input from before a session
 constexpr double kBehindSeconds = 2.0;       // of input that may wait for a server that does not take it
 
-std::string in_seconds(double seconds) {
-    return parameter_to_text(kLatencyBudget, seconds);
-}
-
 }  // namespace
 
-Worker::Worker(Settings& settings, Exchange& exchange, std::atomic<Status>& status)
-    : settings_(settings), exchange_(exchange), back_off_(kShortestBackOff), status_(status) {
-    say(Status::connecting, "Looking for a server; the input passes dry.");
+Worker::Worker(Settings& settings, Exchange& exchange, Shown& shown)
+    : settings_(settings),
+      exchange_(exchange),
+      back_off_(kShortestBackOff),
+      timing_(exchange.activation.timing),
+      shown_(shown) {
+    say(Status::connecting, words::looking());
     thread_ = std::thread([this] { run(); });
 }
 
@@ -38,9 +39,9 @@ Worker::~Worker() {
     thread_.join();
 }
 
-std::string Worker::message() const {
+Words Worker::words() const {
     const std::lock_guard lock(mutex_);
-    return message_;
+    return shown_words_;
 }
 
 // The host's process must outlive whatever happens here.
@@ -67,10 +68,9 @@ void Worker::recover(const char* what) noexcept {
     back_off_ = kLongestBackOff;
     waiting_ = false;
     try {
-        give_up(Status::failed, std::string("The plugin met a problem of its own (") + what +
-                                    "). It begins anew in a second; the input passes dry.");
+        give_up(Status::failed, words::own_problem(what));
     } catch (const std::exception&) {  // not even that: the status says it without words
-        status_ = Status::failed;
+        shown_.status = Status::failed;
     }
 }
 
@@ -87,7 +87,8 @@ bool Worker::connect() {
     waiting_ = false;
     std::vector<net::Address> addresses;
     std::string tried;
-    if (net::addresses_of(endpoint, addresses, tried)) {
+    const bool has_address = net::addresses_of(endpoint, addresses, tried);
+    if (has_address) {
         for (const net::Address& address : addresses) {
             connection_ = std::make_unique<net::Connection>(address);
             while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
@@ -97,12 +98,12 @@ bool Worker::connect() {
         }
     }
     if (!connection_ || connection_->lost()) {
-        lack_server(tried);
+        lack_server(tried, !has_address);
         return false;
     }
     missing_server_.reset();
     no_server_ = false;
-    if (!exchange_.reached) ask_for_packs();
+    ask_for_packs();
     exchange_.reached = true;
     exchange_.missed = false;
     exchange_.announce_progress();
@@ -110,24 +111,24 @@ bool Worker::connect() {
 }
 
 // A bounce waits a little for a server that is just being started; the next one does not wait again for none.
-void Worker::lack_server(const std::string& tried) {
+void Worker::lack_server(const std::string& tried, bool no_address) {
     exchange_.missed = true;
     if (!missing_server_) missing_server_ = Clock::now();
     if (offline_ && Clock::now() - *missing_server_ >= kServerPatience) no_server_ = true;
     if (hopeless() || (offline_ && no_server_))
-        give_up(Status::failed, tried + ". The bounce holds dry from there.");
+        give_up(Status::failed, words::no_server(tried, no_address, true));
     else
-        say(Status::connecting, tried + ". The input passes dry.");
+        say(Status::connecting, words::no_server(tried, no_address, false));
 }
 
-// Once an activation. Nobody waits for the answer: a server that has just started takes long over its first one.
+// Nobody waits for the answer: a server that has just started takes long over its first one.
 void Worker::ask_for_packs() {
     list_ = connection_->start(net::kListPacks, [this](net::Bytes bytes) {
         net::ListPacksResponse list;
         if (!net::decode(bytes, list)) return;
         std::vector<std::string> names;
         for (const net::Pack& pack : list.packs) names.push_back(pack.name);
-        settings_.add_packs(names);
+        settings_.packs.offer(names);
     });
     list_->send(net::ListPacksRequest());
     list_->finish();
@@ -175,9 +176,8 @@ bool Worker::play() {
         told = true;
         refusals_ = 0;
         waiting_ = false;
-        if (status_ != Status::failed)  // of a bounce that is over: its user is about to look
-            say(Status::idle,
-                "Nobody plays: the session is left to others, and comes back with the first sound or play.");
+        if (shown_.status != Status::failed)  // of a bounce that is over: its user is about to look
+            say(Status::idle, words::idle());
     }
     const bool again = open() && stream();
     if (session_) late_before_ += session_->late_samples();
@@ -193,10 +193,11 @@ bool Worker::open() {
     waiting_since_ = demand_.calls();
     waiting_ = false;
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
-    wishes_.pack = settings_.pack(static_cast<uint32_t>(values_[kPack]));
+    wishes_.pack = settings_.packs.name(static_cast<uint32_t>(values_[kPack]));
+    wishes_.timing = timing_;
     wishes_.offline = offline_;
-    wishes_.seed = take_seed_;
-    say(Status::opening, "The server opens pack '" + wishes_.pack + "'; until then the input passes dry.");
+    wishes_.seed = seed();
+    say(Status::opening, words::opening(wishes_.pack));
 
     if (!find_pack()) return false;
     session_ = std::make_unique<Session>(*connection_, exchange_, pack_, wishes_);
@@ -207,10 +208,21 @@ bool Worker::open() {
     }
     refusals_ = 0;
     if (!fits()) return false;
-    if (wishes_.values[kSeed] < 1.0 && session_->seed() != 0) take_seed_ = session_->seed();
     demand_.grant(Clock::now());
     ++sessions_;
     return true;
+}
+
+// What the user leaves to chance is drawn here, once a take, and not by the server: so that it can be shown, and set.
+uint64_t Worker::seed() {
+    if (wishes_.values[kSeed] >= 1.0) return static_cast<uint64_t>(wishes_.values[kSeed]);
+    if (!take_seed_) {
+        std::random_device chance;
+        const auto most = static_cast<uint32_t>(parameters()[kSeed].maximum);
+        take_seed_ = std::uniform_int_distribution<uint32_t>(1, most)(chance);
+    }
+    if (shown_.seed.exchange(*take_seed_) != *take_seed_) ++shown_.changes;
+    return *take_seed_;
 }
 
 // What the server says of the pack that is wished for. Asked again only to be refused again, it is not told again.
@@ -225,12 +237,9 @@ bool Worker::find_pack() {
 
 // Whether waiting can help whoever waits for this session's output.
 bool Worker::fits() {
-    const double least = session_->needs().least_seconds, budget = seconds(exchange_.activation.latency);
+    const double least = session_->needs().least_seconds, budget = seconds(timing_.latency);
     if (!awaited() || least <= budget) return true;
-    give_up(Status::budget_too_small, "Waiting cannot help a bounce whose output needs input from " +
-                                          in_seconds(least) + " later: raise the latency budget (" +
-                                          in_seconds(budget) +
-                                          "), or choose a smaller visibility or chunk. It holds dry.");
+    give_up(Status::budget_too_small, words::too_late_for_bounce(least, budget));
     return false;
 }
 
@@ -272,11 +281,10 @@ bool Worker::stream() {
 // still be played: also what an earlier session has heard, so that the new one goes on where that has left off. The
 // first session of a take hears it from its beginning, so that the same take can be had again.
 void Worker::begin() {
-    const Activation& activation = exchange_.activation;
     uint64_t repeated = 0;
     if (!awaited() && !whole_take()) {
         const Needs& needs = session_->needs();
-        const double budget = seconds(activation.latency);
+        const double budget = seconds(timing_.latency);
         const double spare = needs.seconds <= budget ? budget - needs.answer_seconds - kSpareSeconds : 0.0;
         const auto keep = static_cast<uint64_t>(samples(std::max(0.0, spare + exchange_.lead)));
         const uint64_t written = exchange_.input.written();

@@ -15,17 +15,25 @@
 #include "exchange.h"
 #include "session.h"
 #include "settings.h"
+#include "words.h"
 
 namespace backline {
 
+// What the user sees of an instance, active or not.
+struct Shown {
+    std::atomic<Status> status{Status::idle};
+    std::atomic<uint32_t> seed{0};    // the newest that has been drawn; 0: none
+    std::atomic<uint64_t> changes{0};  // of any of this, and of the words
+};
+
 class Worker {
   public:
-    // Starts the thread, which keeps `status` up to date.
-    Worker(Settings& settings, Exchange& exchange, std::atomic<Status>& status);
+    // Starts the thread, which keeps `shown` up to date.
+    Worker(Settings& settings, Exchange& exchange, Shown& shown);
     ~Worker();  // ends it, wherever it is, within some 20 ms
 
     // Any thread but the audio thread.
-    std::string message() const;
+    Words words() const;
     uint64_t sessions() const { return sessions_; }
     uint64_t late_samples() const { return late_samples_; }
     double needed_seconds() const { return needed_seconds_; }
@@ -38,10 +46,11 @@ class Worker {
     void run();
     void recover(const char* what) noexcept;
     bool connect();
-    void lack_server(const std::string& tried);
+    void lack_server(const std::string& tried, bool no_address);
     void ask_for_packs();
     bool play();
     bool open();
+    uint64_t seed();
     bool find_pack();
     bool stream();
     bool fits();
@@ -77,13 +86,13 @@ class Worker {
     bool unheard() const { return idle_at_ == exchange_.input.written(); }
 
     // What the user sees, in worker_status.cpp.
-    void say(Status status, const std::string& message);
+    void say(Status status, const Words& words);
     void show();
     uint64_t hurried_dry() const;
     void say_playing();
     bool missed_lately();
     void fail(const net::Status& status);
-    void give_up(Status status, const std::string& message);
+    void give_up(Status status, const Words& words);
     void note_end(const net::Status& status, Clock::time_point opened);
 
     Settings& settings_;
@@ -109,10 +118,11 @@ class Worker {
     double values_[kParameterCount] = {};
     bool started_ = false;  // there has been a restart
     bool offline_ = false;
+    Timing timing_;
     uint32_t take_ = 0;
     uint64_t take_index_ = 0;           // of its first sample in the input ring
     std::optional<int64_t> settle_;     // position at which changes that want another session count as final
-    std::optional<uint64_t> take_seed_;  // that the server has drawn for this take
+    std::optional<uint32_t> take_seed_;  // that has been drawn for this take
     bool reopen_ = false;   // the session is not what is wanted any more
     bool drain_ = false;    // but what is due from it is
     uint64_t idle_at_ = std::numeric_limits<uint64_t>::max();  // samples that had come when the last session idled out
@@ -128,12 +138,12 @@ class Worker {
     uint64_t missing_ = 0, missing_late_ = 0;
 
     Status said_ = Status::connecting;  // before the audio thread's view of it
-    std::string words_;
+    Words words_;
     uint64_t shown_dry_ = 0;  // of the hurry, in the words
 
-    std::atomic<Status>& status_;
+    Shown& shown_;
     mutable std::mutex mutex_;
-    std::string message_;
+    Words shown_words_;
     std::atomic<uint64_t> sessions_{0}, late_samples_{0};
     uint64_t late_before_ = 0;  // of sessions that have ended
     double said_needed_ = -1.0;

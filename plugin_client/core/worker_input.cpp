@@ -16,7 +16,7 @@ void Worker::carry() {
     const uint64_t written = exchange_.input.written();
     if (written != exchange_.input.read_count()) last_input_ = Clock::now();
     // Where the audio thread waits for output before it gives input, the first of it must come from nothing.
-    if (awaited() && exchange_.activation.latency == 0 && !session_->begun())
+    if (awaited() && timing_.latency == 0 && !session_->begun())
         session_->send_audio(position(), nullptr, 0);
     walk(written, true);
 }
@@ -27,9 +27,8 @@ void Worker::discard() {
     walk(0, false);  // what has changed before those samples may say that they are offline: then nothing is dropped
     look_at_host();
     if (awaited() && !hopeless()) return;
-    const Activation& activation = exchange_.activation;
     const auto most = static_cast<uint64_t>(samples(kKeptSeconds));
-    uint64_t keep = std::min(activation.latency + static_cast<uint64_t>(samples(exchange_.lead)), most);
+    uint64_t keep = std::min(timing_.latency + static_cast<uint64_t>(samples(exchange_.lead)), most);
     if (whole_take() && written - take_index_ <= most) keep = most;
     if (hopeless() || !wanted()) keep = 0;
     walk(written - std::min(written, keep), false);
@@ -114,6 +113,7 @@ void Worker::apply_restart(const Change& change) {
     origin_ = change.position - static_cast<int64_t>(change.index);
     started_ = true;
     offline_ = change.offline;
+    timing_ = change.timing;
     take_ = change.take;
     take_index_ = change.index;
     if (!change.same_seed) take_seed_.reset();
@@ -124,7 +124,7 @@ void Worker::apply_restart(const Change& change) {
     known_transport_ = false;
     exchange_.session_start = kNoSession;
     exchange_.wet_from = change.position;
-    exchange_.output.rewind(change.position);
+    exchange_.output.rewind(change.position, exchange_.capacity(timing_.latency));
     exchange_.take.store(take_, std::memory_order_release);
     exchange_.announce_progress();
 }

@@ -18,8 +18,10 @@
 #include "pace.h"
 #include "player.h"
 #include "plugin.h"
+#include "settling.h"
 #include "spsc.h"
 #include "state.h"
+#include "words.h"
 
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
@@ -194,15 +196,16 @@ void text_comes_back_as_the_value_and_the_same_text() {
     Random random(7);
     for (uint32_t index = 0; index < kParameterCount; ++index) {
         const ParameterInfo& info = parameters()[index];
+        const double most = plugin.maximum(index);
         for (int round = 0; round < 500; ++round) {
-            double value = std::uniform_real_distribution<double>(info.minimum, info.maximum)(random);
+            double value = std::uniform_real_distribution<double>(info.minimum, most)(random);
             if (round == 0) value = info.minimum;
-            if (round == 1) value = info.maximum;
+            if (round == 1) value = most;
             if (round == 2) value = info.initial;
             const std::string text = plugin.parameter_text(index, value);
             double back = 0.0;
             CHECK(!text.empty() && plugin.parameter_value(index, text, back));
-            CHECK(back >= info.minimum && back <= info.maximum);
+            CHECK(back >= info.minimum && back <= most);
             CHECK(plugin.parameter_text(index, back) == text);
             if (info.stepped) CHECK(back == std::round(value));
         }
@@ -288,8 +291,10 @@ void what_cannot_be_served_is_refused() {
     CHECK(plugin.activate(48000, 64) && !plugin.activate(48000, 64));
     CHECK(!plugin.wants_restart());
     plugin.set_parameter(kLatencyBudget, 1.0);
-    CHECK(plugin.wants_restart() && plugin.latency_samples(48000) == 144000);
+    CHECK(!plugin.wants_restart() && plugin.latency_samples(48000) == 144000);  // it may yet move on
     plugin.set_parameter(kMode, 1.0);
+    const std::vector<uint8_t> live = plugin.save_state();
+    CHECK(plugin.load_state(live.data(), live.size()) && plugin.wants_restart());
     plugin.deactivate();
     CHECK(!plugin.wants_restart() && plugin.latency_samples(48000) == 0);
 }
@@ -480,6 +485,89 @@ void of_midi_that_finds_no_room_no_end_of_a_note_is_lost() {
     CHECK(heard.controllers == played.controllers);
 }
 
+// Whether no character of UTF-8 is cut in two.
+bool whole_characters(const std::string& text) {
+    for (size_t at = 0; at < text.size();) {
+        const auto first = static_cast<uint8_t>(text[at++]);
+        const int following = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+        for (int i = 0; i < following; ++i, ++at)
+            if (at >= text.size() || (text[at] & 0xc0) != 0x80) return false;
+    }
+    return true;
+}
+
+// Whatever is said: VST3's 127 units hold the status's name and what to do, however long the rest is.
+void every_status_says_what_to_do_within_what_vst3_shows() {
+    std::string length;  // of characters of two, three and four bytes
+    while (length.size() < 600) length += "\u00e4\u20ac\U0001f3b5 long ";
+    std::vector<std::pair<Words, std::string>> said;  // and the remedy
+    for (const std::string& name : {std::string("mine"), length}) {
+        said = {{words::inactive(), "switch the plugin on"},
+                {words::looking(), "looking for a server"},
+                {words::idle(), "plays again with the first sound or play"},
+                {words::opening(name), "wait until the server has opened"},
+                {words::own_problem(name), "begins anew in a second"}};
+        for (const bool bounces : {false, true}) {
+            const std::string then = bounces ? "; bounce again" : "";
+            said.push_back({words::no_server(name, false, bounces), "start `backline serve`" + then});
+            said.push_back({words::no_server(name, true, bounces), "write unix:/path or IP:port into"});
+            for (int code = 0; code <= 16; ++code) {
+                const Words ended = words::ended({code, name}, bounces, !bounces);
+                CHECK(ended.brief.find(then) != std::string::npos);
+                said.push_back({ended, code == net::kNotFound          ? "choose another Pack"
+                                       : code == net::kResourceExhausted ? "end another session"
+                                       : code == net::kUnavailable       ? "start `backline serve`"
+                                                                         : ""});
+            }
+        }
+        said.push_back({words::too_late_for_bounce(2.44, 1.0), "raise Latency budget to 2.5 s"});
+        said.push_back({words::too_late_for_bounce(12.0, 10.0), "lower Visibility or Chunk"});
+        words::Play play;
+        play.pack = name;
+        play.seed = 999'999;
+        play.needed_seconds = 2.7;
+        play.budget_seconds = 10.0;
+        play.lost_midi = 1u << 31;
+        said.push_back({words::playing(play), "seed 999999; needs 2.700 s of 10.000 s"});
+        play.missed = true;
+        said.push_back({words::playing(play), "give the server's machine less to do"});
+        play.too_small = true;
+        said.push_back({words::playing(play), "raise Latency budget to 2.7 s, or lower Visibility or Chunk"});
+        play.live = true;
+        said.push_back({words::playing(play), "lower Visibility or Chunk, or set Mode to follow"});
+        play.cut = true;
+        said.push_back({words::playing(play), "in nginx, client_max_body_size 0"});
+        const size_t plain = said.size();
+        for (size_t index = 0; index < plain; ++index)
+            said.push_back({words::hurried(123.4, said[index].first), "bounce again, offline or in real time"});
+        for (const auto& [words, remedy] : said) {
+            CHECK(!words.whole.empty() && !words.brief.empty());
+            CHECK(words.brief.rfind(remedy, 0) == 0 && words.brief.size() <= kBrief);
+            CHECK(whole_characters(words.brief));
+        }
+    }
+    for (uint32_t status = 0; status <= parameters()[kStatus].maximum; ++status)
+        CHECK(parameter_to_text(kStatus, status).size() + 2 + kBrief <= 127);
+}
+
+// Ahead of the clock as a bounce is, behind it as a host that does not play, and while it moves: never.
+void what_moves_settles_by_the_song_or_by_the_clock() {
+    Settling settling;
+    uint64_t value = 1;
+    settling.look(value, 0.0, at(0));
+    for (int step = 1; step <= 300; ++step) settling.look(++value, 0.1, at(0.01 * step));
+    CHECK(!settling.stands(at(3.5)));  // moved for 30 s of the song, 3 s of the clock
+    for (int step = 0; step < 9; ++step) settling.look(value, 0.1, at(3));
+    CHECK(!settling.stands(at(3)));
+    settling.look(value, 0.11, at(3));
+    CHECK(settling.stands(at(3)));  // by the song
+    settling.look(++value, 0.0, at(4));
+    CHECK(!settling.stands(at(4.9)) && settling.stands(at(5.1)));  // by the clock
+    settling.look(++value, 0.0, at(6));
+    settling.stand();
+    CHECK(settling.stands(at(6)));  // deliberately
+}
+
 #define ENTRY(name) \
     { #name, name }
 const std::map<std::string, void (*)()> kChecks = {
@@ -494,6 +582,8 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(what_cannot_be_served_is_refused),
     ENTRY(who_pulls_faster_than_time_is_found_and_nobody_else),
     ENTRY(a_session_is_wanted_by_those_who_play),
+    ENTRY(what_moves_settles_by_the_song_or_by_the_clock),
+    ENTRY(every_status_says_what_to_do_within_what_vst3_shows),
     ENTRY(of_midi_that_finds_no_room_no_end_of_a_note_is_lost),
 };
 

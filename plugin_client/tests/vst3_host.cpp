@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <limits>
 #include <map>
 #include <memory>
@@ -351,6 +353,25 @@ void buffers(const Module& module) {
     object.stop();
 }
 
+// Plays silence in real-time mode, though faster than time, and hands the controller what the processor tells, as hosts
+// do on their main thread; `before` may add to each call.
+void play_silence(Object& object, double seconds, const std::function<void(double, Call&)>& before = {}) {
+    std::vector<float> quiet(480), left(480), right(480);
+    for (double at = 0.0; at < seconds - 1e-9; at += 0.01) {
+        Changes told;
+        Call call;
+        call.inputs = {{quiet.data(), quiet.data()}};
+        call.outputs = {{left.data(), right.data()}};
+        call.told = &told;
+        if (before) before(at, call);
+        REQUIRE(object.process(call, 480) == V3_OK);
+        for (const Queue& queue : told.queues)
+            REQUIRE(v3_cpp_obj(object.controller)
+                        ->set_parameter_normalised(object.controller, queue.parameter, queue.points.back().second) ==
+                    V3_OK);
+    }
+}
+
 void flush(const Module& module) {
     Object object(module);
     const auto flush_to = [&](double budget) {
@@ -379,25 +400,234 @@ void restart(const Module& module) {
     object.start(48000, 64);
     object.set(kGain, -3.0);
     REQUIRE(object.handler.told == 0);
+    REQUIRE(object.latency() == 24000);
     object.set(kLatencyBudget, 0.25);
-    REQUIRE(object.handler.told == V3_RESTART_LATENCY_CHANGED);
-    REQUIRE(object.latency() == 24000);  // constant while active
-    object.handler.on_restart = [&] {    // as hosts do it: at once, from within
+    play_silence(object, 0.9);
+    REQUIRE(object.handler.told == 0 && object.latency() == 24000);  // it may yet move on
+    play_silence(object, 0.2);
+    REQUIRE(object.handler.told == V3_RESTART_LATENCY_CHANGED && object.handler.times == 1);
+    REQUIRE(object.latency() == 12000);  // also for hosts that ask, and go on
+    object.handler.on_restart = [&] {    // others do it so: at once, from within
         object.stop();
         object.start(48000, 64);
     };
     object.set(kMode, 1.0);
+    play_silence(object, 1.1);
     REQUIRE(object.latency() == 0);
     const std::vector<uint8_t> live = object.state();
     object.set(kMode, 0.0);
+    play_silence(object, 1.1);
     REQUIRE(object.latency() == 12000);
     object.handler.told = 0;
     REQUIRE(object.load(live) == V3_OK);
-    REQUIRE(object.handler.told == (V3_RESTART_LATENCY_CHANGED | V3_RESTART_PARAM_VALUES_CHANGED));
-    REQUIRE(object.latency() == 0);
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    play_silence(object, 1.1);
+    REQUIRE((object.handler.told & V3_RESTART_LATENCY_CHANGED) != 0 && object.latency() == 0);
     REQUIRE(v3_cpp_obj(object.controller)->set_component_handler(object.controller, nullptr) == V3_OK);
-    object.set(kMode, 0.0);  // nobody to tell
+    object.set(kMode, 0.0);
+    play_silence(object, 1.1);  // nobody to tell
     object.stop();
+}
+
+// The latency changes while the host goes on: up to there the output is the input by the old one, from there on by the
+// new one, and of what was under way nothing.
+void retimed(const Module& module) {
+    Object object(module);
+    object.set(kLatencyBudget, 0.02);
+    object.start(48000, 480);
+    const Signal input = noise(4 * 48000, 21);
+    for (const double budget : {0.05, 2.0, 0.0, 0.01}) {
+        const uint32_t old = object.latency();
+        object.set(kLatencyBudget, budget);
+        size_t last = 0, since = 0;
+        const Played played = play(object, input, between(1, 700, 22), {}, [&](size_t frame, int32_t, Call&) {
+            if (since == 0 && object.latency() != old) since = last;
+            last = frame;
+        });
+        const uint32_t latency = object.latency();
+        REQUIRE(latency == std::lround(budget * 48000));
+        REQUIRE(since >= 48000 - 700 && since < 48000 + 1400);
+        for (size_t channel = 0; channel < 2; ++channel) {
+            const std::vector<float>&in = input[channel], &out = played.main[channel];
+            if (since > old) REQUIRE(std::equal(in.begin(), in.begin() + (since - old), out.begin() + old));
+            REQUIRE(std::all_of(out.begin() + since, out.begin() + since + latency, [](float x) { return x == 0.0f; }));
+            REQUIRE(std::equal(in.begin() + since, in.end() - latency, out.begin() + since + latency));
+        }
+    }
+    object.stop();
+}
+
+// A curve over ten seconds, which hosts that hide what cannot be automated let users draw: nothing until it stands.
+void curves(const Module& module) {
+    Object object(module);
+    object.set(kLatencyBudget, 0.5);
+    object.start(48000, 480);
+    REQUIRE(object.latency() == 24000);
+    object.handler.told = object.handler.times = 0;
+    Changes changes;
+    play_silence(object, 10.0, [&](double at, Call& call) {
+        const double mode = std::fmod(at, 1.0) < 0.5 ? 0.0 : 1.0;
+        changes.queues = {{kLatencyBudget, {{0, object.normalised(kLatencyBudget, 0.5 + 0.2 * at)}}},
+                          {kMode, {{100, mode}}}};
+        call.changes = &changes;
+        REQUIRE(object.handler.times == 0 && object.latency() == 24000);
+    });
+    changes.queues = {{kMode, {{0, 0.0}}}};
+    play_silence(object, 2.5, [&](double, Call& call) { call.changes = &changes; });
+    REQUIRE(object.handler.times == 1 && object.handler.told == V3_RESTART_LATENCY_CHANGED);
+    REQUIRE(object.latency() == std::lround(object.value(kLatencyBudget) * 48000));
+    // In a bounce it stays: a host takes no other latency in the middle of one.
+    object.set(kLatencyBudget, 0.1);
+    REQUIRE(object.setup(48000, 480, V3_OFFLINE) == V3_OK);
+    object.handler.times = 0;
+    const uint32_t latency = object.latency();
+    play_silence(object, 3.0);
+    REQUIRE(object.handler.times == 0 && object.latency() == latency);
+    object.stop();
+}
+
+// What Ardour shows: words for the status, which to it is a value like any other but cannot be set.
+void ardour(const Module& module) {
+    for (const std::string name : {"Ardour", "Mixbus32C", "Cubase"}) {
+        Object object(module, name);
+        auto* controller = v3_cpp_obj(object.controller);
+        const bool kin = name != "Cubase";
+        v3_param_info info = {};
+        REQUIRE(controller->get_parameter_info(object.controller, kStatus, &info) == V3_OK);
+        REQUIRE((info.flags & V3_PARAM_READ_ONLY) == (kin ? 0 : V3_PARAM_READ_ONLY));
+        REQUIRE((info.flags & V3_PARAM_CAN_AUTOMATE) == (kin ? V3_PARAM_CAN_AUTOMATE : 0));
+        REQUIRE((info.flags & V3_PARAM_IS_LIST) != 0 && info.step_count == 7);
+        object.start(48000, 480);
+        REQUIRE(object.latency() == 144000);
+
+        std::vector<float> quiet(480);
+        Changes changes, told;
+        Call call;
+        call.inputs = call.outputs = {{quiet.data(), quiet.data()}};
+        call.changes = &changes;
+        call.told = &told;
+        changes.queues = {{kStatus, {{0, 1.0}}}, {kMode, {{0, 1.0}}}};
+        REQUIRE(object.process(call, 480) == V3_OK);
+        REQUIRE(object.value(kStatus) == 1.0);  // connecting
+        // Ardour is told within the call, all others by a point that the host brings to the main thread.
+        REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) == (kin ? V3_RESTART_PARAM_VALUES_CHANGED : 0));
+        REQUIRE(told.queues.empty() == kin);
+        changes.queues.clear();
+        for (int block = 0; block < 110; ++block) REQUIRE(object.process(call, 480) == V3_OK);
+        REQUIRE((object.handler.told & V3_RESTART_LATENCY_CHANGED) == (kin ? V3_RESTART_LATENCY_CHANGED : 0));
+        REQUIRE(object.latency() == 0);  // and live
+        // What its user moves moves back.
+        object.handler.told = 0;
+        object.set(kStatus, 6.0);
+        REQUIRE(object.value(kStatus) != 6.0);
+        REQUIRE(((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0) == kin);
+        // Its copies of values are float: what is equal must look so.
+        object.set(kTemperature, 0.7);
+        const double kept = controller->get_parameter_normalised(object.controller, kTemperature);
+        REQUIRE((kept == static_cast<float>(kept)) == kin);
+        object.stop();
+    }
+}
+
+// Of 127 units the first are what to do, however long the address is that nobody listens at.
+void remedies(const Module& module) {
+    Object object(module);
+    REQUIRE(object.text(kStatus, 0).rfind("idle: switch the plugin on", 0) == 0);
+    object.start(48000, 480);
+    play_silence(object, 0.01);
+    for (int look = 0; look < 1000 && object.text(kStatus, 1).rfind("connecting: start", 0) != 0; ++look)
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    REQUIRE(object.text(kStatus, 1).rfind("connecting: start `backline serve` (there is no server at unix:", 0) == 0);
+    object.stop();
+}
+
+int32_t steps_of(Object& object, v3_param_id id) {
+    v3_param_info info = {};
+    REQUIRE(v3_cpp_obj(object.controller)->get_parameter_info(object.controller, static_cast<int32_t>(id), &info) ==
+            V3_OK);
+    return info.step_count;
+}
+
+// A point of automation while the song plays; answers the value that it came to.
+double automate(Object& object, v3_param_id id, double normalised) {
+    v3_process_context context = {};
+    context.state = V3_PROCESS_CTX_PLAYING | V3_PROCESS_CTX_TEMPO_VALID | V3_PROCESS_CTX_PROJECT_TIME_VALID;
+    context.bpm = 120.0;
+    Changes changes;
+    changes.queues = {{id, {{0, normalised}}}};
+    std::vector<float> quiet(480);
+    Call call;
+    call.inputs = call.outputs = {{quiet.data(), quiet.data()}};
+    call.changes = &changes;
+    call.context = &context;
+    REQUIRE(object.process(call, 480) == V3_OK);
+    return object.value(id);
+}
+
+// As an instance of another day that a server has told of its packs.
+void remember(const std::string& names) {
+    const std::filesystem::path folder = std::filesystem::path(std::getenv("XDG_STATE_HOME")) / "backline";
+    std::filesystem::create_directories(folder);
+    std::ofstream(folder / "packs") << names;
+}
+
+// Hosts keep automation as a share of the list. In a project that has automated Pack the list keeps its length.
+void packs(const Module& module) {
+    std::vector<uint8_t> plain, automated;
+    {
+        Object object(module);
+        REQUIRE(steps_of(object, kPack) == 2 && object.text(kPack, 2) == "stems");
+        object.start(48000, 480);
+        object.set(kPack, 1.0);
+        plain = object.state();
+        REQUIRE(automate(object, kPack, 1.0) == 2.0 && automate(object, kPack, 0.5) == 1.0);
+        automated = object.state();
+        object.stop();
+    }
+    remember("mine\nours\n");
+    Object object(module);
+    REQUIRE(steps_of(object, kPack) == 4 && object.text(kPack, 4) == "ours");
+    REQUIRE(object.load(plain) == V3_OK);
+    REQUIRE(steps_of(object, kPack) == 4 && object.value(kPack) == 1.0);
+    for (int reload = 0; reload < 2; ++reload) {
+        object.handler.told = 0;
+        REQUIRE(object.load(automated) == V3_OK && object.value(kPack) == 1.0);
+        REQUIRE(((object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) != 0) == (reload == 0));
+        REQUIRE(steps_of(object, kPack) == 2);
+        object.start(48000, 480);
+        REQUIRE(automate(object, kPack, 1.0) == 2.0 && automate(object, kPack, 0.5) == 1.0);
+        object.stop();
+        int16_t beyond[] = {'m', 'i', 'n', 'e', 0};
+        double share = -1.0;
+        REQUIRE(v3_cpp_obj(object.controller)
+                    ->get_parameter_value_for_string(object.controller, kPack, beyond, &share) != V3_OK);
+        automated = object.state();
+    }
+    Object kept_plain(module, "Ardour");  // it keeps plain values
+    REQUIRE(kept_plain.load(automated) == V3_OK);
+    REQUIRE(steps_of(kept_plain, kPack) == 4 && kept_plain.value(kPack) == 1.0);
+}
+
+// Before there was a list of what there is, there were always 64 places, and automation counted them.
+void packs_of_an_older_project(const Module& module) {
+    std::ifstream file(std::getenv("BACKLINE_OLDER_PROJECT"), std::ios::binary);
+    const std::vector<uint8_t> older{std::istreambuf_iterator<char>(file), {}};
+    for (const bool automated : {false, true}) {
+        Object object(module), later(module);
+        REQUIRE(object.load(older) == V3_OK && object.value(kPack) == 1.0);
+        REQUIRE(steps_of(object, kPack) == 63 && object.text(kPack, 40) == "stems");
+        object.start(48000, 480);
+        if (automated) {
+            REQUIRE(automate(object, kPack, 2.0 / 63.0) == 2.0);
+            REQUIRE(automate(object, kPack, 40.0 / 63.0) == 2.0);  // which named none
+            REQUIRE(automate(object, kPack, 1.0 / 63.0) == 1.0);
+        }
+        REQUIRE(later.load(object.state()) == V3_OK && later.value(kPack) == 1.0);
+        REQUIRE(steps_of(later, kPack) == (automated ? 63 : 2));
+        object.stop();
+    }
+    Object kept_plain(module, "Ardour");
+    REQUIRE(kept_plain.load(older) == V3_OK && kept_plain.value(kPack) == 1.0 && steps_of(kept_plain, kPack) == 2);
 }
 
 // A host may ask before it has said at which rate it plays: what it was told then is put right.
@@ -628,6 +858,37 @@ void sidechain(const Module& module) {
     object.stop();
 }
 
+// What was drawn for a seed that is left to chance stands beside it, and the host is told to read it again.
+void seed(const Module& module) {
+    Object object(module);
+    pass_through(object, 0.1);
+    REQUIRE(object.text(kSeed, 0) == "random");
+    object.start(48000, 480, V3_OFFLINE);
+    object.handler.told = 0;
+    play_silence(object, 1.0);
+    require_playing(object);
+    const std::string text = object.text(kSeed, 0);
+    const std::string drawn = text.substr(0, text.size() - 1).substr(std::string("random (").size());
+    REQUIRE(text == "random (" + drawn + ")" && std::stoi(drawn) >= 1 && std::stoi(drawn) <= 999'999);
+    REQUIRE(object.text(kStatus, 3).rfind("playing: seed " + drawn + "; needs ", 0) == 0);
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    object.stop();
+}
+
+// The host is told on the main thread, where it hands over what the processor has told.
+void new_packs(const Module& module) {
+    Object object(module);
+    object.start(48000, 480);
+    REQUIRE(steps_of(object, kPack) == 2);
+    for (int block = 0; block < 1000 && (object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) == 0; ++block) {
+        play_silence(object, 0.01);
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    REQUIRE(steps_of(object, kPack) == 3 && object.text(kPack, 3) == "mine");
+    object.stop();
+}
+
 // A point at frame 100 of a block is heard from that very sample on.
 void automation(const Module& module) {
     Object object(module);
@@ -703,6 +964,12 @@ int main(int count, char** arguments) {
         {"buffers", buffers},
         {"flush", flush},
         {"restart", restart},
+        {"retimed", retimed},
+        {"curves", curves},
+        {"ardour", ardour},
+        {"remedies", remedies},
+        {"packs", packs},
+        {"packs_of_an_older_project", packs_of_an_older_project},
         {"latency_by_rate", latency_by_rate},
         {"transports", transports},
         {"states", states},
@@ -713,6 +980,8 @@ int main(int count, char** arguments) {
         {"server_slow_bounce", slow_bounce},
         {"server_sidechain", sidechain},
         {"server_automation", automation},
+        {"server_packs", new_packs},
+        {"server_seed", seed},
         {"server_realtime", realtime},
         {"server_threads", threads},
     };

@@ -6,6 +6,7 @@
 #include <dlfcn.h>
 #include <edit_controller.h>
 #include <factory.h>
+#include <host.h>
 
 #include <algorithm>
 #include <climits>
@@ -71,6 +72,33 @@ struct Stream {
     static constexpr Table kTable = {kLent, {read, write, seek, tell}};
 };
 
+// Who the host is.
+struct Application {
+    struct Table {
+        v3_funknown unknown;
+        v3_host_application application;
+    };
+    const Table* table = &kTable;
+    std::string name;
+
+    explicit Application(std::string given) : name(std::move(given)) {}
+    v3_funknown** lend() { return reinterpret_cast<v3_funknown**>(this); }
+
+    static v3_result query(void* self, const v3_tuid iid, void** object) {
+        const bool known = v3_tuid_match(iid, v3_funknown_iid) || v3_tuid_match(iid, v3_host_application_iid);
+        *object = known ? self : nullptr;
+        return known ? V3_OK : V3_NO_INTERFACE;
+    }
+    static v3_result get_name(void* self, v3_str_128 text) {
+        const std::string& name = static_cast<Application*>(self)->name;
+        std::copy(name.begin(), name.end(), text);
+        text[name.size()] = 0;
+        return V3_OK;
+    }
+    static v3_result create(void*, v3_tuid, v3_tuid, void**) { return V3_NOT_IMPLEMENTED; }
+    static constexpr Table kTable = {{query, one, one}, {get_name, create}};
+};
+
 // The host's ear: what it was told, and what it does about it.
 struct Handler {
     struct Table {
@@ -79,6 +107,7 @@ struct Handler {
     };
     const Table* table = &kTable;
     int32_t told = 0;
+    int times = 0;
     int references = 1;
     std::function<void()> on_restart = [] {};
 
@@ -90,6 +119,7 @@ struct Handler {
     static v3_result perform(void*, v3_param_id, double) { return V3_OK; }
     static v3_result restart(void* self, int32_t flags) {
         static_cast<Handler*>(self)->told |= flags;
+        ++static_cast<Handler*>(self)->times;
         static_cast<Handler*>(self)->on_restart();
         return V3_OK;
     }
@@ -218,7 +248,7 @@ struct Call {
 // An object of the plugin's class, with a host around it.
 class Object {
   public:
-    explicit Object(const Module& module) {
+    explicit Object(const Module& module, const std::string& host = "") : application(host) {
         v3_class_info info = {};
         REQUIRE(v3_cpp_obj(module.factory)->get_class_info(module.factory, 0, &info) == V3_OK);
         void* made = nullptr;
@@ -227,7 +257,7 @@ class Object {
         component = static_cast<v3_component**>(made);
         processor = ask<v3_audio_processor>(component, v3_audio_processor_iid);
         controller = ask<v3_edit_controller>(component, v3_edit_controller_iid);
-        REQUIRE(v3_cpp_obj_initialize(component, nullptr) == V3_OK);
+        REQUIRE(v3_cpp_obj_initialize(component, host.empty() ? nullptr : application.lend()) == V3_OK);
         REQUIRE(v3_cpp_obj(controller)->set_component_handler(controller, handler.lend()) == V3_OK);
     }
     ~Object() {
@@ -313,5 +343,6 @@ class Object {
     v3_component** component;
     v3_audio_processor** processor;
     v3_edit_controller** controller;
+    Application application;
     Handler handler;
 };

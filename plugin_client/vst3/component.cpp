@@ -41,7 +41,7 @@ v3_result set_active(void* self, v3_bool active) {
         return V3_OK;
     }
     const v3_process_setup& setup = instance.setup;
-    if (!instance.plugin.activate(setup.sample_rate, static_cast<uint32_t>(setup.max_block_size))) return V3_FALSE;
+    if (!instance.plugin.activate(setup.sample_rate, static_cast<uint32_t>(setup.max_block_size), true)) return V3_FALSE;
     instance.buses.prepare(static_cast<uint32_t>(setup.max_block_size));
     instance.processed = false;
     instance.active = true;
@@ -52,8 +52,10 @@ v3_result set_state(void* self, v3_bstream** stream) {
     if (stream == nullptr) return V3_INVALID_ARG;
     Instance& instance = instance_of(self);
     const auto bytes = read_all(stream);
+    const uint32_t packs = instance.packs();
     if (!bytes || !instance.plugin.load_state(bytes->data(), bytes->size())) return V3_FALSE;
-    tell_host(instance, V3_RESTART_PARAM_VALUES_CHANGED);
+    tell_host(instance, V3_RESTART_PARAM_VALUES_CHANGED |
+                            (instance.packs() == packs ? 0 : V3_RESTART_PARAM_TITLES_CHANGED));
     return V3_OK;
 }
 

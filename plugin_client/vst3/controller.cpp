@@ -10,8 +10,6 @@ namespace backline::vst3 {
 
 namespace {
 
-constexpr int32_t kLongestList = 64;  // more steps than this are dialled, not chosen from a menu
-
 // The component has the state already: it is this very object.
 v3_result set_component_state(void*, v3_bstream**) {
     return V3_OK;
@@ -29,37 +27,38 @@ int32_t get_parameter_count(void*) {
     return kParameterCount;
 }
 
-int32_t flags_of(uint32_t parameter) {
+// To Ardour the status is none of the read-only values, so that it shows words; what it sets is ignored all the same.
+int32_t flags_of(const Instance& instance, uint32_t parameter) {
     const ParameterInfo& info = parameters()[parameter];
-    if (parameter == kBypass) return V3_PARAM_CAN_AUTOMATE | V3_PARAM_IS_BYPASS;
-    const int32_t steps = step_count(parameter);
-    int32_t flags = steps > 0 && steps <= kLongestList ? V3_PARAM_IS_LIST : 0;
-    if (info.read_only) return flags | V3_PARAM_READ_ONLY;
-    return info.automatable ? flags | V3_PARAM_CAN_AUTOMATE : flags;
+    int32_t flags = info.named ? V3_PARAM_IS_LIST : 0;
+    if (parameter == kBypass) flags |= V3_PARAM_IS_BYPASS;
+    return flags | (info.read_only && !instance.ardour ? V3_PARAM_READ_ONLY : V3_PARAM_CAN_AUTOMATE);
 }
 
-v3_result get_parameter_info(void*, int32_t index, v3_param_info* result) {
+v3_result get_parameter_info(void* self, int32_t index, v3_param_info* result) {
     if (result == nullptr || index < 0 || index >= int32_t{kParameterCount}) return V3_INVALID_ARG;
     const auto parameter = static_cast<uint32_t>(index);
+    const Instance& instance = instance_of(self);
     const ParameterInfo& info = parameters()[parameter];
     *result = {};
     result->param_id = parameter;
     to_utf16(info.name, result->title, 128);
     to_utf16(info.name, result->short_title, 128);
     to_utf16(info.unit, result->units, 128);
-    result->step_count = step_count(parameter);
-    result->default_normalised_value = to_normalised(parameter, info.initial);
-    result->flags = flags_of(parameter);
+    result->step_count = step_count(parameter, instance.packs());
+    result->default_normalised_value = to_normalised(parameter, info.initial, instance.packs());
+    result->flags = flags_of(instance, parameter);
     return V3_OK;
 }
 
 // Without the unit: the host writes that itself. The status as it is now says more than its name: what to do.
 v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, double normalised, v3_str_128 result) {
     if (parameter >= kParameterCount) return V3_INVALID_ARG;
-    const Plugin& plugin = instance_of(self).plugin;
-    const double plain = to_plain(parameter, normalised);
+    const Instance& instance = instance_of(self);
+    const Plugin& plugin = instance.plugin;
+    const double plain = to_plain(parameter, normalised, instance.packs());
     std::string text = plugin.parameter_text(parameter, plain);
-    if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.message();
+    if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.brief_message();
     const std::string unit = std::string(" ") + parameters()[parameter].unit;
     if (unit.size() > 1 && text.size() > unit.size() && text.compare(text.size() - unit.size(), unit.size(), unit) == 0)
         text.resize(text.size() - unit.size());
@@ -71,41 +70,45 @@ v3_result get_parameter_value_for_string(void* self, v3_param_id parameter, int1
     if (parameter >= kParameterCount || text == nullptr || result == nullptr) return V3_INVALID_ARG;
     std::string given = from_utf16(text, 128);
     if (parameter == kStatus) given.resize(std::min(given.size(), given.find(": ")));
+    const Instance& instance = instance_of(self);
     double plain = 0.0;
-    if (!instance_of(self).plugin.parameter_value(parameter, given, plain)) return V3_FALSE;
-    *result = to_normalised(parameter, plain);
+    if (!instance.plugin.parameter_value(parameter, given, plain)) return V3_FALSE;
+    if (parameter == kPack && plain >= instance.packs()) return V3_FALSE;
+    *result = to_normalised(parameter, plain, instance.packs());
     return V3_OK;
 }
 
-double normalised_parameter_to_plain(void*, v3_param_id parameter, double normalised) {
-    return parameter < kParameterCount ? to_plain(parameter, normalised) : 0.0;
+double normalised_parameter_to_plain(void* self, v3_param_id parameter, double normalised) {
+    return parameter < kParameterCount ? to_plain(parameter, normalised, instance_of(self).packs()) : 0.0;
 }
 
-double plain_parameter_to_normalised(void*, v3_param_id parameter, double plain) {
-    return parameter < kParameterCount ? to_normalised(parameter, plain) : 0.0;
+double plain_parameter_to_normalised(void* self, v3_param_id parameter, double plain) {
+    return parameter < kParameterCount ? to_normalised(parameter, plain, instance_of(self).packs()) : 0.0;
 }
 
 double get_parameter_normalised(void* self, v3_param_id parameter) {
     if (parameter >= kParameterCount) return 0.0;
-    return to_normalised(parameter, instance_of(self).plugin.parameter(parameter));
+    const Instance& instance = instance_of(self);
+    const double normalised = to_normalised(parameter, instance.plugin.parameter(parameter), instance.packs());
+    return instance.ardour ? static_cast<float>(normalised) : normalised;
 }
 
 // The host hands values here that it shows, also the read-only ones that we told it.
 v3_result set_parameter_normalised(void* self, v3_param_id parameter, double normalised) {
     if (parameter >= kParameterCount) return V3_INVALID_ARG;
-    const ParameterInfo& info = parameters()[parameter];
-    if (info.read_only) return V3_OK;
     Instance& instance = instance_of(self);
-    instance.plugin.set_parameter(parameter, to_plain(parameter, normalised));
-    if (info.restarts) tell_host(instance, 0);
+    const double plain = to_plain(parameter, normalised, instance.packs());
+    if (!parameters()[parameter].read_only)
+        instance.plugin.set_parameter(parameter, plain);
+    else if (instance.ardour && plain != instance.plugin.parameter(parameter))
+        instance.untold |= V3_RESTART_PARAM_VALUES_CHANGED;  // its user has moved it: it is to move back
+    if (instance.active) note_news(instance);
+    tell_host(instance, 0);
     return V3_OK;
 }
 
 v3_result set_component_handler(void* self, v3_component_handler** handler) {
-    Instance& instance = instance_of(self);
-    if (handler != nullptr) v3_cpp_obj_ref(handler);
-    if (instance.handler != nullptr) v3_cpp_obj_unref(instance.handler);
-    instance.handler = handler;
+    instance_of(self).listen(handler);
     return V3_OK;
 }
 

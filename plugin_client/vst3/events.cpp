@@ -60,7 +60,7 @@ void EventList::clear() {
     }
 }
 
-void EventList::add_parameters(v3_param_changes** changes, uint32_t frames, Plugin& plugin) {
+void EventList::add_parameters(v3_param_changes** changes, uint32_t frames, Plugin& plugin, uint32_t packs) {
     if (changes == nullptr) return;
     const int32_t queues = v3_cpp_obj(changes)->get_param_count(changes);
     for (int32_t index = 0; index < queues; ++index) {
@@ -76,7 +76,7 @@ void EventList::add_parameters(v3_param_changes** changes, uint32_t frames, Plug
             Event event;
             event.frame = frame_within(offset, frames);
             event.parameter = parameter;
-            event.value = to_plain(parameter, value);
+            event.value = to_plain(parameter, value, packs);
             if (!add(event)) plugin.set_parameter(parameter, event.value);
         }
     }

@@ -16,7 +16,7 @@ class EventList {
   public:
     // A new block: what the last one had no room for comes first.
     void clear();
-    void add_parameters(v3_param_changes** changes, uint32_t frames, Plugin& plugin);
+    void add_parameters(v3_param_changes** changes, uint32_t frames, Plugin& plugin, uint32_t packs);
     void add_notes(v3_event_list** notes, uint32_t frames);
 
     const Event* data() const { return events_.data(); }

@@ -1,4 +1,4 @@
-// Lifetime of a VST3 object, its interfaces by id, and its word to the host.
+// Lifetime of a VST3 object, and its interfaces by id.
 #include "instance.h"
 
 namespace backline::vst3 {
@@ -10,7 +10,12 @@ Instance::Instance()
       requirements{&kRequirementsTable, this} {}
 
 Instance::~Instance() {
-    if (handler != nullptr) v3_cpp_obj_unref(handler);
+    listen(nullptr);
+}
+
+void Instance::listen(v3_component_handler** ear) {
+    if (ear != nullptr) v3_cpp_obj_ref(ear);
+    if (v3_component_handler** const last = handler.exchange(ear)) v3_cpp_obj_unref(last);
 }
 
 v3_result query_interface(void* self, const v3_tuid iid, void** object) {
@@ -46,7 +51,9 @@ uint32_t release(void* self) {
 }
 
 // Hosts that do not notice that component and controller are one object call these twice.
-v3_result initialize(void*, v3_funknown**) {
+v3_result initialize(void* self, v3_funknown** context) {
+    Instance& instance = instance_of(self);
+    instance.ardour = instance.ardour || is_ardour(context);
     return V3_OK;
 }
 
@@ -54,17 +61,8 @@ v3_result terminate(void* self) {
     Instance& instance = instance_of(self);
     instance.active = false;
     instance.plugin.deactivate();
-    if (instance.handler != nullptr) v3_cpp_obj_unref(instance.handler);
-    instance.handler = nullptr;
+    instance.listen(nullptr);
     return V3_OK;
-}
-
-void tell_host(Instance& instance, int32_t changed) {
-    if (instance.plugin.wants_restart()) changed |= V3_RESTART_LATENCY_CHANGED;
-    if (changed == 0 || instance.handler == nullptr || instance.telling) return;
-    instance.telling = true;
-    v3_cpp_obj(instance.handler)->restart_component(instance.handler, changed);
-    instance.telling = false;
 }
 
 }  // namespace backline::vst3

@@ -12,6 +12,7 @@
 
 #include "buses.h"
 #include "events.h"
+#include "hosts.h"
 #include "plugin.h"
 
 namespace backline::vst3 {
@@ -32,6 +33,12 @@ struct Instance {
     Instance(const Instance&) = delete;
     Instance& operator=(const Instance&) = delete;
 
+    void listen(v3_component_handler** ear);  // [main] the host's, or null
+    // Packs in the list, as the host counts them. Ardour keeps automation in plain units: there none is counted otherwise.
+    uint32_t packs() const {
+        return ardour ? static_cast<uint32_t>(plugin.maximum(kPack)) + 1 : plugin.packs_counted();
+    }
+
     Interface component;
     Interface processor;
     Interface controller;
@@ -42,14 +49,20 @@ struct Instance {
     Buses buses;
     v3_process_setup setup{V3_REALTIME, V3_SAMPLE_32, 1024, 48000.0};
     std::atomic<bool> active{false};
-    v3_component_handler** handler = nullptr;  // [main] the host's ear; null before it gives one
-    bool telling = false;                      // [main] the host is being told, and may call back
-    std::atomic<uint32_t> latency_told{kNeverTold};
+    bool ardour = false;                                  // the host is Ardour or Mixbus: see hosts.h
+    std::atomic<v3_component_handler**> handler{nullptr};  // the host's ear; null before it gives one
+    std::atomic<bool> telling{false};                      // the host is being told
+    std::atomic<int32_t> untold{0};                        // what it does not know yet, V3_RESTART_...
+    std::atomic<uint32_t> latency_told{kNeverTold};        // that it has asked for, or been told to ask for
+
+    std::atomic<uint32_t> seed_told{0};
 
     // [audio]
     EventList events;
     bool processed = false;     // since activation or the last reset
     double told_status = -1.0;  // value of kStatus that the host was last told
+    uint64_t told_changes = 0;  // of the plugin, by then
+    int32_t nudged = 0;         // what was untold then
 };
 
 inline Instance& instance_of(void* self) {
@@ -64,9 +77,6 @@ uint32_t release(void* self);
 // The host's calls of the two base interfaces that component and controller share.
 v3_result initialize(void* self, v3_funknown** context);
 v3_result terminate(void* self);
-
-// [main] Tells the host what has changed (V3_RESTART_...), and that the latency has where that is so.
-void tell_host(Instance& instance, int32_t changed);
 
 extern const v3_component_cpp kComponentTable;                        // component.cpp
 extern const v3_audio_processor_cpp kProcessorTable;                  // processor.cpp

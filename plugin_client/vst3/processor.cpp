@@ -43,9 +43,8 @@ v3_result setup_processing(void* self, v3_process_setup* setup) {
     if (!instance.active) instance.setup = *setup;  // active, it is the audio thread's to read
     // Prefetching hosts run ahead of the clock, but in real time on average: to the server they are live.
     instance.plugin.set_offline(setup->process_mode == V3_OFFLINE);
-    const uint32_t told = instance.latency_told;
-    if (told != kNeverTold && told != instance.plugin.latency_samples(instance.setup.sample_rate))
-        tell_host(instance, V3_RESTART_LATENCY_CHANGED);
+    note_news(instance);
+    tell_host(instance, 0);
     return V3_OK;
 }
 
@@ -59,16 +58,30 @@ v3_result set_processing(void* self, v3_bool processing) {
     return V3_OK;
 }
 
-// The status is the one value that changes by itself; the host learns it as from a knob that moves.
-void tell_status(Instance& instance, v3_param_changes** changes) {
-    const double status = instance.plugin.parameter(kStatus);
-    if (changes == nullptr || status == instance.told_status) return;
+// A point of the status, as of a knob that moves; false where the host takes none.
+bool tell_status(v3_param_changes** changes, double normalised) {
+    if (changes == nullptr) return false;
     v3_param_id id = kStatus;
     int32_t index = 0;
     v3_param_value_queue** queue = v3_cpp_obj(changes)->add_param_data(changes, &id, &index);
-    if (queue == nullptr) return;
-    if (v3_cpp_obj(queue)->add_point(queue, 0, to_normalised(kStatus, status), &index) == V3_OK)
-        instance.told_status = status;
+    return queue != nullptr && v3_cpp_obj(queue)->add_point(queue, 0, normalised, &index) == V3_OK;
+}
+
+// The status is the one value that changes by itself. With it the main thread learns that there is more to tell.
+void tell_news(Instance& instance, v3_param_changes** changes) {
+    note_news(instance);
+    const double status = instance.plugin.parameter(kStatus);
+    const uint64_t count = instance.plugin.changes();
+    const int32_t untold = instance.untold;
+    const bool changed = status != instance.told_status || count != instance.told_changes;
+    if (instance.ardour)
+        tell_host(instance, changed ? V3_RESTART_PARAM_VALUES_CHANGED : 0);
+    else if ((changed || (untold & ~instance.nudged) != 0) &&
+             !tell_status(changes, to_normalised(kStatus, status, instance.packs())))
+        return;
+    instance.told_status = status;
+    instance.told_changes = count;
+    instance.nudged = untold;
 }
 
 v3_result process(void* self, v3_process_data* data) {
@@ -84,7 +97,7 @@ v3_result process(void* self, v3_process_data* data) {
     block.offline = data->process_mode == V3_OFFLINE;  // some hosts say so here only
 
     instance.events.clear();
-    instance.events.add_parameters(data->input_params, block.frames, instance.plugin);
+    instance.events.add_parameters(data->input_params, block.frames, instance.plugin, instance.packs());
     instance.events.add_notes(data->input_events, block.frames);
     block.events = instance.events.data();
     block.event_count = instance.events.size();
@@ -99,10 +112,11 @@ v3_result process(void* self, v3_process_data* data) {
                 instance.plugin.set_parameter(block.events[index].parameter, block.events[index].value);
         return V3_OK;
     }
+    instance.plugin.retime();
     instance.plugin.process(block);
     instance.buses.fold(block);
     instance.processed = instance.processed || block.frames > 0;
-    tell_status(instance, data->output_params);
+    tell_news(instance, data->output_params);
     return V3_OK;
 }
 

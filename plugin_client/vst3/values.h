@@ -5,8 +5,9 @@
 
 namespace backline::vst3 {
 
-int32_t step_count(uint32_t parameter);  // 0: continuous
-double to_plain(uint32_t parameter, double normalised);
-double to_normalised(uint32_t parameter, double plain);
+// `packs` is how many the list of packs has.
+int32_t step_count(uint32_t parameter, uint32_t packs);  // 0: continuous
+double to_plain(uint32_t parameter, double normalised, uint32_t packs);
+double to_normalised(uint32_t parameter, double plain, uint32_t packs);
 
 }  // namespace backline::vst3

@@ -68,12 +68,14 @@ class Host:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.misuse: list[str] = []
+        self.rescans: list[int] = []  # flags
+        self.active = False  # whether its plugin is
         self.audio_role = False
         self._extensions = {
             b"clap.latency": _table(abi.HostLatency, changed=lambda _: self._on_main("latency.changed")),
             b"clap.params": _table(
                 abi.HostParams,
-                rescan=lambda _, flags: self._on_main("params.rescan"),
+                rescan=lambda _, flags: self._rescan(flags),
                 clear=lambda *_: self._on_main("params.clear"),
                 request_flush=lambda _: self.calls.append("params.request_flush"),
             ),
@@ -98,6 +100,12 @@ class Host:
 
     def count(self, call: str) -> int:
         return self.calls.count(call)
+
+    def _rescan(self, flags: int) -> None:
+        self.rescans.append(flags)
+        self._on_main("params.rescan")
+        if flags & abi.RESCAN_ALL and self.active:
+            self.misuse.append("a range changed while the plugin was active")
 
     def _on_main(self, call: str) -> None:
         self.calls.append(call)
@@ -146,7 +154,8 @@ class ClapPlugin:
 
     def activate(self, sample_rate: float, max_frames: int) -> None:
         assert self.call("activate", sample_rate, 1, max_frames), f"refused {sample_rate} Hz, {max_frames} frames"
-        self.active, self.max_frames = True, max_frames
+        self.active = self.host.active = True
+        self.max_frames = max_frames
         with self.host.audio_thread():
             assert self.call("start_processing")
         self.processing = True
@@ -156,7 +165,7 @@ class ClapPlugin:
             with self.host.audio_thread():
                 self.call("stop_processing")
         self.call("deactivate")
-        self.active = self.processing = False
+        self.active = self.host.active = self.processing = False
 
     def reset(self) -> None:
         with self.host.audio_thread():

@@ -14,6 +14,15 @@ from tests.support.server import address, client
 __all__ = ["address", "client"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where plugins remember packs: none, at first."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def plugins() -> Path:
     """The folder that `make plugin` builds into; BACKLINE_PLUGINS names another one."""

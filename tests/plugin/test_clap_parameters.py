@@ -20,6 +20,7 @@ MODE, DRY_WET, GAIN, KEY, BUDGET, BYPASS, STATUS = (
 )
 FRAMES = 64
 SILENCE = np.zeros((2, FRAMES), np.float32)
+TENTH = np.zeros((2, 4800), np.float32)  # of a second
 
 
 def deliver(plugin: ClapPlugin, events: Sequence[Event], way: str) -> None:
@@ -68,10 +69,20 @@ def test_flags_say_what_a_host_may_do(plugin: ClapPlugin) -> None:
     assert sum(bool(info.flags & abi.PARAM_BYPASS) for info in plugin.params()) == 1
 
 
-def test_what_alters_the_latency_cannot_be_automated(plugin: ClapPlugin) -> None:
-    infos = plugin.params()
-    assert not infos[MODE].flags & abi.PARAM_AUTOMATABLE
-    assert not infos[BUDGET].flags & abi.PARAM_AUTOMATABLE
+def test_hosts_that_show_only_what_can_be_automated_show_everything(plugin: ClapPlugin) -> None:
+    for info in plugin.params():
+        assert bool(info.flags & abi.PARAM_AUTOMATABLE) == (info.id != STATUS), info.name
+
+
+def test_choices_are_lists_of_names(plugin: ClapPlugin) -> None:
+    for info in plugin.params():
+        named = bool(info.flags & abi.PARAM_ENUM)
+        assert named == (NAMES[info.id] in {"Pack", "Mode", "Key", "Input", "Bypass", "Status"})
+        if named:
+            assert info.flags & abi.PARAM_STEPPED
+            names = [plugin.text(info.id, value) for value in range(int(info.min_value), int(info.max_value) + 1)]
+            assert len(set(names)) == len(names)
+            assert all(name and not name.isdigit() for name in names)
 
 
 @pytest.mark.parametrize("identifier", [len(NAMES), 1000, abi.INVALID_ID])
@@ -208,15 +219,45 @@ def test_flush_without_lists_is_tolerated(plugin: ClapPlugin) -> None:
 
 def test_a_new_latency_asks_for_a_restart_once_and_comes_with_it(bundle: Bundle) -> None:
     with bundle.create() as plugin:
-        plugin.activate(48_000, FRAMES)
+        plugin.activate(48_000, 4800)
         before = plugin.latency
-        plugin.process(SILENCE, events=[parameter(BUDGET, 1.5)])
-        plugin.process(SILENCE)
+        plugin.process(TENTH, events=[parameter(BUDGET, 1.5)])
+        for _ in range(8):
+            plugin.process(TENTH)
+        assert plugin.host.count("request_restart") == 0, "it may yet move on"
+        for _ in range(30):
+            plugin.process(TENTH)
         assert plugin.host.count("request_restart") == 1
         assert plugin.latency == before, "constant while active"
         told = plugin.host.count("latency.changed")
         plugin.deactivate()
-        plugin.activate(48_000, FRAMES)
+        plugin.activate(48_000, 4800)
         assert plugin.latency == 72_000
         assert plugin.host.count("latency.changed") == told + 1
         assert plugin.host.misuse == []
+
+
+@pytest.mark.parametrize("way", ["process", "flush"])
+def test_a_curve_of_ten_seconds_asks_for_no_restart_until_it_stands(plugin: ClapPlugin, way: str) -> None:
+    plugin.activate(48_000, 4800)
+    for step in range(100):
+        curve = [parameter(BUDGET, step / 20), parameter(MODE, step // 5 % 2)]
+        if way == "flush":
+            plugin.flush(curve)
+        plugin.process(TENTH, events=curve if way == "process" else ())
+        assert plugin.host.count("request_restart") == 0
+    for _ in range(30):
+        plugin.process(TENTH)
+    assert plugin.host.count("request_restart") == 1
+
+
+def test_a_bounce_is_not_asked_to_restart(plugin: ClapPlugin) -> None:
+    plugin.set_render_mode(abi.RENDER_OFFLINE)
+    plugin.activate(48_000, 4800)
+    plugin.process(TENTH, events=[parameter(BUDGET, 1.5)])
+    for _ in range(30):
+        plugin.process(TENTH)
+    assert plugin.host.count("request_restart") == 0
+    plugin.set_render_mode(abi.RENDER_REALTIME)
+    plugin.process(TENTH)
+    assert plugin.host.count("request_restart") == 1, "but afterwards"

@@ -1,5 +1,6 @@
 """The CLAP plugin through a real server. The first stem carries the pack's output alone: what it holds came back."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.plugin.test_clap_processing import delayed, noise
 from tests.support.other_user import UID, listener_of_another_user
 
 PACK, PASSTHROUGH, WET = 0, 1.0, 1.0
+SEED = NAMES.index("Seed")
 RATE, BLOCK = 48_000, 512
 PATIENCE_SECONDS = 20.0
 Make = Callable[[], ClapPlugin]
@@ -151,6 +153,66 @@ def test_a_budget_that_is_too_small_is_named(make: Make) -> None:
         assert time.monotonic() < deadline, status(plugin)
         play_in_time(plugin, np.zeros((2, 4 * BLOCK), np.float32))
     assert "budget" in status(plugin).partition(": ")[2], "the remedy"
+
+
+def test_the_seed_that_was_drawn_is_shown_and_can_be_kept(make: Make) -> None:
+    plugin = make()
+    assert plugin.text(SEED, 0.0) == "random"
+    plugin.set_render_mode(abi.RENDER_OFFLINE)
+    plugin.activate(RATE, BLOCK)
+    plugin.play(noise(plugin.latency + BLOCK), BLOCK)
+    text = plugin.text(SEED, 0.0)
+    assert text is not None
+    found = re.fullmatch(r"random \((\d{1,6})\)", text)
+    assert found
+    drawn = int(found[1])
+    assert 1 <= drawn <= plugin.params()[SEED].max_value
+    assert f"seed {drawn}" in status(plugin)
+    assert plugin.value_of_text(SEED, text) == 0.0, "still random"
+    plugin.deactivate()
+    assert plugin.text(SEED, 0.0) == text, "it is wanted when the bounce is over"
+    plugin.flush([parameter(SEED, drawn)])
+    plugin.activate(RATE, BLOCK)
+    plugin.play(noise(plugin.latency + BLOCK), BLOCK)
+    assert f"seed {drawn}" in status(plugin)
+
+
+def test_the_host_is_told_that_another_seed_was_drawn(make: Make) -> None:
+    plugin = make()
+    plugin.set_render_mode(abi.RENDER_OFFLINE)
+    texts = set()
+    for _ in range(3):
+        plugin.activate(RATE, BLOCK)
+        plugin.process(noise(BLOCK))
+        plugin.host.calls.clear()
+        texts.add(plugin.text(SEED, 0.0))
+        plugin.reset()  # a bounce begins anew, with a status that is the same as before
+        while plugin.text(SEED, 0.0) in texts:
+            plugin.process(noise(BLOCK))
+        plugin.process(noise(BLOCK))
+        plugin.serve_callbacks()
+        assert plugin.host.count("params.rescan") == 1
+        plugin.deactivate()
+    assert len(texts) == 3
+
+
+@pytest.mark.slow
+def test_a_take_comes_again_with_the_seed_that_was_shown(make: Make) -> None:
+    def bounce(plugin: ClapPlugin) -> Audio:
+        plugin.set_render_mode(abi.RENDER_OFFLINE)
+        plugin.activate(RATE, BLOCK)
+        heard = plugin.play(0.1 * noise(6 * RATE), BLOCK)
+        plugin.deactivate()
+        return heard
+
+    plugin, other = make(), make()
+    for one in (plugin, other):
+        one.flush([parameter(PACK, 0.0), parameter(BUDGET, 3.0)])
+    first = bounce(plugin)
+    assert not np.array_equal(bounce(other), first), "another seed, another take"
+    plugin_text = plugin.text(SEED, 0.0) or ""
+    other.flush([parameter(SEED, float(re.sub(r"\D", "", plugin_text)))])
+    np.testing.assert_array_equal(bounce(other), first)
 
 
 def test_another_users_socket_is_passed_over_and_hears_nothing(

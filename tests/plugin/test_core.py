@@ -26,6 +26,8 @@ CHECKS = (
     "what_cannot_be_served_is_refused",
     "who_pulls_faster_than_time_is_found_and_nobody_else",
     "a_session_is_wanted_by_those_who_play",
+    "what_moves_settles_by_the_song_or_by_the_clock",
+    "every_status_says_what_to_do_within_what_vst3_shows",
     "of_midi_that_finds_no_room_no_end_of_a_note_is_lost",
 )
 

@@ -11,7 +11,6 @@ from tests.plugin.vst3 import Audio, factor, noise
 dawdreamer = pytest.importorskip("dawdreamer", reason="DawDreamer is not installed: pip install -e '.[dev]'")
 
 BUDGET, GAIN = 0.25, -6.0  # seconds, dB
-PACKS = 64  # that the plugin can list: DawDreamer sets parameters from 0 to 1
 
 
 class Song:
@@ -22,8 +21,10 @@ class Song:
         self.engine = dawdreamer.RenderEngine(rate, block)
         player = self.engine.make_playback_processor("recording", audio)
         self.plugin: Any = self.engine.make_plugin_processor("backline", str(bundle))
-        self.index = {entry["name"]: entry["index"] for entry in self.plugin.get_parameters_description()}
-        self.set("Pack", 1 / (PACKS - 1))
+        parameters = {entry["name"]: entry for entry in self.plugin.get_parameters_description()}
+        self.index = {name: entry["index"] for name, entry in parameters.items()}
+        self.packs = parameters["Pack"]["numSteps"]
+        self.set("Pack", 1 / (self.packs - 1))
         self.set("Dry/Wet", 1.0)
         self.set("Gain", (GAIN + 60.0) / 72.0)
         self.set("Latency budget", BUDGET / 10.0)

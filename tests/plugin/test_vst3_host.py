@@ -20,6 +20,10 @@ ALONE = [
     "buffers",
     "flush",
     "restart",
+    "retimed",
+    "curves",
+    "ardour",
+    "remedies",
     "latency_by_rate",
     "transports",
     "states",
@@ -32,6 +36,7 @@ SERVED = [
     "server_slow_bounce",
     "server_sidechain",
     "server_automation",
+    "server_seed",
     pytest.param("server_realtime", marks=pytest.mark.paced),
     "server_threads",
 ]

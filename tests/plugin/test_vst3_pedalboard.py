@@ -32,10 +32,12 @@ def test_the_parameters_have_names_units_and_texts(vst3_bundle: Path) -> None:
     assert (plugin.name, plugin.manufacturer_name) == ("Backline", "Backline")
     found = set(plugin.parameters)
     assert found >= {"pack", "mode", "dry_wet", "gain_db", "guidance_x", "temperature", "seed", "visibility_s"}
-    assert found >= {"chunk_s", "latency_budget_s", "bypass", "status"}
+    assert found >= {"chunk_s", "latency_budget_s", "input", "key", "bypass", "status"}
     plugin.pack, plugin.mode, plugin.bypass, plugin.gain_db = "passthrough", "live", True, -12.0
     assert (plugin.pack, plugin.mode, plugin.bypass, plugin.gain_db) == ("passthrough", "live", True, -12.0)
     assert plugin.parameters["gain_db"].label == "dB"
+    assert plugin.parameters["pack"].valid_values == ["default", "passthrough", "stems"]
+    assert len(plugin.parameters["key"].valid_values) == 25
     with pytest.raises(ValueError):
         plugin.mode = "sideways"
 

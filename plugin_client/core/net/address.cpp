@@ -87,12 +87,16 @@ bool parse_address(const std::string& text, Address& address, std::string& error
     return false;
 }
 
-std::vector<std::string> user_sockets() {
+std::string state_folder() {
     std::string state = folder_in("XDG_STATE_HOME");
     const std::string home = folder_in("HOME");
     if (state.empty() && !home.empty()) state = home + "/.local/state";
-    if (!state.empty()) state += "/backline";
-    const std::string folders[] = {folder_in("XDG_RUNTIME_DIR"), "/run/user/" + std::to_string(geteuid()), state};
+    return state.empty() ? "" : state + "/backline";
+}
+
+std::vector<std::string> user_sockets() {
+    const std::string folders[] = {folder_in("XDG_RUNTIME_DIR"), "/run/user/" + std::to_string(geteuid()),
+                                   state_folder()};
     std::vector<std::string> found;
     for (const std::string& folder : folders) {
         const std::string text = kUnix + folder + "/backline.sock";

@@ -20,6 +20,9 @@ struct Address {
 // seconds. False, and `error` says what to write, where the text is no address.
 bool parse_address(const std::string& text, Address& address, std::string& error);
 
+// Where a user's programs keep what is not for the user's eyes, in a folder of ours; empty where the user has no home.
+std::string state_folder();
+
 // Where a user's own socket may lie, best first, as addresses: the places that `backline serve` chooses from
 // (service/unix_socket.py), without those that are too long for a socket.
 std::vector<std::string> user_sockets();

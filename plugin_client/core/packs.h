@@ -1,0 +1,63 @@
+// The packs that an instance can choose from, by number.
+//
+// A pack keeps its number: new ones come after those that are known, and a project file keeps the list. Hosts are shown
+// its beginning, which grows where the host can be told. A new instance begins with what this user's servers had last
+// (a file in the user's state folder): some hosts, Ardour among them, never look at a list again.
+//
+// VST3 hosts store automation as a share of the list, so another length would make other packs of it. Where the song
+// has moved Pack, the length that it was moved by is kept, in the project file as well. Files of before there was one
+// counted by kMaximumPacks: that holds while such a project is open, and afterwards if it is seen to matter.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "parameters.h"
+
+namespace backline {
+
+// What a project file keeps of it.
+struct PackState {
+    std::vector<std::string> names;
+    uint32_t counted = 0;    // by stored automation; 0: as many as are shown
+    bool automated = false;  // and automation is known to be there
+
+    bool operator==(const PackState& other) const {
+        return names == other.names && counted == other.counted && automated == other.automated;
+    }
+};
+
+class Packs {
+  public:
+    Packs();
+
+    // Any thread but the audio thread: these take a lock.
+    PackState state() const;
+    void set_state(const PackState& state);
+    std::string name(uint32_t number) const;                // empty where there is no such pack
+    std::string text(uint32_t number) const;                // as users read it; of those that hosts are not shown, the last
+    bool find(const std::string& text, double& number) const;  // among those that hosts are shown
+    void offer(const std::vector<std::string>& names);      // a server has these, and no others
+    bool show();                                            // all that are known; false where they all are
+
+    // Any thread; the audio thread too.
+    uint32_t shown() const { return shown_; }
+    uint32_t counted() const { return counted_ ? counted_ : shown_; }
+    bool more() const { return known_ > shown_; }  // than hosts are shown
+    void note_automation() { counted_ = counted(), automated_ = true; }
+
+  private:
+    bool missing(const std::string& name) const;
+    void add(const std::vector<std::string>& names);
+
+    mutable std::mutex mutex_;
+    std::vector<std::string> names_{"default", "passthrough", "stems"};  // that ship
+    std::vector<std::string> offered_;                                   // by the server; empty: not known
+    std::atomic<uint32_t> known_, shown_, counted_{0};
+    std::atomic<bool> automated_{false};
+};
+
+}  // namespace backline

@@ -1,0 +1,198 @@
+// Values as users read and write them: units, names, and what people type instead.
+#include <algorithm>
+#include <cctype>
+#include <charconv>
+#include <cmath>
+#include <optional>
+#include <string_view>
+
+#include "parameters.h"
+#include "plugin.h"
+
+namespace backline {
+namespace {
+
+constexpr const char* kKeys[] = {"listen",   "C major", "C# major", "D major", "Eb major", "E major",  "F major",
+                                 "F# major", "G major", "Ab major", "A major", "Bb major", "B major",  "C minor",
+                                 "C# minor", "D minor", "Eb minor", "E minor", "F minor",  "F# minor", "G minor",
+                                 "Ab minor", "A minor", "Bb minor", "B minor"};
+constexpr const char* kModes[] = {"follow", "live"};
+constexpr const char* kInputs[] = {"main", "sidechain"};
+constexpr const char* kSwitch[] = {"off", "on"};
+constexpr const char* kStatuses[] = {"idle", "connecting",       "opening", "playing",
+                                     "late", "budget too small", "refused", "failed"};
+
+// The names of a parameter that chooses among some, or null.
+const char* const* names_of(uint32_t index) {
+    switch (index) {
+        case kMode:
+            return kModes;
+        case kKey:
+            return kKeys;
+        case kInput:
+            return kInputs;
+        case kBypass:
+            return kSwitch;
+        case kStatus:
+            return kStatuses;
+        default:
+            return nullptr;
+    }
+}
+
+// How a parameter that is a number is written: what it is multiplied with, decimals, unit.
+struct Format {
+    double scale;
+    int decimals;
+    const char* unit;
+};
+
+Format format_of(uint32_t index) {
+    switch (index) {
+        case kDryWet:
+            return {100.0, 1, "%"};
+        case kGain:
+            return {1.0, 1, "dB"};
+        case kGuidance:
+            return {1.0, 2, "x"};
+        case kTemperature:
+            return {1.0, 2, ""};
+        case kVisibility:
+        case kChunk:
+        case kLatencyBudget:
+            return {1.0, 3, "s"};
+        default:
+            return {1.0, 0, ""};
+    }
+}
+
+// The value's name where it is no number ("auto"), or null.
+const char* special_name(uint32_t index, double value) {
+    switch (index) {
+        case kGain:
+            return value <= kSilentGain ? "-inf dB" : nullptr;
+        case kSeed:
+            return value < 0.5 ? "random" : nullptr;
+        case kVisibility:
+            return value < kLowestVisibility ? "auto" : nullptr;
+        case kChunk:
+            return value < kShortestChunk ? "auto" : nullptr;
+        default:
+            return nullptr;
+    }
+}
+
+// ---- what people type --------------------------------------------------------------------------------------------
+
+std::string trimmed(const std::string& text) {
+    const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
+    return first == std::string::npos ? "" : text.substr(first, last - first + 1);
+}
+
+// Signs that keyboards and fonts offer for those that we write.
+std::string plain_signs(std::string text) {
+    constexpr std::pair<std::string_view, std::string_view> kSigns[] = {
+        {"\u266f", "#"}, {"\u266d", "b"}, {"\u2212", "-"}, {"\u221e", "inf"}, {"\u00d7", "x"}, {"\u00a0", " "},
+        {"\u202f", " "}};
+    for (const auto& [sign, plain] : kSigns)
+        for (size_t at; (at = text.find(sign)) != std::string::npos;) text.replace(at, sign.size(), plain);
+    return trimmed(text);
+}
+
+bool takes(std::string_view& text, std::string_view beginning) {
+    if (text.substr(0, beginning.size()) != beginning) return false;
+    text.remove_prefix(beginning.size());
+    return true;
+}
+
+// "Am", "F# minor", "Db", "B flat major": a letter, sharps or flats, and the mode, which is major unless it is told.
+std::optional<double> key_of(const std::string& typed) {
+    constexpr int kNaturals[] = {9, 11, 0, 2, 4, 5, 7};  // A to G, in semitones above C
+    std::string letters = lower_case(typed);
+    letters.erase(std::remove_if(letters.begin(), letters.end(), [](char c) { return c == ' ' || c == '-'; }),
+                  letters.end());
+    std::string_view rest = letters;
+    if (rest.empty() || rest[0] < 'a' || rest[0] > 'g') return std::nullopt;
+    int pitch = kNaturals[rest[0] - 'a'] + 12;
+    rest.remove_prefix(1);
+    for (bool altered = true; altered;) {
+        const bool sharp = takes(rest, "#") || takes(rest, "sharp");
+        const bool flat = !sharp && (takes(rest, "b") || takes(rest, "flat"));
+        pitch += sharp - flat;
+        altered = sharp || flat;
+    }
+    const bool capital = typed.back() == 'M';  // "CM" is no "Cm"
+    const bool minor = rest == "minor" || rest == "min" || (rest == "m" && !capital);
+    if (!minor && !(rest.empty() || rest == "major" || rest == "maj" || rest == "m")) return std::nullopt;
+    return pitch % 12 + (minor ? 13.0 : 1.0);
+}
+
+// A number with its unit, or without, as the parameter counts it.
+std::optional<double> number_of(uint32_t index, std::string text) {
+    const size_t comma = text.find(',');
+    const bool decimal_comma = comma != std::string::npos && text.find('.') == std::string::npos;
+    if (decimal_comma) text[comma] = '.';
+    const bool plus = text[0] == '+' && text.size() > 1 && text[1] != '-';
+    double number = 0.0;
+    const auto [end, error] = std::from_chars(text.c_str() + plus, text.c_str() + text.size(), number);
+    if (error != std::errc() || !std::isfinite(number)) return std::nullopt;
+    const Format format = format_of(index);
+    const std::string unit = trimmed(end), own = lower_case(format.unit);
+    if (unit.empty() || unit == own) return number / format.scale;
+    if (own != "s") return std::nullopt;
+    if (unit == "sec" || unit == "seconds") return number;
+    // "2,700 ms" is 2.7 s to some and 2.7 ms to others.
+    return unit == "ms" && !decimal_comma ? std::optional(number / 1000.0) : std::nullopt;
+}
+
+// The least that can be written as a number; what is less has a name.
+double least_number(uint32_t index) {
+    return index == kVisibility ? kLowestVisibility : parameters()[index].minimum;
+}
+
+}  // namespace
+
+std::string lower_case(std::string text) {
+    // Not the locale's: only ASCII has two cases here.
+    std::transform(text.begin(), text.end(), text.begin(),
+                   [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    return text;
+}
+
+std::string parameter_to_text(uint32_t index, double value) {
+    if (index >= kParameterCount) return "";
+    value = clamp_parameter(index, value);
+    if (const char* name = special_name(index, value)) return name;
+    if (const char* const* names = names_of(index)) return names[static_cast<size_t>(value)];
+    const Format format = format_of(index);
+    char digits[64];
+    // Not printf: its decimal point is the locale's, which the host may change.
+    const double scaled = value * format.scale + 0.0;
+    const auto end = std::to_chars(digits, digits + sizeof digits, scaled, std::chars_format::fixed, format.decimals);
+    std::string text(digits, end.ptr);
+    if (text[0] == '-' && text.find_first_not_of("-0.") == std::string::npos) text.erase(0, 1);  // no "-0.0"
+    return *format.unit ? text + " " + format.unit : text;
+}
+
+bool parameter_from_text(uint32_t index, const std::string& given, double& value) {
+    if (index >= kParameterCount) return false;
+    const ParameterInfo& info = parameters()[index];
+    const std::string typed = plain_signs(given), text = lower_case(typed);
+    if (text.empty()) return false;
+    if (const char* const* names = names_of(index)) {
+        for (uint32_t choice = 0; choice <= info.maximum; ++choice) {
+            if (lower_case(names[choice]) == text) return value = choice, true;
+        }
+    }
+    if (const auto key = index == kKey ? key_of(typed) : std::nullopt) return value = *key, true;
+    const char* special = special_name(index, info.minimum);
+    if (special && (text == lower_case(special) || text + " db" == lower_case(special)))
+        return value = info.minimum, true;
+    if (index == kSeed && text.rfind("random (", 0) == 0 && text.back() == ')') return value = info.minimum, true;
+    const auto number = number_of(index, text);
+    if (!number || *number < least_number(index) || *number > info.maximum) return false;
+    if (info.stepped && *number != std::round(*number)) return false;
+    return value = *number, true;
+}
+
+}  // namespace backline
