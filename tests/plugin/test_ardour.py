@@ -19,7 +19,7 @@ from tests.plugin.hosts import at_home, found, scan_for_ardour
 from tests.plugin.server_process import server_process
 
 SCRIPT = Path(__file__).with_name("export_song.lua")
-SECONDS = 12  # of the phrase
+SECONDS = 8  # of the phrase
 EXPORT_SECONDS = 240  # after which Ardour counts as hanging
 SILENT = 1e-3  # RMS of half a second of a band that does not play
 PIECE = 64  # samples; where the plugin passes dry it does so for longer, its fades not counted
