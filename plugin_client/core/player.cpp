@@ -15,7 +15,7 @@ constexpr int kLookMilliseconds = 20;
 constexpr double kFurthestQuarter = 1e7;      // that the server takes, either side of the song's start
 constexpr float kSilence = 1e-3f;             // linear; below, nobody sings: a microphone's room
 constexpr double kInTime = 0.02;              // seconds of lead, before this call's samples, that are none
-constexpr double kSameSongPosition = 1e-4;  // quarter notes: a transport that says what follows anyway is no news
+constexpr double kSameSongPosition = 1e-3;  // quarter notes (hosts count 1/1920): what follows anyway is no news
 
 // The server hears these; the others end here.
 constexpr uint32_t kTold[] = {kPack, kGuidance, kTemperature, kKey, kSeed, kVisibility, kChunk};

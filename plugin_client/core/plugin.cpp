@@ -40,6 +40,10 @@ struct Plugin::Impl {
     std::atomic<double> sample_rate{0.0};  // while active
     std::atomic<bool> bouncing{false}, rolling{false};  // as the newest call says
     Settling settling;                     // of the timing that is wanted
+    // What was failed when it was deactivated: hosts that do so right after a bounce (Ardour) would never show it. It
+    // stands until the next bounce, or until the host plays.
+    std::atomic<bool> failed{false};
+    Words failure;  // under the lock
 
     Timing wanted(double sample_rate) const {
         if (settings.value(kMode) != 0.0) return {0, true};
@@ -48,6 +52,11 @@ struct Plugin::Impl {
     void look_at_wanted(double seconds) {
         const Timing timing = wanted(sample_rate);
         settling.look(uint64_t{timing.latency} << 1 | timing.live, seconds, Settling::Clock::now());
+    }
+
+    Words words() const {
+        const std::lock_guard lock(mutex);
+        return failed ? failure : active ? active->worker.words() : words::inactive();
     }
 
     // What `ask` says of the active instance, or `otherwise`.
@@ -93,6 +102,10 @@ void Plugin::deactivate() {
     std::unique_ptr<Active> ended;
     const std::lock_guard lock(impl_->mutex);
     ended.swap(impl_->active);
+    if (!ended || impl_->shown.status != Status::failed) return;
+    impl_->failure = ended->worker.words();
+    impl_->failed = true;
+    ++impl_->shown.changes;
 }
 
 bool Plugin::active() const {
@@ -112,6 +125,10 @@ void Plugin::set_offline(bool offline) {
 
 void Plugin::process(const Block& block) noexcept {
     Impl& impl = *impl_;
+    if (impl.failed && (block.offline || impl.offline || (block.transport && block.transport->playing))) {
+        impl.failed = false;
+        ++impl.shown.changes;
+    }
     impl.active->player.process(block);
     impl.bouncing = block.offline;
     impl.rolling = block.transport && block.transport->playing;
@@ -202,15 +219,16 @@ void Plugin::set_endpoint(const std::string& endpoint) {
 // ---- what the user sees ----------------------------------------------------------------------------------------
 
 Status Plugin::status() const noexcept {
+    if (impl_->failed) return Status::failed;
     return impl_->is_active ? impl_->shown.status.load() : Status::idle;
 }
 
 std::string Plugin::message() const {
-    return impl_->ask_active(words::inactive(), [](const Active& active) { return active.worker.words(); }).whole;
+    return impl_->words().whole;
 }
 
 std::string Plugin::brief_message() const {
-    return impl_->ask_active(words::inactive(), [](const Active& active) { return active.worker.words(); }).brief;
+    return impl_->words().brief;
 }
 
 uint64_t Plugin::changes() const noexcept {

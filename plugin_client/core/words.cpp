@@ -125,10 +125,14 @@ Words playing(const Play& play) {
     }
     if (play.lost_midi > 0)
         whole += " " + std::to_string(play.lost_midi) + " MIDI messages came too fast and were left out.";
+    if (!play.metre.empty())
+        whole += " It has learnt " + play.learnt + ": in " + play.metre +
+                 " it keeps your beats and begins its bar on yours.";
     const std::string seed = "seed " + std::to_string(play.seed);
     if (play.seed > 0) whole += " It plays with " + seed + ".";
     std::string facts = "needs " + in_seconds(play.needed_seconds) + " of " + in_seconds(play.budget_seconds);
     if (play.seed > 0) facts = seed + "; " + facts;
+    if (!play.metre.empty()) facts += "; knows " + play.learnt + ", not " + play.metre;
     return words(whole, what_to_do.empty() ? facts : brief(what_to_do, facts));
 }
 

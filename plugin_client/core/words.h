@@ -42,6 +42,7 @@ struct Play {
     bool too_small = false;  // and the budget is less than what is needed
     bool cut = false;        // streams end as if a proxy allowed no more
     uint64_t lost_midi = 0;
+    std::string learnt, metre;  // the metres that the pack has learnt, and the host's, where that is none of them
 };
 Words playing(const Play& play);
 

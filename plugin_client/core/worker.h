@@ -91,6 +91,7 @@ class Worker {
     uint64_t hurried_dry() const;
     void say_playing();
     bool missed_lately();
+    std::string foreign_metre() const;
     void fail(const net::Status& status);
     void give_up(Status status, const Words& words);
     void note_end(const net::Status& status, Clock::time_point opened);
@@ -148,6 +149,7 @@ class Worker {
     uint64_t late_before_ = 0;  // of sessions that have ended
     double said_needed_ = -1.0;
     uint64_t said_lost_ = 0;
+    std::string said_metre_;
     std::atomic<double> needed_seconds_{0.0}, compute_seconds_{0.0};
     std::atomic<bool> stop_{false};
     std::thread thread_;  // last: everything it uses is there

@@ -1,5 +1,6 @@
 // What the user sees of the worker: a status, and in words what it means and what to do.
 #include <algorithm>
+#include <cstdio>
 
 #include "worker.h"
 
@@ -43,7 +44,11 @@ void Worker::say_playing() {
     const bool too_small = missed && needed > budget + 0.5 / exchange_.activation.sample_rate;
     const Status status = too_small ? Status::budget_too_small : missed ? Status::late : Status::playing;
     const uint64_t lost = exchange_.lost_midi;
-    if (shown_dry_ == hurried_dry() && status == said_ && needed == said_needed_ && lost == said_lost_) return;
+    const std::string metre = foreign_metre();
+    if (shown_dry_ == hurried_dry() && status == said_ && needed == said_needed_ && lost == said_lost_ &&
+        metre == said_metre_)
+        return;
+    said_metre_ = metre;
     said_needed_ = needed;
     said_lost_ = lost;
     words::Play play;
@@ -56,6 +61,8 @@ void Worker::say_playing() {
     play.too_small = too_small;
     play.cut = cuts_ >= kCutStreams;
     play.lost_midi = lost;
+    play.metre = metre;
+    for (const std::string& learnt : pack_.metres) play.learnt += (play.learnt.empty() ? "" : ", ") + learnt;
     say(status, words::playing(play));
 }
 
@@ -70,6 +77,20 @@ bool Worker::missed_lately() {
     missing_ = missing;
     missing_late_ = late;
     return Clock::now() - last_missing_ < kLateShown;
+}
+
+// The host's, as people write it, where its bars neither make bars that the pack has learnt nor are made of them; else
+// nothing.
+std::string Worker::foreign_metre() const {
+    if (!known_transport_ || pack_.metres.empty()) return "";
+    for (const std::string& learnt : pack_.metres) {
+        unsigned numerator = 0, denominator = 0;
+        if (std::sscanf(learnt.c_str(), "%u/%u", &numerator, &denominator) != 2) return "";  // of a newer server
+        const uint64_t ours = uint64_t{numerator} * transport_.denominator;
+        const uint64_t theirs = uint64_t{transport_.numerator} * denominator;
+        if (ours == 0 || ours % theirs == 0 || theirs % ours == 0) return "";
+    }
+    return std::to_string(transport_.numerator) + "/" + std::to_string(transport_.denominator);
 }
 
 // How a session came to its end says what to do about the next.

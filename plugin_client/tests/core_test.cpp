@@ -529,6 +529,9 @@ void every_status_says_what_to_do_within_what_vst3_shows() {
         play.budget_seconds = 10.0;
         play.lost_midi = 1u << 31;
         said.push_back({words::playing(play), "seed 999999; needs 2.700 s of 10.000 s"});
+        play.learnt = "4/4", play.metre = "6/8";
+        said.push_back({words::playing(play), "seed 999999; needs 2.700 s of 10.000 s; knows 4/4, not 6/8"});
+        CHECK(said.back().first.whole.find("in 6/8 it keeps your beats") != std::string::npos);
         play.missed = true;
         said.push_back({words::playing(play), "give the server's machine less to do"});
         play.too_small = true;

@@ -58,7 +58,10 @@ v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, doub
     const Plugin& plugin = instance.plugin;
     const double plain = to_plain(parameter, normalised, instance.packs());
     std::string text = plugin.parameter_text(parameter, plain);
-    if (parameter == kStatus && plain == plugin.parameter(kStatus)) text += ": " + plugin.brief_message();
+    // Ardour shows some 28 characters, of which a status that asks for nothing needs no more than its name.
+    const bool asks = plain >= static_cast<double>(Status::late);
+    if (parameter == kStatus && plain == plugin.parameter(kStatus) && (asks || !instance.ardour))
+        text += ": " + plugin.brief_message();
     const std::string unit = std::string(" ") + parameters()[parameter].unit;
     if (unit.size() > 1 && text.size() > unit.size() && text.compare(text.size() - unit.size(), unit.size(), unit) == 0)
         text.resize(text.size() - unit.size());

@@ -103,7 +103,9 @@ v3_result process(void* self, v3_process_data* data) {
     block.event_count = instance.events.size();
     block.lost_midi = instance.events.lost();
 
-    const auto transport = transport_of(data->ctx, instance.setup.sample_rate);
+    const double rate = instance.setup.sample_rate;
+    const auto transport =
+        transport_of(data->ctx, rate, instance.ardour, instance.plugin.latency_samples(rate) / rate);
     block.transport = transport ? &*transport : nullptr;
 
     if (!instance.active) {

@@ -148,7 +148,6 @@ def test_voice_and_band_lie_where_they_belong(exports: Exports) -> None:
     np.testing.assert_allclose(exports.both - exports.first, exports.voice, rtol=0, atol=ROUNDING)
 
 
-@pytest.mark.xfail(strict=True, reason="Ardour tells the time of the output, and the plugin takes it for the input's")
 def test_the_band_plays_on_the_sessions_beats(exports: Exports, ardour: Ardour) -> None:
     eighth = 30 / ardour.phrase.transport.tempo
     in_time = onset_f(exports.first.mean(axis=1), exports.rate, np.arange(0, SECONDS, eighth))
@@ -161,9 +160,6 @@ def test_an_export_without_a_server_is_the_voice(lonely: tuple[Audio, int], ardo
     np.testing.assert_array_equal(audio, ardour.phrase.audio.T[: len(audio)])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Ardour deactivates the plugin after an export, which forgets that it has failed"
-)
 def test_an_export_without_a_server_has_failed_and_the_status_says_so(lonely: tuple[Audio, int]) -> None:
     _, status = lonely
     assert status == FAILED

@@ -140,7 +140,8 @@ struct FieldsOf<Pack> {
                                             at(12, &Pack::maximum_chunk_seconds),
                                             at(13, &Pack::default_visibility_seconds),
                                             at(14, &Pack::minimum_visibility_seconds),
-                                            at(20, &Pack::lookahead_seconds)};
+                                            at(20, &Pack::lookahead_seconds),
+                                            at(21, &Pack::metres)};
 };
 
 template <>

@@ -176,6 +176,7 @@ struct Pack {
     double default_visibility_seconds = 0.0;
     double minimum_visibility_seconds = 0.0;
     double lookahead_seconds = 0.0;
+    std::vector<std::string> metres;  // such as "4/4"
 };
 
 struct ListPacksRequest {};

@@ -249,7 +249,11 @@ bool read_field(const Field& field, T& value) {
         if (value.size() >= kMaximumEntries || !read(field.bytes, entry)) return false;
         value[entry.key.value_or(std::string())] = entry.value.value_or(0.0);
     } else if constexpr (IsA<T, std::vector>::value) {
-        return value.size() < kMaximumEntries && read(field.bytes, value.emplace_back());
+        if (value.size() >= kMaximumEntries) return false;
+        if constexpr (is_message<typename T::value_type>)
+            return read(field.bytes, value.emplace_back());
+        else
+            return read_field(field, value.emplace_back());
     } else {
         return read(field.bytes, value);
     }

@@ -30,7 +30,7 @@ from backline.models.stream import Transport
 T = TypeVar("T")
 
 LOG_LENGTH = 65_536  # newest changes that a session remembers, and PENDING_MIDI_BYTES of MIDI
-SAME_SONG_POSITION = 1e-4  # quarter notes within which a transport is where the one before would be
+SAME_SONG_POSITION = 1e-3  # quarter notes within which a transport is where the one before would be; hosts round
 # Note off, note on, pressure of a key, controller and pitch bend have two data bytes, program and pressure have one.
 CHANNEL_MESSAGES = re.compile(rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])+")
 
