@@ -6,20 +6,13 @@ from pathlib import Path
 
 import pytest
 
-SCAN_SECONDS = 60
+from tests.plugin.hosts import SCAN_SECONDS, found, scan_for_ardour
 
 pytestmark = pytest.mark.hosts
 
 
-def found(tool: str, package: str) -> Path:
-    paths = sorted(Path("/usr/lib").glob(tool))
-    if not paths:
-        pytest.skip(f"{tool.split('/')[-1]} is not installed (Debian: sudo apt install {package})")
-    return paths[0]
-
-
 def test_qtractor_finds_the_clap_plugin_with_its_ports(clap_file: Path) -> None:
-    scanner = found("*/qtractor/qtractor_plugin_scan", "qtractor")
+    scanner = found("lib/*/qtractor/qtractor_plugin_scan", "qtractor")
     done = subprocess.run(
         [scanner],
         input=f"CLAP:{clap_file}\n",
@@ -34,17 +27,7 @@ def test_qtractor_finds_the_clap_plugin_with_its_ports(clap_file: Path) -> None:
 
 def test_ardour_finds_the_vst3_plugin_with_its_ports(vst3_bundle: Path, tmp_path: Path) -> None:
     """Debian's qtractor is built without VST3; Ardour's scanner knows it."""
-    scanner = found("ardour*/ardour-vst3-scanner", "ardour")
-    folders = {"LD_LIBRARY_PATH": str(scanner.parent), "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [scanner, "--force", "--verbose", vst3_bundle],
-        env={**os.environ, **folders},
-        capture_output=True,
-        text=True,
-        timeout=SCAN_SECONDS,
-        check=True,
-    )
-    (line,) = [line for line in done.stdout.splitlines() if "<VST3Info" in line]
+    (line,) = [line for line in scan_for_ardour(vst3_bundle, tmp_path).splitlines() if "<VST3Info" in line]
     for told in ('name="Backline"', 'n_inputs="2"', 'n_outputs="2"', 'n_aux_inputs="2"', 'n_aux_outputs="8"',
                  'n_midi_inputs="1"'):  # fmt: skip
         assert told in line
