@@ -3,7 +3,6 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <optional>
 #include <string_view>
 
 #include "parameters.h"
@@ -106,13 +105,13 @@ bool takes(std::string_view& text, std::string_view beginning) {
 }
 
 // "Am", "F# minor", "Db", "B flat major": a letter, sharps or flats, and the mode, which is major unless it is told.
-std::optional<double> key_of(const std::string& typed) {
+bool key_of(const std::string& typed, double& key) {
     constexpr int kNaturals[] = {9, 11, 0, 2, 4, 5, 7};  // A to G, in semitones above C
     std::string letters = lower_case(typed);
     letters.erase(std::remove_if(letters.begin(), letters.end(), [](char c) { return c == ' ' || c == '-'; }),
                   letters.end());
     std::string_view rest = letters;
-    if (rest.empty() || rest[0] < 'a' || rest[0] > 'g') return std::nullopt;
+    if (rest.empty() || rest[0] < 'a' || rest[0] > 'g') return false;
     int pitch = kNaturals[rest[0] - 'a'] + 12;
     rest.remove_prefix(1);
     for (bool altered = true; altered;) {
@@ -123,26 +122,24 @@ std::optional<double> key_of(const std::string& typed) {
     }
     const bool capital = typed.back() == 'M';  // "CM" is no "Cm"
     const bool minor = rest == "minor" || rest == "min" || (rest == "m" && !capital);
-    if (!minor && !(rest.empty() || rest == "major" || rest == "maj" || rest == "m")) return std::nullopt;
-    return pitch % 12 + (minor ? 13.0 : 1.0);
+    if (!minor && !(rest.empty() || rest == "major" || rest == "maj" || rest == "m")) return false;
+    return key = pitch % 12 + (minor ? 13.0 : 1.0), true;
 }
 
 // A number with its unit, or without, as the parameter counts it.
-std::optional<double> number_of(uint32_t index, std::string text) {
+bool number_of(uint32_t index, std::string text, double& number) {
     const size_t comma = text.find(',');
     const bool decimal_comma = comma != std::string::npos && text.find('.') == std::string::npos;
     if (decimal_comma) text[comma] = '.';
     const bool plus = text[0] == '+' && text.size() > 1 && text[1] != '-';
-    double number = 0.0;
     const auto [end, error] = std::from_chars(text.c_str() + plus, text.c_str() + text.size(), number);
-    if (error != std::errc() || !std::isfinite(number)) return std::nullopt;
+    if (error != std::errc() || !std::isfinite(number)) return false;
     const Format format = format_of(index);
     const std::string unit = trimmed(end), own = lower_case(format.unit);
-    if (unit.empty() || unit == own) return number / format.scale;
-    if (own != "s") return std::nullopt;
-    if (unit == "sec" || unit == "seconds") return number;
     // "2,700 ms" is 2.7 s to some and 2.7 ms to others.
-    return unit == "ms" && !decimal_comma ? std::optional(number / 1000.0) : std::nullopt;
+    const bool milliseconds = own == "s" && unit == "ms" && !decimal_comma;
+    number /= milliseconds ? 1000.0 : format.scale;
+    return milliseconds || unit.empty() || unit == own || (own == "s" && (unit == "sec" || unit == "seconds"));
 }
 
 // The least that can be written as a number; what is less has a name.
@@ -184,15 +181,15 @@ bool parameter_from_text(uint32_t index, const std::string& given, double& value
             if (lower_case(names[choice]) == text) return value = choice, true;
         }
     }
-    if (const auto key = index == kKey ? key_of(typed) : std::nullopt) return value = *key, true;
+    if (index == kKey && key_of(typed, value)) return true;
     const char* special = special_name(index, info.minimum);
     if (special && (text == lower_case(special) || text + " db" == lower_case(special)))
         return value = info.minimum, true;
     if (index == kSeed && text.rfind("random (", 0) == 0 && text.back() == ')') return value = info.minimum, true;
-    const auto number = number_of(index, text);
-    if (!number || *number < least_number(index) || *number > info.maximum) return false;
-    if (info.stepped && *number != std::round(*number)) return false;
-    return value = *number, true;
+    double number = 0.0;
+    if (!number_of(index, text, number) || number < least_number(index) || number > info.maximum) return false;
+    if (info.stepped && number != std::round(number)) return false;
+    return value = number, true;
 }
 
 }  // namespace backline

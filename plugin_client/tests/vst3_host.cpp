@@ -372,6 +372,11 @@ void play_silence(Object& object, double seconds, const std::function<void(doubl
     }
 }
 
+// For what must be seen without a server, also where the other checks have one.
+void find_no_server() {
+    setenv("BACKLINE_ADDRESS", ("unix:/nonexistent/" + std::string(80, 'x')).c_str(), 1);
+}
+
 void flush(const Module& module) {
     Object object(module);
     const auto flush_to = [&](double budget) {
@@ -432,6 +437,7 @@ void restart(const Module& module) {
 // The latency changes while the host goes on: up to there the output is the input by the old one, from there on by the
 // new one, and of what was under way nothing.
 void retimed(const Module& module) {
+    find_no_server();
     Object object(module);
     object.set(kLatencyBudget, 0.02);
     object.start(48000, 480);
@@ -459,6 +465,7 @@ void retimed(const Module& module) {
 
 // A curve over ten seconds, which hosts that hide what cannot be automated let users draw: nothing until it stands.
 void curves(const Module& module) {
+    find_no_server();
     Object object(module);
     object.set(kLatencyBudget, 0.5);
     object.start(48000, 480);
@@ -488,6 +495,7 @@ void curves(const Module& module) {
 
 // What Ardour shows: words for the status, which to it is a value like any other but cannot be set.
 void ardour(const Module& module) {
+    find_no_server();
     for (const std::string name : {"Ardour", "Mixbus32C", "Cubase"}) {
         Object object(module, name);
         auto* controller = v3_cpp_obj(object.controller);
@@ -531,6 +539,7 @@ void ardour(const Module& module) {
 
 // Of 127 units the first are what to do, however long the address is that nobody listens at.
 void remedies(const Module& module) {
+    find_no_server();
     Object object(module);
     REQUIRE(object.text(kStatus, 0).rfind("idle: switch the plugin on", 0) == 0);
     object.start(48000, 480);
