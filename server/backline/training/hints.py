@@ -29,7 +29,7 @@ from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, semitones_from_c
 from backline.music.composer import compose
 from backline.music.singer import sing
 from backline.music.world import World
-from backline.training.data import add_noise, vary_equalization, vary_gain
+from backline.training.augmentation import add_noise, vary_equalization, vary_gain
 from backline.training.score import chord_tokens
 from backline.training.semantics import VOCAL_NOISE
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.codecs.hcodec.network import PATHS, HCodec
+from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
 from backline.models.stems.consistency import RESIDUAL, consistent
 from backline.models.stems.generate import vectors_of
@@ -19,13 +20,14 @@ from backline.models.stems.layout import Slots, to_positions
 from backline.models.stems.load import read_network
 from backline.models.stems.network import StemsNetwork
 from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
+from backline.music.stems import Stems
 from backline.nn.conformer import ConformerConfig
+from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.llama import LlamaConfig
 from backline.training.codec import evaluating
-from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
-from backline.training.mixtures import Feed, Mixtures, Rehearsed, Stems, StemsMaker
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
+from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
 from backline.training.precision import faster_in_bfloat16
-from backline.training.spectra import log_mel_distance, si_sdr
 
 PAPER_WEIGHTS = (2.0, *[1.0] * 15)  # of the codebooks in the loss
 ABLATION_WEIGHTS = (8.0, 4.0, 3.0, *[2.0] * 5, *[1.0] * 8)
@@ -117,7 +119,7 @@ class StemsTrainer:
 
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
-        rate = cosine_rate(moment, self.config.rate)
+        rate = cosine_rate(moment.step, moment.progress, self.config.rate)
         set_rate(self.optimizer, rate)
         lesson = self.lessons.next()
         losses = self.losses(lesson, self.past(lesson))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from backline.codecs.hcodec.network import HCodec
-from backline.training.masks import ceiling, masked
+from backline.measures.masks import ceiling, masked
 from tests.training.test_hcodec import TOY_CODEC, tones
 
 

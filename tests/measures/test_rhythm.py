@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.evaluation.rhythm import onset_agreement, onset_f, onsets
+from backline.measures.rhythm import onset_agreement, onset_f, onsets
 
 RATE = 24_000
 GRID: NDArray[np.float64] = 0.25 + 0.3 * np.arange(40, dtype=np.float64)  # seconds: eighths at 100 beats a minute

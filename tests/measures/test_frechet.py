@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.random import default_rng
 from numpy.typing import NDArray
 
-from backline.evaluation.frechet import (
+from backline.measures.frechet import (
     Statistics,
     VocalGap,
     fad,

@@ -1,4 +1,4 @@
-"""Which songs a training run hears, by their seeds; and the papers' augmentations of what it hears."""
+"""The papers' augmentations of what a training run hears: new arrays, drawn from the given generator."""
 
 from __future__ import annotations
 
@@ -7,28 +7,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 
-from backline.music.seeds import HELD_OUT_SEED
-
-_SONGS_PER_SEED = 1 << 24
-
 Sound = NDArray[np.float32]
-
-
-def training_seed(seed: int, number: int) -> int:
-    """The seed of song `number` of a training run: all different over all runs and numbers, below HELD_OUT_SEED.
-
-    Raises:
-        ValueError: no song has such a seed.
-    """
-    if not 0 <= seed < HELD_OUT_SEED // _SONGS_PER_SEED or not 0 <= number < _SONGS_PER_SEED:
-        raise ValueError(
-            f"there is no song {number} of run {seed}: run seeds go from 0 to {HELD_OUT_SEED // _SONGS_PER_SEED - 1}, "
-            f"songs from 0 to {_SONGS_PER_SEED - 1}"
-        )
-    return seed * _SONGS_PER_SEED + number
-
-
-# ---- augmentations: new arrays, drawn from the given generator ----
 
 
 def vary_gain(sound: Sound, generator: Generator, low: float = 0.5, high: float = 1.5) -> Sound:

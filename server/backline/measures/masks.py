@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.hcodec.network import HCodec
-from backline.training.spectra import si_sdr
+from backline.measures.spectra import si_sdr
 
 Sound = NDArray[np.float32]  # [sample]
 

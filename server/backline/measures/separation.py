@@ -10,14 +10,16 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from backline.evaluation.level import level_dbfs
-from backline.evaluation.live import Sound
-from backline.training.mixtures import SAMPLE_RATE, Stems
-from backline.training.spectra import log_mel_distance
+from backline.measures.level import level_dbfs
+from backline.measures.spectra import log_mel_distance
+from backline.music.stems import SAMPLE_RATE, Stems
 
 if TYPE_CHECKING:
     from visqol import VisqolApi
+
+Sound = NDArray[np.float32]  # [sample], mono
 
 SI_SDR, SDR, LOG_MEL, VISQOL = "SI-SDR dB", "SDR dB", "log-mel L1", "ViSQOL"  # columns
 LIMIT_DB = 100.0  # of SI-SDR and SDR, either way: what is perfect, or silent, stays a number

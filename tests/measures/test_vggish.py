@@ -9,7 +9,7 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from backline.evaluation.vggish import (
+from backline.measures.vggish import (
     DIMENSIONS,
     PATCH,
     PATCH_SAMPLES,

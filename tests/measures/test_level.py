@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.evaluation.level import (
+from backline.measures.level import (
     QUIETEST_DBFS,
     clip_share,
     level_dbfs,

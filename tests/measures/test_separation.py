@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from backline.evaluation.live import Sound
-from backline.evaluation.separation_measures import (
+from backline.measures import spectra
+from backline.measures.separation import (
     LIMIT_DB,
     LOG_MEL,
     SDR,
@@ -18,8 +19,7 @@ from backline.evaluation.separation_measures import (
     sum_error,
     visqol,
 )
-from backline.training import spectra
-from backline.training.mixtures import SAMPLE_RATE
+from backline.music.stems import SAMPLE_RATE
 
 pytest.importorskip("fast_bss_eval")
 
@@ -87,10 +87,10 @@ def test_visqol_of_equals_is_at_the_ceiling_and_falls_with_noise() -> None:
 
 
 def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backline.evaluation.separation_measures.find_spec", lambda module: None)
+    monkeypatch.setattr("backline.measures.separation.find_spec", lambda module: None)
     with pytest.raises(ValueError, match=r"fast-bss-eval and visqol-python not installed: pip install 'backline\["):
         check_packages(with_visqol=True)
-    monkeypatch.setattr("backline.evaluation.separation_measures.find_spec", lambda module: module != "visqol" or None)
+    monkeypatch.setattr("backline.measures.separation.find_spec", lambda module: module != "visqol" or None)
     with pytest.raises(ValueError, match=r"visqol-python not installed: .*--no-visqol"):
         check_packages(with_visqol=True)
     check_packages(with_visqol=False)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.evaluation.chords import SILENT, TRIADS, chord_match, chords_heard, chroma_cosine, in_key, triad_of
-from backline.evaluation.notes import LOWEST, notes_heard
+from backline.measures.chords import SILENT, TRIADS, chord_match, chords_heard, chroma_cosine, in_key, triad_of
+from backline.measures.notes import LOWEST, notes_heard
 from backline.music import fluidsynth
+from backline.music.seeds import HELD_OUT_SEED
 from backline.music.songs import Song, song
 from backline.music.theory import QUALITIES, Chord, Key
 from backline.music.world import NARROW
-from backline.training.data import HELD_OUT_SEED
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backline.evaluation.predictability import Predictability, measure_predictability
+from backline.measures.predictability import Predictability, measure_predictability
 
 ENTRIES = 16
 RATE = Fraction(20)  # frames a second: windows of 40

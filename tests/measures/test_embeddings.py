@@ -8,13 +8,13 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
-from backline.evaluation.embeddings import BANDS, GAINS, WINDOW, Embedding, MusicEmbedding, Sound, embedded
-from backline.evaluation.frechet import Statistics, fad
 from backline.kernels.chroma import BASS, FEATURES, LEVEL, ONSETS, TONALITY, TREBLE
+from backline.measures.embeddings import BANDS, GAINS, WINDOW, Embedding, MusicEmbedding, Sound, embedded
+from backline.measures.frechet import Statistics, fad
 from backline.music import fluidsynth
+from backline.music.seeds import HELD_OUT_SEED
 from backline.music.songs import song
 from backline.music.world import NARROW, WIDE, World
-from backline.training.data import HELD_OUT_SEED
 
 RATE = 24_000
 FRAME = 23_040  # samples in 0.96 s

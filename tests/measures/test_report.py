@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from backline.evaluation.report import Figure, Gate, Report, figures_table, gates_table, read_report, write_report
+from backline.measures.report import Figure, Gate, Report, figures_table, gates_table, read_report, write_report
 
 REPORT = Report(
     kind="accompaniment",

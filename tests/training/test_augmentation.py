@@ -1,31 +1,11 @@
-"""Training songs have seeds of their own, never a held-out one; augmentations change what they say and no more."""
+"""Augmentations change what they say and no more."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backline.training.data import (
-    HELD_OUT_SEED,
-    add_noise,
-    training_seed,
-    vary_equalization,
-    vary_gain,
-    vary_polarity,
-)
-
-
-@given(st.integers(0, 2**16 - 1), st.integers(0, 2**24 - 1), st.integers(0, 2**16 - 1), st.integers(0, 2**24 - 1))
-def test_no_two_songs_share_a_seed_and_none_is_held_out(seed: int, number: int, seed2: int, number2: int) -> None:
-    assert training_seed(seed, number) < HELD_OUT_SEED
-    assert (training_seed(seed, number) == training_seed(seed2, number2)) == ((seed, number) == (seed2, number2))
-
-
-def test_a_run_without_songs_is_refused() -> None:
-    with pytest.raises(ValueError, match="run 65536"):
-        training_seed(2**16, 0)
-    with pytest.raises(ValueError, match="no song -1"):
-        training_seed(0, -1)
+from backline.training.augmentation import add_noise, vary_equalization, vary_gain, vary_polarity
 
 
 def test_augmentations_do_what_they_say_and_keep_their_input() -> None:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from backline.codecs.harmony import HOP, SAMPLE_RATE, HarmonyFeatures
-from backline.evaluation.frechet import Statistics
 from backline.kernels.chroma import BASS, FEATURES, LEVEL, ONSETS, TONALITY, TREBLE
+from backline.measures.frechet import Statistics
+from backline.measures.spectra import stft
 from backline.nn.mel import mel_filters
-from backline.training.spectra import stft
 
 Sound = NDArray[np.float32]  # [sample], mono
 

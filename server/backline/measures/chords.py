@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.evaluation.notes import Spans, bass_chroma, chroma, even_spans, notes_heard
+from backline.measures.notes import Spans, bass_chroma, chroma, even_spans, notes_heard
 from backline.music.theory import QUALITIES, Chord, Key
 
 SILENT = -1  # in place of a chord

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backline.measures.codes import perplexity
+from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.transformer import Transformer, TransformerConfig
-from backline.training.codec import perplexity
-from backline.training.loop import Moment, cosine_rate, set_rate
 
 STEPS = 300
 WINDOW_SECONDS = 2
@@ -149,7 +149,7 @@ def teach(model: SmallModel, songs: Sequence[Tensor], frames: int, steps: int) -
     choose = np.random.default_rng(SEED)
     optimizer = torch.optim.AdamW(model.parameters(), RATE, betas=(0.9, 0.98), weight_decay=0.01)
     for step in range(steps):
-        set_rate(optimizer, cosine_rate(Moment(step, progress=step / steps), RATE, WARM_UP_STEPS))
+        set_rate(optimizer, cosine_rate(step, step / steps, RATE, WARM_UP_STEPS))
         windows = []
         for number in choose.integers(len(songs), size=ROWS):
             start = int(choose.integers(songs[number].shape[1] - frames + 1))
