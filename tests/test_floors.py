@@ -17,6 +17,12 @@ WORKSHOP = {
     "evaluation": ("engine", {"music", "measures"}),
 }
 PARTS = {*SERVING, *WORKSHOP, "cli"}
+# Rooms within a floor: folder -> its rooms, and what each may use of the others. Only the doors, modules of the folder
+# that no room imports, use them.
+ROOMS = {
+    "models/hafm": {"listening": set[str](), "interleaved": set[str](), "aligned": {"listening"}},
+}
+DOORS = {"models/hafm": {"tables", "load", "offline"}}
 
 
 def allowed(source: str) -> set[str]:
@@ -62,6 +68,18 @@ def test_the_workshop_has_an_order() -> None:
     for part, (_, others) in WORKSHOP.items():
         assert others <= seen, f"{part} uses {sorted(others - seen)}, which comes later"
         seen.add(part)
+
+
+@pytest.mark.parametrize("folder", ROOMS)
+def test_rooms_are_entered_by_their_doors(folder: str) -> None:
+    rooms, doors = ROOMS[folder], DOORS[folder]
+    prefix = f"backline.{folder.replace('/', '.')}."
+    for path in (PACKAGE / folder).rglob("*.py"):
+        place = path.relative_to(PACKAGE / folder).parts[0].removesuffix(".py")
+        used = {name.removeprefix(prefix).split(".")[0] for name in imported(path) if name.startswith(prefix)}
+        may = {*rooms, *doors} if place in doors else {place, *rooms.get(place, ())}
+        wrong = (used & {*rooms, *doors}) - may
+        assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}"
 
 
 def test_kernels_do_without_torch() -> None:

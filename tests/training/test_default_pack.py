@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from backline.codecs.convnext import ConvNeXtCodecConfig
-from backline.models.hafm.aligned import TINY
+from backline.models.hafm.aligned.config import TINY
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
 from backline.music.seeds import HELD_OUT_SEED

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.measures.pictures import NoPicture
-from backline.models.hafm.aligned import DEFAULT, AlignedConfig
+from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
 from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.music.songs import song

@@ -1,4 +1,4 @@
-"""Trains the network that tells chords from a voice (models/hafm/hints.py), on many songs that are only sung."""
+"""Trains what tells chords from a voice (models/hafm/listening/hints.py), on many songs that are only sung."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.codecs.base import SemanticEncoder
-from backline.models.hafm.aligned import IGNORED
-from backline.models.hafm.hints import (
+from backline.models.hafm.aligned.network import IGNORED
+from backline.models.hafm.listening.hints import (
     CHORDS,
     HIDDEN,
     HINT_LAGS,

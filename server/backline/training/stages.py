@@ -14,20 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backline.models.hafm.aligned import (
-    CHORD,
-    EMBEDDING_STD,
-    LAG,
-    LONGEST_LAG,
-    LOOKAHEAD,
-    VOICE,
-    AlignedNetwork,
-    AlignedStageConfig,
-    aligned,
-    delayed_losses,
-    lag_token,
-)
-from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.aligned.config import CHORD, LAG, LONGEST_LAG, LOOKAHEAD, VOICE, AlignedStageConfig
+from backline.models.hafm.aligned.network import EMBEDDING_STD, AlignedNetwork, aligned, delayed_losses, lag_token
+from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
 from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train

@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
-from backline.models.hafm.aligned import BAND, BEAT
-from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.aligned.config import BAND, BEAT
+from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.score import semitones_from_c
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.stream import Transport

@@ -7,10 +7,11 @@ from fractions import Fraction
 
 import numpy as np
 
-from backline.models.hafm.band import Cue, Tokens
-from backline.models.hafm.config import TRANSPORT, VOCAL, HafmConfig
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.player import Backend, Cache, ChunkJob, StagePlayer
+from backline.models.hafm.band import Backend, Cue, Tokens
+from backline.models.hafm.interleaved.config import InterleavedConfig
+from backline.models.hafm.interleaved.network import StageNetwork
+from backline.models.hafm.interleaved.player import Cache, ChunkJob, StagePlayer
+from backline.models.hafm.sources import TRANSPORT, VOCAL
 from backline.models.hafm.transport import transport_tokens
 from backline.models.rows import together
 
@@ -25,7 +26,7 @@ class InterleavedBand:
     lookahead = Fraction(0)
 
     def __init__(
-        self, config: HafmConfig, networks: Mapping[str, StageNetwork], rows: int, backend: Backend, cache: Cache
+        self, config: InterleavedConfig, networks: Mapping[str, StageNetwork], rows: int, backend: Backend, cache: Cache
     ) -> None:
         self.config = config
         self.players = {

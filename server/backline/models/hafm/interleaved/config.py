@@ -1,15 +1,16 @@
-"""What a HAFM is made of: the sizes of its three stages and a named value for everything the paper leaves open."""
+"""The sizes of the three published stages, and a named value for everything the paper leaves open."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 
+from backline.models.hafm.sources import TRANSPORT, VOCAL, Buckets, SourceConfig, Sources, check_stage
 from backline.nn.tables import (
     Codebooks,
     Entries,
@@ -25,40 +26,10 @@ from backline.nn.tables import (
 from backline.nn.transformer import TransformerConfig
 
 Null = Literal["zero_token", "mask_token", "zero_all"]
-Reach = Literal["visibility", "chunk_end"]
 QuantizerIndex = Literal["target", "token"]
 
-BAR_STEPS = 48  # steps into which the transport source divides a bar
-NOT_PLAYING = BAR_STEPS  # its token for a host that stands still, or for no host at all
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """One source of conditioning: tokens at a fixed rate, of one or several codebooks that are summed per frame."""
-
-    name: Annotated[str, Meta(pattern=r"^[a-z_]{1,32}\Z", description="up to 32 small letters")]
-    vocabulary: Entries  # without the mask token
-    rate: FrameRate  # frames per second
-    reach: Reach  # how far A_c sees: to the chunk's start plus the visibility, or to the chunk's end
-    codebooks: Codebooks = 1
-
-
-VOCAL = SourceConfig("vocal", vocabulary=500, rate=50, reach="visibility")
-TRANSPORT = SourceConfig("transport", vocabulary=BAR_STEPS + 1, rate=25, reach="chunk_end")
 INSTRUMENTAL = SourceConfig("instrumental", vocabulary=500, rate=50, reach="chunk_end")
 COARSE_CODES = SourceConfig("coarse", vocabulary=1024, rate=75, reach="chunk_end", codebooks=4)
-
-Sources = Annotated[tuple[SourceConfig, ...], Meta(min_length=1, max_length=16)]
-Buckets = Annotated[int, Meta(ge=2, le=1024)]
-
-
-def check_stage(sources: Sequence[SourceConfig], buckets: int, max_distance: int) -> None:
-    """Raises ValueError where a stage of either layout could not tell its sources or its distances apart."""
-    names = [source.name for source in sources]
-    if len(set(names)) < len(names):
-        raise ValueError(f"sources are {', '.join(names)}: name each once")
-    if max_distance <= buckets // 2:
-        raise ValueError(f"max_distance is {max_distance}: use more than {buckets // 2}, half of the buckets")
 
 
 @dataclass(frozen=True)
@@ -133,7 +104,7 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
-class HafmConfig:
+class InterleavedConfig:
     """The three stages."""
 
     semantic: StageConfig
@@ -148,7 +119,7 @@ class HafmConfig:
         return {name: stage.to_dict() for name, stage in self.stages().items()}
 
     @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> HafmConfig:
+    def from_dict(cls, table: Mapping[str, Any]) -> InterleavedConfig:
         """From the tables [network.semantic], [network.coarse] and [network.fine].
 
         Raises:
@@ -166,13 +137,13 @@ def three_stages(
     distances: tuple[int, int, int],
     transport: bool = False,
     **options: Any,
-) -> HafmConfig:
+) -> InterleavedConfig:
     """The paper's three stages at the given sizes; `windows` and `distances` (max_distance) per stage.
 
     Further `options` are fields of StageConfig and go to all stages.
     """
     common = {"layers": layers, "width": width, "heads": heads, **options}
-    return HafmConfig(
+    return InterleavedConfig(
         semantic=StageConfig(
             sources=(VOCAL, TRANSPORT) if transport else (VOCAL,),
             vocabulary=500,

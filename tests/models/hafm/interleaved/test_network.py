@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from backline.models.hafm.config import PAPER_COARSE, PAPER_FINE, PAPER_SEMANTIC, TINY, HafmConfig, StageConfig
-from backline.models.hafm.layout import Grid, interleaved, paper
-from backline.models.hafm.network import StageNetwork, parameter_count
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.interleaved.config import (
+    PAPER_COARSE,
+    PAPER_FINE,
+    PAPER_SEMANTIC,
+    TINY,
+    InterleavedConfig,
+    StageConfig,
+)
+from backline.models.hafm.interleaved.layout import interleaved, paper
+from backline.models.hafm.interleaved.network import StageNetwork, parameter_count
 
 CLIP = Fraction(2, 5)
 STAGES = list(TINY.stages().items())
@@ -140,13 +148,13 @@ def test_the_chunk_clock_tells_equal_times_alike_at_every_rate() -> None:
 
 
 def test_a_configuration_survives_its_file_form() -> None:
-    assert HafmConfig.from_dict(TINY.to_dict()) == TINY
+    assert InterleavedConfig.from_dict(TINY.to_dict()) == TINY
 
 
 def test_a_wrong_configuration_is_named() -> None:
     with pytest.raises(ValueError, match=r"\[network\] lacks coarse, fine"):
-        HafmConfig.from_dict({"semantic": TINY.semantic.to_dict()})
+        InterleavedConfig.from_dict({"semantic": TINY.semantic.to_dict()})
     with pytest.raises(ValueError, match="null is 'nothing': use one of zero_token, mask_token, zero_all"):
         replace(TINY.fine, null="nothing")
     with pytest.raises(ValueError, match=r"\[network.fine\].*depth"):
-        HafmConfig.from_dict({**TINY.to_dict(), "fine": {**TINY.fine.to_dict(), "depth": 3}})
+        InterleavedConfig.from_dict({**TINY.to_dict(), "fine": {**TINY.fine.to_dict(), "depth": 3}})

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from backline.models.hafm.band import Sampling
-from backline.models.hafm.config import TINY
-from backline.models.hafm.layout import Grid
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.player import Cache, ChunkJob, StagePlayer
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.interleaved.config import TINY
+from backline.models.hafm.interleaved.network import StageNetwork
+from backline.models.hafm.interleaved.player import Cache, ChunkJob, StagePlayer
 
 CHUNKS = 6
 GRID = Grid.of(0.08, 0.04)

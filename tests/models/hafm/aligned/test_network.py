@@ -7,22 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from backline.models.hafm.aligned import (
+from backline.models.hafm.aligned.config import (
     BAND,
     BEAT,
-    IGNORED,
     LAG,
     LONGEST_LAG,
     LOOKAHEAD,
     TINY,
     VOICE,
     AlignedConfig,
-    AlignedNetwork,
     AlignedStageConfig,
-    aligned,
-    delayed_losses,
-    lag_token,
 )
+from backline.models.hafm.aligned.network import IGNORED, AlignedNetwork, aligned, delayed_losses, lag_token
 from tests.support.hafm import lively
 
 STAGES = list(TINY.stages().items())

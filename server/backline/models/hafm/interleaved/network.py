@@ -1,4 +1,4 @@
-"""One stage of HAFM as a torch module: embeddings, transformer, one head per quantizer.
+"""One interleaved stage as a torch module: embeddings, transformer, one head per quantizer.
 
 This is what training trains and the reference that the fused CPU step is tested against.
 """
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.models.hafm.config import SourceConfig, StageConfig
-from backline.models.hafm.layout import Layout
+from backline.models.hafm.interleaved.config import StageConfig
+from backline.models.hafm.interleaved.layout import Layout
+from backline.models.hafm.sources import SourceConfig
 from backline.nn.transformer import Transformer
 
 CLOCK_PERIODS = 0.04 * 2.0 ** (torch.arange(16) / 2)  # seconds: from the shortest chunk to that of a whole clip

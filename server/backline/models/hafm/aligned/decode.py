@@ -15,8 +15,8 @@ from torch import Tensor
 
 from backline.kernels.decode import StageArrays
 from backline.kernels.random import uniform_array
-from backline.models.hafm.aligned import AlignedNetwork
-from backline.models.hafm.torch_decode import as_array, transformer_arrays
+from backline.models.hafm.aligned.network import AlignedNetwork
+from backline.models.hafm.arrays import as_array, transformer_arrays
 from backline.nn.sampling import choose, guide
 
 Floats = NDArray[np.float32]

@@ -13,9 +13,9 @@ import torch
 
 from backline.models.errors import PackError
 from backline.models.families import describe
-from backline.models.hafm.aligned import LOOKAHEAD, TINY
+from backline.models.hafm.aligned.config import LOOKAHEAD, TINY
 from backline.models.hafm.band import Sampling
-from backline.models.hafm.hints import CHORDS, HINT_LAGS
+from backline.models.hafm.listening.hints import CHORDS, HINT_LAGS
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.offline import generate
 from backline.models.hafm.stream import HafmStream

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.models.hafm.keys import LEAD, KeyListener
+from backline.models.hafm.listening.keys import LEAD, KeyListener
 from backline.models.hafm.score import VOICE_TURNS, VOICE_VOCABULARY, Tokens, semitones_from_c, transposed
 
 SCALE = (0, 2, 4, 5, 7, 9, 11)

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from backline.kernels.decode import DecodeStage
-from backline.models.hafm.config import TINY, StageConfig
-from backline.models.hafm.layout import Grid, Layout, interleaved
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.torch_decode import TorchDecodeStage, stage_arrays
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.interleaved.config import TINY, StageConfig
+from backline.models.hafm.interleaved.decode import TorchDecodeStage, stage_arrays
+from backline.models.hafm.interleaved.layout import Layout, interleaved
+from backline.models.hafm.interleaved.network import StageNetwork
 
 STAGES = list(TINY.stages().items())
 Decoder = TorchDecodeStage | DecodeStage

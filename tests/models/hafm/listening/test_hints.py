@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from backline.models.hafm.aligned import LONGEST_LAG, LOOKAHEAD
-from backline.models.hafm.hints import (
+from backline.models.hafm.aligned.config import LONGEST_LAG, LOOKAHEAD
+from backline.models.hafm.listening.hints import (
     CERTAIN,
     CHORDS,
     HINT_LAGS,

@@ -9,8 +9,9 @@ import torch
 
 from backline.kernels.decode import DecodeStage
 from backline.kernels.random import uniform_array
-from backline.models.hafm.aligned import TINY, AlignedNetwork, AlignedStageConfig
-from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
+from backline.models.hafm.aligned.config import TINY, AlignedStageConfig
+from backline.models.hafm.aligned.decode import TorchFrameStage, frame_arrays
+from backline.models.hafm.aligned.network import AlignedNetwork
 from backline.nn.sampling import choose, guide
 from tests.support.hafm import lively
 

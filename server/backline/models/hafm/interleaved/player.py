@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from backline.kernels.decode import DecodeStage
-from backline.models.hafm.band import Sampling, Tokens
-from backline.models.hafm.layout import Grid, clock_seconds
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.torch_decode import TorchDecodeStage, stage_arrays
+from backline.models.hafm.band import Backend, Sampling, Tokens
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.interleaved.decode import TorchDecodeStage, stage_arrays
+from backline.models.hafm.interleaved.layout import clock_seconds
+from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.rows import check_tokens
 
 Cache = Literal["evict", "recompute"]
-Backend = Literal["bfloat16", "float32", "torch"]  # the fused step at that precision, or torch
 Floats = NDArray[np.float32]
 
 

@@ -13,25 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from backline.models.hafm.aligned import (
-    BAND,
-    BEAT,
-    CHORD,
-    LAG,
-    TINY,
-    VOICE,
-    AlignedConfig,
-    AlignedNetwork,
-    AlignedStageConfig,
-    aligned,
-    lag_token,
-)
-from backline.models.hafm.aligned_player import AlignedBand
-from backline.models.hafm.band import Cue, Sampling, Tokens
-from backline.models.hafm.hints import HintListener
-from backline.models.hafm.layout import Grid
-from backline.models.hafm.leading import ChordLeader
-from backline.models.hafm.player import Backend
+from backline.models.hafm.aligned.band import AlignedBand
+from backline.models.hafm.aligned.config import BAND, BEAT, CHORD, LAG, TINY, VOICE, AlignedConfig, AlignedStageConfig
+from backline.models.hafm.aligned.network import AlignedNetwork, aligned, lag_token
+from backline.models.hafm.band import Backend, Cue, Sampling, Tokens
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.listening.hints import HintListener
+from backline.models.hafm.listening.leading import ChordLeader
 from backline.models.hafm.score import (
     BAND_TURNS,
     VOICE_TURNS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.hafm.hints import CERTAIN, CHORDS, HINT_RATE
+from backline.models.hafm.listening.hints import CERTAIN, CHORDS, HINT_RATE
 from backline.models.hafm.score import Tokens
 from backline.models.hafm.transport import BAND_BAR, bars_since
 from backline.models.stream import Transport

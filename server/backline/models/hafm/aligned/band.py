@@ -12,25 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from backline.kernels.decode import DecodeStage
-from backline.models.hafm.aligned import (
-    BAND,
-    BEAT,
-    CHORD,
-    LAG,
-    LOOKAHEAD,
-    VOICE,
-    AlignedConfig,
-    AlignedNetwork,
-    aligned,
-    lag_token,
-)
-from backline.models.hafm.aligned_decode import TorchFrameStage, frame_arrays
-from backline.models.hafm.band import Cue, Tokens
-from backline.models.hafm.beats import BeatListener
-from backline.models.hafm.hints import HINT_RATE, ChordHints, HintListener
-from backline.models.hafm.keys import KeyListener
-from backline.models.hafm.leading import ChordLeader
-from backline.models.hafm.player import Backend
+from backline.models.hafm.aligned.config import BAND, BEAT, CHORD, LAG, LOOKAHEAD, VOICE, AlignedConfig
+from backline.models.hafm.aligned.decode import TorchFrameStage, frame_arrays
+from backline.models.hafm.aligned.network import AlignedNetwork, aligned, lag_token
+from backline.models.hafm.band import Backend, Cue, Tokens
+from backline.models.hafm.listening.beats import BeatListener
+from backline.models.hafm.listening.hints import HINT_RATE, ChordHints, HintListener
+from backline.models.hafm.listening.keys import KeyListener
+from backline.models.hafm.listening.leading import ChordLeader
 from backline.models.hafm.score import (
     BAND_TURNS,
     VOICE_TURNS,
@@ -78,8 +67,8 @@ class AlignedBand:
     ) -> None:
         """
         Args:
-            key_profile: [vocal token], see keys.py.
-            beat_table: [kind, position], see beats.py; without it no beat is heard, only told.
+            key_profile: [vocal token], see listening/keys.py.
+            beat_table: [kind, position], see listening/beats.py; without it no beat is heard, only told.
         """
         self.config = config
         self.networks = {name: networks[name].eval().requires_grad_(False) for name in config.stages()}
@@ -87,7 +76,7 @@ class AlignedBand:
         self.acoustic = _decoder(self.networks["acoustic"], rows, 1, backend, branches=1)
         self.held_back = max(config.acoustic.delays)
         self.hints = hints
-        self.key_profile = key_profile  # [vocal token], see keys.py
+        self.key_profile = key_profile  # [vocal token], see listening/keys.py
         self._hints = [HintListener(hints) for _ in range(rows)]
         self._leaders = [ChordLeader() for _ in range(rows)]
         self._listeners = [KeyListener(key_profile) for _ in range(rows)]

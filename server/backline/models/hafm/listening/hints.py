@@ -23,7 +23,7 @@ from backline.models.stream import Transport
 from backline.nn.weights import misfits
 
 HINT_RATE, VOICE_FRAMES = 25, 2  # steps per second, and of how many frames of the voice each is
-# Seconds by which the voice is heard later than the chord is due (LOOKAHEAD to LONGEST_LAG of aligned.py).
+# Seconds by which the voice is heard later than the chord is due (LOOKAHEAD to LONGEST_LAG of aligned/config.py).
 HINT_LAGS = (Fraction(-8, 5), Fraction(-4, 5), Fraction(0), Fraction(4, 5), Fraction(12, 5), Fraction(26, 5))
 CHORDS = 12 * len(TRIADS)
 CERTAIN = 40  # parts into which a probability is rounded

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.models.hafm.beats import (
+from backline.models.hafm.listening.beats import (
     ENTERED,
     FRAME_RATE,
     HELD,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backline.models.hafm.hints import CERTAIN, CHORDS
-from backline.models.hafm.leading import CLEARLY, UNHEARD, ChordLeader
+from backline.models.hafm.listening.hints import CERTAIN, CHORDS
+from backline.models.hafm.listening.leading import CLEARLY, UNHEARD, ChordLeader
 from backline.models.hafm.score import Tokens
 from backline.models.stream import Transport
 
