@@ -13,13 +13,15 @@ from torch.nn import functional as F
 
 from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.measures.spectra import log_mel_distance, si_sdr
+from backline.models.rows import raised
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
-from backline.models.stems.consistency import RESIDUAL, consistent
 from backline.models.stems.generate import vectors_of
 from backline.models.stems.layout import Slots, to_positions
 from backline.models.stems.load import read_network
 from backline.models.stems.network import StemsNetwork
-from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
+from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
+from backline.models.windowed.consistency import RESIDUAL, consistent
+from backline.models.windowed.separator import Window
 from backline.music.stems import Stems
 from backline.nn.conformer import ConformerConfig
 from backline.nn.learning_rate import cosine_rate, set_rate
@@ -246,11 +248,12 @@ class StemsTrainer:
             distances, floors, gains = [], [], []  # each [song][track]
             for cut in cuts:
                 mixture = cut.sum(0)
-                estimates, _ = separator.separate(mixture, history, WINDOW_FRAMES)
+                (told,) = separator.separate([Window(0, mixture[None], history, WINDOW_FRAMES)])
+                estimates = raised(told).estimates
                 stems = consistent(mixture[None], estimates, RESIDUAL, mask_exponent=2.0)[:, 0]
                 codec = self.codec.decode(self.codec.encode(torch.from_numpy(cut)[:, None].to(self.device)))[:, 0]
                 gains.append([si_sdr(a, b) - si_sdr(mixture, b) for a, b in zip(stems, cut, strict=True)])
-                distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates, cut, strict=True)])
+                distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates[:, 0], cut, strict=True)])
                 floors.append([log_mel_distance(a, b, rate) for a, b in zip(codec.cpu().numpy(), cut, strict=True)])
         result |= {f"sdri_{track}": float(gain) for track, gain in zip(TRACKS, np.mean(gains, axis=0), strict=True)}
         return result | {"mel": float(np.mean(distances)), "floor": float(np.mean(floors))}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
@@ -28,7 +28,7 @@ from backline.models.hafm.score import (
     transposed,
 )
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
-from backline.models.rows import check_tokens, together
+from backline.models.rows import check_tokens, each, together
 
 Floats = NDArray[np.float32]
 
@@ -94,7 +94,7 @@ class AlignedBand:
         self._leaders[row] = ChordLeader()
 
     def play(self, cues: Sequence[Cue]) -> list[Tokens | Exception]:
-        prepared = [_or_error(self._prepare, cue) for cue in cues]
+        prepared = each(self._prepare, cues)
         playing = [part for part in prepared if isinstance(part, Part)]
         failed = {cue.row: error for cue, error in zip(cues, prepared, strict=True) if isinstance(error, Exception)}
         for part, steps in zip(playing, self._answer(playing, "semantic"), strict=True):
@@ -209,13 +209,6 @@ class AlignedBand:
         self._begun[row] = every[frames:]
         delays = self.config.acoustic.delays
         return np.stack([every[delay : delay + frames, k] for k, delay in enumerate(delays)])
-
-
-def _or_error(function: Callable[[Cue], Part], cue: Cue) -> Part | Exception:
-    try:
-        return function(cue)
-    except Exception as error:
-        return error
 
 
 def _decoder(

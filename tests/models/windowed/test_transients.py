@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
-from backline.models.stems.stft import Transform
-from backline.models.stems.transients import restored
+from backline.models.windowed.stft import Transform
+from backline.models.windowed.transients import restored
 from backline.music import fluidsynth
 from backline.music.songs import song
 

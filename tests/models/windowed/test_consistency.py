@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.models.stems.consistency import MASK, OFF, RESIDUAL, consistent
-from backline.models.stems.finish import Finish
-from backline.models.stems.stft import Transform
+from backline.models.windowed.consistency import MASK, OFF, RESIDUAL, consistent
+from backline.models.windowed.finish import Finish
+from backline.models.windowed.stft import Transform
 
 Audio = NDArray[np.float32]
 RATE = 48_000
@@ -38,7 +38,7 @@ def test_the_transform_is_the_fourier_transform_of_weighed_frames() -> None:
 @pytest.mark.parametrize("gain", [1.0, 1e-3])
 def test_whatever_the_estimates_the_stems_sum_to_the_mixture(mode: int, gain: float) -> None:
     mixture = np.float32(gain) * noise(2, 20_000)
-    for estimates in (noise(4, 20_000), np.zeros((4, 20_000), np.float32)):
+    for estimates in (noise(4, 1, 20_000), noise(4, 2, 20_000), np.zeros((4, 1, 20_000), np.float32)):
         stems = consistent(mixture, estimates, mode, 2.0)
         assert stems.dtype == np.float32
         assert stems.shape == (4, 2, 20_000)
@@ -48,22 +48,31 @@ def test_whatever_the_estimates_the_stems_sum_to_the_mixture(mode: int, gain: fl
 
 
 def test_without_consistency_the_estimates_are_what_is_heard_in_every_channel() -> None:
-    estimates = noise(4, 3_000)
+    estimates = noise(4, 1, 3_000)
     stems = consistent(noise(2, 3_000), estimates, OFF, 2.0)
-    np.testing.assert_array_equal(stems, np.repeat(estimates[:, None], 2, axis=1))
+    np.testing.assert_array_equal(stems, np.repeat(estimates, 2, axis=1))
+
+
+@pytest.mark.parametrize("mode", [OFF, RESIDUAL, MASK])
+def test_estimates_of_every_channel_are_those_of_each_by_itself(mode: int) -> None:
+    mixture, estimates = noise(3, 5_000), noise(2, 3, 5_000)
+    stems = consistent(mixture, estimates, mode, 1.0)
+    for channel in range(3):
+        own = slice(channel, channel + 1)
+        np.testing.assert_array_equal(stems[:, own], consistent(mixture[own], estimates[:, own], mode, 1.0))
 
 
 @pytest.mark.parametrize("mode", [RESIDUAL, MASK])
 def test_silence_stays_silence(mode: int) -> None:
-    nothing = np.zeros((4, 4_000), np.float32)
-    assert not consistent(nothing[:2], nothing, mode, 2.0).any()
+    nothing = np.zeros((4, 1, 4_000), np.float32)
+    assert not consistent(nothing[:2, 0], nothing, mode, 2.0).any()
 
 
 @pytest.mark.parametrize("mode", [RESIDUAL, MASK])
 def test_what_is_panned_stays_where_it_is(mode: int) -> None:
     left, right = tone(300), tone(3_000)
     mixture = np.stack([left, right])
-    estimates = 0.5 * mixture  # what the mean of the channels has of either
+    estimates = 0.5 * mixture[:, None]  # what the mean of the channels has of either
     stems = consistent(mixture, estimates, mode, 2.0)
     middle = slice(4_096, -4_096)
     assert np.abs(stems[0] - [left, 0 * left])[:, middle].max() < 1e-3
@@ -72,7 +81,7 @@ def test_what_is_panned_stays_where_it_is(mode: int) -> None:
 
 def test_a_mask_shares_by_power_and_its_exponent_by_how_much() -> None:
     mixture = tone(1_000)[None]
-    estimates = np.concatenate([0.3 * mixture, 0.1 * mixture])
+    estimates = np.stack([0.3 * mixture, 0.1 * mixture])
     middle = slice(4_096, -4_096)
     for exponent, share in [(2.0, 0.9), (1.0, 0.75)]:
         stems = consistent(mixture, estimates, MASK, exponent)
@@ -81,7 +90,7 @@ def test_a_mask_shares_by_power_and_its_exponent_by_how_much() -> None:
 
 def test_the_residual_goes_to_whom_it_is_likeliest_to_belong_to() -> None:
     low, high = tone(200)[None], tone(4_000)[None]
-    estimates = np.concatenate([0.6 * low, 0.8 * high])
+    estimates = np.stack([0.6 * low, 0.8 * high])
     stems = consistent(low + high, estimates, RESIDUAL, 2.0)
     middle = slice(4_096, -4_096)
     assert np.abs(stems[0] - low)[:, middle].max() < 1e-3
@@ -92,8 +101,8 @@ def test_the_residual_goes_to_whom_it_is_likeliest_to_belong_to() -> None:
 @pytest.mark.parametrize("transients", [0.0, 1.0])
 @pytest.mark.parametrize("kept", [slice(40_001, 50_003), slice(0, 5_000), slice(55_000, 60_000)])
 def test_a_part_of_a_window_is_finished_as_it_is_in_the_whole(mode: int, transients: float, kept: slice) -> None:
-    mixture, estimates = noise(2, 60_000), noise(4, 60_000)
+    mixture, estimates = noise(2, 60_000), noise(4, 1, 60_000)
     estimates[1] += 0.5 * mixture.mean(axis=0)
     finish, tracks = Finish(mode, 2.0, transients), ("vocals", "drums", "bass", "other")
-    whole = finish.stems(mixture, estimates, tracks, slice(0, 60_000))
-    assert np.abs(finish.stems(mixture, estimates, tracks, kept) - whole[..., kept]).max() < 1e-6
+    whole = finish.tracks(mixture, estimates, tracks, slice(0, 60_000))
+    assert np.abs(finish.tracks(mixture, estimates, tracks, kept) - whole[..., kept]).max() < 1e-6

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Windows:
-    """All in samples at the separator's rate; `hop` and `guard` are whole codec frames, so that windows share them."""
+    """All in samples at the separator's rate; `hop` and `guard` are whole frames, so that windows share them."""
 
     window: int
     hop: int

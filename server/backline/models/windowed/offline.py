@@ -1,4 +1,4 @@
-"""A whole file's stems, the slow and obvious way: what the stream must equal, and what evaluation may call."""
+"""A whole file's tracks, the slow and obvious way: what the stream must equal, and what evaluation may call."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.stems.finish import Finish
-from backline.models.stems.polarity import polarity
-from backline.models.stems.separator import Separator
-from backline.models.stems.windows import Windows
+from backline.models.rows import raised
 from backline.models.stream import Audio
+from backline.models.windowed.finish import Finish
+from backline.models.windowed.separator import Separator, Window
+from backline.models.windowed.windows import Windows
 
 
 def separate_file(
@@ -22,7 +22,7 @@ def separate_file(
     finish: Finish,
     progress: Callable[[float], None] = lambda share: None,
 ) -> NDArray[np.float32]:
-    """Stems [track, channel, sample] of `mixture` [channel, sample] at the separator's rate.
+    """Tracks [track, channel, sample] of `mixture` [channel, sample] at the separator's rate.
 
     Args:
         progress: told the share of the windows that are done.
@@ -41,14 +41,13 @@ def separate_file(
         start = chunk * windows.hop  # of the window, in `padded`
         heard = padded[:, start : start + windows.window]
         if heard.any():
-            estimates, history = separator.separate(
-                (heard * polarity(heard)).mean(axis=0), history, windows.new_frames(chunk)
-            )
+            (told,) = separator.separate([Window(0, heard, history, windows.new_frames(chunk))])
+            estimates, history = raised(told).estimates, raised(told).history
         else:
-            estimates, history = np.zeros((len(separator.tracks), windows.window), np.float32), separator.silence()
-        stems = finish.stems(heard, estimates, separator.tracks, whole)
+            estimates, history = np.zeros((len(separator.tracks), 1, windows.window), np.float32), separator.silence()
+        tracks = finish.tracks(heard, estimates, separator.tracks, whole)
         at = slice(start + windows.kept.start, start + windows.kept.stop)
-        total[..., at] += weights * stems[..., windows.kept]
+        total[..., at] += weights * tracks[..., windows.kept]
         weight[at] += weights
         progress((chunk + 1) / chunks)
     played = slice(ahead, ahead + length)

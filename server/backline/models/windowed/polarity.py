@@ -22,3 +22,8 @@ def polarity(mixture: Audio) -> Audio:
     energy = float(np.square(mixture, dtype=np.float64).sum())
     middle = 0.5 * float(np.square(mixture.sum(axis=0, dtype=np.float64)).sum())
     return SECOND_TURNED if middle < TURN * energy else IN_PHASE
+
+
+def middle(mixture: Audio) -> Audio:
+    """[1, sample]: the mean of the channels of a window [channel, sample], in phase; for models that hear mono."""
+    return (mixture * polarity(mixture)).mean(axis=0, keepdims=True, dtype=np.float32)

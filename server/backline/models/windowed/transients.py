@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, median_filter, uniform_filter1d
 
-from backline.models.stems.stft import Transform
 from backline.models.stream import Audio
+from backline.models.windowed.stft import Transform
 
 TRANSFORM = Transform(512, 128)  # 2.7 ms a frame at 48 kHz
 STEADY_FRAMES = 31  # over which a tone goes on

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from backline.models.stems.consistency import MASK, OFF, RESIDUAL
-from backline.models.stems.polarity import polarity
-from tests.models.stems.test_stream import RATE, music, streamed, whole
+from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
+from backline.models.windowed.polarity import polarity
+from tests.models.windowed.test_stream import RATE, music, streamed, whole
 
 
 @pytest.mark.parametrize("mode", [OFF, RESIDUAL, MASK])

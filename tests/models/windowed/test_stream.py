@@ -9,21 +9,24 @@ from hypothesis import strategies as st
 
 from backline.engine.errors import BadInput
 from backline.kernels.resample import Resampler
-from backline.models.stems.consistency import MASK, OFF, RESIDUAL
-from backline.models.stems.offline import separate_file
-from backline.models.stems.stream import StemsSettings, StemsStream, make_finish, row_bytes
-from backline.models.stems.windows import Windows
+from backline.models.rows import raised
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, SessionConfig
+from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
+from backline.models.windowed.offline import separate_file
+from backline.models.windowed.separator import Window
+from backline.models.windowed.settings import WindowedSettings, make_finish
+from backline.models.windowed.stream import WindowedStream, row_bytes
+from backline.models.windowed.windows import Windows
 from tests.support.bands import TRACKS, BandSeparator
 from tests.support.playing import open_session, play, running, write_blocks
 
 RATE = 8_000  # of the separator in most tests, so that they are fast
 FRAME = RATE * 2 // 25
-SETTINGS = StemsSettings()
+SETTINGS = WindowedSettings()
 
 
-def make_stream(rate: int = RATE, settings: StemsSettings = SETTINGS) -> StemsStream:
-    return StemsStream(BandSeparator(rate), settings, resident_bytes=1_000)
+def make_stream(rate: int = RATE, settings: WindowedSettings = SETTINGS) -> WindowedStream:
+    return WindowedStream(BandSeparator(rate), settings, resident_bytes=1_000)
 
 
 def music(samples: int, channels: int = 2, seed: int = 0, rate: int = RATE) -> Audio:
@@ -176,10 +179,10 @@ def test_what_was_said_of_one_window_is_kept_in_the_next() -> None:
 def test_forced_codes_change_what_is_heard() -> None:
     audio = music(4 * RATE, channels=1)
     separator = BandSeparator(RATE)
-    _, history = separator.separate(music(4 * RATE, channels=1, seed=1)[0], separator.silence(), 50)
-    forced, _ = separator.separate(audio[0], history, 12)
-    free, _ = separator.separate(audio[0], history, 50)
-    assert np.abs(forced - free)[:, -12 * FRAME :].max() > 1e-3
+    (before,) = separator.separate([Window(0, music(4 * RATE, channels=1, seed=1), separator.silence(), 50)])
+    history = raised(before).history
+    forced, free = separator.separate([Window(row, audio, history, new) for row, new in ((0, 12), (1, 50))])
+    assert np.abs(raised(forced).estimates - raised(free).estimates)[..., -12 * FRAME :].max() > 1e-3
 
 
 def config(channels: int = 2, **lengths: float) -> SessionConfig:
@@ -187,7 +190,7 @@ def config(channels: int = 2, **lengths: float) -> SessionConfig:
 
 
 def feed(
-    stream: StemsStream, row: int, chunks: int, channels: int = 2, parameters: dict[str, float] | None = None
+    stream: WindowedStream, row: int, chunks: int, channels: int = 2, parameters: dict[str, float] | None = None
 ) -> list[ChunkOutput]:
     """The next chunks of a row, of music that is the same wherever it is asked for."""
     outputs = []
