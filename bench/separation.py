@@ -27,7 +27,7 @@ from rich.table import Table
 from backline.models.rows import raised
 from backline.models.stems.config import StemsConfig
 from backline.models.stems.generate import generate
-from backline.models.stems.layout import PATHS, known_positions, slots
+from backline.models.stems.layout import PATH_COUNT, known_positions, slots
 from backline.models.stems.network import StemsNetwork, parameter_counts
 from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
 from backline.models.windowed.separator import Window
@@ -166,8 +166,8 @@ def measure(peers: list[Peer], rounds: int) -> None:
 def cost(config: StemsConfig, hop: int) -> Cost:
     """What one hop of `hop` codec frames costs; the sequence is layout.py's."""
     counts = parameter_counts(config)
-    table = slots(config.order, PATHS * WINDOW_FRAMES, config.codebooks)
-    known = known_positions(table, PATHS * (WINDOW_FRAMES - hop))
+    table = slots(config.order, PATH_COUNT * WINDOW_FRAMES, config.codebooks)
+    known = known_positions(table, PATH_COUNT * (WINDOW_FRAMES - hop))
     steps = config.segments * (len(table) - known)
     mel = WINDOW_FRAMES * config.hops_per_frame
     prefix = 1 + mel if config.condition == "prefix" else 0

@@ -21,8 +21,8 @@ from backline.measures.codes import frame_correlation, perplexity
 from backline.measures.predictability import STEPS, Predictability, measure_predictability
 from backline.measures.report import Figure, Gate, Row
 from backline.measures.spectra import log_mel_distance, si_sdr
-from backline.models.codec import KINDS, load_codec
 from backline.models.errors import PackError
+from backline.models.through_codec import KINDS, load_codec
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.songs import song
 from backline.music.world import World

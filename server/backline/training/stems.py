@@ -16,7 +16,7 @@ from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.models.rows import raised
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
 from backline.models.stems.generate import vectors_of
-from backline.models.stems.layout import Slots, to_positions
+from backline.models.stems.layout import PATH_COUNT, Slots, to_positions
 from backline.models.stems.load import read_network
 from backline.models.stems.network import StemsNetwork
 from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
@@ -170,8 +170,8 @@ class StemsTrainer:
     def likeliest(self, hidden: Tensor) -> Tensor:
         """Codes [row, track, position, codebook] that the network would tell at each place by itself."""
         lanes = hidden[:, :, :-1].flatten(0, 1)  # [row * segment, position, width]
-        told = torch.stack([self.network.logits(lanes, path).argmax(-1) for path in range(len(PATHS))])
-        path = torch.from_numpy(np.maximum(self.table, 0) % len(PATHS)).to(self.device)  # [position, codebook]
+        told = torch.stack([self.network.logits(lanes, path).argmax(-1) for path in range(PATH_COUNT)])
+        path = torch.from_numpy(np.maximum(self.table, 0) % PATH_COUNT).to(self.device)  # [position, codebook]
         chosen = torch.where(path[None, :, None] == 0, told[0], told[1])  # [row * segment, position, lane, codebook]
         return chosen.transpose(1, 2).unflatten(0, hidden.shape[:2]).flatten(1, 2)
 
@@ -212,7 +212,7 @@ class StemsTrainer:
         losses = []
         for book in range(config.codebooks):
             parts = []
-            for path in range(len(PATHS)):
+            for path in range(PATH_COUNT):
                 places = torch.from_numpy(np.flatnonzero((table[:, book] >= 0) & (table[:, book] % 2 == path)))
                 classes, wanted = network.heads[:, path, book], truth[:, :, :, places, book]
                 telling = hidden[:, :, places]

@@ -12,6 +12,7 @@ from backline.models.rows import each
 from backline.models.stems.config import TRACKS
 from backline.models.stems.fused import FusedStep
 from backline.models.stems.generate import expected_vectors, generate
+from backline.models.stems.layout import PATH_COUNT
 from backline.models.stems.network import StemsNetwork
 from backline.models.stream import Audio
 from backline.models.windowed.polarity import middle
@@ -38,7 +39,7 @@ class StemsSeparator:
         if self._silence is None:
             audio = np.zeros((1, self.window_frames * self.frame_samples), np.float32)
             config = self.network.config
-            nothing = np.zeros((len(TRACKS), len(PATHS), config.codebooks, 0), np.int64)
+            nothing = np.zeros((len(TRACKS), PATH_COUNT, config.codebooks, 0), np.int64)
             self._silence = self._told(audio, nothing).history
         return self._silence
 

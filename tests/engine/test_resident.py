@@ -12,7 +12,7 @@ import pytest
 
 from backline.engine.engine import Engine
 from backline.engine.errors import ChunkFailed, NotFound, Refused
-from backline.engine.scheduler import TASKS_SECONDS
+from backline.engine.resident import TASKS_SECONDS
 from backline.engine.session import Session
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, RowFailed
 from tests.support.clock import TurnedClock

@@ -10,9 +10,9 @@ from backline.codecs.base import Codec
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
 from backline.codecs.encodec import EncodecStream
 from backline.models import families
-from backline.models.codec import CodecStream, load
 from backline.models.errors import PackError
 from backline.models.stream import Audio, ChunkInput, SessionConfig
+from backline.models.through_codec import CodecStream, load
 from tests.support.encodec_checkpoint import write_official_layout
 
 SMALL = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
@@ -22,7 +22,7 @@ FRAME = Fraction(1, 75)
 @pytest.fixture(scope="module", params=["convnext", "encodec"])
 def codec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Codec:
     if request.param == "encodec":
-        return EncodecStream.load(write_official_layout(tmp_path_factory.mktemp("codec") / "encodec.th"))
+        return EncodecStream.from_checkpoint(write_official_layout(tmp_path_factory.mktemp("codec") / "encodec.th"))
     torch.manual_seed(0)
     return ConvNeXtCodec(SMALL).eval().requires_grad_(False)
 
