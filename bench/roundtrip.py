@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from backline.cli.connection import server_process
-from backline.models.hafm.config import DEFAULT
+from backline.models.hafm.interleaved.config import DEFAULT
+from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.hafm.load import tiny_random
-from backline.models.hafm.network import StageNetwork
 from backline.packs.pack import write_pack
 from backline_client import BacklineError, Client
 from backline_client.wire import channel_options

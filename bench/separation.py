@@ -24,12 +24,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from backline.models.rows import raised
 from backline.models.stems.config import StemsConfig
 from backline.models.stems.generate import generate
-from backline.models.stems.layout import PATHS, known_positions, slots
+from backline.models.stems.layout import PATH_COUNT, known_positions, slots
 from backline.models.stems.network import StemsNetwork, parameter_counts
-from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
-from backline.models.stems.stream import StemsStream
+from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
+from backline.models.windowed.separator import Window
+from backline.models.windowed.stream import WindowedStream
 from backline.packs.registry import PackRegistry
 
 FRAME_SECONDS = 0.08
@@ -70,7 +72,7 @@ def main() -> int:
         peers = network_peers(StemsNetwork(config).to(torch.bfloat16).eval().cuda(), hop)
     else:
         stream = PackRegistry(options.packs).load(options.pack)
-        if not isinstance(stream, StemsStream) or not isinstance(stream.separator, StemsSeparator):
+        if not isinstance(stream, WindowedStream) or not isinstance(stream.separator, StemsSeparator):
             console.print(f"pack {options.pack} is not of family stems: name one that is with --pack")
             return 1
         separator = stream.separator
@@ -103,14 +105,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def separator_peers(separator: StemsSeparator, hop: int) -> list[Peer]:
     """The whole of a hop: hear, tell, decode."""
-    audio = 0.1 * np.random.default_rng(0).standard_normal(WINDOW_FRAMES * separator.frame_samples, np.float32)
+    samples = WINDOW_FRAMES * separator.frame_samples
+    audio = 0.1 * np.random.default_rng(0).standard_normal((1, samples), np.float32)
     history = separator.silence()
     plain = copy(separator)
     plain.step = None
+
+    def window(by: StemsSeparator, new_frames: int) -> None:
+        (told,) = by.separate([Window(0, audio, history, new_frames)])
+        raised(told)
+
     return [
-        Peer("Backline", lambda: separator.separate(audio, history, hop)),
-        Peer("torch in place of the fused step", lambda: plain.separate(audio, history, hop)),
-        Peer("no overlap forced: every window told anew", lambda: separator.separate(audio, history, WINDOW_FRAMES)),
+        Peer("Backline", lambda: window(separator, hop)),
+        Peer("torch in place of the fused step", lambda: window(plain, hop)),
+        Peer("no overlap forced: every window told anew", lambda: window(separator, WINDOW_FRAMES)),
     ]
 
 
@@ -158,8 +166,8 @@ def measure(peers: list[Peer], rounds: int) -> None:
 def cost(config: StemsConfig, hop: int) -> Cost:
     """What one hop of `hop` codec frames costs; the sequence is layout.py's."""
     counts = parameter_counts(config)
-    table = slots(config.order, PATHS * WINDOW_FRAMES, config.codebooks)
-    known = known_positions(table, PATHS * (WINDOW_FRAMES - hop))
+    table = slots(config.order, PATH_COUNT * WINDOW_FRAMES, config.codebooks)
+    known = known_positions(table, PATH_COUNT * (WINDOW_FRAMES - hop))
     steps = config.segments * (len(table) - known)
     mel = WINDOW_FRAMES * config.hops_per_frame
     prefix = 1 + mel if config.condition == "prefix" else 0

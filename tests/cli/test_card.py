@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from backline.evaluation.report import Figure, Gate, Report, write_report
+from backline.measures.report import Figure, Gate, Report, write_report
 from backline.music.fluidsynth import missing
+from backline.music.stems import TRACKS
 from backline.packs.pack import read_pack, write_pack
-from backline.training.mixtures import TRACKS
 from tests.cli.conftest import Typed
+from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
-from tests.training.test_report import PNG, write_log
+from tests.training.test_report import write_log
 
 pytest.importorskip("matplotlib")
 

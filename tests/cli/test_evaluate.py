@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from backline.music import fluidsynth
+from backline.music.stems import TRACKS
 from backline.packs.pack import write_pack
-from backline.training.mixtures import TRACKS
 from tests.cli.test_commands import Backline
+from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
-from tests.training.test_report import PNG
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 

@@ -32,7 +32,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def codec(checkpoint: Path) -> EncodecStream:
-    return EncodecStream.load(checkpoint)
+    return EncodecStream.from_checkpoint(checkpoint)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,9 @@ def test_offline_is_the_package(codec: EncodecStream, package: Any, samples: int
 
 def test_the_first_codebooks_alone_decode_as_a_codec_that_has_no_others(checkpoint: Path, codec: EncodecStream) -> None:
     codes = codec.encode(sound(1, HOP * 10))
-    torch.testing.assert_close(codec.decode(codes[:, :2]), EncodecStream.load(checkpoint, 2).decode(codes[:, :2]))
+    torch.testing.assert_close(
+        codec.decode(codes[:, :2]), EncodecStream.from_checkpoint(checkpoint, 2).decode(codes[:, :2])
+    )
 
 
 @torch.no_grad()
@@ -110,7 +112,7 @@ def test_decoding_in_chunks_is_the_package(codec: EncodecStream, package: Any, c
 @torch.no_grad()
 @pytest.mark.parametrize("chunk", [START_FRAMES, 8, 25])
 def test_without_holding_back_long_first_blocks_come_out_at_once(checkpoint: Path, package: Any, chunk: int) -> None:
-    codec = EncodecStream.load(checkpoint, hold_frames=0)
+    codec = EncodecStream.from_checkpoint(checkpoint, hold_frames=0)
     assert codec.decode_latency == codec.encode_latency == 0
     codes = torch.randint(0, 1024, (1, 8, 50), generator=torch.Generator().manual_seed(1))
     first, state = codec.decode_step(codes[..., :chunk], codec.init_decode_state(1))
@@ -123,7 +125,7 @@ def test_without_holding_back_long_first_blocks_come_out_at_once(checkpoint: Pat
 
 
 def test_without_holding_back_a_short_first_block_is_refused(checkpoint: Path) -> None:
-    codec = EncodecStream.load(checkpoint, hold_frames=0)
+    codec = EncodecStream.from_checkpoint(checkpoint, hold_frames=0)
     with pytest.raises(ValueError, match="began with 6 frames: with hold_frames=0 give at least 7"):
         codec.decode_step(torch.zeros(1, 8, 6, dtype=torch.int64), codec.init_decode_state(1))
 

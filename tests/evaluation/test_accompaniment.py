@@ -15,21 +15,20 @@ from backline.evaluation.accompaniment import (
     LEVEL,
     ONSETS,
     RHYTHM,
-    TEST_SEED,
     Plan,
     evaluate_accompaniment,
     figures_of,
     gates,
 )
-from backline.evaluation.embeddings import Embedding, MusicEmbedding
 from backline.evaluation.live import Setting
-from backline.evaluation.report import Figure, Gate, Row
+from backline.measures.embeddings import Embedding, MusicEmbedding
+from backline.measures.report import Figure, Gate, Row
 from backline.models.hafm.load import TINY_CODEC
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth
+from backline.music.seeds import HELD_OUT_SEED, TEST_SEED
 from backline.music.songs import Song, song
 from backline.music.world import NARROW
-from backline.training.data import HELD_OUT_SEED
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 

@@ -6,12 +6,12 @@ import pytest
 from backline.codecs.convnext import ConvNeXtCodec
 from backline.evaluation.baselines import Pool, derangement, fitted, separated_vocal, through_codec
 from backline.evaluation.codec import decode, encode
+from backline.measures.spectra import si_sdr
 from backline.models.hafm.load import TINY_CODEC
 from backline.music.composer import compose
+from backline.music.seeds import HELD_OUT_SEED
 from backline.music.songs import Song
 from backline.music.world import NARROW, WIDE, World
-from backline.training.data import HELD_OUT_SEED
-from backline.training.spectra import si_sdr
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 24])

@@ -18,12 +18,12 @@ from backline.evaluation.codec import (
     evaluate_codec,
     pack_codec,
 )
-from backline.evaluation.report import Figure
+from backline.measures.codes import frame_correlation
+from backline.measures.report import Figure
+from backline.measures.spectra import log_mel_distance, mel_filters, si_sdr
 from backline.models.errors import PackError
 from backline.models.hafm.load import tiny_random
 from backline.packs.pack import write_pack
-from backline.training.codec import frame_correlation
-from backline.training.spectra import log_mel_distance, mel_filters, si_sdr
 
 SMALL = ConvNeXtCodecConfig(
     codebooks=8,

@@ -7,7 +7,7 @@ import pytest
 
 from backline.evaluation.drift import CLIPPED, DRIFT, EXCURSION, MEMORY, SILENT, chain, evaluate_drift, gates, levels
 from backline.evaluation.live import Setting
-from backline.evaluation.report import Figure
+from backline.measures.report import Figure
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth
 from backline.music.world import NARROW

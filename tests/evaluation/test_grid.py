@@ -20,7 +20,7 @@ from backline.evaluation.grid import (
     setting_name,
 )
 from backline.evaluation.live import Setting, check_setting
-from backline.evaluation.report import Figure
+from backline.measures.report import Figure
 from backline.models.hafm.load import describe, tiny_random
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth

@@ -11,7 +11,6 @@ import soundfile
 
 from backline.evaluation.drift import CLIPPED
 from backline.evaluation.live import Setting
-from backline.evaluation.report import Figure, Row
 from backline.evaluation.robustness import (
     AFTER,
     ENDING,
@@ -26,6 +25,7 @@ from backline.evaluation.robustness import (
     sound_after,
     voices,
 )
+from backline.measures.report import Figure, Row
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth
 from backline.music.world import NARROW

@@ -7,7 +7,6 @@ import pytest
 
 from backline.evaluation.accompaniment import Plan
 from backline.evaluation.live import default_setting
-from backline.evaluation.report import Figure, Row
 from backline.evaluation.separation import (
     ALL,
     CODEC,
@@ -27,11 +26,12 @@ from backline.evaluation.separation import (
     silent_notes,
 )
 from backline.evaluation.separation_baselines import mixture
-from backline.evaluation.separation_measures import LOG_MEL, SDR, SI_SDR
+from backline.measures.report import Figure, Row
+from backline.measures.separation import LOG_MEL, SDR, SI_SDR
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth
+from backline.music.stems import TRACKS, Stems
 from backline.music.world import NARROW
-from backline.training.mixtures import TRACKS, Stems
 
 pytest.importorskip("fast_bss_eval")
 

@@ -19,8 +19,8 @@ from backline.evaluation.separation_baselines import (
     read_demucs,
     resynthesis,
 )
-from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems
-from backline.training.spectra import si_sdr
+from backline.measures.spectra import si_sdr
+from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 
 SECONDS = 3
 TIME = np.arange(SECONDS * SAMPLE_RATE) / SAMPLE_RATE

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from backline.evaluation.accompaniment import TEST_SEED, Plan
+from backline.evaluation.accompaniment import Plan
 from backline.evaluation.live import Setting
 from backline.evaluation.takes import (
     CHORDS,
@@ -21,6 +21,7 @@ from backline.evaluation.takes import (
 )
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.music import fluidsynth
+from backline.music.seeds import TEST_SEED
 from backline.music.songs import Song, song
 from backline.music.world import NARROW
 

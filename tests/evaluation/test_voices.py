@@ -9,11 +9,11 @@ import torch
 
 from backline.codecs.hcodec.network import HCodec
 from backline.evaluation import voices
-from backline.evaluation.report import Figure
 from backline.evaluation.voices import BAND_DBFS, MASK, TRUTH, VOICE_DBFS, cases, evaluate_voices, gates
+from backline.measures.report import Figure
 from backline.music import fluidsynth
 from backline.music.seeds import TEST_SEED
-from backline.training.mixtures import SAMPLE_RATE
+from backline.music.stems import SAMPLE_RATE
 from tests.training.test_hcodec import TOY_CODEC
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))

@@ -19,9 +19,9 @@ from backline.kernels.decode import DecodeStage
 from backline.kernels.decode_arrays import StageArrays, distance_buckets
 from backline.kernels.packed import to_bfloat16
 from backline.kernels.random import uniform_array
-from backline.models.hafm.config import DEFAULT
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.torch_decode import stage_arrays
+from backline.models.hafm.interleaved.config import DEFAULT
+from backline.models.hafm.interleaved.decode import stage_arrays
+from backline.models.hafm.interleaved.network import StageNetwork
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -15,9 +15,9 @@ from backline.kernels.decode import DecodeStage
 from backline.kernels.decode_arrays import StageArrays
 from backline.kernels.packed import to_bfloat16
 from backline.kernels.random import uniform_array
-from backline.models.hafm.config import TINY
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.torch_decode import stage_arrays
+from backline.models.hafm.interleaved.config import TINY
+from backline.models.hafm.interleaved.decode import stage_arrays
+from backline.models.hafm.interleaved.network import StageNetwork
 from backline.nn.transformer import Transformer
 
 Floats = NDArray[np.float32]

@@ -12,11 +12,10 @@ from backline.music import people, vocoder
 from backline.music.composer import compose
 from backline.music.fluidsynth import missing as nothing_renders
 from backline.music.people import people_sing
-from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose
+from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose, training_seed
 from backline.music.songs import song
 from backline.music.speakers import FOLDER, LANGUAGES, Speaker, VoicesMissing, recordings, speakers
 from backline.music.world import PEOPLE
-from backline.training.data import training_seed
 from tests.support.speaking import write_recordings
 
 no_people = vocoder.missing()

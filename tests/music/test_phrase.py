@@ -8,8 +8,8 @@ import numpy as np
 import soundfile
 
 from backline.music.phrase import SAMPLE_RATE, SEED, in_a_small_room, main
+from backline.music.seeds import HELD_OUT_SEED
 from backline.music.world import NARROW
-from backline.training.data import HELD_OUT_SEED
 
 BUNDLED = Path(str(files("backline.music"))) / "data"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backline.evaluation.level import clip_share, level_dbfs
 from backline.evaluation.live import Sound, Take, default_setting, play
 from backline.evaluation.robustness import LATEST, sound_after, voices
+from backline.measures.level import clip_share, level_dbfs
 from backline.models.stream import Stream, Transport
 from backline.packs.pack import load_stream, read_pack
 from backline.packs.registry import PackRegistry

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from backline.cli.main import app
 from backline.codecs.hubert import HubertConfig, hubert_layout
 from backline.models.errors import PackError
-from backline.models.hafm.config import PAPER, HafmConfig, StageConfig, three_stages
+from backline.models.hafm.interleaved.config import PAPER, InterleavedConfig, StageConfig, three_stages
+from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.hafm.load import build
-from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.stream import HafmStream
 from backline.packs.importers.encodec import read_encodec
 from backline.packs.importers.hafm import HafmFiles, import_hafm, infer_config, read_stage
@@ -97,7 +97,7 @@ def test_the_imported_pack_plays_the_tokens_of_the_source(
     imported = import_hafm(files(front, tmp_path, stages), tmp_path / "hafm", hubert=HUBERT)
     pack = read_pack(tmp_path / "hafm")
     assert pack == imported.pack
-    assert HafmConfig.from_dict(pack.config["network"]) == SMALL
+    assert InterleavedConfig.from_dict(pack.config["network"]) == SMALL
     stream = load_stream(pack)
     assert isinstance(stream, HafmStream)
     np.testing.assert_array_equal(played(stream), source)
@@ -332,7 +332,7 @@ def test_a_malicious_stage_is_not_run(tmp_path: Path) -> None:
 
 def test_distances_that_no_file_tells_are_the_users(front: Path, tmp_path: Path) -> None:
     imported = import_hafm(files(front, tmp_path, NETWORKS), tmp_path / "hafm", (500, 600, 700), HUBERT)
-    network = HafmConfig.from_dict(imported.pack.config["network"])
+    network = InterleavedConfig.from_dict(imported.pack.config["network"])
     assert [stage.max_distance for stage in network.stages().values()] == [500, 600, 700]
     assert any("coarse: assumed" in w and "max_distance = 600" in w for w in imported.warnings)
 

@@ -9,9 +9,9 @@ import torch
 
 from backline.codecs.hcodec.load import hcodec
 from backline.models import families
-from backline.models.codec import load_codec
 from backline.models.errors import PackError
 from backline.models.stream import ChunkInput, SessionConfig
+from backline.models.through_codec import load_codec
 from backline.packs.importers.hcodec import import_hcodec, read_hcodec
 from backline.packs.pack import load_stream, read_pack, read_tensors
 from tests.support.hcodec_checkpoint import (

@@ -39,7 +39,7 @@ def test_an_official_encodec_becomes_a_pack_that_plays(official: Path, tmp_path:
     assert load_stream(pack).spec == pack.spec()
     kept = {name.removeprefix("codec."): tensor for name, tensor in read_tensors(pack).items()}
     codes = torch.randint(0, 1024, (1, 8, 10), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(EncodecStream(kept).decode(codes), EncodecStream.load(official).decode(codes))
+    assert torch.equal(EncodecStream(kept).decode(codes), EncodecStream.from_checkpoint(official).decode(codes))
 
 
 def test_codebooks_beyond_those_wanted_are_left_out(official: Path) -> None:

@@ -11,14 +11,14 @@ import soxr
 from numpy.typing import NDArray
 
 from backline.evaluation.live import Sound, Take, default_setting, play_ports
+from backline.measures.spectra import si_sdr
 from backline.models.stream import Stream
 from backline.music.fluidsynth import missing
+from backline.music.seeds import HELD_OUT_SEED
+from backline.music.stems import TRACKS, song_stems
 from backline.music.world import BAND
 from backline.packs.pack import load_stream, read_pack
 from backline.packs.registry import PackRegistry
-from backline.training.data import HELD_OUT_SEED
-from backline.training.mixtures import TRACKS, song_stems
-from backline.training.spectra import si_sdr
 
 RATE = 48_000
 GAINS = {"vocals": 3.0, "drums": 5.0, "bass": 5.0, "other": 3.0}  # dB

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from backline.models.stems.load import load, tiny_random
-from backline.models.stems.offline import separate_file
-from backline.models.stems.stream import make_finish
-from backline.models.stems.windows import Windows
+from backline.models.windowed.offline import separate_file
+from backline.models.windowed.settings import make_finish
+from backline.models.windowed.windows import Windows
 from backline.packs.pack import write_pack
 from backline.service.server import start_server
 from tests.plugin import clap_abi as abi

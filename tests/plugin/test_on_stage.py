@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from backline.cli.phrase import sung_phrase
-from backline.evaluation.rhythm import onset_f
+from backline.measures.rhythm import onset_f
 from tests.plugin.native import build
 from tests.plugin.server_process import in_time, server_process
 

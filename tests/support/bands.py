@@ -5,11 +5,14 @@ What it tells of a frame depends on what it told of the one before, so forced co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.fft
 
-from backline.models.stems.separator import History
-from backline.models.stream import Audio
+from backline.models.rows import each
+from backline.models.windowed.polarity import middle
+from backline.models.windowed.separator import History, Separated, Window
 
 CODES = 16
 PATHS, BOOKS = 2, 3
@@ -19,7 +22,7 @@ BAND_OF_TRACK = (1, 3, 0, 2)
 
 
 class BandSeparator:
-    """A `Separator` (models/stems/separator.py)."""
+    """A `Separator` (models/windowed/separator.py)."""
 
     device = "cpu"
     tracks = TRACKS
@@ -27,15 +30,20 @@ class BandSeparator:
     def __init__(self, sample_rate: int = 48_000, window_frames: int = 50) -> None:
         self.sample_rate, self.frame_samples = sample_rate, sample_rate * 2 // 25
         self.window_frames = window_frames
-        self.calls: list[int] = []  # the `hop_frames` of every call
+        self.calls: list[int] = []  # the `new_frames` of every window
 
     def silence(self) -> History:
         return self._tell(np.zeros((len(TRACKS), self.window_frames)), None, self.window_frames)
 
-    def separate(self, audio: Audio, history: History, hop_frames: int) -> tuple[Audio, History]:
-        assert audio.shape == (self.window_frames * self.frame_samples,)
-        assert audio.dtype == np.float32
+    def separate(self, windows: Sequence[Window]) -> list[Separated | Exception]:
+        return each(self._separate, windows)
+
+    def _separate(self, window: Window) -> Separated:
+        hop_frames = window.new_frames
+        assert window.audio.shape[1] == self.window_frames * self.frame_samples
+        assert window.audio.dtype == np.float32
         self.calls.append(hop_frames)
+        audio = middle(window.audio)[0]
         spectrum = scipy.fft.rfft(audio)
         frequency = np.arange(len(spectrum)) / len(audio)
         bands = np.stack(
@@ -45,9 +53,10 @@ class BandSeparator:
             ]
         )
         framed = bands.reshape(len(TRACKS), self.window_frames, -1)
-        told = self._tell(np.sqrt((framed**2).mean(axis=2)), history, hop_frames)
+        told = self._tell(np.sqrt((framed**2).mean(axis=2)), window.history, hop_frames)
         gain = 0.9 + 0.2 * told.codes.mean(axis=(1, 2)) / CODES
-        return (framed * gain[:, :, np.newaxis]).reshape(bands.shape).astype(np.float32), told
+        estimates = (framed * gain[:, :, np.newaxis]).reshape(len(TRACKS), 1, -1).astype(np.float32)
+        return Separated(estimates, told)
 
     def _tell(self, level: np.ndarray, history: History | None, hop_frames: int) -> History:
         """`level` [track, frame]."""

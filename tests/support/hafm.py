@@ -7,8 +7,9 @@ from fractions import Fraction
 import numpy as np
 import torch
 
-from backline.models.hafm.aligned import AlignedNetwork, AlignedStageConfig
-from backline.models.hafm.hints import ChordHints
+from backline.models.hafm.aligned.config import AlignedStageConfig
+from backline.models.hafm.aligned.network import AlignedNetwork
+from backline.models.hafm.listening.hints import ChordHints
 from backline.models.hafm.stream import HafmStream
 from backline.models.rows import sounding
 from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Transport

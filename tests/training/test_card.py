@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from backline.evaluation.report import Figure, Gate, Report, write_report
+from backline.measures.report import Figure, Gate, Report, write_report
 from backline.models.errors import PackError
 from backline.packs.pack import read_pack, write_pack
 from backline.packs.quantized import quantize
 from backline.training.card import write_card
+from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
-from tests.training.test_report import PNG, write_log
+from tests.training.test_report import write_log
 
 pytest.importorskip("matplotlib")
 

@@ -21,9 +21,7 @@ from backline.training.codec import (
     best_codec,
     codec_song,
     first_codebooks,
-    frame_correlation,
     packed,
-    perplexity,
     train_codec,
 )
 from backline.training.loop import LoopConfig, Losses, Moment, train
@@ -179,19 +177,6 @@ def test_a_run_leaves_a_codec_that_packs_and_loads(tmp_path: Path, seconds_a_ste
     with torch.no_grad():
         wanted, found = codec.decoder(codec.encoder(audio)), loaded.decoder(loaded.encoder(audio))
     assert torch.allclose(wanted, found, atol=0.02)
-
-
-def test_perplexity_counts_the_entries_in_use() -> None:
-    assert perplexity(torch.arange(16).repeat(3), 32) == pytest.approx(16)
-    assert perplexity(torch.zeros(10, dtype=torch.int64), 32) == pytest.approx(1)
-
-
-def test_buzz_is_heard_in_a_high_tone_of_the_frame_rate_and_not_in_noise() -> None:
-    buzz = np.zeros(24_000, dtype=np.float32)
-    buzz[::320] = 1
-    noise = np.random.default_rng(0).standard_normal(24_000).astype(np.float32)
-    assert frame_correlation(buzz, 320, 24_000) > 0.9
-    assert abs(frame_correlation(noise, 320, 24_000)) < 0.1
 
 
 @pytest.mark.slow

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from backline.codecs.convnext import ConvNeXtCodecConfig
-from backline.models.hafm.aligned import TINY
+from backline.models.hafm.aligned.config import TINY
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
+from backline.music.seeds import HELD_OUT_SEED
 from backline.music.world import TRIO, World
 from backline.packs.pack import load_stream, read_pack
 from backline.training import default_pack
 from backline.training.codec import CodecTraining, Stems
-from backline.training.data import HELD_OUT_SEED
 from backline.training.default_pack import PARTS, SHARES, Recipe, train_default_pack
 from backline.training.loop import Losses, Moment, read_log
 from backline.training.report import LOSSES

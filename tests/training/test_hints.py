@@ -10,7 +10,7 @@ import torch
 
 from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
 from backline.kernels.chroma import FEATURES
-from backline.models.hafm.hints import HINT_LAGS
+from backline.models.hafm.listening.hints import HINT_LAGS
 from backline.models.hafm.score import VOICE_VOCABULARY
 from backline.music.composer import compose
 from backline.music.world import TRIO

@@ -10,17 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backline.training.loop import (
-    LoopConfig,
-    Losses,
-    Moment,
-    Outcome,
-    Stateful,
-    cosine_rate,
-    pick_device,
-    restore,
-    train,
-)
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, Stateful, pick_device, restore, train
 
 
 class Problem:
@@ -125,14 +115,6 @@ def test_another_seed_does_not_carry_on_a_run(tmp_path: Path) -> None:
     run(Problem(), tmp_path, 2)
     with pytest.raises(ValueError, match="seed 3, not 4"):
         train(LoopConfig(tmp_path, minutes=1, seed=4), Problem().step, Problem().state)
-
-
-def test_the_learning_rate_rises_then_falls() -> None:
-    rates = [cosine_rate(Moment(step, progress=step / 1000), 1e-3, warmup_steps=100) for step in range(1001)]
-    top = rates.index(max(rates))
-    assert 90 <= top <= 110
-    assert rates == sorted(rates[: top + 1]) + sorted(rates[top + 1 :], reverse=True)
-    assert rates[-1] == pytest.approx(0.05e-3)
 
 
 def test_a_missing_device_is_refused_with_the_remedy() -> None:

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.music.fluidsynth import missing
-from backline.music.world import NARROW
-from backline.training.data import HELD_OUT_SEED
-from backline.training.mixtures import TRACKS, Feed, Mixtures, Rehearsed, song_stems
+from backline.music.seeds import HELD_OUT_SEED
+from backline.training.mixtures import Feed, Mixtures, Rehearsed
 
 PLAIN = Feed(samples=4800, rows=3, songs=4, silent=0.0, early=0.0, equalizer=0.0, levels=(0.0, 0.0))
 
@@ -71,17 +69,6 @@ def test_levels_move_all_tracks_of_a_crop_together() -> None:
     feed = Mixtures(replace(PLAIN, levels=(-20.0, -20.0)), noise, 0)
     plain = Mixtures(PLAIN, noise, 0)
     assert np.allclose(feed.batch(), 0.1 * plain.batch(), rtol=1e-4)
-
-
-@pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
-def test_stems_of_a_song_sum_to_its_mixture() -> None:
-    from backline.music.songs import song
-
-    made = song(5, NARROW, 48_000)
-    stems = song_stems(5, NARROW)
-    assert stems.shape == (len(TRACKS), len(made.vocal))
-    assert np.abs(stems.sum(0) - made.mix).max() < 1e-5
-    assert np.array_equal(stems[1], made.stems["drums"])
 
 
 def test_batches_are_met_about_as_often_as_asked_and_old_ones_forgotten() -> None:

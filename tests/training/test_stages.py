@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from backline.models.hafm.aligned import (
+from backline.models.hafm.aligned.config import (
     BEAT,
     CHORD,
     LAG,
@@ -19,10 +19,10 @@ from backline.models.hafm.aligned import (
     LOOKAHEAD,
     TINY,
     VOICE,
-    AlignedNetwork,
     AlignedStageConfig,
 )
-from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.aligned.network import AlignedNetwork
+from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.score import BAND_TURNS, BASS_SILENT, VOICE_VOCABULARY, transposed
 from backline.training import stages
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, train

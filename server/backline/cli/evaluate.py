@@ -14,9 +14,9 @@ import typer
 from backline.cli import options
 
 if TYPE_CHECKING:
-    from backline.evaluation.embeddings import Embedding
     from backline.evaluation.live import Setting, Sound
-    from backline.evaluation.report import Report
+    from backline.measures.embeddings import Embedding
+    from backline.measures.report import Report
     from backline.models.stream import Stream, StreamSpec
     from backline.music.world import World
     from backline.packs.pack import Pack
@@ -96,7 +96,7 @@ def accompaniment(
 
     from backline.evaluation.accompaniment import Plan, evaluate_accompaniment
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.report import Report
+    from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
@@ -135,7 +135,7 @@ def codec(
     check_output(output, ".json")
 
     from backline.evaluation.codec import JUDGED, LEARNT, accompaniments, evaluate_codec, pack_codec
-    from backline.evaluation.report import Report
+    from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
@@ -187,7 +187,7 @@ def grid(
 
     from backline.evaluation.accompaniment import Plan
     from backline.evaluation.grid import draw_grid, evaluate_grid, grid_settings
-    from backline.evaluation.report import Report
+    from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
@@ -229,7 +229,7 @@ def drift(
     check_output(output, ".json")
 
     from backline.evaluation.drift import evaluate_drift
-    from backline.evaluation.report import Report
+    from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
@@ -272,8 +272,8 @@ def takes(
     check_output(output, ".json")
 
     from backline.evaluation.accompaniment import Plan
-    from backline.evaluation.report import Report
     from backline.evaluation.takes import evaluate_takes
+    from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
@@ -314,8 +314,8 @@ def robustness(
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
 
-    from backline.evaluation.report import Report
     from backline.evaluation.robustness import evaluate_robustness
+    from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
@@ -367,13 +367,13 @@ def separation(
 
     from backline.evaluation.accompaniment import Plan
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.report import Report
     from backline.evaluation.separation import check_ports, evaluate_separation, pictured
     from backline.evaluation.separation_baselines import read_demucs, resynthesis
-    from backline.evaluation.separation_measures import check_packages
+    from backline.measures.pictures import plot_spectrograms
+    from backline.measures.report import Report
+    from backline.measures.separation import check_packages
     from backline.models.errors import PackError
-    from backline.training.mixtures import SAMPLE_RATE, TRACKS
-    from backline.training.report import plot_spectrograms
+    from backline.music.stems import SAMPLE_RATE, TRACKS
 
     with told_to_user():
         check_packages(visqol)
@@ -430,13 +430,13 @@ def voices(
     check_output(output, ".json")
 
     from backline.codecs.hcodec.load import hcodec
-    from backline.evaluation.report import Report
     from backline.evaluation.separation import check_ports
     from backline.evaluation.separation import separate as separated
     from backline.evaluation.voices import evaluate_voices
+    from backline.measures.report import Report
+    from backline.music.stems import TRACKS
     from backline.music.world import BAND
     from backline.packs.pack import read_tensors
-    from backline.training.mixtures import TRACKS
     from backline.training.run_folder import last_entry
     from backline.training.stems_pack import StemsRecipe, best_codec
 
@@ -530,8 +530,8 @@ def pick_world(pack: Pack, name: str | None) -> tuple[str, World]:
 
 def pick_embedding(vggish: Path | None) -> Embedding:
     """VGGish where its weights are given, otherwise our own."""
-    from backline.evaluation.embeddings import MusicEmbedding
-    from backline.evaluation.vggish import read_vggish
+    from backline.measures.embeddings import MusicEmbedding
+    from backline.measures.vggish import read_vggish
 
     return MusicEmbedding() if vggish is None else read_vggish(vggish)
 
@@ -592,7 +592,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 def show(report: Report, output: Path | None) -> None:
     """Prints the tables and writes the figures."""
     from backline.cli.console import console, error_console, labelled
-    from backline.evaluation.report import figures_table, gates_table, write_report
+    from backline.measures.report import figures_table, gates_table, write_report
 
     said = ", ".join(f"{name} {value}" for name, value in report.settings.items() if value != {})
     console.print(f"{report.kind} of {report.pack}: {said}", soft_wrap=True)

@@ -114,8 +114,8 @@ def card(
     """
     from backline.cli.console import UserError, console
     from backline.cli.evaluate import find
+    from backline.measures.pictures import NoPicture
     from backline.training.card import read_evaluations, write_card
-    from backline.training.report import NoPicture
     from backline.whole_file import check_folder
 
     pack = find(name, packs)
@@ -133,8 +133,8 @@ def _draw_sounds(pack: Pack) -> None:
     """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band."""
     from backline.cli.console import error_console
     from backline.cli.evaluate import pick_world
+    from backline.music.stems import TRACKS
     from backline.packs.pack import load_stream
-    from backline.training.mixtures import TRACKS
 
     stream, (_, world) = load_stream(pack), pick_world(pack, None)
     with error_console.status(f"playing {pack.name}"):
@@ -146,12 +146,12 @@ def _draw_sounds(pack: Pack) -> None:
 
 def _draw_accompaniment(pack: Pack, stream: Stream, world: World) -> None:
     """Voice, band, the band coded, and what the pack plays."""
-    from backline.evaluation.accompaniment import TEST_SEED
     from backline.evaluation.baselines import through_codec
     from backline.evaluation.codec import pack_codec
     from backline.evaluation.live import default_setting, piece_take, play, song_rate
+    from backline.measures.pictures import plot_spectrograms
+    from backline.music.seeds import TEST_SEED
     from backline.music.songs import song
-    from backline.training.report import plot_spectrograms
 
     rate = song_rate(stream.spec)
     sung = song(TEST_SEED, world, rate)
@@ -167,8 +167,8 @@ def _draw_separation(pack: Pack, stream: Stream, world: World) -> None:
     """Mixture and true stems, and below them what the pack makes of the mixture."""
     from backline.evaluation.live import default_setting
     from backline.evaluation.separation import pictured
-    from backline.training.mixtures import SAMPLE_RATE, TRACKS
-    from backline.training.report import plot_spectrograms
+    from backline.measures.pictures import plot_spectrograms
+    from backline.music.stems import SAMPLE_RATE, TRACKS
 
     signals = pictured(stream, world, default_setting(stream.spec))
     plot_spectrograms(pack.folder / "separation.png", signals, SAMPLE_RATE, columns=1 + len(TRACKS))

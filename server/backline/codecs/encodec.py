@@ -106,7 +106,9 @@ class EncodecStream:
         self.table_norms = self.tables.square().sum(-1)  # [codebook, code]
 
     @classmethod
-    def load(cls, path: Path, codebooks: int = 8, hold_frames: int = HELD_FRAMES, device: str = "cpu") -> EncodecStream:
+    def from_checkpoint(
+        cls, path: Path, codebooks: int = 8, hold_frames: int = HELD_FRAMES, device: str = "cpu"
+    ) -> EncodecStream:
         """From the official checkpoint's file, or any that holds its tensors by name (no other pickled object)."""
         return cls(torch.load(path, map_location="cpu", weights_only=True), codebooks, hold_frames, device)
 

@@ -1,1 +1,1 @@
-"""Sessions, scheduler, timeline and latency ledger; knows Stream, never a model by name."""
+"""Sessions, resident models, timeline and latency ledger; knows Stream, never a model by name."""

@@ -26,7 +26,7 @@ from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
 from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, RATES
 from backline.engine.precedence import Precedence
-from backline.engine.scheduler import Resident
+from backline.engine.resident import Resident
 from backline.engine.session import Session, checked_parameters
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler

@@ -1,1 +1,1 @@
-"""Measures what packs play: figures with known answers, for `backline evaluate`."""
+"""Plays packs and judges what they play, for `backline evaluate`."""

@@ -18,19 +18,18 @@ import numpy as np
 
 from backline.codecs.base import Codec
 from backline.evaluation.baselines import Pool, derangement, fitted, separated_vocal, through_codec
-from backline.evaluation.chords import chord_match, chroma_cosine, in_key
-from backline.evaluation.embeddings import Embedding, embedded
-from backline.evaluation.frechet import Statistics, fad, frames_needed, vocal_gap
-from backline.evaluation.level import level_dbfs
 from backline.evaluation.live import Setting, Sound, piece_take, play, song_rate
-from backline.evaluation.report import Figure, Gate, Row
-from backline.evaluation.rhythm import onset_agreement, onset_f
+from backline.measures.chords import chord_match, chroma_cosine, in_key
+from backline.measures.embeddings import Embedding, embedded
+from backline.measures.frechet import Statistics, fad, frames_needed, vocal_gap
+from backline.measures.level import level_dbfs
+from backline.measures.report import Figure, Gate, Row
+from backline.measures.rhythm import onset_agreement, onset_f
 from backline.models.stream import Stream
+from backline.music.seeds import TEST_SEED
 from backline.music.songs import Song, song
 from backline.music.world import World
-from backline.training.data import HELD_OUT_SEED
 
-TEST_SEED = HELD_OUT_SEED + (1 << 20)  # of the first piece judged here; trainers choose by those between the two
 SEEDS_APART = 1 << 20  # between the sampling seeds of two runs; a piece takes one
 
 CHORDS, IN_KEY, CHROMA = "chord match", "in key", "chroma cosine"

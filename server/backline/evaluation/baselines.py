@@ -13,9 +13,9 @@ from backline.evaluation.codec import decode, encode
 from backline.evaluation.live import Sound, at_rate
 from backline.music.composer import compose
 from backline.music.piece import Piece
+from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.music.songs import Song
 from backline.music.world import World
-from backline.training.data import HELD_OUT_SEED, training_seed
 
 MASK_WINDOW = 2048  # samples
 

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.base import Codec
-from backline.evaluation.predictability import STEPS, Predictability, measure_predictability
-from backline.evaluation.report import Figure, Gate, Row
-from backline.models.codec import KINDS, load_codec
+from backline.measures.codes import frame_correlation, perplexity
+from backline.measures.predictability import STEPS, Predictability, measure_predictability
+from backline.measures.report import Figure, Gate, Row
+from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.models.errors import PackError
+from backline.models.through_codec import KINDS, load_codec
+from backline.music.seeds import HELD_OUT_SEED
 from backline.music.songs import song
 from backline.music.world import World
 from backline.packs.pack import Pack, read_tensors
-from backline.training.codec import frame_correlation, perplexity
-from backline.training.data import HELD_OUT_SEED
-from backline.training.spectra import log_mel_distance, si_sdr
 
 Sound = NDArray[np.float32]  # [sample], mono, at the codec's rate
 

@@ -8,11 +8,12 @@ from collections.abc import Mapping
 import numpy as np
 import psutil
 
-from backline.evaluation.accompaniment import TEST_SEED, Say
-from backline.evaluation.level import clip_share, level_dbfs, level_drift, level_excursion, silence_share
+from backline.evaluation.accompaniment import Say
 from backline.evaluation.live import Setting, Sound, Take, piece_transport, play, song_rate
-from backline.evaluation.report import Figure, Gate, Row
+from backline.measures.level import clip_share, level_dbfs, level_drift, level_excursion, silence_share
+from backline.measures.report import Figure, Gate, Row
 from backline.models.stream import Stream, Transport
+from backline.music.seeds import TEST_SEED
 from backline.music.songs import song
 from backline.music.world import World
 

@@ -21,7 +21,7 @@ from backline.evaluation.accompaniment import (
 )
 from backline.evaluation.baselines import derangement, fitted
 from backline.evaluation.live import Setting, song_rate
-from backline.evaluation.report import Figure, Row
+from backline.measures.report import Figure, Row
 from backline.models.stream import Stream, StreamSpec
 from backline.whole_file import whole_file
 

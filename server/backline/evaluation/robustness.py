@@ -10,9 +10,9 @@ import soundfile
 
 from backline.evaluation.accompaniment import Say
 from backline.evaluation.drift import CLIPPED, DRIFT, LEVEL, SILENT, chain
-from backline.evaluation.level import SILENCE_DBFS, clip_share, level_dbfs, level_drift, silence_share
 from backline.evaluation.live import Setting, Sound, Take, at_rate, play, song_rate
-from backline.evaluation.report import Figure, Gate, Row
+from backline.measures.level import SILENCE_DBFS, clip_share, level_dbfs, level_drift, silence_share
+from backline.measures.report import Figure, Gate, Row
 from backline.models.stream import Stream, Transport
 from backline.music.world import World
 

@@ -14,15 +14,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from backline.evaluation.accompaniment import SEEDS_APART, TEST_SEED, Plan, Say
-from backline.evaluation.level import SILENCE_DBFS, level_dbfs
+from backline.evaluation.accompaniment import SEEDS_APART, Plan, Say
 from backline.evaluation.live import Setting, Sound, Take, play_ports
-from backline.evaluation.report import Figure, Gate, Row
 from backline.evaluation.separation_baselines import Method, Resynthesise, hpss, ideal_ratio_mask, mixture
-from backline.evaluation.separation_measures import LOG_MEL, SI_SDR, check_packages, measure, sum_error
+from backline.measures.level import SILENCE_DBFS, level_dbfs
+from backline.measures.report import Figure, Gate, Row
+from backline.measures.separation import LOG_MEL, SI_SDR, check_packages, measure, sum_error
 from backline.models.stream import Stream, StreamSpec
+from backline.music.seeds import TEST_SEED
+from backline.music.stems import SAMPLE_RATE, TRACKS, Stems, song_stems
 from backline.music.world import World
-from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems, song_stems
 
 GAIN, SUM = "SI-SDR gain dB", "sum error dB"  # columns; the gain is over the mixture's SI-SDR
 CODED = ", coded"  # ends a column

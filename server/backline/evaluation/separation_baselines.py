@@ -24,7 +24,7 @@ from backline.codecs.torchaudio_import import import_torchaudio
 from backline.engine.timeline import OutputTimeline
 from backline.evaluation.codec import decode, encode
 from backline.evaluation.live import Sound, at_rate
-from backline.training.mixtures import SAMPLE_RATE, TRACKS, Stems
+from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 
 Method = Callable[[Sound, Stems], Stems]  # mixture [sample] and true stems [track, sample] -> estimated stems
 Resynthesise = Callable[[Sound], Sound]  # [sample], encoded and decoded by a codec

@@ -14,10 +14,10 @@ from functools import partial
 import numpy as np
 
 from backline.evaluation.accompaniment import SEEDS_APART, Plan, Say, held_out_songs
-from backline.evaluation.chords import SILENT, chords_heard, chroma_cosine, in_key
 from backline.evaluation.live import Setting, Sound, Take, piece_take, play, song_rate
-from backline.evaluation.report import Figure, Row
-from backline.evaluation.rhythm import onset_agreement
+from backline.measures.chords import SILENT, chords_heard, chroma_cosine, in_key
+from backline.measures.report import Figure, Row
+from backline.measures.rhythm import onset_agreement
 from backline.models.stream import Stream
 from backline.music.songs import Song
 

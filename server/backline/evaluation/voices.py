@@ -2,7 +2,7 @@
 
 Kinds: the formant singer; test speakers' syllables, sung by the vocoder, language by language; recordings of people, if
 there are any. Each voice at VOICE_DBFS over a band at BAND_DBFS: composed ones, and a recorded one if there is any.
-Columns: what the voice's own codes reach at the mixture's phases (training/masks.py), as magnitudes and as a mask
+Columns: what the voice's own codes reach at the mixture's phases (measures/masks.py), as magnitudes and as a mask
 beside the band's; true magnitudes as such a mask, which is what masking can do at all; what the pack's vocals reach.
 """
 
@@ -18,17 +18,17 @@ import soundfile
 from backline.codecs.hcodec.network import HCodec
 from backline.evaluation.accompaniment import Say
 from backline.evaluation.live import Sound, at_rate
-from backline.evaluation.report import Figure, Gate, Row
+from backline.measures.masks import ceiling
+from backline.measures.report import Figure, Gate, Row
+from backline.measures.spectra import si_sdr
 from backline.music.composer import compose
 from backline.music.piece import Piece
 from backline.music.seeds import TEST_SEED
 from backline.music.speakers import LANGUAGES, speakers
+from backline.music.stems import SAMPLE_RATE, song_stems
 from backline.music.sung import Manner, sing_as
 from backline.music.vocoder import voice
 from backline.music.world import BAND
-from backline.training.masks import ceiling
-from backline.training.mixtures import SAMPLE_RATE, song_stems
-from backline.training.spectra import si_sdr
 
 VOICE_DBFS, BAND_DBFS = -20.0, -17.0
 SECONDS = 10.0  # of each excerpt

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FAMILIES: dict[str, str] = {  # family -> module:function that loads it
-    "codec": "backline.models.codec:load",
+    "codec": "backline.models.through_codec:load",
     "hafm": "backline.models.hafm.load:load",
     "passthrough": "backline.models.passthrough:load",
     "stems": "backline.models.stems.load:load",

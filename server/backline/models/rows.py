@@ -40,13 +40,26 @@ def one_by_one(
     inputs: Sequence[ChunkInput], chunk: Callable[[ChunkInput], ChunkOutput]
 ) -> list[ChunkOutput | RowFailed]:
     """`Stream.step` of a model whose rows run one after another."""
-    answers: list[ChunkOutput | RowFailed] = []
-    for given in inputs:
+    answers = zip(inputs, each(chunk, inputs), strict=True)
+    return [RowFailed(given.row, answer) if isinstance(answer, Exception) else answer for given, answer in answers]
+
+
+def each(function: Callable[[Given], Answer], given: Sequence[Given]) -> list[Answer | Exception]:
+    """`function` of every row by itself, or what it raised."""
+    answers: list[Answer | Exception] = []
+    for job in given:
         try:
-            answers.append(chunk(given))
+            answers.append(function(job))
         except Exception as error:
-            answers.append(RowFailed(given.row, error))
+            answers.append(error)
     return answers
+
+
+def raised(answer: Answer | Exception) -> Answer:
+    """A row's answer. Raises what it failed of."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def together(

@@ -18,7 +18,7 @@ from backline.music.singer import sing
 from backline.music.world import NARROW
 
 SAMPLE_RATE = 48_000
-SEED = (1 << 40) + 18  # held out: see training/data.py
+SEED = (1 << 40) + 18  # held out: see music/seeds.py
 PEAK = 0.7
 # Milliseconds after the direct sound and gains, of a small room: left, right.
 REFLECTIONS = (((9.3, 0.11), (17.9, 0.08), (27.1, 0.055)), ((11.6, 0.10), (20.3, 0.085), (31.4, 0.05)))

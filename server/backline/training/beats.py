@@ -1,4 +1,4 @@
-"""Counts the table by which a beat is heard (models/hafm/beats.py)."""
+"""Counts the table by which a beat is heard (models/hafm/listening/beats.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.hafm.beats import COLOURS, FRAME_RATE, KINDS, PHRASE_BARS, POSITIONS, NoteListener
+from backline.models.hafm.listening.beats import COLOURS, FRAME_RATE, KINDS, PHRASE_BARS, POSITIONS, NoteListener
 
 RARE = 20.0  # frames that every position is taken to have had more, of all kinds as they come anywhere
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backline.evaluation.report import Figure, Gate, Report, read_report
+from backline.measures.report import Figure, Gate, Report, read_report
 from backline.packs.pack import Pack, read_pack, update_card
 from backline.training.report import LOSSES, plot_losses
 from backline.whole_file import whole_file

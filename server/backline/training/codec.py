@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
+from backline.measures.codes import frame_correlation, perplexity
+from backline.measures.spectra import log_mel_distance, si_sdr
+from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.music.songs import song
 from backline.music.world import World
+from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.rvq import CodebookLearner, Quantized
-from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.discriminator import Discriminator, discriminator_loss, generator_losses
-from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.precision import faster_in_bfloat16
-from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr
+from backline.training.spectral_losses import reconstruction_losses
 
 Stems = Mapping[str, NDArray[np.float32]]  # name -> [sample] at the codec's rate; "accompaniment", "vocal" and parts
 SongMaker = Callable[[int], Stems]  # the song of a seed
@@ -99,7 +102,7 @@ class CodecTrainer:
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
         config, codec = self.config, self.codec
-        rate = cosine_rate(moment, config.rate)
+        rate = cosine_rate(moment.step, moment.progress, config.rate)
         set_rate(self.optimizer, rate)
         set_rate(self.opposing, rate / 2)
         audio = torch.from_numpy(self.excerpts.batch()).to(self.device)  # [row, 1, sample]
@@ -267,20 +270,6 @@ def evaluate(codec: ConvNeXtCodec, songs: list[Stems], device: torch.device, sec
         "perplexity_first": perplexity(every[0], codec.codebook_size),
         "perplexity_last": perplexity(every[-1], codec.codebook_size),
     }
-
-
-def perplexity(codes: Tensor, entries: int) -> float:
-    """How many of the entries are in use, by the entropy of `codes` [n]."""
-    shares = torch.bincount(codes.flatten(), minlength=entries).double() / codes.numel()
-    return float(torch.exp(-(shares * shares.clamp(min=1e-12).log()).sum()))
-
-
-def frame_correlation(audio: NDArray[np.float32], hop: int, sample_rate: int) -> float:
-    """Normalised autocorrelation of [sample] above 4 kHz at a lag of one frame: high where a codec buzzes."""
-    spectrum = np.fft.rfft(audio)
-    spectrum[: round(4000 * len(audio) / sample_rate)] = 0
-    high = np.fft.irfft(spectrum, len(audio))
-    return float(high[hop:] @ high[:-hop] / (high @ high + 1e-9))
 
 
 def packed(codec: ConvNeXtCodec, dtype: torch.dtype = torch.float16) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -23,18 +23,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
-from backline.models.hafm.aligned import DEFAULT, AlignedConfig
+from backline.measures.pictures import NoPicture
+from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
+from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.music.songs import song
 from backline.music.world import TRIO, WORLDS, World
 from backline.packs.pack import write_pack
 from backline.packs.quantized import quantize
 from backline.training.beats import beat_table
 from backline.training.codec import CodecTraining, best_codec, codec_song, first_codebooks, packed, train_codec
-from backline.training.data import HELD_OUT_SEED, training_seed
 from backline.training.hints import HintSong, hinted, train_hints
 from backline.training.loop import LoopConfig
-from backline.training.report import NoPicture, hardware, plot_losses
+from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import COMPOSED, best_validation, commit, last_entry, seconds
 from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage

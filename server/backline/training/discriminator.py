@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.training.spectra import stft
+from backline.measures.spectra import stft
 
 WINDOWS = (512, 1024, 2048)
 

@@ -13,14 +13,18 @@ from torch.nn import functional as F
 
 from backline.codecs.hcodec.load import TRAINING
 from backline.codecs.hcodec.network import PATHS, HCodec, HCodecConfig
+from backline.measures.codes import perplexity
+from backline.measures.masks import ceiling
+from backline.measures.spectra import log_mel_distance, si_sdr
+from backline.music.stems import TRACKS, Stems
+from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.rvq import CodebookLearner
 from backline.nn.weights import mismatches
-from backline.training.codec import evaluating, perplexity
-from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
-from backline.training.masks import ceiling
-from backline.training.mixtures import TRACKS, Feed, Mixtures, Rehearsed, Stems, StemsMaker
+from backline.training.codec import evaluating
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
+from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
 from backline.training.precision import faster_in_bfloat16
-from backline.training.spectra import log_mel_distance, reconstruction_losses, si_sdr
+from backline.training.spectral_losses import reconstruction_losses
 
 # A hundredth of the published one: a mel spectrogram says what is played, transformers are left out.
 SMALL = HCodecConfig(
@@ -127,7 +131,7 @@ class HCodecTrainer:
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
         config, codec = self.config, self.codec
-        rate = cosine_rate(moment, config.rate)
+        rate = cosine_rate(moment.step, moment.progress, config.rate)
         set_rate(self.optimizer, rate)
         if moment.step >= config.quantize_from and not self.learner("acoustic").started:
             self.start_codebooks()

@@ -1,4 +1,4 @@
-"""Trains the network that tells chords from a voice (models/hafm/hints.py), on many songs that are only sung."""
+"""Trains what tells chords from a voice (models/hafm/listening/hints.py), on many songs that are only sung."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.codecs.base import SemanticEncoder
-from backline.models.hafm.aligned import IGNORED
-from backline.models.hafm.hints import (
+from backline.models.hafm.aligned.network import IGNORED
+from backline.models.hafm.listening.hints import (
     CHORDS,
     HIDDEN,
     HINT_LAGS,
@@ -29,7 +29,7 @@ from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, semitones_from_c
 from backline.music.composer import compose
 from backline.music.singer import sing
 from backline.music.world import World
-from backline.training.data import add_noise, vary_equalization, vary_gain
+from backline.training.augmentation import add_noise, vary_equalization, vary_gain
 from backline.training.score import chord_tokens
 from backline.training.semantics import VOCAL_NOISE
 

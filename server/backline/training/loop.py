@@ -84,18 +84,6 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def cosine_rate(moment: Moment, peak: float, warmup_steps: int = 100, floor: float = 0.05) -> float:
-    """Learning rate: linear warm-up over the first steps, then down a half cosine to `floor` * `peak`."""
-    falling = floor + (1 - floor) * (1 + math.cos(math.pi * moment.progress)) / 2
-    return peak * falling * min(1.0, (moment.step + 1) / warmup_steps)
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every parameter group the learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 def train(
     config: LoopConfig,
     step: Callable[[Moment], Losses],

@@ -13,14 +13,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.music.songs import Song, song
-from backline.music.world import World
-from backline.training.data import training_seed, vary_equalization, vary_gain, vary_polarity
+from backline.music.seeds import training_seed
+from backline.music.stems import SAMPLE_RATE, Stems
+from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
 
-TRACKS = ("vocals", "drums", "bass", "other")
-SAMPLE_RATE = 48_000
-
-Stems = NDArray[np.float32]  # [track, sample], by the order of TRACKS
 StemsMaker = Callable[[int], Stems]  # those of the song of a seed
 Batch = TypeVar("Batch")
 
@@ -37,17 +33,6 @@ class Feed:
     early: float = 0.1  # share of crops that begin with silence, as sessions do
     equalizer: float = 6.0  # dB at most, either way
     levels: tuple[float, float] = (-12.0, 3.0)  # dB by which a whole crop is louder: recordings differ
-
-
-def song_stems(seed: int, world: World) -> Stems:
-    """The four stems of the song of that seed, 48 kHz."""
-    return stems_of(song(seed, world, SAMPLE_RATE))
-
-
-def stems_of(made: Song) -> Stems:
-    """Everything that is neither sung nor drums nor bass is `other`."""
-    other = made.accompaniment - made.stems["drums"] - made.stems["bass"]
-    return np.stack([made.vocal, made.stems["drums"], made.stems["bass"], other]).astype(np.float32)
 
 
 class Rehearsed(Generic[Batch]):

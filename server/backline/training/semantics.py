@@ -15,7 +15,7 @@ from torch import Tensor
 
 from backline.codecs.harmony import HOP, SAMPLE_RATE, HarmonyEncoder, HarmonyFeatures, HarmonyTables
 from backline.kernels.chroma import BASS, FEATURES, LEVEL, ONSETS, TONALITY, TREBLE
-from backline.models.hafm.keys import KeyListener
+from backline.models.hafm.listening.keys import KeyListener
 from backline.models.hafm.score import (
     VOICE_PROTOTYPES,
     VOICE_TURNS,

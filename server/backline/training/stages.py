@@ -14,22 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from backline.models.hafm.aligned import (
-    CHORD,
-    EMBEDDING_STD,
-    LAG,
-    LONGEST_LAG,
-    LOOKAHEAD,
-    VOICE,
-    AlignedNetwork,
-    AlignedStageConfig,
-    aligned,
-    delayed_losses,
-    lag_token,
-)
-from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.aligned.config import CHORD, LAG, LONGEST_LAG, LOOKAHEAD, VOICE, AlignedStageConfig
+from backline.models.hafm.aligned.network import EMBEDDING_STD, AlignedNetwork, aligned, delayed_losses, lag_token
+from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
-from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
+from backline.nn.learning_rate import cosine_rate, set_rate
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
 
@@ -130,7 +120,7 @@ class StageTrainer:
 
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
-        rate = cosine_rate(moment, self.training.rate, self.training.warmup_steps)
+        rate = cosine_rate(moment.step, moment.progress, self.training.rate, self.training.warmup_steps)
         set_rate(self.optimizer, rate)
         crops = [to_c(tokens) for tokens in self.reader.batch()] if self.training.in_c else self.reader.batch()
         lags = [self.draw.lag() for _ in crops]

@@ -12,20 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.codecs.hcodec.network import PATHS, HCodec
+from backline.measures.spectra import log_mel_distance, si_sdr
+from backline.models.rows import raised
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
-from backline.models.stems.consistency import RESIDUAL, consistent
 from backline.models.stems.generate import vectors_of
-from backline.models.stems.layout import Slots, to_positions
+from backline.models.stems.layout import PATH_COUNT, Slots, to_positions
 from backline.models.stems.load import read_network
 from backline.models.stems.network import StemsNetwork
-from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
+from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
+from backline.models.windowed.consistency import RESIDUAL, consistent
+from backline.models.windowed.separator import Window
+from backline.music.stems import Stems
 from backline.nn.conformer import ConformerConfig
+from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.llama import LlamaConfig
 from backline.training.codec import evaluating
-from backline.training.loop import LoopConfig, Losses, Moment, Outcome, cosine_rate, pick_device, set_rate, train
-from backline.training.mixtures import Feed, Mixtures, Rehearsed, Stems, StemsMaker
+from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
+from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
 from backline.training.precision import faster_in_bfloat16
-from backline.training.spectra import log_mel_distance, si_sdr
 
 PAPER_WEIGHTS = (2.0, *[1.0] * 15)  # of the codebooks in the loss
 ABLATION_WEIGHTS = (8.0, 4.0, 3.0, *[2.0] * 5, *[1.0] * 8)
@@ -117,7 +121,7 @@ class StemsTrainer:
 
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
-        rate = cosine_rate(moment, self.config.rate)
+        rate = cosine_rate(moment.step, moment.progress, self.config.rate)
         set_rate(self.optimizer, rate)
         lesson = self.lessons.next()
         losses = self.losses(lesson, self.past(lesson))
@@ -166,8 +170,8 @@ class StemsTrainer:
     def likeliest(self, hidden: Tensor) -> Tensor:
         """Codes [row, track, position, codebook] that the network would tell at each place by itself."""
         lanes = hidden[:, :, :-1].flatten(0, 1)  # [row * segment, position, width]
-        told = torch.stack([self.network.logits(lanes, path).argmax(-1) for path in range(len(PATHS))])
-        path = torch.from_numpy(np.maximum(self.table, 0) % len(PATHS)).to(self.device)  # [position, codebook]
+        told = torch.stack([self.network.logits(lanes, path).argmax(-1) for path in range(PATH_COUNT)])
+        path = torch.from_numpy(np.maximum(self.table, 0) % PATH_COUNT).to(self.device)  # [position, codebook]
         chosen = torch.where(path[None, :, None] == 0, told[0], told[1])  # [row * segment, position, lane, codebook]
         return chosen.transpose(1, 2).unflatten(0, hidden.shape[:2]).flatten(1, 2)
 
@@ -208,7 +212,7 @@ class StemsTrainer:
         losses = []
         for book in range(config.codebooks):
             parts = []
-            for path in range(len(PATHS)):
+            for path in range(PATH_COUNT):
                 places = torch.from_numpy(np.flatnonzero((table[:, book] >= 0) & (table[:, book] % 2 == path)))
                 classes, wanted = network.heads[:, path, book], truth[:, :, :, places, book]
                 telling = hidden[:, :, places]
@@ -244,11 +248,12 @@ class StemsTrainer:
             distances, floors, gains = [], [], []  # each [song][track]
             for cut in cuts:
                 mixture = cut.sum(0)
-                estimates, _ = separator.separate(mixture, history, WINDOW_FRAMES)
+                (told,) = separator.separate([Window(0, mixture[None], history, WINDOW_FRAMES)])
+                estimates = raised(told).estimates
                 stems = consistent(mixture[None], estimates, RESIDUAL, mask_exponent=2.0)[:, 0]
                 codec = self.codec.decode(self.codec.encode(torch.from_numpy(cut)[:, None].to(self.device)))[:, 0]
                 gains.append([si_sdr(a, b) - si_sdr(mixture, b) for a, b in zip(stems, cut, strict=True)])
-                distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates, cut, strict=True)])
+                distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates[:, 0], cut, strict=True)])
                 floors.append([log_mel_distance(a, b, rate) for a, b in zip(codec.cpu().numpy(), cut, strict=True)])
         result |= {f"sdri_{track}": float(gain) for track, gain in zip(TRACKS, np.mean(gains, axis=0), strict=True)}
         return result | {"mel": float(np.mean(distances)), "floor": float(np.mean(floors))}

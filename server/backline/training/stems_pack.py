@@ -15,18 +15,19 @@ from typing import Any
 from torch import Tensor
 
 from backline.codecs.hcodec.network import HCodec
+from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.stems.load import read_tables
 from backline.models.stems.network import StemsNetwork
+from backline.music.seeds import HELD_OUT_SEED
+from backline.music.stems import song_stems
 from backline.music.world import BAND, WORLDS, World
 from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.quantized import quantize
-from backline.training.data import HELD_OUT_SEED
 from backline.training.hcodec import HCodecTraining, train_hcodec
 from backline.training.hcodec import packed as packed_codec
 from backline.training.loop import LoopConfig
-from backline.training.mixtures import song_stems
-from backline.training.report import NoPicture, hardware, plot_losses
+from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import COMPOSED, SUNG, best_validation, best_weights, commit, last_entry, seconds
 from backline.training.stems import StemsTraining, train_stems
 from backline.training.stems import packed as packed_network

@@ -23,14 +23,15 @@ import torch
 from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
-from backline.models.hafm.aligned import BAND, BEAT
-from backline.models.hafm.layout import CHUNK_QUANTUM
+from backline.models.hafm.aligned.config import BAND, BEAT
+from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.score import semitones_from_c
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.stream import Transport
+from backline.music.seeds import training_seed
 from backline.music.songs import Song, song
 from backline.music.world import World
-from backline.training.data import add_noise, training_seed, vary_equalization, vary_gain, vary_polarity
+from backline.training.augmentation import add_noise, vary_equalization, vary_gain, vary_polarity
 from backline.training.score import score_tokens
 from backline.training.semantics import VOCAL_NOISE
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backline.models.hafm.gate import FADE_IN, FADE_OUT, GATE, HOLD, Gate
-from backline.models.hafm.layout import Grid
+from backline.models.hafm.grid import Grid
 from backline.models.hafm.load import load, tiny_random
 from backline.models.hafm.stream import HafmStream
 from backline.models.stream import Transport

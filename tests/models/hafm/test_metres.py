@@ -8,8 +8,8 @@ import pytest
 
 from backline.evaluation.accompaniment import ONSETS, figures_of
 from backline.evaluation.live import default_setting, piece_take, play, song_rate
-from backline.models.hafm.hints import HINT_RATE, BarCount
-from backline.models.hafm.leading import ChordLeader
+from backline.models.hafm.listening.hints import HINT_RATE, BarCount
+from backline.models.hafm.listening.leading import ChordLeader
 from backline.models.hafm.transport import bars_before, bars_since, transport_tokens
 from backline.models.stream import Transport
 from backline.music.songs import song

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from backline.models.hafm.band import Sampling, Tokens
-from backline.models.hafm.config import TINY, StageConfig
-from backline.models.hafm.layout import paper
+from backline.models.hafm.interleaved.config import TINY, StageConfig
+from backline.models.hafm.interleaved.layout import paper
+from backline.models.hafm.interleaved.network import StageNetwork
+from backline.models.hafm.interleaved.player import StagePlayer
 from backline.models.hafm.load import build, tiny_random
-from backline.models.hafm.network import StageNetwork
 from backline.models.hafm.offline import generate, generate_sliding, slide
-from backline.models.hafm.player import StagePlayer
 from backline.models.hafm.stream import HafmStream
 from tests.support.hafm import Player, play, session, voice
 

@@ -15,7 +15,7 @@ from backline.codecs.hubert import HubertConfig, hubert_layout
 from backline.models.errors import PackError
 from backline.models.families import describe
 from backline.models.families import load as load_family
-from backline.models.hafm.layout import Grid
+from backline.models.hafm.grid import Grid
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.stream import HafmStream, below_full_scale, voice_noise
 from backline.models.rows import sounding

@@ -10,9 +10,10 @@ import pytest
 from backline.models import families
 from backline.models.errors import PackError
 from backline.models.stems.load import load, tiny_random
-from backline.models.stems.offline import separate_file
-from backline.models.stems.stream import StemsStream, make_finish
-from backline.models.stems.windows import Windows
+from backline.models.windowed.offline import separate_file
+from backline.models.windowed.settings import make_finish
+from backline.models.windowed.stream import WindowedStream
+from backline.models.windowed.windows import Windows
 from backline.packs.pack import load_stream, read_pack, write_pack
 from tests.support.playing import play, running
 
@@ -31,7 +32,7 @@ def test_a_pack_from_disk_separates_as_its_separator_does_the_whole_file(tmp_pat
     config, tensors = tiny_random()
     write_pack(tmp_path / "tiny-stems", config, tensors)
     stream = load_stream(read_pack(tmp_path / "tiny-stems"))
-    assert isinstance(stream, StemsStream)
+    assert isinstance(stream, WindowedStream)
     audio = (0.2 * np.random.default_rng(0).standard_normal((2, 100_000))).astype(np.float32)
     with running(stems=stream) as engine:
         heard = play(engine, "stems", audio, 4_096, **SESSION)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
-from backline.models.hafm.layout import Grid
+from backline.models.hafm.grid import Grid
 from backline.models.stream import Transport
 from backline.nn.tables import Entries
 
 Tokens = NDArray[np.int64]  # [codebook, frame]
 MOST_GUIDANCE, MOST_TEMPERATURE = 10.0, 2.0
+CODEC_RATE = 24_000  # Hz, of every codec that makes sound of the codes
+Backend = Literal["bfloat16", "float32", "torch"]  # what decodes: the fused step at that precision, or torch
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Cue:
     sampling: Sampling
     key: int | None = None  # tonic + 12 for minor; None: to be heard
     ahead: float = 0.0  # seconds by which the song's time, by which is drawn, runs ahead of the session's
-    heard: bool = False  # whether the transport was heard from the voice (beats.py), where the host tells none
+    heard: bool = False  # whether the transport was heard from the voice (listening/), where the host tells none
 
 
 class Band(Protocol):

@@ -17,8 +17,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.hafm.config import VOCAL
-from backline.models.hafm.layout import Grid
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.sources import VOCAL
 from backline.models.stream import Audio, Parameter, Transport
 
 HOLD = 40  # frames of the voice (20 ms): a breath between two phrases is shorter

@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from backline.models.hafm.band import Sampling, Tokens
-from backline.models.hafm.config import TRANSPORT, VOCAL
-from backline.models.hafm.interleaved import PREDICTED, InterleavedBand
-from backline.models.hafm.layout import CHUNK_QUANTUM, Grid
-from backline.models.hafm.player import ChunkJob, StagePlayer
+from backline.models.hafm.grid import CHUNK_QUANTUM, Grid
+from backline.models.hafm.interleaved.band import PREDICTED, InterleavedBand
+from backline.models.hafm.interleaved.player import ChunkJob, StagePlayer
+from backline.models.hafm.sources import TRANSPORT, VOCAL
 from backline.models.hafm.stream import HafmStream, voice_noise
 from backline.models.hafm.transport import transport_tokens
 from backline.models.stream import Audio, Transport

@@ -9,7 +9,7 @@ within a stage all sessions share one pass over its weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -19,25 +19,17 @@ import torch
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.kernels.random import uniform_array
-from backline.models.hafm.aligned import AlignedConfig, AlignedNetwork
-from backline.models.hafm.aligned_player import AlignedBand
-from backline.models.hafm.band import MOST_GUIDANCE, MOST_TEMPERATURE, Band, Cue, Sampling, Tokens
-from backline.models.hafm.config import VOCAL, HafmConfig
-from backline.models.hafm.gate import GATE, Gate
-from backline.models.hafm.hints import ChordHints
-from backline.models.hafm.interleaved import InterleavedBand
-from backline.models.hafm.layout import Grid
-from backline.models.hafm.network import StageNetwork
-from backline.models.hafm.player import Backend, Cache
-from backline.models.hafm.transport import BAND_BAR, song_ahead
+from backline.models.hafm.band import Band, Cue, Sampling, Tokens
+from backline.models.hafm.gate import Gate
+from backline.models.hafm.grid import Grid
+from backline.models.hafm.sources import VOCAL
+from backline.models.hafm.transport import song_ahead
 from backline.models.rows import check_tokens, free_row
 from backline.models.stream import (
     Audio,
     ChunkInput,
     ChunkOutput,
     LatencyItem,
-    Parameter,
-    Port,
     RowFailed,
     SessionConfig,
     StreamSpec,
@@ -45,6 +37,7 @@ from backline.models.stream import (
 from backline.models.warm_up import warmed_up
 
 CAPACITY = 8  # sessions at once
+ROWS = CAPACITY + 1  # of a band: one is for warming up
 # Peaks of the band are bent from the one to the other. The rest, a quarter, is for what lies between the samples and
 # comes out when they are resampled to the session's rate. The songs that the band is trained on hardly pass 0.6.
 BEND_FROM, CEILING = 0.6, 0.75
@@ -54,19 +47,14 @@ WARM_UP_CHUNKS = 4  # that are timed
 
 @dataclass(frozen=True)
 class HafmParts:
-    """What a pack provides."""
+    """What a pack provides beside the band."""
 
-    config: HafmConfig | AlignedConfig
-    networks: Mapping[str, StageNetwork | AlignedNetwork]  # by stage name, of the config's kind
     encoder: SemanticEncoder  # of the voice
     codec: Codec
     spec: StreamSpec
     vocal_noise: float  # deviation of the noise under the voice, which the encoder's tokens were trained with
     device: str
     other_bytes: int  # weights of encoder and codec
-    key_profile: Audio | None = None  # [vocal token], for aligned stages (keys.py)
-    hints: ChordHints | None = None  # likewise
-    beat_table: Audio | None = None  # [kind, position], for aligned stages that hear beats (beats.py)
 
 
 @dataclass
@@ -86,13 +74,12 @@ class Row:
 class HafmStream:
     """A `Stream` (models/stream.py)."""
 
-    def __init__(
-        self, parts: HafmParts, backend: Backend = "bfloat16", cache: Cache = "evict", capacity: int = CAPACITY
-    ) -> None:
-        self.parts = parts
+    capacity = CAPACITY
+
+    def __init__(self, parts: HafmParts, band: Band) -> None:
+        """`band` has ROWS."""
+        self.parts, self.band = parts, band
         self.spec = parts.spec
-        self.capacity = capacity
-        self.band = make_band(parts, capacity + 1, backend, cache)  # one row is for warming up
         # Frames by which the encoder's step is late.
         self._encoder_delay = math.ceil(parts.encoder.lookahead / parts.encoder.hop)
         self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
@@ -216,16 +203,6 @@ class HafmStream:
         )
 
 
-def make_band(parts: HafmParts, rows: int, backend: Backend, cache: Cache) -> Band:
-    """The stages of a pack in the layout that its tables name."""
-    networks: Mapping[str, Any] = parts.networks
-    if isinstance(parts.config, AlignedConfig):
-        assert parts.key_profile is not None, "aligned stages come with a key profile"
-        assert parts.hints is not None, "aligned stages come with hints"
-        return AlignedBand(parts.config, networks, parts.key_profile, parts.hints, rows, backend, parts.beat_table)
-    return InterleavedBand(parts.config, networks, rows, backend, cache)
-
-
 def voice_noise(seed: int, first: int, count: int) -> Audio:
     """[1, sample] Gaussian noise of deviation 1 for samples `first`.. of the song; the same however it is cut."""
     counters = 2 * np.arange(first, first + count)
@@ -241,50 +218,6 @@ def below_full_scale(audio: Audio) -> Audio:
     over = np.maximum(np.abs(audio) - np.float32(BEND_FROM), 0)
     room = np.float32(CEILING - BEND_FROM)
     return np.where(over > 0, np.sign(audio) * (np.float32(BEND_FROM) + room * np.tanh(over / room)), audio)
-
-
-def make_spec(
-    input_rate: int,
-    output_rate: int,
-    frame_rate: Fraction,
-    sampling: Sampling,
-    codebook_size: int,
-    default_chunk_seconds: Fraction,
-    default_visibility_seconds: float,
-    takes_key: bool,
-    lookahead_seconds: float,
-) -> StreamSpec:
-    """What a HAFM pack takes and gives."""
-    key = Parameter(
-        "key", 0, 0, 24, "", "0: heard from the voice; 1 to 12: C to B major; 13 to 24: C to B minor", integer=True
-    )
-    return StreamSpec(
-        input_rate=input_rate,
-        output_rate=output_rate,
-        input_channels=1,
-        ports=(Port("accompaniment", 1, "the band that plays along"),),
-        parameters=(
-            Parameter("guidance", sampling.guidance, 0.0, MOST_GUIDANCE, "x", "how closely the band follows the voice"),
-            Parameter(
-                "temperature",
-                sampling.temperature,
-                0.0,
-                MOST_TEMPERATURE,
-                "",
-                "how freely tokens are drawn; 0: not at all",
-            ),
-            Parameter(
-                "top_k", sampling.top_k, 1, codebook_size, "tokens", "likeliest tokens to draw from", integer=True
-            ),
-            *((key,) if takes_key else ()),
-            GATE,
-        ),
-        frame_rate=frame_rate,
-        default_chunk_seconds=default_chunk_seconds,
-        default_visibility_seconds=default_visibility_seconds,
-        lookahead_seconds=lookahead_seconds,
-        metres=((round(BAND_BAR), 4),),
-    )
 
 
 def _grid(config: SessionConfig, lookahead: Fraction) -> Grid:

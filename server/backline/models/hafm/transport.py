@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.hafm.config import BAR_STEPS, TRANSPORT
+from backline.models.hafm.sources import BAR_STEPS, TRANSPORT
 from backline.models.stream import Transport
 
 BEAT_STEPS = 192  # of a bar, where the frame and not the chunk is what must be in time: 12.5 ms at 96 beats a minute

@@ -1,0 +1,1 @@
+"""Separation by a language model that tells the codes of every track."""

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backline.models.stems.layout import PATHS, Slots, from_positions, known_positions, to_positions
+from backline.models.stems.layout import PATH_COUNT, Slots, from_positions, known_positions, to_positions
 from backline.models.stems.network import StemsNetwork
 from backline.nn.llama import KeyValueCache
 
@@ -57,7 +57,7 @@ def generate(
     between = heard[:, :0]  # the last position of the track before, which nothing has asked for yet
     for segment in range(config.segments):
         told = codes[:, segment * lanes : (segment + 1) * lanes]
-        known = known_positions(table, PATHS * forced.shape[-1])
+        known = known_positions(table, PATH_COUNT * forced.shape[-1])
         first = network.inputs(heard, told, segment, table, 0, min(known, len(table) - 1) + 1)
         out = network.decoder.extend(torch.cat([between, first], dim=1), cache)[:, between.shape[1] :]
         parts = [out]
@@ -65,7 +65,7 @@ def generate(
             if position > known:
                 out = step(network.inputs(heard, told, segment, table, position, position + 1), cache)
                 parts.append(out)
-            choose(network, out[:, -1:], told[:, :, position], table[position], PATHS * forced.shape[-1])
+            choose(network, out[:, -1:], told[:, :, position], table[position], PATH_COUNT * forced.shape[-1])
         hidden.append(torch.cat(parts, dim=1))
         between = network.inputs(heard, told, segment, table, len(table), len(table) + 1)
     return Told(from_positions(codes.cpu().numpy(), table), torch.stack(hidden, dim=1))
@@ -73,8 +73,8 @@ def generate(
 
 def choose(network: StemsNetwork, hidden: Tensor, told: Tensor, slot: NDArray[np.int64], known: int) -> None:
     """Writes the likeliest codes of one slot [codebook] into `told` [row, lane, codebook], but for known elements."""
-    for path in range(PATHS):
-        books = np.flatnonzero((slot >= known) & (slot % PATHS == path))
+    for path in range(PATH_COUNT):
+        books = np.flatnonzero((slot >= known) & (slot % PATH_COUNT == path))
         if len(books):
             best = network.logits(hidden, path)[:, 0].argmax(dim=-1)  # [row, lane, codebook]
             told[..., books] = best[..., books]
@@ -102,10 +102,10 @@ def expected_vectors(network: StemsNetwork, told: Told, codebooks: Tensor) -> Te
 def vectors_of(network: StemsNetwork, hidden: Tensor, table: Slots, codebooks: Tensor) -> Tensor:
     """As `expected_vectors`, of hidden states [row, segment, slot, width]."""
     paths = []
-    for path in range(PATHS):
+    for path in range(PATH_COUNT):
         means = []  # of the codebooks, each [row, segment, lane, frame, dim]
         for book in range(table.shape[1]):
-            places = np.flatnonzero((table[:, book] >= 0) & (table[:, book] % PATHS == path))
+            places = np.flatnonzero((table[:, book] >= 0) & (table[:, book] % PATH_COUNT == path))
             heads = network.heads[:, path, book]  # [lane, entry, width]
             logits = torch.einsum("rspw,lew->rslpe", hidden[:, :, torch.from_numpy(places)], heads)
             means.append(logits.float().softmax(dim=-1) @ codebooks[path, book])

@@ -15,9 +15,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from backline.codecs.hcodec.network import PATHS
 from backline.models.stems.config import Order
 
-PATHS = 2
+PATH_COUNT = len(PATHS)
 Slots = NDArray[np.int64]
 
 
@@ -60,4 +61,4 @@ def from_positions(told: NDArray[np.int64], table: Slots) -> NDArray[np.int64]:
     out = np.zeros((*told.shape[:-2], elements, table.shape[1]), np.int64)
     positions, books = np.nonzero(table >= 0)
     out[..., table[positions, books], books] = told[..., positions, books]
-    return np.moveaxis(out.reshape(*told.shape[:-2], -1, PATHS, table.shape[1]), -3, -1)
+    return np.moveaxis(out.reshape(*told.shape[:-2], -1, PATH_COUNT, table.shape[1]), -3, -1)

@@ -2,7 +2,7 @@
 
 [stems]      fields of StemsConfig; tensors `stems.`…
 [codec]      kind = "hcodec", and fields of HCodecConfig; tensors `codec.`…, of which serving needs what decodes
-[stream]     fields of StemsSettings; seconds as fractions ("12/25")
+[stream]     fields of WindowedSettings; seconds as fractions ("12/25")
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from backline.codecs.tables import Kind, read_codec_table
 from backline.models.errors import PackError
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
 from backline.models.stems.network import StemsNetwork
-from backline.models.stems.separate import WINDOW_FRAMES, StemsSeparator
-from backline.models.stems.stream import StemsSettings, StemsStream, make_spec, problems
+from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
 from backline.models.stream import StreamSpec
+from backline.models.windowed.settings import WindowedSettings, make_spec, problems
+from backline.models.windowed.stream import WindowedStream
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
 from backline.nn.tables import TableError, read_table
@@ -46,10 +47,10 @@ class PackTables:
 
     network: StemsConfig
     codec: HCodecConfig
-    settings: StemsSettings
+    settings: WindowedSettings
 
 
-def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> StemsStream:
+def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) -> WindowedStream:
     """The stream of a pack.
 
     Raises:
@@ -69,7 +70,7 @@ def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) 
     if network is None or codec is None:
         raise PackError(wrong, str(config.get("name", "")))
     separator = StemsSeparator(network.requires_grad_(False), codec.requires_grad_(False), device)
-    return StemsStream(separator, tables.settings, separator.resident_bytes())
+    return WindowedStream(separator, tables.settings, separator.resident_bytes())
 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:
@@ -86,7 +87,7 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         PackError: names everything that is missing or impossible.
     """
     wrong: list[str] = []
-    network, codec, settings = StemsConfig(), HCodecConfig(), StemsSettings()
+    network, codec, settings = StemsConfig(), HCodecConfig(), WindowedSettings()
     try:
         network = read_table(StemsConfig, config.get("stems", {}), "stems")
     except TableError as error:
@@ -98,7 +99,7 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
     except TableError as error:
         wrong += error.problems
     try:
-        settings = read_table(StemsSettings, config.get("stream", {}), "stream")
+        settings = read_table(WindowedSettings, config.get("stream", {}), "stream")
     except TableError as error:
         wrong += error.problems
     if not wrong:

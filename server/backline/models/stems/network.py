@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from backline.models.stems.config import StemsConfig
-from backline.models.stems.layout import PATHS, Slots, heard_at, slots
+from backline.models.stems.layout import PATH_COUNT, Slots, heard_at, slots
 from backline.nn.conformer import Conformer
 from backline.nn.llama import Llama
 from backline.nn.mel import LogMel
@@ -23,7 +23,7 @@ class StemsNetwork(nn.Module):
         super().__init__()
         self.config = config
         mel, width = config.mel, config.decoder.width
-        tables = (config.lanes, PATHS, config.codebooks, config.codebook_size, width)
+        tables = (config.lanes, PATH_COUNT, config.codebooks, config.codebook_size, width)
         self.mel = LogMel(mel.sample_rate, mel.bands, mel.window, mel.hop, mel.floor)
         self.encoder_in = nn.Linear(mel.bands, config.encoder.width)
         self.encoder = Conformer(config.encoder)
@@ -53,7 +53,7 @@ class StemsNetwork(nn.Module):
 
     def slots(self, frames: int) -> Slots:
         """Where the codes of a track of that many codec frames stand."""
-        return slots(self.config.order, PATHS * frames, self.config.codebooks)
+        return slots(self.config.order, PATH_COUNT * frames, self.config.codebooks)
 
     def told(self, codes: Tensor, table: Slots) -> Tensor:
         """Embeddings of positions.
@@ -69,7 +69,7 @@ class StemsNetwork(nn.Module):
         slot = torch.from_numpy(table).to(codes.device)
         lane = torch.arange(config.lanes, device=codes.device)[:, None, None]
         book = torch.arange(config.codebooks, device=codes.device)
-        row = ((lane * PATHS + slot.clamp(min=0) % PATHS) * config.codebooks + book) * config.codebook_size
+        row = ((lane * PATH_COUNT + slot.clamp(min=0) % PATH_COUNT) * config.codebooks + book) * config.codebook_size
         index = (row + codes.clamp(min=0)).permute(0, 2, 1, 3).flatten(2)  # [row, position, lane * codebook]
         weight = (slot >= 0).to(self.embeddings.dtype)[:, None].expand(-1, config.lanes, -1).flatten(1)
         rows, positions, count = index.shape
@@ -103,7 +103,7 @@ class StemsNetwork(nn.Module):
             x = x + self.track[segment]
         if self.config.condition == "aligned":
             # What a position is to tell of next: slot p at position p; the last one, which tells the end, as before it.
-            times = heard_at(table[np.minimum(np.arange(first, last), len(table) - 1)]) // PATHS
+            times = heard_at(table[np.minimum(np.arange(first, last), len(table) - 1)]) // PATH_COUNT
             x = x + heard[:, torch.from_numpy(times).to(heard.device)]
         return x
 

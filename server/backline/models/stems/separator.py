@@ -1,44 +1,69 @@
-"""What the stream knows of a separation model: one window in, an estimate of every track out."""
+"""The separator that a stems pack makes resident: network and codec, which hear mono."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
 
+from backline.codecs.hcodec.network import PATHS, HCodec
+from backline.models.rows import each
+from backline.models.stems.config import TRACKS
+from backline.models.stems.fused import FusedStep
+from backline.models.stems.generate import expected_vectors, generate
+from backline.models.stems.layout import PATH_COUNT
+from backline.models.stems.network import StemsNetwork
 from backline.models.stream import Audio
+from backline.models.windowed.polarity import middle
+from backline.models.windowed.separator import History, Separated, Window
+
+WINDOW_FRAMES = 50  # codec frames, 4 s
 
 
-@dataclass(frozen=True)
-class History:
-    """What the model said of one whole window."""
+class StemsSeparator:
+    """A `Separator`."""
 
-    codes: NDArray[np.int64]  # [track, path, codebook, frame]
+    window_frames = WINDOW_FRAMES
+    tracks: tuple[str, ...] = TRACKS
 
-
-class Separator(Protocol):
-    """Separates one window at a time. It keeps nothing of a session: equal arguments give equal results."""
-
-    device: str  # that it computes on
-    sample_rate: int  # Hz
-    frame_samples: int  # of one codec frame
-    window_frames: int
-    tracks: tuple[str, ...]  # in the order in which they are told
+    def __init__(self, network: StemsNetwork, codec: HCodec, device: str) -> None:
+        self.network, self.codec, self.device = network.eval().to(device), codec.eval().to(device), device
+        self.sample_rate = codec.sample_rate
+        self.frame_samples = codec.samples_per_code
+        self._codebooks = torch.stack([codec.quantizer(path).codebooks for path in PATHS])
+        self.step = FusedStep(network.decoder, bfloat16=True) if FusedStep.fits(network.decoder) else None
+        self._silence: History | None = None
 
     def silence(self) -> History:
-        """What a session starts from: the model's answer to a window of silence."""
-        ...
+        if self._silence is None:
+            audio = np.zeros((1, self.window_frames * self.frame_samples), np.float32)
+            config = self.network.config
+            nothing = np.zeros((len(TRACKS), PATH_COUNT, config.codebooks, 0), np.int64)
+            self._silence = self._told(audio, nothing).history
+        return self._silence
 
-    def separate(self, audio: Audio, history: History, hop_frames: int) -> tuple[Audio, History]:
-        """Estimates of all tracks of one window, and what the model said of it.
+    def separate(self, windows: Sequence[Window]) -> list[Separated | Exception]:
+        """Row by row, so that a row's numbers never depend on the others."""
+        return each(lambda it: self._told(middle(it.audio), it.history.codes[..., it.new_frames :]), windows)
 
-        Args:
-            audio: [sample] of one whole window, mono.
-            history: of the window `hop_frames` earlier; its codes from frame `hop_frames` on are forced.
+    @torch.inference_mode()
+    def _told(self, audio: Audio, forced: np.ndarray) -> Separated:
+        """What is made of a window [1, sample], with the codes [track, path, codebook, frame] of its first frames."""
+        heard = torch.from_numpy(audio)[None].to(self.device)
+        told = generate(self.network, heard, forced[None], self.window_frames, self.step)
+        if self.network.config.readout == "mean":
+            vectors = expected_vectors(self.network, told, self._codebooks)[0]
+        else:
+            vectors = self.codec.vectors(torch.from_numpy(told.codes[0]).to(self.device))
+        spectra = self.codec.decoder.spectra(vectors)
+        if self.network.config.phase == "mixture":
+            spectra = torch.polar(spectra.abs(), self.codec.spectra(heard).angle().expand_as(spectra))
+        estimates = self.codec.decoder.sound(spectra)  # [track, 1, sample]
+        return Separated(estimates.float().cpu().numpy(), History(told.codes[0]))
 
-        Returns:
-            Decoded estimates [track, sample] of the whole window, and its History.
-        """
-        ...
+    def resident_bytes(self) -> int:
+        """Weights of both, and of the fused step."""
+        weights = [*self.network.parameters(), *self.network.buffers(), *self.codec.parameters(), *self.codec.buffers()]
+        fused = self.step.resident_bytes() if self.step else 0
+        return fused + sum(weight.numel() * weight.element_size() for weight in weights)

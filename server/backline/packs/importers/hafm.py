@@ -22,17 +22,10 @@ from torch import Tensor
 from backline.codecs.hubert import HubertConfig
 from backline.models import families
 from backline.models.errors import PackError
-from backline.models.hafm.config import (
-    COARSE_CODES,
-    INSTRUMENTAL,
-    PAPER,
-    TRANSPORT,
-    VOCAL,
-    HafmConfig,
-    SourceConfig,
-    StageConfig,
-)
-from backline.models.hafm.load import VOCAL_NOISE, read_network
+from backline.models.hafm.interleaved.config import COARSE_CODES, INSTRUMENTAL, PAPER, InterleavedConfig, StageConfig
+from backline.models.hafm.load import read_network
+from backline.models.hafm.sources import TRANSPORT, VOCAL, SourceConfig
+from backline.models.hafm.tables import VOCAL_NOISE
 from backline.packs.importers.checkpoint import Component, Imported, read_checkpoint
 from backline.packs.importers.encodec import read_encodec
 from backline.packs.importers.hubert import read_hubert
@@ -235,7 +228,7 @@ def _tables(stages: Mapping[str, StageConfig], components: Mapping[str, Componen
         "family": "hafm",
         "description": "The published HAFM, imported: a band under a voice in three stages, HuBERT and EnCodec",
         "license": "as the imported checkpoints",
-        "network": HafmConfig(**stages).to_dict(),
+        "network": InterleavedConfig(**stages).to_dict(),
         "codec": components["codec"].table,
         "semantics": {**components["semantics"].table, "vocal_noise": VOCAL_NOISE},
         "stream": {

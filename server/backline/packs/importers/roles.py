@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from backline.models.errors import PackError
-from backline.models.hafm.config import PAPER
+from backline.models.hafm.interleaved.config import PAPER
 from backline.packs.importers.blocks import Work, joined, map_blocks, numbers_in, unfilled
 
 TABLE_HINTS = (
@@ -33,7 +33,7 @@ TABLE_HINTS = (
 TABLES = tuple(role for _, role in TABLE_HINTS)
 SHORT = {"segment", "quantizer_offset"}  # tables of a few entries; the others have one for every token
 FEW = 16
-REMEDY = "if this is the stage, give its tensors Backline's own names (models/hafm/network.py) and import it again"
+REMEDY = "if this is the stage, give its tensors Backline's own names (hafm/interleaved/network.py) and import it again"
 
 
 @dataclass(frozen=True)

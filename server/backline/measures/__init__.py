@@ -1,0 +1,1 @@
+"""What is measured of sounds, notes and codes: figures with known answers, for training and evaluation alike."""

@@ -1,0 +1,1 @@
+"""What every model shares that hears a window at a time and takes it apart: separators of all kinds, as streams."""

@@ -1,0 +1,97 @@
+"""How a pack of a windowed model is played where a session does not say, and what a stream of it takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated
+
+from msgspec import Meta
+
+from backline.models.stream import Parameter, Port, StreamSpec
+from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
+from backline.models.windowed.finish import DRUMS, Finish
+from backline.nn.tables import Seconds
+
+
+@dataclass(frozen=True)
+class WindowedSettings:
+    """The [stream] table of pack.toml: how a pack is played where a session does not say."""
+
+    chunk_seconds: Seconds = Fraction(24, 25)
+    guard_seconds: Seconds = Fraction(12, 25)  # the largest, and what a session gets that asks for nothing
+    fade_seconds: Seconds = Fraction(1, 25)
+    consistency: Annotated[int, Meta(ge=OFF, le=MASK)] = RESIDUAL
+    mask_exponent: Annotated[float, Meta(gt=0, le=100)] = 2.0
+    transients: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+
+def make_finish(settings: WindowedSettings, parameters: Mapping[str, float]) -> Finish:
+    """What a session's parameters ask for, and the pack's settings where they do not."""
+    return Finish(
+        consistency=int(parameters.get("consistency", settings.consistency)),
+        mask_exponent=settings.mask_exponent,
+        transients=parameters.get("transients", settings.transients),
+    )
+
+
+def make_spec(
+    settings: WindowedSettings, sample_rate: int, frame_samples: int, window_frames: int, tracks: Sequence[str]
+) -> StreamSpec:
+    """What a pack with such settings, that `problems` finds no fault with, takes and gives."""
+    frame = Fraction(frame_samples, sample_rate)
+    longest = longest_chunk(settings, frame, window_frames)
+    attacks = Parameter("transients", settings.transients, 0.0, 1.0, "", "attacks given back to the drums")
+    return StreamSpec(
+        input_rate=sample_rate,
+        output_rate=sample_rate,
+        input_channels=None,
+        ports=tuple(Port(track, channels=0, description=f"the {track} of the mixture") for track in tracks),
+        parameters=(
+            Parameter(
+                "consistency",
+                settings.consistency,
+                OFF,
+                MASK,
+                "",
+                "stems sum to the mixture: 0 not at all; 1 by sharing what the estimates leave; 2 by masking it",
+                integer=True,
+            ),
+            *((attacks,) if DRUMS in tracks else ()),
+        ),
+        frame_rate=1 / frame,
+        chunk_quantum_seconds=frame,
+        default_chunk_seconds=settings.chunk_seconds,
+        maximum_chunk_seconds=longest,
+        default_visibility_seconds=float(longest + settings.guard_seconds),  # all that a chunk may hear, however long
+        minimum_visibility_seconds=float(2 * frame),  # the shortest chunk with the smallest guard
+        lookahead_seconds=float(settings.guard_seconds),
+    )
+
+
+def longest_chunk(settings: WindowedSettings, frame: Fraction, window_frames: int) -> Fraction:
+    """Seconds, in whole frames: what a window has besides a guard at either end."""
+    return (window_frames * frame - 2 * settings.guard_seconds) // frame * frame
+
+
+def problems(settings: WindowedSettings, frame: Fraction, window_frames: int) -> list[str]:
+    """What is wrong with the settings of a pack whose frames last `frame` seconds; nothing where all is well."""
+    found = []
+    step = f"{float(frame):g} s, a codec frame"
+    if settings.guard_seconds < frame or settings.guard_seconds % frame:
+        found.append(f"[stream] guard_seconds is {float(settings.guard_seconds):g}: use a multiple of {step}")
+    longest = longest_chunk(settings, frame, window_frames)
+    if longest < frame:
+        found.append(
+            f"[stream] guard_seconds is {float(settings.guard_seconds):g}: use less than half of the window of "
+            f"{float(window_frames * frame):g} s"
+        )
+    elif not 0 < settings.chunk_seconds <= longest or settings.chunk_seconds % frame:
+        found.append(
+            f"[stream] chunk_seconds is {float(settings.chunk_seconds):g}: use a multiple of {step}, up to "
+            f"{float(longest):g} s"
+        )
+    if not 0 < settings.fade_seconds <= frame:
+        found.append(f"[stream] fade_seconds is {float(settings.fade_seconds):g}: use more than 0, up to {step}")
+    return found
