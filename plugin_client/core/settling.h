@@ -15,6 +15,7 @@ class Settling {
 
     // The value as it is now, `seconds` of the song after the last look.
     void look(uint64_t value, double seconds, Clock::time_point now) noexcept {
+        if (seconds > 0.0) pulled_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
         if (value_.exchange(value, std::memory_order_relaxed) != value) {
             since_.store(now.time_since_epoch().count(), std::memory_order_relaxed);
             played_.store(0.0, std::memory_order_relaxed);
@@ -26,17 +27,22 @@ class Settling {
     void stand() noexcept { played_.store(kSeconds, std::memory_order_relaxed); }  // where it is, deliberately
 
     bool stands(Clock::time_point now) const noexcept {
-        const Clock::time_point since{Clock::duration(since_.load(std::memory_order_relaxed))};
-        return played_.load(std::memory_order_relaxed) >= kSeconds || now - since >= kTime;
+        if (played_.load(std::memory_order_relaxed) >= kSeconds) return true;
+        return now - time_of(pulled_) >= kPause && now - time_of(since_) >= kTime;
     }
 
   private:
     static constexpr double kSeconds = 1.0;
     static constexpr std::chrono::seconds kTime{1};
+    static constexpr std::chrono::milliseconds kPause{250};  // after which the song is not played
+
+    static Clock::time_point time_of(const std::atomic<Clock::rep>& at) noexcept {
+        return Clock::time_point{Clock::duration(at.load(std::memory_order_relaxed))};
+    }
 
     std::atomic<uint64_t> value_{0};
     std::atomic<double> played_{0.0};
-    std::atomic<Clock::rep> since_{0};
+    std::atomic<Clock::rep> since_{0}, pulled_{0};
 };
 
 }  // namespace backline
