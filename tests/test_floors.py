@@ -7,7 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "server" / "backline"
 FLOORS = ["kernels", "nn", "codecs", "models", "packs", "engine", "service", "cli"]  # bottom to top
-BESIDE = {"training", "music", "evaluation"}  # may use any floor below service; only cli uses them, and each other
+BESIDE = {"training", "music", "evaluation", "corpus"}  # may use any floor below service; only cli uses them
+BELOW = {"corpus": {"music"}}  # of those beside, what one may use; the others use each other
 
 
 def allowed(source: str) -> set[str]:
@@ -15,7 +16,7 @@ def allowed(source: str) -> set[str]:
     if source == "cli":
         return {*FLOORS, *BESIDE}
     if source in BESIDE:
-        return {source, *BESIDE, *FLOORS[: FLOORS.index("service")]}
+        return {source, *BELOW.get(source, BESIDE), *FLOORS[: FLOORS.index("service")]}
     return set(FLOORS[: FLOORS.index(source) + 1])
 
 
