@@ -32,7 +32,7 @@ def write_song(
         file.write(audio)
         entries.append(StemEntry(path.stem, label, audio.shape[0], file.finish(), file.scale))
     samples = next(iter(stems.values())).shape[1]
-    return SongEntry(name, title, split, samples, "0" * 64, Source(title, 1, 1), tuple(entries), **more)  # type: ignore[arg-type]
+    return SongEntry(name, title, split, samples, "0" * 64, Source(title, "0" * 16, 1, 1), tuple(entries), **more)  # type: ignore[arg-type]
 
 
 def write_corpus(folder: Path, *songs: SongEntry, filters: tuple[str, ...] = ()) -> Corpus:

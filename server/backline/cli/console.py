@@ -21,6 +21,7 @@ class UserError(Exception):
 
 def explanation(error: Exception) -> str | None:
     """What to print instead of a traceback; None: the error is ours, and the traceback is wanted."""
+    from backline.corpus.manifest import CorpusError
     from backline.ffmpeg import NoSound
     from backline.models.errors import PackError
     from backline.music.fluidsynth import FluidSynthMissing
@@ -28,7 +29,7 @@ def explanation(error: Exception) -> str | None:
     from backline.packs.registry import PackNotFound
     from backline_client import BacklineError
 
-    told = (UserError, NoSound, BacklineError, PackError, PackNotFound, FluidSynthMissing, VoicesMissing)
+    told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound, FluidSynthMissing, VoicesMissing)
     if isinstance(error, told):
         return str(error)
     if isinstance(error, OSError):

@@ -37,7 +37,7 @@ Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*\Z", max_length=1_000)]
 Hash = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 Spans = Annotated[tuple[tuple[Seconds, Seconds], ...], Meta(max_length=100_000)]  # (begin, end), in order
-Count = Annotated[int, Meta(ge=0, le=1 << 60)]
+Count = Annotated[int, Meta(ge=0, le=1 << 62)]
 
 
 class CorpusError(ValueError):
@@ -58,9 +58,15 @@ class StemEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
 class Source(Struct, frozen=True, forbid_unknown_fields=True):
     """The files that a song was made from, to know them again."""
 
-    name: Text  # where they lie, below the folder that was given
+    name: Text  # where they lie, from the folder on that was given
+    place: Annotated[str, Meta(pattern=r"^[0-9a-f]{16}\Z")]  # of the hash of where that folder lies
     size: Count  # bytes, of all
     modified: Count  # nanoseconds, of the latest
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The same for the same files, whatever has become of them."""
+        return self.place, self.name
 
 
 class SongEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -81,6 +87,14 @@ class SongEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
         return self.samples / SAMPLE_RATE
 
 
+class PassedOver(Struct, frozen=True, forbid_unknown_fields=True):
+    """A song that was read whole and not taken."""
+
+    source: Source
+    reason: Text
+    seconds: Seconds = 0.0
+
+
 class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     """corpus.json."""
 
@@ -88,6 +102,7 @@ class Manifest(Struct, frozen=True, forbid_unknown_fields=True):
     seed: Count  # of the split
     filters: tuple[Text, ...]  # those that every song has been measured by
     songs: tuple[SongEntry, ...] = ()
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -114,9 +129,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replaces CORPUS/corpus.json, as a whole. Raises OSError: it cannot be written."""
+    """Replaces CORPUS/corpus.json, as a whole.
+
+    Raises:
+        OSError: it cannot be written.
+        msgspec.ValidationError: nobody could read it.
+    """
+    data = msgspec.json.encode(manifest)
+    msgspec.json.decode(data, type=Manifest)
     with whole_file(folder / MANIFEST) as fresh:
-        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n")
+        fresh.write_bytes(msgspec.json.format(data, indent=1) + b"\n")
 
 
 def stem_path(folder: Path, song: str, stem: str) -> Path:
