@@ -13,8 +13,9 @@ SERVING = ["kernels", "nn", "codecs", "models", "packs", "engine", "service"]
 WORKSHOP = {
     "music": ("kernels", set[str]()),
     "measures": ("packs", {"music"}),
-    "training": ("packs", {"music", "measures"}),
-    "evaluation": ("engine", {"music", "measures"}),
+    "corpus": ("engine", {"music"}),
+    "training": ("packs", {"music", "measures", "corpus"}),
+    "evaluation": ("engine", {"music", "measures", "corpus"}),
 }
 PARTS = {*SERVING, *WORKSHOP, "cli"}
 # Rooms within a floor: folder -> its rooms, and what each may use of the others. Only the doors, modules of the folder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from backline.cli.ffmpeg import FfmpegSound
+from backline.ffmpeg import FfmpegSound
 from tests.cli.conftest import Typed
 from tests.cli.test_commands import Backline
 

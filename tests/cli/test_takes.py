@@ -17,12 +17,12 @@ import pytest
 import soundfile
 
 from backline.cli import take_file
-from backline.cli.audio_files import Audio
 from backline.cli.console import UserError
 from backline.cli.paced import Host
 from backline.cli.take_file import TakeFile, write_audio
 from backline.cli.takes import LiveTake, PortFiles, RenderedTakes
 from backline.service.server import start_server
+from backline.sound_files import Audio
 from backline.whole_file import whole_file
 from tests.cli.test_commands import Backline, write_pack
 from tests.support.sound_card import SoundDevice

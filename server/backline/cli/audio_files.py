@@ -2,82 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
 import soxr
-from numpy.typing import NDArray
 
-from backline.cli import ffmpeg
 from backline.cli.console import UserError, error_console, labelled
+from backline.sound_files import Audio, Decoder, RateChange, open_decoder
 
 if TYPE_CHECKING:
     from backline_protos.v1 import backline_pb2 as pb
 
-Audio = NDArray[np.float32]  # [channel, sample]
 SERVED_RATES = (8_000, 192_000)  # Hz, as the wire contract has it
 SERVED_CHANNELS = 64
 BLOCK = 4_096  # samples that are read at a time: of a damaged file, so many at most are lost before the damage
 FRAMES_OFF = 4  # by how many times as many samples a length that is only estimated may be exceeded
-
-
-class Decoder(Protocol):
-    """What a file is read with."""
-
-    rate: int
-    channels: int
-    frames: int | None  # samples of one channel, where the file tells
-    exact: bool  # whether it holds as many
-    damage: str  # what was wrong with the file, once it has been read
-
-    def read(self, count: int) -> Audio:
-        """The next `count` samples [channel, sample]; fewer at the end."""
-        ...
-
-    def stop(self) -> None:
-        """Has a `read` in progress return. Any thread."""
-        ...
-
-    def close(self) -> None:
-        """When no `read` is in progress."""
-        ...
-
-
-class SndfileSound:
-    """What libsndfile reads."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises LibsndfileError or TypeError: it is no file that libsndfile reads."""
-        name: bytes | str = os.fsencode(path) if os.name == "posix" else str(path)  # soundfile encodes strictly
-        self._file = soundfile.SoundFile(name)
-        self.rate, self.channels, self.frames = self._file.samplerate, self._file.channels, self._file.frames
-        self.exact = self._file.format not in {"MP3", "MPEG"}  # no file of these has to say how long it is
-        self.damage = ""
-        self._read = 0
-
-    def read(self, count: int) -> Audio:
-        try:
-            samples = self._file.read(count, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:  # what it says is about its insides
-            samples = np.zeros((0, self.channels), np.float32)
-            self.damage = f"its first {self._read} of {self.frames} samples could be read"
-        self._read += len(samples)
-        if len(samples) < count and self.exact and self._read < self.frames:
-            self.damage = f"its first {self._read} of {self.frames} samples could be read"
-        return np.ascontiguousarray(samples.T)
-
-    def stop(self) -> None:
-        """A file does not keep anyone waiting."""
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class Sound:
@@ -122,9 +65,10 @@ def opened(path: Path) -> Iterator[Sound]:
     """The file, ready to be read.
 
     Raises:
-        UserError: there is no such file, or no sound in it.
+        NoSound: there is no such file, or no sound in it.
+        UserError: it has no samples.
     """
-    sound = Sound(path, _decoder(path))
+    sound = Sound(path, open_decoder(path))
     try:
         if sound.frames == 0:
             raise UserError(f"{path} holds no samples: there is nothing to play along with")
@@ -146,31 +90,6 @@ def read_audio(path: Path) -> tuple[Audio, int]:
         if sound.damage:
             error_console.print(labelled("warning", sound.damage, "yellow"), soft_wrap=True)
         return np.concatenate(blocks, axis=1), sound.rate
-
-
-def _decoder(path: Path) -> Decoder:
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        raise UserError(f"there is no file {path}") from None
-    if stat.S_ISDIR(mode):
-        raise UserError(f"{path} is a folder: name one file in it")
-    if not stat.S_ISREG(mode):
-        raise UserError(f"{path} is a pipe, a socket or a device: save the sound to a file first")
-    if not path.stat().st_size:
-        raise UserError(f"{path} is empty: it has no bytes")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{path} may not be read by you: change its permissions")
-    try:
-        return SndfileSound(path)
-    except (soundfile.LibsndfileError, TypeError) as error:  # a TypeError for raw samples, whose rate nobody knows
-        if ffmpeg.is_installed():
-            return ffmpeg.FfmpegSound(path)
-        known = ", ".join(sorted(soundfile.available_formats()))
-        raise UserError(
-            f"{path} is no audio file that libsndfile reads ({error}): if it is m4a, aac, mp4 or webm, "
-            f"{ffmpeg.INSTALL} and try again; without it, these are read: {known}"
-        ) from error
 
 
 def served_rate(rate: int) -> int:
@@ -198,29 +117,6 @@ def served(sound: Sound, pack: pb.Pack) -> tuple[int, Iterator[Audio]]:
 
     downmix = Downmix(ChannelLayout.DISCRETE, sound.channels, 1, sound.rate)
     return 1, (downmix.process(block) for block in sound.blocks())
-
-
-class RateChange:
-    """[channel, sample] at another rate, block by block, without delay; the blocks themselves where the rates agree."""
-
-    def __init__(self, rate_in: int, rate_out: int, channels: int) -> None:
-        self._channels = channels
-        self._stream = None
-        if rate_in != rate_out:
-            self._stream = soxr.ResampleStream(rate_in, rate_out, channels, dtype="float32")
-
-    def process(self, audio: Audio) -> Audio:
-        return self._changed(audio, last=False)
-
-    def finish(self) -> Audio:
-        """What the filter still holds."""
-        return self._changed(np.zeros((self._channels, 0), np.float32), last=True)
-
-    def _changed(self, audio: Audio, last: bool) -> Audio:
-        if self._stream is None:
-            return audio
-        changed = self._stream.resample_chunk(np.ascontiguousarray(audio.T), last=last)
-        return np.ascontiguousarray(changed.reshape(-1, self._channels).T)
 
 
 def at_rate(blocks: Iterable[Audio], rate_in: int, rate_out: int, channels: int) -> Iterator[Audio]:

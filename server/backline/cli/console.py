@@ -21,13 +21,16 @@ class UserError(Exception):
 
 def explanation(error: Exception) -> str | None:
     """What to print instead of a traceback; None: the error is ours, and the traceback is wanted."""
+    from backline.corpus.manifest import CorpusError
+    from backline.ffmpeg import NoSound
     from backline.models.errors import PackError
     from backline.music.fluidsynth import FluidSynthMissing
     from backline.music.speakers import VoicesMissing
     from backline.packs.registry import PackNotFound
     from backline_client import BacklineError
 
-    if isinstance(error, (UserError, BacklineError, PackError, PackNotFound, FluidSynthMissing, VoicesMissing)):
+    told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound, FluidSynthMissing, VoicesMissing)
+    if isinstance(error, told):
         return str(error)
     if isinstance(error, OSError):
         return str(error) if error.filename is None else f"{error.filename}: {error.strerror}"

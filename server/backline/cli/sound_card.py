@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from backline.cli.audio_files import SERVED_RATES, Audio, with_channels
+from backline.cli.audio_files import SERVED_RATES, with_channels
 from backline.cli.console import UserError, error_console, labelled
 from backline.cli.paced import Host
+from backline.sound_files import Audio
 from backline_client import BacklineError
 
 RATES = (48_000, 44_100, 96_000, 88_200, 192_000, 176_400, 32_000, 22_050, 16_000, 8_000)  # Hz, that cards may have

@@ -9,13 +9,12 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 
-from backline.cli.audio_files import Audio
 from backline.cli.console import UserError
+from backline.sound_files import Audio, Disk
 from backline.whole_file import Unfinished, check_target
 
 FORMATS = {name: name for name in soundfile.available_formats() if name != "RAW"} | {"AIF": "AIFF", "AIFC": "AIFF"}
@@ -130,37 +129,8 @@ class TakeFile:
             raise OSError(failure.errno, failure.strerror, str(self.path)) from cause
 
 
-class _Disk:
-    """What libsndfile writes to: a file of ours, because libsndfile does not tell why a disk takes no more."""
-
-    def __init__(self, path: Path) -> None:
-        self.failure: OSError | None = None
-        self._file = open(path, "x+b", buffering=0)  # noqa: SIM115
-
-    def write(self, data: bytes) -> int:
-        written = 0
-        try:
-            while written < len(data) and not self._file.closed:
-                written += self._file.write(memoryview(data)[written:])
-        except OSError as error:
-            self.failure = self.failure or error
-        return written
-
-    def readinto(self, buffer: Any) -> int:
-        return 0 if self._file.closed else self._file.readinto(buffer)
-
-    def read(self, count: int) -> bytes:
-        return self._file.read(count)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return 0 if self._file.closed else self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return 0 if self._file.closed else self._file.tell()
-
-    def close(self) -> None:
-        """libsndfile may still come back to it, once nobody else does."""
-        self._file.close()
+class _Disk(Disk):
+    """That can say less of itself than it was begun with."""
 
     def count_as_wav(self) -> None:
         """Makes a finished RF64 file the WAV that it could have been from the start, where 32 bits count its bytes.

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from backline.cli.audio_files import Audio, RateChange
 from backline.cli.console import UserError, console, error_console, explanation, labelled
 from backline.cli.take_file import TakeFile, audio_format
 from backline.models.names import names_problem
+from backline.sound_files import Audio, RateChange
 from backline.whole_file import check_folder, check_target
 
 # ---- where they go -------------------------------------------------------------------------------------

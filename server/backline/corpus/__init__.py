@@ -1,0 +1,1 @@
+"""Real songs prepared for training and measuring: one corpus for every family of models."""
