@@ -145,5 +145,5 @@ class LedgerBook:
             least = f", or {MARGIN:g} times their median" if name == "compute" else ""
             return f"{self._percentile()}th percentile of the last {len(self._seen[name])} chunks, and a fifth{least}"
         if name == "queue":
-            return "waking the engine, and one chunk of every other session on the model"
+            return f"waking the engine, and one chunk of every other session on the model, times {MARGIN:g}"
         return f"the warm-up's median, times {MARGIN:g}"

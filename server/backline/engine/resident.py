@@ -18,6 +18,7 @@ from typing import TypeVar
 from backline.engine.admission import Claim, Cost
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import ChunkFailed, EngineError, NotFound, is_out_of_memory, out_of_memory
+from backline.engine.ledger import MARGIN
 from backline.engine.precedence import GIVE_WAY_SECONDS, Precedence
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Stream
@@ -77,9 +78,11 @@ class Resident:
         return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
     def company_seconds(self, session: Session) -> float:
-        """How long the others on the model may keep one of a session's chunks waiting: a chunk of each. Any thread."""
+        """How long the others on the model may keep one of a session's chunks waiting: a chunk of each, as long as one
+        may take when the machine stumbles. Any thread.
+        """
         others = [other for other in self.open_sessions() if other is not session]
-        return sum(self.cost.value * float(other.config.chunk_seconds) for other in others)
+        return MARGIN * sum(self.cost.value * float(other.config.chunk_seconds) for other in others)
 
     def tell_company(self) -> None:
         """Tells live sessions what the company they are in may cost them. The engine thread."""
