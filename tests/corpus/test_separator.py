@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from backline.models.stems.stream import StemsSettings, StemsStream
 
 from backline.corpus.manifest import CorpusError
 from backline.corpus.separator import Separator, stem_ports
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
+from backline.models.windowed.settings import WindowedSettings
+from backline.models.windowed.stream import WindowedStream
 from backline.sound_files import Audio
 from tests.support.bands import BandSeparator
 
@@ -40,7 +41,7 @@ def test_stems_lie_under_the_mix(size: int) -> None:
 
 def test_stems_of_a_windowed_separator_sum_to_the_mix_whatever_the_blocks() -> None:
     audio = noise(6 * 48_000 + 777)
-    found = [separated(StemsStream(BandSeparator(), StemsSettings(), 0), audio, size) for size in (48_000, 7_001)]
+    found = [separated(WindowedStream(BandSeparator(), WindowedSettings(), 0), audio, size) for size in (48_000, 7_001)]
     np.testing.assert_allclose(sum(found[0].values()), audio, atol=1e-5)
     for track in TRACKS:
         np.testing.assert_array_equal(found[0][track], found[1][track])

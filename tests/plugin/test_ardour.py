@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from backline.cli.phrase import Phrase, sung_phrase
-from backline.evaluation.rhythm import onset_f
+from backline.measures.rhythm import onset_f
 from tests.plugin.drive import FAILED
 from tests.plugin.hosts import at_home, found, scan_for_ardour
 from tests.plugin.server_process import server_process
