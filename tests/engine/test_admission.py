@@ -13,6 +13,7 @@ from backline.engine.admission import Claim, Cost, Machine, admit
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import LedgerChanged
+from backline.engine.ledger import MARGIN
 from backline.models.stream import ChannelLayout
 from tests.support.playing import Listener, make_config, open_session, running, settle, write_blocks
 from tests.support.streams import GainStream
@@ -177,7 +178,7 @@ def test_a_session_learns_what_a_newcomer_may_cost_it() -> None:
         change = heard.events[0]
         assert isinstance(change, LedgerChanged)
         assert change.ledger == session.ledger
-        assert session.ledger.latency_samples - before == pytest.approx(0.4 * 0.08 * 48_000, abs=1)
+        assert session.ledger.latency_samples - before == pytest.approx(MARGIN * 0.4 * 0.08 * 48_000, abs=1)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,9 @@ def test_a_bounce_has_each_stem_on_its_output_and_the_mixture_on_the_main_one(
     with bundle.create() as plugin:
         plugin.flush([parameter(PACK, PASSTHROUGH), parameter(DRY_WET, WET), parameter(BUDGET, 1.6)])
         plugin.activate(RATE, BLOCK)
-        await_playing(plugin)  # it knows the server's packs now
+        await_playing(plugin)  # it knows the server's packs now, and shows them when it is activated again
+        plugin.deactivate()
+        plugin.activate(RATE, BLOCK)
         names = [plugin.text(PACK, float(index)) for index in range(8)]
         plugin.deactivate()
         plugin.flush([parameter(PACK, float(names.index(config["name"])))])
