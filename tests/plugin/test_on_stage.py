@@ -142,7 +142,8 @@ def test_a_server_that_comes_back_is_heard_within_two_seconds_and_in_place(
         level = heard[loud] / song[loud]
         assert level.min() > wet - 1e-4
         assert level.max() < 1 + 1e-4, "nothing out of place, ever"
-        before, after = np.s_[: first - FADE], np.s_[last + 1 :]  # a fade's length has been cut out between them
+        # The take begins with *play*, and fades in; a fade's length has been cut out between before and after.
+        before, after = np.s_[FADE : first - FADE], np.s_[last + 1 :]
         np.testing.assert_allclose(heard[before], np.float32(wet) * song[before], atol=1e-6)
         np.testing.assert_allclose(heard[after], np.float32(wet) * song[after], atol=1e-6)
         assert min(first, len(heard) - last) > 3 * RATE, "wet before and after"
