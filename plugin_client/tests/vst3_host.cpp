@@ -219,6 +219,8 @@ void parameter_list(const Module& module) {
         REQUIRE(info.default_normalised_value >= 0.0 && info.default_normalised_value <= 1.0);
         bypasses += (info.flags & V3_PARAM_IS_BYPASS) != 0;
         REQUIRE(((info.flags & V3_PARAM_READ_ONLY) != 0) == (info.param_id == kStatus));
+        REQUIRE(((info.flags & V3_PARAM_CAN_AUTOMATE) != 0) == (info.param_id != kStatus));  // else some hide it
+        REQUIRE(((info.flags & V3_PARAM_IS_LIST) != 0) == (info.step_count > 0 && info.param_id != kSeed));
         for (int step = 0; step <= std::min(info.step_count, 100); ++step) {
             // Steps keep their place also where a host stores them as float.
             const double share = info.step_count > 0 ? static_cast<float>(double(step) / info.step_count) : 0.3;
@@ -399,6 +401,7 @@ void flush(const Module& module) {
 }
 
 void restart(const Module& module) {
+    find_no_server();
     Object object(module);
     object.set(kSeed, 7);  // where a server draws one, the host is told of that, too
     object.set(kLatencyBudget, 0.5);
