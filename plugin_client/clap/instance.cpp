@@ -180,8 +180,9 @@ void Instance::notify_host() {
     if (restart_requested.exchange(restart) != restart && restart) host->request_restart(host);
     const Status status = plugin.status();
     const uint64_t changes = plugin.changes();
-    if ((status_shown.exchange(status) != status) | (changes_shown.exchange(changes) != changes))
-        host->request_callback(host);
+    const bool other_status = status_shown.exchange(status) != status;
+    const bool other_text = changes_shown.exchange(changes) != changes;
+    if (other_status || other_text) host->request_callback(host);
 }
 
 }  // namespace backline::clap

@@ -24,10 +24,6 @@ struct PackState {
     std::vector<std::string> names;
     uint32_t counted = 0;    // by stored automation; 0: as many as are shown
     bool automated = false;  // and automation is known to be there
-
-    bool operator==(const PackState& other) const {
-        return names == other.names && counted == other.counted && automated == other.automated;
-    }
 };
 
 class Packs {
@@ -37,11 +33,11 @@ class Packs {
     // Any thread but the audio thread: these take a lock.
     PackState state() const;
     void set_state(const PackState& state);
-    std::string name(uint32_t number) const;                // empty where there is no such pack
-    std::string text(uint32_t number) const;                // as users read it; of those that hosts are not shown, the last
-    bool find(const std::string& text, double& number) const;  // among those that hosts are shown
-    void offer(const std::vector<std::string>& names);      // a server has these, and no others
-    bool show();                                            // all that are known; false where they all are
+    std::string name(uint32_t number) const;                   // empty where there is no such pack
+    std::string text(uint32_t number) const;                   // as users read it; beyond what is shown, the last
+    bool find(const std::string& text, double& number) const;  // among those that are shown
+    void offer(const std::vector<std::string>& names);         // a server has these, and no others
+    bool show();                                               // all that are known; false where they all are
 
     // Any thread; the audio thread too.
     uint32_t shown() const { return shown_; }

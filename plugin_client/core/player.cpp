@@ -129,7 +129,7 @@ void Player::reset() noexcept {
 
 void Player::retime(const Timing& timing) noexcept {
     timing_ = timing;
-    dry_floor_ = position_;
+    dry_floor_ = wet_floor_ = position_;
     owes_restart_ = true;
 }
 

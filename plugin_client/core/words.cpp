@@ -87,8 +87,9 @@ Words opening(const std::string& pack) {
 }
 
 Words own_problem(const std::string& what) {
-    return words("The plugin met a problem of its own (" + what + "). It begins anew in a second; the input passes dry.",
-                 brief("begins anew in a second", what));
+    return words(
+        "The plugin met a problem of its own (" + what + "). It begins anew in a second; the input passes dry.",
+        brief("begins anew in a second", what));
 }
 
 Words no_server(const std::string& tried, bool no_address, bool bounces) {

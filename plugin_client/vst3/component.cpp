@@ -41,8 +41,9 @@ v3_result set_active(void* self, v3_bool active) {
         return V3_OK;
     }
     const v3_process_setup& setup = instance.setup;
-    if (!instance.plugin.activate(setup.sample_rate, static_cast<uint32_t>(setup.max_block_size), true)) return V3_FALSE;
-    instance.buses.prepare(static_cast<uint32_t>(setup.max_block_size));
+    const auto most_frames = static_cast<uint32_t>(setup.max_block_size);
+    if (!instance.plugin.activate(setup.sample_rate, most_frames, true)) return V3_FALSE;
+    instance.buses.prepare(most_frames);
     instance.processed = false;
     instance.active = true;
     return V3_OK;

@@ -43,7 +43,7 @@ void note_news(Instance& instance) noexcept {
 
 void tell_host(Instance& instance, int32_t changed) noexcept {
     changed |= instance.untold.exchange(0);
-    if ((changed & kListChanged) == kListChanged) instance.plugin.show_packs();
+    if (!instance.ardour && (changed & kListChanged) == kListChanged) instance.plugin.show_packs();
     v3_component_handler** const handler = instance.handler;
     if (changed == 0 || handler == nullptr) return;
     if (instance.telling.exchange(true)) {  // it may call back

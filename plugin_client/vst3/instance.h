@@ -34,7 +34,7 @@ struct Instance {
     Instance& operator=(const Instance&) = delete;
 
     void listen(v3_component_handler** ear);  // [main] the host's, or null
-    // Packs in the list, as the host counts them. Ardour keeps automation in plain units: there none is counted otherwise.
+    // Packs in the list, as the host counts them; Ardour, which keeps automation in plain units, as they are shown.
     uint32_t packs() const {
         return ardour ? static_cast<uint32_t>(plugin.maximum(kPack)) + 1 : plugin.packs_counted();
     }
