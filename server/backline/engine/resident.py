@@ -159,8 +159,10 @@ class Resident:
                 batch = self._next_batch()
                 if batch and (batch[0].urgent() or self._may_begin()):
                     return True
-                if not batch and self._stopping:
-                    return False
+                if not batch:
+                    self._gives_way_since = None
+                    if self._stopping:
+                        return False
                 self._condition.wait(GIVE_WAY_SECONDS if batch else None)
             return True
 
