@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from backline.codecs.hcodec.network import HCodec
+from backline.corpus.songs import Composer
 from backline.models.stems.config import MelConfig, StemsConfig
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
+from backline.music.stems import SAMPLE_RATE
 from backline.music.world import BAND, PEOPLE
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
@@ -35,6 +37,7 @@ TOY_NETWORK = StemsConfig(
     readout="mean",
 )
 TOY = StemsTraining(network=TOY_NETWORK, weights=(2.0, 1.0), rows=1, passes=2, batches=2)
+COMPOSER = Composer(BAND, SAMPLE_RATE)
 RECIPE = StemsRecipe(minutes=0.12, device="cpu", codec=TOY_CODEC_TRAINING, network=TOY, held_out_songs=1)
 
 
@@ -168,7 +171,7 @@ def test_the_recipe_trains_both_parts_and_its_pack_separates(
     assert np.abs(np.sum(stems, axis=0) - mixture[:, : stems[0].shape[1]]).max() < 1e-4
 
     # Another run goes on from the pack: it has its sizes, and after next to no training its codec and network still.
-    usual = StemsRecipe.of(0.02, 0, "cpu", BAND, pack)
+    usual = StemsRecipe.of(0.02, 0, "cpu", COMPOSER, pack)
     assert (usual.codec.codec, usual.network.network) == (TOY_CODEC, TOY_NETWORK)
     assert usual.codec.rate < StemsRecipe().codec.rate
     warm = replace(RECIPE, minutes=0.001, start=pack)
@@ -182,7 +185,7 @@ def test_the_recipe_trains_both_parts_and_its_pack_separates(
 
 
 def test_a_world_of_people_trains_on_more_vocals_and_is_told_from_the_band(tmp_path: Path) -> None:
-    people, band = (StemsRecipe.of(1, 0, "cpu", world, None) for world in (PEOPLE, BAND))
+    people, band = (StemsRecipe.of(1, 0, "cpu", Composer(world, SAMPLE_RATE), None) for world in (PEOPLE, BAND))
     assert band == StemsRecipe(1, 0, "cpu")
     assert people.codec.voices > band.codec.voices == 0
     made = card(tmp_path, people)
@@ -195,4 +198,4 @@ def test_a_world_of_people_trains_on_more_vocals_and_is_told_from_the_band(tmp_p
 def test_only_a_stems_pack_is_a_start() -> None:
     other = read_pack(PackRegistry([]).entry("default").folder)
     with pytest.raises(ValueError, match=r"cannot start from default: .*\[codec\] kind is 'convnext'"):
-        StemsRecipe.of(1, 0, "cpu", BAND, other)
+        StemsRecipe.of(1, 0, "cpu", COMPOSER, other)

@@ -435,7 +435,6 @@ def voices(
     from backline.evaluation.voices import evaluate_voices
     from backline.measures.report import Report
     from backline.music.stems import TRACKS
-    from backline.music.world import BAND
     from backline.packs.pack import read_tensors
     from backline.training.run_folder import last_entry
     from backline.training.stems_pack import StemsRecipe, best_codec
@@ -446,7 +445,7 @@ def voices(
         if run is None:
             judged = hcodec(opened.config["codec"], read_tensors(opened))
         else:
-            judged = best_codec(run, StemsRecipe.of(1, seed, device, BAND, opened))
+            judged = best_codec(run, StemsRecipe.of(1, seed, device, StemsRecipe().songs, opened))
         judged.require_encoding()
         finder = None
         if separate:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from backline.corpus.corpus import Wanted
+    from backline.corpus.songs import Songs
     from backline_client import SessionOptions, Transport
 
 DOWNBEAT_SECONDS = 86_400.0  # within which a bar begins, before or after the start of the input
@@ -87,6 +89,16 @@ Guidance = Annotated[
     float | None, typer.Option(help="How closely the model follows the input (CFG scale).", callback=finite)
 ]
 Temperature = Annotated[float | None, typer.Option(help="How freely it plays.", callback=finite)]
+SongsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--songs", metavar="CORPUS", help="Songs from disk, see `backline data prepare`; without it, composed ones."
+    ),
+]
+ComposedShare = Annotated[
+    float | None,
+    typer.Option("--composed", help="With --songs, the share of composed songs among them.", min=0, max=1),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the pack, NAME=VALUE; may be given several times."),
@@ -173,3 +185,25 @@ def pick_device(name: str) -> str:
         return choose_device(name)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def song_source(songs: Path | None, composed: float | None, world: str, sample_rate: int, wanted: Wanted) -> Songs:
+    """What `--songs`, `--composed` and a world's name say.
+
+    Args:
+        sample_rate: Hz, at which songs are composed.
+        wanted: which songs of a corpus: `has_four_tracks`, for example.
+    Raises:
+        CorpusError: the corpus cannot be read.
+    """
+    from backline.corpus.corpus import Corpus
+    from backline.corpus.songs import Composer, CorpusSongs, Mixed
+    from backline.music.world import WORLDS
+
+    if world not in WORLDS:
+        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
+    composer = Composer(WORLDS[world], sample_rate)
+    if songs is None:
+        return composer
+    real = CorpusSongs(Corpus.open(songs), wanted)
+    return Mixed(real, composer, composed) if composed else real

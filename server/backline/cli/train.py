@@ -99,7 +99,11 @@ def stems_pack(
     part: Annotated[str | None, typer.Option(metavar="codec|network", help="Train this part alone.")] = None,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
-    world: Annotated[str, typer.Option(help="What the songs are like: band, or people for human voices.")] = "band",
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: Annotated[
+        str | None, typer.Option(help="What composed songs are like: band, or people for human voices.")
+    ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="PACK", help="A stems pack to start from, at half the usual rate.")
     ] = None,
@@ -110,18 +114,20 @@ def stems_pack(
     Example: [cyan]backline train stems-pack --minutes 90 -o ~/my-packs/stems[/]
 
     Starting from the pack that comes with Backline: [cyan]backline train stems-pack --world people --from stems[/]
+
+    On your own songs, see `backline data prepare`: [cyan]backline train stems-pack --songs corpus --from stems[/]
     """
     from backline.cli.console import UserError, console
-    from backline.music.world import WORLDS
+    from backline.corpus.multitrack import has_four_tracks
+    from backline.music.stems import SAMPLE_RATE
     from backline.packs.pack import read_pack
     from backline.packs.registry import PackRegistry, user_packs
     from backline.training.stems_pack import PARTS, StemsRecipe, train_stems_pack
 
-    if world not in WORLDS:
-        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
     try:
+        source = options.song_source(songs, composed, world or "band", SAMPLE_RATE, has_four_tracks)
         known = None if start is None else read_pack(PackRegistry(packs or []).entry(start).folder)
-        recipe = StemsRecipe.of(minutes, seed, device, WORLDS[world], known)
+        recipe = StemsRecipe.of(minutes, seed, device, source, known)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
+from backline.corpus.songs import COMPOSED
 from backline.measures.pictures import NoPicture
 from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
@@ -36,7 +37,7 @@ from backline.training.codec import CodecTraining, best_codec, codec_song, first
 from backline.training.hints import HintSong, hinted, train_hints
 from backline.training.loop import LoopConfig
 from backline.training.report import hardware, plot_losses
-from backline.training.run_folder import COMPOSED, best_validation, commit, last_entry, seconds
+from backline.training.run_folder import best_validation, commit, last_entry, seconds
 from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
 from backline.training.tokens import (

@@ -10,15 +10,6 @@ import torch
 
 from backline.training.loop import read_log
 
-COMPOSED = (
-    "composed by backline.music, rendered with FluidSynth and its General MIDI sound font FluidR3 (MIT), "
-    "sung by backline.music.singer; new songs all the time, each in a few excerpts"
-)
-SUNG = (
-    "most voices are people: syllables of Debian's klettres-data (GPL-2+), spoken by native speakers of 14 languages "
-    "and sung by the vocoder WORLD (MIT); no recording is part of the pack"
-)
-
 
 def commit() -> str:
     """The commit of the source tree that trains, or "unknown" outside one."""

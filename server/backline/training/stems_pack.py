@@ -8,27 +8,28 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from backline.codecs.hcodec.network import HCodec
+from backline.corpus.multitrack import four_tracks
+from backline.corpus.songs import Composer, Songs
 from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.stems.load import read_tables
 from backline.models.stems.network import StemsNetwork
 from backline.music.seeds import HELD_OUT_SEED
-from backline.music.stems import song_stems
-from backline.music.world import BAND, WORLDS, World
+from backline.music.stems import SAMPLE_RATE, Stems
+from backline.music.world import BAND
 from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.quantized import quantize
 from backline.training.hcodec import HCodecTraining, train_hcodec
 from backline.training.hcodec import packed as packed_codec
 from backline.training.loop import LoopConfig
 from backline.training.report import hardware, plot_losses
-from backline.training.run_folder import COMPOSED, SUNG, best_validation, best_weights, commit, last_entry, seconds
+from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.stems import StemsTraining, train_stems
 from backline.training.stems import packed as packed_network
 
@@ -45,21 +46,21 @@ class StemsRecipe:
     minutes: float = 90.0
     seed: int = 0
     device: str = "auto"
-    world: World = BAND
+    songs: Songs = field(default_factory=lambda: Composer(BAND, SAMPLE_RATE))
     codec: HCodecTraining = field(default_factory=HCodecTraining)
     network: StemsTraining = field(default_factory=StemsTraining)
     held_out_songs: int = 6  # that parts are judged by while they train
     start: Pack | None = None  # whose weights training begins with
 
     @classmethod
-    def of(cls, minutes: float, seed: int, device: str, world: World, start: Pack | None) -> StemsRecipe:
-        """The usual recipe in a world, from nothing or from a stems pack, whose sizes it then takes over.
+    def of(cls, minutes: float, seed: int, device: str, songs: Songs, start: Pack | None) -> StemsRecipe:
+        """The usual recipe for these songs, from nothing or from a stems pack, whose sizes it then takes over.
 
         Raises:
             ValueError: `start` is no stems pack.
         """
-        recipe = cls(minutes, seed, device, world)
-        if world.people:  # voices differ from each other more than bands do
+        recipe = cls(minutes, seed, device, songs)
+        if songs.people():  # voices differ from each other more than bands do
             recipe = replace(recipe, codec=replace(recipe.codec, crops=2, voices=4), held_out_songs=16)
         if start is None:
             return recipe
@@ -94,7 +95,10 @@ def train_stems_pack(
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"no such part: {', '.join(sorted(unknown))}; use {', '.join(PARTS)}")
     run.mkdir(parents=True, exist_ok=True)
-    make_stems = partial(song_stems, world=recipe.world)
+
+    def make_stems(seed: int) -> Stems:
+        return four_tracks(recipe.songs.song(seed), SAMPLE_RATE)
+
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs)
     interrupted = False
     start = None if recipe.start is None else read_tensors(recipe.start)
@@ -156,15 +160,11 @@ def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
 
 def card(run: Path, recipe: StemsRecipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
-    world = next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world))
-    command = f"backline train stems-pack --minutes {recipe.minutes:g} --seed {recipe.seed}"
-    if recipe.world != BAND:
-        command += f" --world {world}"
+    command = f"backline train stems-pack --minutes {recipe.minutes:g} --seed {recipe.seed} {recipe.songs.options()}"
     if recipe.start is not None:
         command += f" --from {recipe.start.name}"
     return {
-        "data": f"{COMPOSED}; {SUNG}" if recipe.world.people else COMPOSED,
-        "world": world,
+        **recipe.songs.card(),
         **({} if recipe.start is None else {"from": f"{recipe.start.name} {recipe.start.version}"}),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in PARTS},

@@ -1,0 +1,157 @@
+"""Songs by seed, composed or of a corpus: what trainers learn from and evaluators judge by.
+
+songs: Songs = Composer(BAND, 48_000)
+songs = CorpusSongs(Corpus.open(folder), has_four_tracks, seconds=30.0)
+songs = Mixed(songs, Composer(BAND, 48_000), share=0.5)
+song = songs.song(training_seed(0, 7))     # a Multitrack: four_tracks(song, 48_000), voice_and_band(song, 24_000)
+songs.song(TEST_SEED + 3)                  # the fourth by which packs are judged
+
+The seed tells what a song is for (music/seeds.py), so no song is learnt from and judged by.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from backline.corpus.corpus import Corpus, Wanted
+from backline.corpus.manifest import CorpusError
+from backline.corpus.multitrack import Composed, Multitrack
+from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose
+from backline.music.songs import song
+from backline.music.world import WORLDS, World
+
+COMPOSED = (
+    "composed by backline.music, rendered with FluidSynth and its General MIDI sound font FluidR3 (MIT), "
+    "sung by backline.music.singer; new songs all the time, each in a few excerpts"
+)
+SUNG = (
+    "most voices are people: syllables of Debian's klettres-data (GPL-2+), spoken by native speakers of 14 languages "
+    "and sung by the vocoder WORLD (MIT); no recording is part of the pack"
+)
+CLIP_SECONDS = 30.0  # of a corpus' songs, where they are learnt from: about what a composed one lasts
+
+
+class Songs(Protocol):
+    """Where songs come from."""
+
+    def song(self, seed: int) -> Multitrack:
+        """That of a seed: the same whenever it is asked for, and for no two purposes the same.
+
+        Raises:
+            CorpusError: there is none.
+        """
+        ...
+
+    def test_songs(self) -> int | None:
+        """How many there are from TEST_SEED on; None: as many as seeds."""
+        ...
+
+    def people(self) -> bool:
+        """Whether people sing in them, whose voices differ more than bands do."""
+        ...
+
+    def card(self) -> dict[str, Any]:
+        """What they are and whose, for the card of a pack that learns from them."""
+        ...
+
+    def options(self) -> str:
+        """How a command is told of them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Songs that are composed, in a world; as a rule at the rate at which they are then read."""
+
+    world: World
+    sample_rate: int  # Hz
+
+    def song(self, seed: int) -> Composed:
+        return Composed(song(seed, self.world, self.sample_rate))
+
+    def test_songs(self) -> None:
+        return None
+
+    def people(self) -> bool:
+        return self.world.people
+
+    def card(self) -> dict[str, Any]:
+        return {"data": f"{COMPOSED}; {SUNG}" if self.world.people else COMPOSED, "world": self._name}
+
+    def options(self) -> str:
+        return f"--world {self._name}"
+
+    @property
+    def _name(self) -> str:
+        return next((name for name, world in WORLDS.items() if world == self.world), repr(self.world))
+
+
+@dataclass(frozen=True)
+class CorpusSongs:
+    """Songs of a corpus: to learn from and to choose by, clips of the songs of that split; to be judged by, whole."""
+
+    corpus: Corpus
+    wanted: Wanted  # of its songs: `has_four_tracks` or `has_voice_and_band`
+    seconds: float = CLIP_SECONDS
+    filters: Collection[str] = ()  # that clips pass
+
+    def song(self, seed: int) -> Multitrack:
+        """Clips are shorter than `seconds` where no song is so long."""
+        split = purpose(seed)
+        if split == "test":
+            found = self.corpus.songs("test", self.wanted)
+            if seed - TEST_SEED < len(found):
+                return found[seed - TEST_SEED]
+            raise CorpusError(f"{self.corpus.folder} has {len(found)} songs to judge by that have the stems needed")
+        number = seed if split == "training" else seed - HELD_OUT_SEED
+        return self.corpus.clip(number, min(self.seconds, self._longest(split)), split, self.filters, self.wanted)
+
+    def test_songs(self) -> int:
+        return len(self.corpus.songs("test", self.wanted))
+
+    def people(self) -> bool:
+        return True
+
+    def card(self) -> dict[str, Any]:
+        licences = Counter(song.entry.licence or "licence unknown" for song in self.corpus.songs(wanted=self.wanted))
+        told = ", ".join(f"{count} of {licence}" for licence, count in licences.most_common())
+        return {"data": f"the corpus {self.corpus.folder.resolve().name}: {licences.total()} songs ({told})"}
+
+    def options(self) -> str:
+        return f"--songs {self.corpus.folder}"
+
+    def _longest(self, split: Purpose) -> float:
+        """Seconds of the longest span that passes; the wanted ones where there is none, so that `clip` says so."""
+        spans = [span for song in self.corpus.songs(split, self.wanted) for span in song.passing(self.filters)]
+        return max((end - begin for begin, end in spans), default=self.seconds)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Songs of two sources to learn from, of a corpus and composed. By the first one's they are chosen and judged."""
+
+    first: Songs
+    second: Songs
+    share: float  # of the second
+
+    def song(self, seed: int) -> Multitrack:
+        drawn = np.random.default_rng([seed, 0x50]).random()
+        return (self.second if purpose(seed) == "training" and drawn < self.share else self.first).song(seed)
+
+    def test_songs(self) -> int | None:
+        return self.first.test_songs()
+
+    def people(self) -> bool:
+        return self.first.people() or self.second.people()
+
+    def card(self) -> dict[str, Any]:
+        first, second = self.first.card(), self.second.card()
+        return {**second, **first, "data": f"{first['data']}; and, for {self.share:.0%}, {second['data']}"}
+
+    def options(self) -> str:
+        return f"{self.first.options()} {self.second.options()} --composed {self.share:g}"
