@@ -24,7 +24,7 @@ from rich.table import Table
 from backline.cli.connection import server_process
 from backline.cli.paced import JITTER_BUFFER_SECONDS
 
-WARM_UP_CALLS = 150
+WARM_UP_CALLS = 500  # until every heap has been as full as so many at once make it
 WARM_UP_SEED = -1
 
 

@@ -58,7 +58,7 @@ def written(tmp_path: Path, *reports: Report) -> list[Path]:
 def test_the_readme_holds_training_gates_figures_limits_and_pictures(tmp_path: Path) -> None:
     run, folder = make_pack(tmp_path)
     (folder / "accompaniment.png").write_bytes(PNG)
-    text = write_card(run, folder, written(tmp_path, REPORT), "It knows *three* instruments.\n").read_text()
+    text = write_card(run, folder, written(tmp_path, REPORT), "It knows *three* instruments.\n", "Ours.").read_text()
     for line in (
         "# echo 1",
         "an echo. Family passthrough, Apache-2.0, 0.0 MB, matrices in int8.",
@@ -74,6 +74,8 @@ def test_the_readme_holds_training_gates_figures_limits_and_pictures(tmp_path: P
         "| reference | 0.96 |",
         "- no FAD: too few frames",
         "It knows *three* instruments.",
+        "## What is a paper's, and what is ours",
+        "Ours.",
         "![accompaniment](accompaniment.png)",
         "    backline train default-pack --minutes 1",
     ):
@@ -103,9 +105,10 @@ def test_the_card_gains_what_was_measured_and_the_pack_stays_whole(tmp_path: Pat
 
 def test_writing_again_keeps_the_limits_and_replaces_the_figures(tmp_path: Path) -> None:
     run, folder = make_pack(tmp_path)
-    write_card(run, folder, written(tmp_path, REPORT), "It knows one trio.")
+    write_card(run, folder, written(tmp_path, REPORT), "It knows one trio.", "Its method is ours.")
     text = write_card(run, folder, []).read_text()
     assert "It knows one trio." in text
+    assert "Its method is ours." in text
     assert "chords" not in text
     assert read_pack(folder).config["card"]["measured"] == {}
 

@@ -106,6 +106,9 @@ def card(
     limits: Annotated[
         Path | None, typer.Option(help="A text file: what the pack cannot do. Without it, what its card says.")
     ] = None,
+    method: Annotated[
+        Path | None, typer.Option(help="A text file: what of it is a paper's and what is not. Likewise.")
+    ] = None,
     packs: options.PackFolders = None,
 ) -> None:
     """Write a pack's README with its pictures, and what was measured into its pack.toml.
@@ -123,7 +126,8 @@ def card(
     try:
         read_evaluations(evaluation, pack)  # before the pack plays, which takes a while
         _draw_sounds(pack)
-        readme = write_card(run, pack.folder, evaluation, limits.read_text(encoding="utf-8") if limits else "")
+        texts = ("" if file is None else file.read_text(encoding="utf-8") for file in (limits, method))
+        readme = write_card(run, pack.folder, evaluation, *texts)
     except (NoPicture, ValueError) as error:
         raise UserError(str(error)) from error
     console.print(f"{readme} written")

@@ -28,13 +28,14 @@ FACTS = (
 )  # entries of a card that say how a pack came to be
 
 
-def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str = "") -> Path:
+def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str = "", method: str = "") -> Path:
     """Writes the README of the pack in `folder`, and what was measured into its pack.toml.
 
     Args:
         run: where the pack was trained; its losses are drawn.
         evaluations: what `backline evaluate ... -o` wrote of this pack.
         limits: what the pack cannot do, in Markdown; if empty, what its card says already.
+        method: which parts of it are a paper's and which are not, likewise.
 
     Raises:
         PackError: the pack is damaged.
@@ -44,7 +45,7 @@ def write_card(run: Path, folder: Path, evaluations: Sequence[Path], limits: str
     pack = read_pack(folder)
     reports = read_evaluations(evaluations, pack)
     card = dict(pack.config.get("card", {}))
-    card |= {"limits": limits.strip()} if limits.strip() else {}
+    card |= {name: text.strip() for name, text in (("limits", limits), ("method", method)) if text.strip()}
     card["measured"] = measured(reports)
     drawn = plot_losses(run)
     with whole_file(folder / drawn.name) as fresh:
@@ -91,8 +92,10 @@ def readme(pack: Pack, reports: Sequence[Report]) -> str:
         "\n".join(f"- {fact}: {card[fact]}" for fact in FACTS if fact in card),
         _parts_table(card),
         f"![losses over the minutes of training]({LOSSES})",
-        "## What was measured",
     ]
+    if card.get("method"):
+        lines += ["## What is a paper's, and what is ours", card["method"]]
+    lines += ["## What was measured"]
     for name, report in _named(reports).items():
         settings = ", ".join(f"{key} {value}" for key, value in report.settings.items() if value not in ({}, None))
         lines += [f"### {name}", f"Settings: {settings}.", _gates_table(report.gates), _figures_table(report)]

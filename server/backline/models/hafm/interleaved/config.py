@@ -178,7 +178,7 @@ def three_stages(
 PAPER = three_stages(layers=12, width=512, heads=8, windows=(1000, 2000, 1125), distances=(1000, 1500, 900))
 PAPER_SEMANTIC, PAPER_COARSE, PAPER_FINE = PAPER.semantic, PAPER.coarse, PAPER.fine
 
-# What the shipped pack is trained with. The fine stage adds least to what is heard, so it has the fewest parameters.
+# Small enough to learn on two cores. The fine stage adds least to what is heard, so it has the fewest parameters.
 _DEFAULT = three_stages(
     layers=4,
     width=256,
