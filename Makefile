@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-BUILD := pyproject.toml setup.py protos/backline/v1/backline.proto server/backline/__init__.py
+BUILD := pyproject.toml server/build_backend.py protos/backline/v1/backline.proto server/backline/__init__.py
 PLUGIN_PACKAGES := cmake g++ make dpf-source libnghttp2-dev
 HOST_PACKAGES := ardour ffmpeg qtractor
 SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
