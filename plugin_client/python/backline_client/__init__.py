@@ -26,11 +26,14 @@ from backline_client.wire import (
     DEFAULT_ADDRESS,
     Audio,
     Block,
+    Change,
     Control,
     Event,
     Frames,
+    Notes,
     Rendering,
     SessionOptions,
+    Text,
     Transport,
 )
 
@@ -43,6 +46,7 @@ __all__ = [
     "Audio",
     "BacklineError",
     "Block",
+    "Change",
     "Client",
     "ConnectionFailed",
     "Control",
@@ -51,6 +55,7 @@ __all__ = [
     "InvalidRequest",
     "NotFound",
     "NotServed",
+    "Notes",
     "PackDamaged",
     "RenderCall",
     "Rendering",
@@ -58,6 +63,7 @@ __all__ = [
     "Session",
     "SessionEnded",
     "SessionOptions",
+    "Text",
     "TimedOut",
     "Transport",
 ]

@@ -20,6 +20,7 @@ from backline_client.wire import (
     DEFAULT_ADDRESS,
     RENDER_BLOCK,
     Block,
+    Change,
     Control,
     Event,
     Rendering,
@@ -76,6 +77,7 @@ class AsyncClient:
         *,
         transport: Iterable[Transport] = (),
         controls: Iterable[Control] = (),
+        changes: Iterable[Change] = (),
         progress: Callable[[float], None] | None = None,
         **options: Unpack[SessionOptions],
     ) -> Rendering:
@@ -86,8 +88,8 @@ class AsyncClient:
             if progress is not None:
                 loop.call_soon_threadsafe(progress, share)
 
-        samples = as_audio(audio)
-        call = self._client._begin_render(pack, [samples], sample_rate, len(samples), transport, controls, options)
+        samples, told = as_audio(audio), [*transport, *controls, *changes]
+        call = self._client._begin_render(pack, [samples], sample_rate, len(samples), told, options)
         try:
             return await asyncio.to_thread(collected, call, samples.shape[1], report)
         except asyncio.CancelledError:
@@ -103,10 +105,12 @@ class AsyncClient:
         *,
         transport: Iterable[Transport] = (),
         controls: Iterable[Control] = (),
+        changes: Iterable[Change] = (),
         **options: Unpack[SessionOptions],
     ) -> AsyncRenderCall:
         """As `Client.render_blocks`: `async with await client.render_blocks(...) as rendering`, then `async for`."""
-        call = self._client._begin_render(pack, blocks, sample_rate, channels, transport, controls, options)
+        told = [*transport, *controls, *changes]
+        call = self._client._begin_render(pack, blocks, sample_rate, channels, told, options)
         try:
             await asyncio.to_thread(lambda: call.ready)
         except asyncio.CancelledError:

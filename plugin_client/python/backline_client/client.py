@@ -19,6 +19,7 @@ from backline_client.wire import (
     DEFAULT_ADDRESS,
     RENDER_BLOCK,
     Block,
+    Change,
     Control,
     Event,
     Rendering,
@@ -96,6 +97,7 @@ class Client:
         *,
         transport: Iterable[Transport] = (),
         controls: Iterable[Control] = (),
+        changes: Iterable[Change] = (),
         progress: Callable[[float], None] | None = None,
         **options: Unpack[SessionOptions],
     ) -> Rendering:
@@ -107,11 +109,12 @@ class Client:
             sample_rate: of `audio` and of the result, in Hz.
             transport: tempo and beat, each from its position on.
             controls: parameter changes, each from its position on.
+            changes: what else happens: `Text`, `Notes`, `Frames`.
             progress: called with the share that is done, 0 to 1.
             options: see `SessionOptions`.
         """
-        samples = as_audio(audio)
-        call = self._begin_render(pack, [samples], sample_rate, len(samples), transport, controls, options)
+        samples, told = as_audio(audio), [*transport, *controls, *changes]
+        call = self._begin_render(pack, [samples], sample_rate, len(samples), told, options)
         return collected(call, samples.shape[1], progress)
 
     def render_blocks(
@@ -123,6 +126,7 @@ class Client:
         *,
         transport: Iterable[Transport] = (),
         controls: Iterable[Control] = (),
+        changes: Iterable[Change] = (),
         **options: Unpack[SessionOptions],
     ) -> RenderCall:
         """As `render`, for signals of any length: takes the input in blocks, and gives the output in blocks.
@@ -138,7 +142,8 @@ class Client:
         Raises:
             BacklineError: the server refused, or is not there. Returns when it is ready for audio.
         """
-        call = self._begin_render(pack, blocks, sample_rate, channels, transport, controls, options)
+        told = [*transport, *controls, *changes]
+        call = self._begin_render(pack, blocks, sample_rate, channels, told, options)
         _ = call.ready
         return call
 
@@ -148,12 +153,11 @@ class Client:
         blocks: Iterable[ArrayLike],
         sample_rate: int,
         channels: int,
-        transport: Iterable[Transport],
-        controls: Iterable[Control],
+        changes: Iterable[Change],
         options: SessionOptions,
     ) -> RenderCall:
         opening = open_message(pack, sample_rate, channels, RENDER_BLOCK, True, options)
-        return RenderCall(self._stub, self.address, opening, blocks, transport, controls)
+        return RenderCall(self._stub, self.address, opening, blocks, changes)
 
     def packs(self) -> list[pb.Pack]:
         """Every pack that the server knows, damaged ones included."""

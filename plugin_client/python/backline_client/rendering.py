@@ -9,7 +9,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from backline_client.errors import BacklineError, from_rpc
-from backline_client.wire import CHANGES_AHEAD, Block, Control, Event, Incoming, Outgoing, Transport
+from backline_client.wire import CHANGES_AHEAD, Block, Change, Event, Frames, Incoming, Outgoing, fields
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
@@ -28,15 +28,14 @@ class RenderCall:
         address: str,
         opening: pb.Open,
         blocks: Iterable[ArrayLike],
-        transport: Iterable[Transport],
-        controls: Iterable[Control],
+        changes: Iterable[Change],
     ) -> None:
         """Begins the call and does not wait. One thread uses it; any may cancel."""
         self._address = address
         self._incoming: Incoming | None = None
         self._failure: Exception | None = None  # of what the input comes from
         self._begun = threading.Event()
-        requests = self._requests(opening, blocks, transport, controls)
+        requests = self._requests(opening, blocks, changes)
         self._call = stub.Render(requests)
         self._begun.set()
 
@@ -104,28 +103,28 @@ class RenderCall:
             raise from_rpc(error, self._address, established=self._incoming is not None) from None
 
     def _requests(
-        self,
-        opening: pb.Open,
-        blocks: Iterable[ArrayLike],
-        transport: Iterable[Transport],
-        controls: Iterable[Control],
+        self, opening: pb.Open, blocks: Iterable[ArrayLike], changes: Iterable[Change]
     ) -> Iterator[pb.RenderRequest]:
         """A whole render: the session, what happens in it, then its audio. A thread of gRPC's."""
         try:
             yield pb.RenderRequest(open=opening)
-            changes = [(beat.position or 0, pb.RenderRequest(transport=beat.message(position=0))) for beat in transport]
-            changes += [(control.position or 0, pb.RenderRequest(control=control.message())) for control in controls]
-            changes.sort(key=lambda change: change[0])
-            sent = min(CHANGES_AHEAD, len(changes))  # of very many, the rest goes with its audio
-            yield from (message for _, message in changes[:sent])
+            told = [(_begins(change), pb.RenderRequest(**fields(change, 0))) for change in changes]
+            told.sort(key=lambda change: change[0])
+            sent = min(CHANGES_AHEAD, len(told))  # of very many, the rest goes with its audio
+            yield from (message for _, message in told[:sent])
             outgoing = Outgoing(opening.channels, opening.block_size)
             for samples in blocks:
                 for block in outgoing.blocks(samples):
-                    while sent < len(changes) and changes[sent][0] < block.position + opening.block_size:
-                        yield changes[sent][1]
+                    while sent < len(told) and told[sent][0] < block.position + opening.block_size:
+                        yield told[sent][1]
                         sent += 1
                     yield pb.RenderRequest(audio=block)
         except Exception as error:  # gRPC would print it, and tell whoever iterates nothing of it
             self._failure = error
             self._begun.wait()
             self._call.cancel()
+
+
+def _begins(change: Change) -> int:
+    """The sample that a change is sent before; codec frames, whose rate only the pack knows, come first."""
+    return 0 if isinstance(change, Frames) else change.position or 0

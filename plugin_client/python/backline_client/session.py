@@ -7,10 +7,11 @@ import threading
 from collections.abc import Callable
 
 import grpc
+import numpy as np
 from numpy.typing import ArrayLike
 
 from backline_client.errors import BacklineError, SessionEnded, from_rpc
-from backline_client.wire import Control, Event, Incoming, Outgoing, Transport
+from backline_client.wire import Change, Control, Event, Frames, Incoming, Notes, Outgoing, Text, Transport, fields
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
@@ -35,6 +36,7 @@ class SessionCall:
         self._deliver = deliver
         self._requests: queue.SimpleQueue[pb.ClientMessage | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
+        self._frames_sent = 0
         self._input_ended = False
         self._cancelled = False
         self._error: BacklineError | None = None
@@ -96,13 +98,31 @@ class SessionCall:
 
     def transport(self, transport: Transport) -> None:
         """Sets tempo and beat, by default from the next block on."""
-        with self._sending:
-            self._put(pb.ClientMessage(transport=transport.message(self.position)))
+        self.change(transport)
 
     def control(self, parameter: str, value: float, position: int | None = None) -> None:
         """Sets a parameter, by default as soon as possible."""
+        self.change(Control(parameter, value, position))
+
+    def text(self, name: str, text: str, position: int | None = None) -> None:
+        """Sets a text, by default as soon as possible; an event `Text` tells from where on it is in force."""
+        self.change(Text(name, text, position))
+
+    def midi(self, position: int, data: bytes) -> None:
+        """Plays whole MIDI 1.0 channel messages at a sample position, to a pack that takes notes."""
+        self.change(Notes(position, data))
+
+    def frames(self, codes: ArrayLike) -> None:
+        """Sends codec frames [frame, codebook], which follow on those before, to a pack that takes some."""
+        array = np.asarray(codes, np.int64)
         with self._sending:
-            self._put(pb.ClientMessage(control=Control(parameter, value, position).message()))
+            self._put(pb.ClientMessage(frames=Frames(self._frames_sent, array).message()))
+            self._frames_sent += len(array)
+
+    def change(self, change: Change) -> None:
+        """Sends anything that may happen in a session beside its audio."""
+        with self._sending:
+            self._put(pb.ClientMessage(**fields(change, self.position)))
 
     def end_input(self) -> None:
         """Says that no more input comes; output that is still due can be received until the session ends."""

@@ -37,6 +37,10 @@ class SessionOptions(TypedDict, total=False):
     client_name: str  # for the server's list of sessions
     jitter_buffer_seconds: float  # what the client's playback adds, for the ledger
     channel_layout: str  # "discrete", "mono", "stereo", or SMPTE's "5.1" or "7.1"
+    texts: Mapping[str, str]  # by name, see `Pack.texts`
+    inputs: Mapping[str, int]  # which inputs of the pack the channels are, in their order, and how many of each
+    task: str  # one of the pack's
+    want_audio: bool  # False: a session of `Frames` alone
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:
@@ -81,8 +85,41 @@ class Frames:
     first_frame: int
     codes: NDArray[np.int64]
 
+    def message(self) -> pb.CodecFrames:
+        """As the wire wants it."""
+        codes = np.asarray(self.codes)
+        return pb.CodecFrames(first_frame=self.first_frame, codebooks=codes.shape[1], codes=codes.ravel().tolist())
 
-Event: TypeAlias = "Block | Frames | pb.Ledger | pb.Warning | pb.Closed"
+
+@dataclass(frozen=True)
+class Text:
+    """`text` is the text `name` from the first chunk that starts at or after `position` (None: at once).
+
+    From the server: it is in force from `position` on.
+    """
+
+    name: str
+    text: str
+    position: int | None = None
+
+    def message(self) -> pb.Text:
+        """As the wire wants it."""
+        return pb.Text(name=self.name, text=self.text, position=self.position)
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Whole MIDI 1.0 channel messages at sample `position`."""
+
+    position: int
+    data: bytes
+
+    def message(self) -> pb.Midi:
+        """As the wire wants it."""
+        return pb.Midi(position=self.position, data=self.data)
+
+
+Event: TypeAlias = "Block | Frames | Text | pb.Ledger | pb.Warning | pb.Closed"
 
 
 @dataclass(frozen=True)
@@ -127,6 +164,24 @@ class Control:
         return pb.Control(parameter=self.parameter, value=self.value, position=self.position)
 
 
+Change: TypeAlias = "Transport | Control | Text | Notes | Frames"  # what happens in a session beside its audio
+
+
+def fields(change: Change, position: int) -> dict[str, Any]:
+    """`change` as the field of a ClientMessage or RenderRequest; `position` stands in for a transport that has none."""
+    match change:
+        case Transport():
+            return {"transport": change.message(position)}
+        case Control():
+            return {"control": change.message()}
+        case Text():
+            return {"text": change.message()}
+        case Notes():
+            return {"midi": change.message()}
+        case Frames():
+            return {"frames": change.message()}
+
+
 def open_message(
     pack: str, sample_rate: int, channels: int, block_size: int, offline: bool, options: SessionOptions
 ) -> pb.Open:
@@ -141,6 +196,8 @@ def open_message(
         if named["channel_layout"] not in LAYOUTS:
             raise ValueError(f"channel layout {named['channel_layout']!r}: use {', '.join(LAYOUTS)}")
         named["channel_layout"] = LAYOUTS[named["channel_layout"]]
+    if "inputs" in named:
+        named["inputs"] = [pb.InputGroup(name=name, channels=count) for name, count in named["inputs"].items()]
     try:
         return pb.Open(pack=pack, sample_rate=sample_rate, channels=channels, block_size=block_size, mode=mode, **named)
     except TypeError as error:  # protobuf's message names the type, not what it wanted
@@ -224,6 +281,8 @@ class Incoming:
                 return as_block(message.audio, self.ready.ports)
             case "frames":
                 return as_frames(message.frames)
+            case "text":
+                return Text(message.text.name, message.text.text, message.text.position)
             case "ledger":
                 self.ledger = message.ledger
                 return message.ledger
@@ -246,6 +305,7 @@ class Rendering(dict[str, Audio]):
         self.totals = pb.Closed()
         self.warnings: dict[str, pb.Warning] = {}
         self.frames: list[Frames] = []
+        self.texts: list[Text] = []  # that have been set on the way, each from where it is in force
         self._ends = dict.fromkeys(self, 0)
 
     @property
@@ -261,6 +321,8 @@ class Rendering(dict[str, Audio]):
                 self._ends[event.port] = event.end
             case Frames():
                 self.frames.append(event)
+            case Text():
+                self.texts.append(event)
             case pb.Warning():
                 self.warnings[event.code] = event
             case pb.Closed():

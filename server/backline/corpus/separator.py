@@ -11,7 +11,7 @@ import numpy as np
 from backline.corpus.manifest import SAMPLE_RATE, CorpusError
 from backline.corpus.stem_names import MIX, label_of
 from backline.engine.timeline import OutputTimeline
-from backline.models.rows import sounding
+from backline.models.rows import sounding, whole_chunks
 from backline.models.stream import ChunkInput, SessionConfig, Stream, StreamSpec
 from backline.sound_files import Audio, RateChange
 
@@ -135,7 +135,7 @@ class _Playing:
         count = self._needed()
         given, self._waiting = self._waiting[:, :count], self._waiting[:, count:]
         self._taken += count
-        (answer,) = self._stream.step([ChunkInput(self._row, given, None, self._parameters)])
+        (answer,) = whole_chunks(self._stream, [ChunkInput(self._row, given, None, self._parameters)])
         output = sounding(answer)
         if output.audio:
             self._timeline.lay(output.position, np.concatenate(output.audio))

@@ -1,4 +1,4 @@
-"""What a client changes while it plays: controls, transports and MIDI, put in force chunk by chunk.
+"""What a client changes while it plays: controls, texts, transports and MIDI, put in force chunk by chunk.
 
 What a chunk obeys depends on positions only, never on when a message came or how the audio is cut into blocks, as long
 as a change is sent before the audio that it belongs to. Of many changes of one thing before a chunk the last one
@@ -12,7 +12,7 @@ import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Generic, TypeAlias, TypeVar
@@ -25,22 +25,24 @@ from backline.engine.limits import (
     check_quarters,
     check_sample,
 )
+from backline.engine.texts import Prepared
 from backline.models.stream import Transport
 
 T = TypeVar("T")
 
+NO_TEXTS: Mapping[str, Prepared] = {}
 LOG_LENGTH = 65_536  # newest changes that a session remembers, and PENDING_MIDI_BYTES of MIDI
 SAME_SONG_POSITION = 1e-3  # quarter notes within which a transport is where the one before would be; hosts round
 # Note off, note on, pressure of a key, controller and pitch bend have two data bytes, program and pressure have one.
 CHANNEL_MESSAGES = re.compile(rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])+")
 
 
-Change: TypeAlias = "tuple[str, float] | Transport | bytes"  # a control, a transport, MIDI
+Change: TypeAlias = "tuple[str, float | str] | Transport | bytes"  # a control or text, a transport, MIDI
 
 
 @dataclass(frozen=True)
 class LoggedChange:
-    """A control, transport or MIDI message and the sample of the session from which it has been in force."""
+    """A control, text, transport or MIDI message and the sample of the session from which it has been in force."""
 
     at: int
     change: Change
@@ -67,13 +69,15 @@ class LateControls:
 class Changes:
     """Changes to come, and what is in force. `add_*`: the client's thread; all else: the engine thread."""
 
-    def __init__(self, rate: int, parameters: Mapping[str, float]) -> None:
-        self.parameters = dict(parameters)
+    def __init__(self, rate: int, parameters: Mapping[str, float], texts: Mapping[str, Prepared] = NO_TEXTS) -> None:
+        self.parameters, self.texts = dict(parameters), dict(texts)
         self.transport: Transport | None = None
+        self.new_texts: dict[str, Prepared] = {}  # that came into force with the chunk at hand
+        self.notes: list[tuple[int, bytes]] = []  # that the chunk at hand has heard: sample of the session, messages
         self._rate = rate
         self._lock = threading.Lock()  # of all that is to come
-        self._at_once: dict[str, float] = {}  # controls without a position: the newest of each parameter
-        self._controls: dict[str, _Lane[float]] = {}  # by parameter
+        self._controls: _Named[float] = _Named()
+        self._texts: _Named[Prepared] = _Named()
         self._transports: _Lane[Transport] = _Lane()
         self._midi: _Lane[bytes] = _Lane()
         self._midi_bytes = 0
@@ -93,16 +97,19 @@ class Changes:
             BadInput: a position that no session reaches.
             Refused: too many changes wait already.
         """
-        if control.position is None:
-            with self._lock:
-                self._at_once[control.parameter] = control.value
-            return
-        check_sample(control.position, "control")
+        if control.position is not None:
+            check_sample(control.position, "control")
         with self._lock:
-            lane = self._controls.setdefault(control.parameter, _Lane())
-            if not lane.replace(control.position, control.value):
-                self._check_room()
-                lane.add(control.position, control.value)
+            self._controls.add(control.position, control.parameter, control.value, self._check_room)
+
+    def add_text(self, name: str, text: Prepared, position: int | None) -> None:
+        """As a control: from the first chunk that starts at or after its position, or with the next one.
+
+        Raises:
+            Refused: too many changes wait already.
+        """
+        with self._lock:
+            self._texts.add(position, name, text, self._check_room)
 
     def add_transport(self, position: int, transport: Transport) -> None:
         """From `position` on; one that only says what follows from the one before is no change.
@@ -149,7 +156,8 @@ class Changes:
         # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
         end = origin + max(1, heard)
         with self._lock:
-            values, late = self._due_controls(origin, start, previous)
+            values, late = self._controls.due(origin, start, previous)
+            self.new_texts, _ = self._texts.due(origin, start, previous)
             transports = self._transports.take(end)
             midi = self._midi.take(end)
             midi_bytes = sum(map(len, midi[1]))
@@ -157,38 +165,23 @@ class Changes:
         if values:
             self.parameters = {**self.parameters, **values}
             self._remember([(first, item) for item in values.items()])
+        if self.new_texts:
+            self.texts = {**self.texts, **self.new_texts}
+            self._remember([(first, (name, prepared.text)) for name, prepared in self.new_texts.items()])
         if transports[0]:
             position, transport = transports[0][-1], transports[1][-1]
             at_seconds = (position - origin) / self._rate
             if self.transport is None or at_seconds >= self.transport.at_seconds:
                 self.transport = replace(transport, at_seconds=at_seconds)
                 self._remember([(position - origin, self.transport)])
-        if midi[0]:
-            self._remember([(position - origin, data) for position, data in zip(*midi, strict=True)], midi_bytes)
+        self.notes = [(position - origin, data) for position, data in zip(*midi, strict=True)]
+        if self.notes:
+            self._remember(list(self.notes), midi_bytes)
         return late
-
-    def _due_controls(
-        self, origin: int, start: Fraction, previous: Fraction | None
-    ) -> tuple[dict[str, float], list[LateControls]]:
-        """The value of every parameter that changes with a chunk, and what came late for the one before."""
-        values, self._at_once = self._at_once, {}
-        late: list[LateControls] = []
-        found: list[tuple[int, str, float]] = []
-        for parameter, lane in self._controls.items():
-            positions, given = lane.take(origin + math.floor(start) + 1)
-            if not positions:
-                continue
-            if positions[-1] >= origin or parameter not in values:  # one without position counts as just before time 0
-                found.append((positions[-1], parameter, given[-1]))
-            passed = 0 if previous is None else bisect_right(positions, origin + math.floor(previous))
-            if passed:
-                late.append(LateControls(parameter, passed, positions[0]))
-        found.sort(key=lambda entry: entry[0])
-        return {**values, **{parameter: value for _, parameter, value in found}}, late
 
     def _check_room(self, midi_bytes: int = 0) -> None:
         """Whether one more change may wait. Under the lock."""
-        waiting = len(self._transports) + len(self._midi) + sum(map(len, self._controls.values()))
+        waiting = len(self._transports) + len(self._midi) + len(self._controls) + len(self._texts)
         if waiting >= PENDING_CHANGES:
             raise Refused(
                 f"{waiting} changes wait in this session, as many as may: send each with the audio that it belongs to"
@@ -241,6 +234,44 @@ class _Lane(Generic[T]):
         taken = self._positions[:count], self._entries[:count]
         del self._positions[:count], self._entries[:count]
         return taken
+
+
+class _Named(Generic[T]):
+    """Values to come of several names, each with a lane of its own. Under the lock of the changes."""
+
+    def __init__(self) -> None:
+        self._at_once: dict[str, T] = {}  # those without a position: the newest of each name
+        self._lanes: dict[str, _Lane[T]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def add(self, position: int | None, name: str, value: T, check_room: Callable[[], None]) -> None:
+        """Puts `value` in the place of the one at `position`, or adds it where `check_room` does not raise."""
+        if position is None:
+            self._at_once[name] = value
+            return
+        lane = self._lanes.setdefault(name, _Lane())
+        if not lane.replace(position, value):
+            check_room()
+            lane.add(position, value)
+
+    def due(self, origin: int, start: Fraction, previous: Fraction | None) -> tuple[dict[str, T], list[LateControls]]:
+        """The value of every name that changes with a chunk, and what came late for the one before."""
+        values, self._at_once = self._at_once, {}
+        late: list[LateControls] = []
+        found: list[tuple[int, str, T]] = []
+        for name, lane in self._lanes.items():
+            positions, given = lane.take(origin + math.floor(start) + 1)
+            if not positions:
+                continue
+            if positions[-1] >= origin or name not in values:  # one without position counts as just before time 0
+                found.append((positions[-1], name, given[-1]))
+            passed = 0 if previous is None else bisect_right(positions, origin + math.floor(previous))
+            if passed:
+                late.append(LateControls(name, passed, positions[0]))
+        found.sort(key=lambda entry: entry[0])
+        return {**values, **{name: value for _, name, value in found}}, late
 
 
 def check_transport(transport: Transport) -> None:

@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from backline.engine.downmix import Downmix
+from backline.engine.errors import BadInput, NotFound
+from backline.engine.limits import quoted
 from backline.engine.rings import Ring
 from backline.engine.timeline import OutputTimeline
 from backline.kernels.resample import Resampler
 from backline.models.stream import Audio, ChunkOutput, SessionConfig, StreamSpec
+
+
+@dataclass(frozen=True)
+class Group:
+    """Channels of the client that go into one input of the model."""
+
+    given: slice  # of the client's channels
+    downmix: Downmix
+    taken: slice  # of the model's
+
+    def process(self, audio: Audio) -> Audio:
+        """The next block [channel of the client, sample] as no more channels than the input has."""
+        return self.downmix.process(audio[self.given])
+
+
+def grouped(spec: StreamSpec, config: SessionConfig) -> list[Group]:
+    """Which channels of a session go where. A model of one input gets all of them; one of several gets those of a
+    session that names none in its first.
+
+    Raises:
+        NotFound: a group is none of the model's inputs.
+        BadInput: the groups are not the session's channels, or do not fit into their inputs.
+    """
+    channels = [group.channels for group in config.inputs]
+    if config.inputs and (sum(channels) != config.channels or min(channels) < 1):
+        raise BadInput(
+            f"the inputs have {' + '.join(map(str, channels))} channels and the session has {config.channels}: "
+            "give every input at least one, and the session their sum"
+        )
+    if not spec.inputs:
+        wanted = spec.input_channels or config.channels
+        return [_group(config, slice(0, config.channels), slice(0, wanted))]
+    places, at = {}, 0
+    for group in spec.inputs:
+        places[group.name] = slice(at, at := at + group.channels)
+    if not config.inputs:
+        return [_group(config, slice(0, config.channels), places[spec.inputs[0].name])]
+    found: dict[str, Group] = {}
+    at = 0
+    for group in config.inputs:
+        if group.name not in places:
+            raise NotFound(f"no input {quoted(group.name)} in this model: use {', '.join(places)}")
+        if group.name in found:
+            raise BadInput(f"input {group.name!r} is given twice: give each once")
+        found[group.name] = _group(config, slice(at, at := at + group.channels), places[group.name])
+    return list(found.values())
+
+
+def _group(config: SessionConfig, given: slice, taken: slice) -> Group:
+    channels, wanted = given.stop - given.start, taken.stop - taken.start
+    layout = config.channel_layout if channels == config.channels else None
+    return Group(given, Downmix(layout, channels, wanted, config.sample_rate), taken)
 
 
 class InputPath:
@@ -20,8 +76,14 @@ class InputPath:
 
     def __init__(self, spec: StreamSpec, config: SessionConfig, capacity: int) -> None:
         self._channels = spec.input_channels or config.channels
-        self._downmix = Downmix(config.channel_layout, config.channels, self._channels, config.sample_rate)
-        self.ring = Ring(capacity, self._downmix.channels_out)
+        self._groups = grouped(spec, config)
+        self._sources = np.full(self._channels, -1)  # of each channel of the model, the one of the ring, if any
+        held = 0
+        for group in self._groups:
+            channels = group.downmix.channels_out
+            self._sources[group.taken] = held + np.arange(channels)  # one channel on all of them
+            held += channels
+        self.ring = Ring(capacity, held)
         self._silence = np.broadcast_to(np.float32(0.0), (config.channels, capacity))
         self._resampler = Resampler(config.sample_rate, spec.input_rate or config.sample_rate, self._channels)
         self._fed = 0  # model samples given out
@@ -31,7 +93,8 @@ class InputPath:
 
     def write(self, audio: Audio) -> None:
         """Appends the client's audio [channel, sample], which must fit into the ring. The client's thread."""
-        self.ring.write(self._downmix.process(audio))
+        blocks = [group.process(audio) for group in self._groups]
+        self.ring.write(blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=0))
 
     def write_silence(self, count: int) -> None:
         """Appends `count` samples of silence, which must fit into the ring. The client's thread."""
@@ -51,9 +114,7 @@ class InputPath:
         audio = self.ring.read(there)
         if there < count:
             audio = np.pad(audio, ((0, 0), (0, count - there)))
-        if audio.shape[0] < self._channels:
-            audio = np.repeat(audio, self._channels, axis=0)
-        converted = self._resampler.process(audio)
+        converted = self._resampler.process(self._placed(audio))
         lead = min(self._lead, converted.shape[1])
         self._lead -= lead
         stock = np.concatenate([self._carry, converted[:, lead:]], axis=1)
@@ -61,6 +122,14 @@ class InputPath:
         self._fed += wanted
         self._carry = stock[:, wanted:].copy()
         return stock[:, :wanted]
+
+    def _placed(self, audio: Audio) -> Audio:
+        """What the ring holds as the channels of the model; an input that the session has not got is silent."""
+        if np.array_equal(self._sources, np.arange(audio.shape[0])):
+            return audio
+        placed = audio[self._sources]
+        placed[self._sources < 0] = 0.0
+        return placed
 
     def _missing(self, required: int) -> int:
         """Outputs of the resampler that are wanted beyond those it has given."""

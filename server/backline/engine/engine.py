@@ -24,10 +24,10 @@ from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
-from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, RATES
+from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, RATES, quoted
 from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident
-from backline.engine.session import Session, checked_parameters
+from backline.engine.session import Session, checked_parameters, required_frames
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
 from backline.models.errors import NoRowFree
@@ -180,15 +180,19 @@ class Engine:
             raise BadInput(f"jitter buffer is {jitter_buffer_seconds:g} s: use 0 to 60")
 
         self._check_open()
+        spec = resident.stream.spec.for_task(config.task)
+        texts = resident.texts.opening(spec, config.texts)
+        config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
         claim = object()
         try:
             self._claim(claim, resident, config, block_size)
-            row, required, latency = resident.call(lambda: self._take_row(resident, config))
+            row, required, frames, latency = resident.call(lambda: self._take_row(resident, config))
             try:
                 session = Session(
                     stream_name=name, stream=resident.stream, row=row, config=config, client_name=client_name,
                     block_size=block_size, on_event=on_event, wake=resident.wake, post=resident.post,
-                    required=required, clock=self._clock,
+                    required=required, required_frames=frames, texts=texts,
+                    desk=resident.texts if spec.texts else None, clock=self._clock,
                 )  # fmt: skip
                 session.book = self._ledger_book(resident, session, latency, jitter_buffer_seconds)
                 resident.call(lambda: self._let_in(resident, session, claim))
@@ -298,14 +302,16 @@ class Engine:
             admit(claim, [*self._claims(), *self._claimed.values()], self._machine)
             self._claimed[key] = claim
 
-    def _take_row(self, resident: Resident, config: SessionConfig) -> tuple[int, int, tuple[LatencyItem, ...]]:
-        """A row, the input that its first chunk needs, and what the model costs. The model's engine thread."""
+    def _take_row(self, resident: Resident, config: SessionConfig) -> tuple[int, int, int, tuple[LatencyItem, ...]]:
+        """A row, what its first chunk needs of input and of frames, and what the model costs. Its engine thread."""
         self._check_resident(resident)
-        row = take_row(resident.name, resident.stream, config, len(resident.open_sessions()))
+        stream = resident.stream
+        row = take_row(resident.name, stream, config, len(resident.open_sessions()))
         try:
-            return row, resident.stream.required_input(row), resident.stream.latency(config)
+            frames = required_frames(stream.spec.for_task(config.task), stream, row)
+            return row, stream.required_input(row), frames, stream.latency(config)
         except BaseException:
-            resident.stream.close(row)
+            stream.close(row)
             raise
 
     def _let_in(self, resident: Resident, session: Session, claim: object) -> None:
@@ -334,7 +340,10 @@ class Engine:
 
     def _checked(self, name: str, stream: Stream, config: SessionConfig) -> SessionConfig:
         """`config` with every parameter, if it can be served."""
-        spec = stream.spec
+        try:
+            spec = stream.spec.for_task(config.task)
+        except ValueError as error:
+            raise NotFound(f"no task {quoted(config.task)} in {name!r}: {error}") from error
         if not RATES[0] <= config.sample_rate <= RATES[1]:
             raise BadInput(f"sample rate is {config.sample_rate} Hz: use {RATES[0]} to {RATES[1]}")
         if not 1 <= config.channels <= MAXIMUM_CHANNELS:
@@ -353,7 +362,7 @@ class Engine:
             )
         if not 0 <= config.seed < 2**64:
             raise BadInput(f"seed is {config.seed}: use 0 to 2^64 - 1")
-        return replace(config, parameters=checked_parameters(name, stream, config.parameters))
+        return replace(config, parameters=checked_parameters(name, spec, config.parameters))
 
     def _ledger_book(
         self, resident: Resident, session: Session, latency: tuple[LatencyItem, ...], jitter_buffer_seconds: float
@@ -403,6 +412,7 @@ def usable_cores() -> int:
 
 def default_config(spec: StreamSpec) -> SessionConfig:
     """The session that a model is warmed up for."""
+    spec = spec.for_task("")
     return SessionConfig(
         sample_rate=48_000,
         channels=spec.input_channels or 2,
@@ -410,4 +420,5 @@ def default_config(spec: StreamSpec) -> SessionConfig:
         visibility_seconds=spec.visibility(spec.default_chunk_seconds),
         seed=0,
         parameters={parameter.name: parameter.default for parameter in spec.parameters},
+        texts={text.name: text.default for text in spec.texts},
     )

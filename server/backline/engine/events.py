@@ -31,6 +31,15 @@ class Frames:
 
 
 @dataclass(frozen=True)
+class TextInForce:
+    """A text that the client has set is obeyed from `position` on."""
+
+    name: str
+    text: str
+    position: int
+
+
+@dataclass(frozen=True)
 class LedgerChanged:
     """The latency is another: output p can be played at input p + ledger.latency_samples from now on, or later."""
 
@@ -72,4 +81,4 @@ class Failed:
     error: Exception
 
 
-Event = OutputBlock | Frames | LedgerChanged | Warned | Finished | Failed
+Event = OutputBlock | Frames | TextInForce | LedgerChanged | Warned | Finished | Failed

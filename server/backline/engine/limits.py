@@ -23,11 +23,14 @@ FURTHEST_QUARTER = 1e7  # quarter notes either side of 0: at 300 a minute 23 day
 
 PENDING_CHANGES = 65_536  # controls, transports and MIDI messages together
 PENDING_MIDI_BYTES = 1 << 20
+PENDING_TEXTS = 64  # that are still to be prepared
+PENDING_CODES = 1 << 20  # of codec frames that no chunk has taken
 INPUT_BYTES = 64 << 20  # of the ring that holds its input; also three chunks of its output
 UNREAD_BYTES = 16 << 20  # of output that its client has not taken; three chunks in any case
 
 # ---- messages ----------------------------------------------------------------------------------------
 
+TEXT_BYTES = 512  # in UTF-8: a prompt is a sentence
 MIDI_BYTES = 8_192  # a message: all notes of all channels switched off take 6,144
 NAME_BYTES = 256  # of a client, a pack, a parameter, a session
 ECHOED = 60  # characters of a client's text that a message repeats

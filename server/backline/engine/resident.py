@@ -20,7 +20,8 @@ from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import ChunkFailed, EngineError, NotFound, is_out_of_memory, out_of_memory
 from backline.engine.ledger import MARGIN
 from backline.engine.precedence import GIVE_WAY_SECONDS, Precedence
-from backline.engine.session import Session
+from backline.engine.session import Session, UnfinishedChunk
+from backline.engine.texts import TextDesk
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Stream
 from backline.models.warm_up import compute_clock
 
@@ -48,6 +49,7 @@ class Resident:
         self._precedence = precedence or Precedence()
         self._clock, self._compute_clock = clock, compute_clock(device)
         self.cost = Cost(warm_up_cost)
+        self.texts = TextDesk(name, stream)
         self.sessions: list[Session] = []  # changed by the engine thread only
         self.call_seconds: deque[float] = deque(maxlen=1024)  # wall times of the newest engine calls
         self.chunks = 0  # since the start, over all sessions
@@ -74,7 +76,8 @@ class Resident:
     def asked(self, config: SessionConfig, block_size: int) -> Claim:
         """What a session of such a `config` asks of the machine whose client sends such blocks. Any thread."""
         seconds, cost = float(config.chunk_seconds), self.cost
-        messages = config.sample_rate / block_size + len(self.stream.spec.ports) / seconds
+        spec = self.stream.spec.for_task(config.task)
+        messages = config.sample_rate / block_size + (len(spec.ports) if config.want_audio else 1) / seconds
         return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
     def company_seconds(self, session: Session) -> float:
@@ -132,6 +135,7 @@ class Resident:
             self._stopping = True
             self._condition.notify()
         self._thread.join()
+        self.texts.stop()
 
     def _run(self) -> None:
         """Turn by turn: what has been posted, as long as it is short, then a ready batch. So neither many who come and
@@ -202,13 +206,16 @@ class Resident:
         return ready
 
     def _step(self, batch: list[Session]) -> None:
-        """One chunk for every session of the batch. What goes wrong ends the sessions that it concerns, no others."""
+        """One chunk, or a step of one, for every session of the batch. What goes wrong ends the sessions that it
+        concerns, no others.
+        """
         start, begin = self._clock(), self._compute_clock()
-        waited = {session.id: start - (session.ready_since or start) for session in batch}
         inputs: dict[int, tuple[Session, ChunkInput]] = {}
         for session in batch:
             try:
                 inputs[session.row] = (session, session.gather())
+                if session.unfinished is None:
+                    session.unfinished = UnfinishedChunk(start - (session.ready_since or start), start)
             except Exception as error:
                 self._fail(session, error)
         if not inputs:
@@ -217,20 +224,30 @@ class Resident:
         answers = self._answers([chunk for _, chunk in inputs.values()])
         answered = self._compute_clock()
         share = (self._clock() - start) / len(inputs)
+        finished: list[tuple[Session, UnfinishedChunk]] = []
         for row, (session, _) in inputs.items():
             try:
-                answer = answers[row]
+                answer, chunk = answers[row], session.unfinished
+                assert chunk is not None
                 if isinstance(answer, RowFailed):
                     raise answer.error
-                self.late_chunks += session.deliver(answer, share)
-                self.chunks += 1
-                session.observe(waited[session.id], self._clock() - start)
+                if answer.advanced:
+                    session.unfinished = None
+                    finished.append((session, chunk))
+                late = session.deliver(answer, share)
+                if answer.advanced:
+                    self.late_chunks += late
+                    self.chunks += 1
+                    session.observe(chunk.waited_seconds, self._clock() - chunk.begun)
             except Exception as error:
                 self._fail(session, error)
         computed = (self._compute_clock() - begin) / len(inputs)
         delivery = computed - (answered - asked) / len(inputs)
         for session, _ in inputs.values():
-            self.cost.observe(computed, float(session.config.chunk_seconds), delivery)
+            if session.unfinished is not None:
+                session.unfinished.compute_seconds += computed
+        for session, chunk in finished:
+            self.cost.observe(chunk.compute_seconds + computed, float(session.config.chunk_seconds), delivery)
         self.call_seconds.append(self._clock() - start)
 
     def _answers(self, inputs: list[ChunkInput]) -> dict[int, ChunkOutput | RowFailed]:

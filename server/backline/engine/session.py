@@ -11,19 +11,44 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
+from typing import cast
 
 from backline.engine.changes import Changes, Control
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.conversion import InputPath, OutputPath
 from backline.engine.errors import BadInput, EngineError, NotFound, Refused
-from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Totals, Warned
+from backline.engine.events import (
+    Event,
+    Failed,
+    Finished,
+    Frames,
+    LedgerChanged,
+    OutputBlock,
+    TextInForce,
+    Totals,
+    Warned,
+)
+from backline.engine.frames import FrameQueue
 from backline.engine.ledger import Ledger, LedgerBook
-from backline.engine.limits import INPUT_BYTES, UNREAD_BYTES, quoted
+from backline.engine.limits import INPUT_BYTES, UNREAD_BYTES, check_sample, quoted
+from backline.engine.texts import Prepared, TextDesk, TextQueue, check_text
 from backline.engine.timeline import InputTimeline, late_samples, sent_ahead, zero_non_finite
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, Port, SessionConfig, Stream, StreamSpec, Transport
+from backline.models.stream import (
+    Audio,
+    ChunkInput,
+    ChunkOutput,
+    Codes,
+    Notes,
+    Port,
+    SessionConfig,
+    Stream,
+    StreamSpec,
+    TokenStream,
+    Transport,
+)
 
 UNREAD_SECONDS = 4  # of output that may wait for an unread client before its session pauses; see UNREAD_BYTES, too
 PADDING_LIMIT_SECONDS = 120  # of silence after the input's end within which a model must have answered
@@ -35,6 +60,15 @@ class State(Enum):
     OPEN = "open"  # no audio yet, so no time 0
     STREAMING = "streaming"
     CLOSED = "closed"
+
+
+@dataclass
+class UnfinishedChunk:
+    """A chunk that takes steps: how long it waited for the first, and what they have cost so far."""
+
+    waited_seconds: float
+    begun: float  # by the clock
+    compute_seconds: float = 0.0
 
 
 class Session:
@@ -53,28 +87,41 @@ class Session:
         wake: Callable[[], None],
         post: Callable[[Callable[[], None]], None],
         required: int,
+        required_frames: int = 0,
+        texts: Mapping[str, Prepared] | None = None,
+        desk: TextDesk | None = None,
         clock: Clock = CLOCK,
     ) -> None:
-        """`required`: the model's input samples that the first chunk needs (`Stream.required_input`)."""
+        """
+        Args:
+            required: the model's input samples that the first chunk needs (`Stream.required_input`).
+            required_frames: likewise its codec frames, where the model takes some.
+            texts: those that the session opens with.
+            desk: which prepares the model's texts.
+        """
         self.id = secrets.token_hex(8)
         self.token = secrets.token_hex(16)
         self.stream_name, self.stream, self.row, self.config = stream_name, stream, row, config
         self.client_name, self.block_size = client_name, block_size
-        self.ports = session_ports(stream.spec, config)
+        self.spec = stream.spec.for_task(config.task)
+        self.ports = session_ports(self.spec, config)
         self.opened_at = time.monotonic()
         self.state = State.OPEN
         self.totals = Totals()
-        self.changes = Changes(config.sample_rate, config.parameters)
+        self.changes = Changes(config.sample_rate, config.parameters, texts or {})
         self.closed = threading.Event()  # set when the row has been given back and the last event is out
         self.ready_since: float | None = None  # by the clock
+        self.unfinished: UnfinishedChunk | None = None  # that takes another step; the engine thread's
         self.book: LedgerBook  # set by the engine, which knows the others on the model
         self.input_seconds, self.output_seconds = 0.0, 0.0
 
         self._on_event, self._wake, self._post, self._clock = on_event, wake, post, clock
         self._lock = threading.Lock()  # of what both threads change: room, warnings, unread blocks
         self._timeline = InputTimeline(config.sample_rate)
-        self._input = InputPath(stream.spec, config, self._ring_capacity(required))
-        self._output = OutputPath(stream.spec, config, [port.channels for port in self.ports])
+        self._input = InputPath(self.spec, config, self._ring_capacity(required))
+        self._output = OutputPath(self.spec, config, [port.channels for port in self.ports])
+        self._frames = FrameQueue(self.spec.takes) if self.spec.takes else None
+        self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._input_arrived)
         self.input_seconds, self.output_seconds = self._input.delay_seconds, self._output.delay_seconds
         self._input_closed = False
         self._started_at = 0.0  # by the clock, at the first block
@@ -83,11 +130,11 @@ class Session:
         self._warnings: list[Warned] = []  # still to be told
         self._metre = ""  # of the newest transport
         self._unread = 0  # output blocks that the client has not acknowledged
-        self._unread_limit = len(self.ports) * self._unread_chunks()
+        self._unread_limit = (len(self.ports) if config.want_audio else 1) * self._unread_chunks()
         self._in_call = False  # a chunk of it is being computed
         self._sequence = 0
-        self._required = self._needed = 0
-        self._look(required)
+        self._required = self._needed = self._required_frames = 0
+        self._look(required, required_frames)
 
     # ---- the client's thread -------------------------------------------------------------------------
 
@@ -134,11 +181,26 @@ class Session:
             self._warn("non_finite_input", "NaN or infinite input samples were set to zero", zeroed, position)
         self._input.write(audio)
         self._timeline.advance(count)
-        if self.state is State.OPEN:
-            self._started_at = self._clock() - count / self.config.sample_rate
-            self.state = State.STREAMING
+        self._begin(count)
         self._input_arrived()
         return True
+
+    def write_frames(self, first: int, codes: Codes) -> None:
+        """The next codec frames [frame, codebook], the first of which is frame `first` of the session. Client's thread.
+
+        Raises:
+            BadInput: the model takes none, they do not follow on those before, or are no codes of its codebooks.
+            Refused: too many wait already.
+        """
+        if self._frames is None:
+            raise BadInput(f"{self.stream_name!r} takes no codec frames: send audio")
+        if self._input_closed:
+            raise BadInput("frames after the end of the input: open a new session")
+        if self.state is State.CLOSED:
+            return
+        self._frames.add(first, codes)
+        self._begin(0)  # they may lie far ahead
+        self._input_arrived()
 
     def free_input(self) -> int:
         """Samples that can be written now. Any thread."""
@@ -168,7 +230,7 @@ class Session:
             BadInput: out of range, not to be changed during a session, or at a position that no session reaches.
             Refused: too many changes wait already.
         """
-        known = {entry.name: entry for entry in self.stream.spec.parameters}
+        known = {entry.name: entry for entry in self.spec.parameters}
         if parameter not in known:
             names = ", ".join(known) or "none"
             raise NotFound(f"no parameter {quoted(parameter)} in {self.stream_name!r}: use {names}")
@@ -181,6 +243,25 @@ class Session:
         if position is None and self.config.offline:
             position = self._timeline.end
         self.changes.add_control(Control(position, parameter, value))
+
+    def set_text(self, name: str, text: str, position: int | None = None) -> None:
+        """Sets a text from the first chunk that starts at or after `position`, once the model has prepared it: then
+        `TextInForce` tells where. Without a position, as a control. The client's thread; preparing waits on others.
+
+        A text that the model cannot take ends the session.
+
+        Raises:
+            NotFound: no such text.
+            BadInput: it is too long, holds a NUL, or its position is one that no session reaches.
+            Refused: too many wait already.
+        """
+        check_text(self.stream_name, self.spec, name, text)
+        if position is not None:
+            check_sample(position, "text")
+        elif self.config.offline:
+            position = self._timeline.end
+        assert self._texts is not None  # a model that has texts has a desk for them
+        self._texts.add(name, text, position)
 
     def set_transport(
         self,
@@ -202,8 +283,8 @@ class Session:
         transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start)
         self.changes.add_transport(position, transport)
         metre = f"{numerator}/{denominator}"
-        if metre != self._metre and not self.stream.spec.knows_metre(numerator, denominator):
-            learnt = ", ".join(self.stream.spec.metre_names)
+        if metre != self._metre and not self.spec.knows_metre(numerator, denominator):
+            learnt = ", ".join(self.spec.metre_names)
             self._warn(
                 "foreign_metre",
                 f"{self.stream_name!r} has learnt {learnt}: in {metre} it keeps your beats and begins its bar on yours",
@@ -213,7 +294,7 @@ class Session:
         self._metre = metre
 
     def midi(self, position: int, data: bytes) -> None:
-        """Whole MIDI 1.0 channel messages at `position`; no model takes them yet: they are logged. The client's thread.
+        """Whole MIDI 1.0 channel messages at `position`; a model that takes none passes them over. The client's thread.
 
         Raises:
             BadInput: other bytes, too many of them, or a position that the session cannot have.
@@ -221,7 +302,7 @@ class Session:
         """
         self._timeline.check(position)
         self.changes.add_midi(position, data)
-        if "midi_unused" not in self._counts:
+        if not self.spec.takes_notes and "midi_unused" not in self._counts:
             self._warn("midi_unused", f"{self.stream_name!r} takes no MIDI: it is passed over", 1, position)
 
     def close_input(self) -> None:
@@ -236,7 +317,7 @@ class Session:
         return self._input_closed
 
     def acknowledge(self, blocks: int = 1) -> None:
-        """The client has taken this many `OutputBlock`s. Any thread.
+        """The client has taken this many `OutputBlock`s, or `Frames` where it wants no audio. Any thread.
 
         A session whose blocks are not taken pauses after some seconds of output, so memory stays bounded.
         """
@@ -251,7 +332,7 @@ class Session:
     @property
     def waits_for_client(self) -> bool:
         """Whether nothing goes on before the client sends something, or takes what it has been sent. Any thread."""
-        return not (self._in_call or self.ready())
+        return not (self._in_call or self._waits_for_text() or self.ready())
 
     @property
     def ledger(self) -> Ledger:
@@ -268,9 +349,16 @@ class Session:
 
     def ready(self) -> bool:
         """Whether the next chunk can be computed. Any thread."""
-        if self.state is not State.STREAMING or self._unread >= self._unread_limit:
+        if self.state is not State.STREAMING or self._unread >= self._unread_limit or self._waits_for_text():
             return False
-        return self._input_closed or self._input.ring.written >= self._needed
+        if self._input_closed:
+            return True
+        if self._input.ring.written < self._needed:
+            return False
+        if self._frames is not None and self._frames.received < self._required_frames:
+            return False
+        # Output of a render never runs ahead of its input, to whose end it must keep.
+        return not self.config.offline or self._length() >= self._chunk_end()
 
     def urgent(self) -> bool:
         """Whether the next chunk, when it is ready, is about to be heard. Any thread.
@@ -280,21 +368,33 @@ class Session:
         if self.config.offline:
             return False
         needed, chunk = self._needed / self.config.sample_rate, float(self.config.chunk_seconds)
+        if self._frames is not None:
+            needed = max(needed, float(self._required_frames / self.spec.frame_rate))
         return not sent_ahead(needed, self._clock() - self._started_at, chunk)
 
     def gather(self) -> ChunkInput:
-        """What the row gets for its next chunk. Engine thread, when `ready`."""
+        """What the row gets for its next chunk, or for a further step of it. Engine thread, when `ready`."""
         self._in_call = True
-        self._apply_changes()
+        changes = self.changes
+        notes: tuple[Notes, ...] = ()
+        if self.unfinished is None:
+            self._apply_changes()
+            notes = self._notes()
         audio = self._input.take(self._required)
+        frames = None if self._frames is None else self._frames.take(self._required_frames)
         self._offer_room()
-        return ChunkInput(self.row, audio, self.changes.transport, self.changes.parameters)
+        texts = {name: text.value for name, text in changes.texts.items()}
+        return ChunkInput(self.row, audio, changes.transport, changes.parameters, texts, notes, frames)
 
     def deliver(self, output: ChunkOutput, compute_seconds: float) -> bool:
         """Sends what the row has answered and books its share of the engine's time; whether some of it was too late.
 
-        Engine thread.
+        Engine thread. A step that leaves its chunk unfinished is booked, and no more.
         """
+        if not output.advanced:
+            self.totals = replace(self.totals, compute_seconds=self.totals.compute_seconds + compute_seconds)
+            self._in_call = False
+            return False
         finite = tuple(zero_non_finite(audio) for audio in output.audio)
         zeroed = sum(count for _, count in finite)
         output = replace(output, audio=tuple(audio for audio, _ in finite))
@@ -310,6 +410,9 @@ class Session:
             count = self._output.timeline.missing - missing
             self._warn("output_gap", "the model left samples out; they are silence", count, position)
         if output.frames is not None and len(output.frames):
+            if not self.config.want_audio:  # then these are what may wait for an unread client
+                with self._lock:
+                    self._unread += 1
             self._on_event(Frames(output.first_frame, output.frames))
         self.totals = replace(
             self.totals,
@@ -318,7 +421,7 @@ class Session:
             late_chunks=self.totals.late_chunks + (late > 0),
             compute_seconds=self.totals.compute_seconds + compute_seconds,
         )
-        self._look(self.stream.required_input(self.row))
+        self._look(self.stream.required_input(self.row), required_frames(self.spec, self.stream, self.row))
         self._in_call = False  # after the look: until then the next chunk may be ready unseen
         self._settle()
         return late > 0
@@ -357,6 +460,36 @@ class Session:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
+    def _begin(self, samples: int) -> None:
+        """The first of the input is there, so long: its end is now."""
+        if self.state is State.OPEN:
+            self._started_at = self._clock() - samples / self.config.sample_rate
+            self.state = State.STREAMING
+
+    def _samples_of_frames(self, frames: int) -> int:
+        return int(frames * self.config.sample_rate / self.spec.frame_rate)
+
+    def _length(self) -> int:
+        """Session samples for which there has been input, be it audio or codec frames."""
+        if self._frames is None:
+            return self._timeline.received
+        return max(self._timeline.received, self._samples_of_frames(self._frames.received))
+
+    def _waits_for_text(self) -> bool:
+        """Whether a render must not go on before a text is prepared, or it would depend on how long that takes."""
+        return self.config.offline and self._texts is not None and self._texts.busy
+
+    def _text_ready(self, name: str, text: Prepared, position: int | None) -> None:
+        """A text has been prepared. A thread of the desk."""
+        self.changes.add_text(name, text, position)
+
+    def _notes(self) -> tuple[Notes, ...]:
+        """What the chunk at hand has heard of MIDI, at the model's rate."""
+        if not self.spec.takes_notes:
+            return ()
+        rate, model_rate = self.config.sample_rate, self.spec.input_rate or self.config.sample_rate
+        return tuple(Notes(at * model_rate // rate, data) for at, data in self.changes.notes)
+
     def _unread_chunks(self) -> int:
         """Chunks whose output may wait for the client: seconds of them, as far as they take no more than their memory.
 
@@ -375,7 +508,7 @@ class Session:
     def _ring_capacity(self, required: int) -> int:
         """Room for what one chunk can need at most, for a chunk that arrives meanwhile, and for blocks on their way."""
         rate = self.config.sample_rate
-        first = Fraction(max(0, required), self.stream.spec.input_rate or rate)
+        first = Fraction(max(0, required), self.spec.input_rate or rate)
         seconds = first + 2 * self.config.chunk_seconds + Fraction(1, 2)
         return math.ceil(seconds * rate) + 2 * self.block_size
 
@@ -383,13 +516,14 @@ class Session:
         """Session samples, not rounded, at which the next chunk starts."""
         return self.totals.chunks * self.config.chunk_seconds * self.config.sample_rate
 
-    def _look(self, required: int) -> None:
+    def _chunk_end(self) -> int:
+        """Session samples, rounded up, at which the next chunk ends."""
+        return math.ceil(self._chunk_start() + self.config.chunk_seconds * self.config.sample_rate)
+
+    def _look(self, required: int, required_frames: int) -> None:
         """Notes what the next chunk needs."""
-        self._required = required
+        self._required, self._required_frames = required, required_frames
         self._needed = self._input.needed(self._required)
-        if self.config.offline:  # output never runs ahead of input, whose end it must keep to
-            chunk = self.config.chunk_seconds * self.config.sample_rate
-            self._needed = max(self._needed, math.ceil(self._chunk_start() + chunk))
         ring = self._input.ring
         if self._needed - ring.read_count > ring.capacity and not self._input_closed:
             raise EngineError(
@@ -414,15 +548,19 @@ class Session:
         """Puts the changes in force that the next chunk must obey."""
         start = self._chunk_start()
         previous = start - self.config.chunk_seconds * self.config.sample_rate if self.totals.chunks else None
-        heard = self._required * self.config.sample_rate // (self.stream.spec.input_rate or self.config.sample_rate)
-        for late in self.changes.apply(self._timeline.origin or 0, start, previous, heard):
+        heard = self._required * self.config.sample_rate // (self.spec.input_rate or self.config.sample_rate)
+        origin = self._timeline.origin or 0
+        late_controls = self.changes.apply(origin, start, previous, heard)
+        for name, text in self.changes.new_texts.items():
+            self._on_event(TextInForce(name, text.text, origin + math.ceil(start)))
+        for late in late_controls:
             message = f"a change of {late.parameter!r} came after the chunk it was meant for: send it before the audio"
             self._warn("late_event", message, late.count, late.position)
 
     def _send(self, start: int, audio: Audio) -> int:
         """Sends [channel of all ports, sample] from session sample `start` on; returns how much of it is too late."""
         if self._input_closed:
-            audio = audio[:, : max(0, self._timeline.received - start)]
+            audio = audio[:, : max(0, self._length() - start)]
         late = 0
         if not self.config.offline:
             late = late_samples(start, audio.shape[1], self._now(), self.book.promised_samples)
@@ -430,7 +568,7 @@ class Session:
         if late:
             self._warn("late_output", "output came too late to be played and was dropped", late, origin + start)
         audio = audio[:, late:]
-        if audio.shape[1] == 0:
+        if audio.shape[1] == 0 or not self.config.want_audio:
             return late
         position = origin + start + late
         for port, port_audio in enumerate(self._output.split(audio)):
@@ -447,13 +585,13 @@ class Session:
         A client that sends ahead of time has not yet played what it would have to play by then.
         """
         elapsed = int((self._clock() - self._started_at) * self.config.sample_rate)
-        return min(self._timeline.received, elapsed)
+        return min(self._length(), elapsed)
 
     def _settle(self) -> None:
         """Ends the session if its input is closed and all of it is answered. Engine thread."""
         if not self._input_closed or self.state is State.CLOSED:
             return
-        length = self._timeline.received
+        length = self._length()
         if self._output.covers(length):
             start = self._output.end
             self._send(start, self._output.finish(length))
@@ -489,14 +627,19 @@ def session_ports(spec: StreamSpec, config: SessionConfig) -> tuple[Port, ...]:
     return tuple(replace(port, channels=port.channels or channels) for port in spec.ports)
 
 
-def checked_parameters(stream_name: str, stream: Stream, given: Mapping[str, float]) -> dict[str, float]:
+def required_frames(spec: StreamSpec, stream: Stream, row: int) -> int:
+    """Codec frames that a row's next chunk needs; 0 where the model takes none."""
+    return cast(TokenStream, stream).required_frames(row) if spec.takes else 0
+
+
+def checked_parameters(stream_name: str, spec: StreamSpec, given: Mapping[str, float]) -> dict[str, float]:
     """Every parameter of the model with its value: the one given, or the default.
 
     Raises:
         NotFound: no such parameter.
         BadInput: out of range.
     """
-    known = {parameter.name: parameter for parameter in stream.spec.parameters}
+    known = {parameter.name: parameter for parameter in spec.parameters}
     for name in given:
         if name not in known:
             raise NotFound(f"no parameter {quoted(name)} in {stream_name!r}: use {', '.join(known) or 'none'}")

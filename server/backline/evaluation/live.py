@@ -17,7 +17,7 @@ import soxr
 from numpy.typing import NDArray
 
 from backline.engine.timeline import OutputTimeline
-from backline.models.rows import sounding
+from backline.models.rows import sounding, whole_chunks
 from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Stream, StreamSpec, Transport
 from backline.music.piece import Piece
 
@@ -132,7 +132,9 @@ def play_ports(
             for take in takes[first : first + stream.capacity]:
                 players.append(_Player(stream, take, sample_rate, setting))
             while playing := [player for player in players if not player.done]:
-                for player, answer in zip(playing, stream.step([one.next_input() for one in playing]), strict=True):
+                for player, answer in zip(
+                    playing, whole_chunks(stream, [one.next_input() for one in playing]), strict=True
+                ):
                     player.hear(sounding(answer))
                 on_seconds(float(len(playing) * setting.chunk_seconds))
         finally:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backline.models.errors import NoRowFree
-from backline.models.stream import ChunkInput, ChunkOutput, RowFailed
+from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, Stream
 
 
 class OfRow(Protocol):
@@ -95,6 +96,27 @@ def sounding(answer: ChunkOutput | RowFailed) -> ChunkOutput:
     if isinstance(answer, RowFailed):
         raise answer.error
     return answer
+
+
+def whole_chunks(stream: Stream, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
+    """`stream.step`, again and again for the rows whose chunks take several steps, until all are whole."""
+    answers: dict[int, ChunkOutput | RowFailed] = {}
+    left = list(inputs)
+    while left:
+        for answer in stream.step(left):
+            answers[answer.row] = answer
+        left = [nothing_new(given) for given in left if _takes_another_step(answers[given.row])]
+    return [answers[given.row] for given in inputs]
+
+
+def nothing_new(given: ChunkInput) -> ChunkInput:
+    """What a row gets for a further step of the chunk that it was given this for."""
+    frames = None if given.frames is None else given.frames[:0]
+    return replace(given, audio=given.audio[:, :0], notes=(), frames=frames)
+
+
+def _takes_another_step(answer: ChunkOutput | RowFailed) -> bool:
+    return isinstance(answer, ChunkOutput) and not answer.advanced
 
 
 def check_tokens(tokens: NDArray[np.int64], entries: int, what: str) -> None:

@@ -7,10 +7,10 @@ channel from the start of the session, at the rate that the name says.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from backline.models.names import names_problem
 
 Audio = NDArray[np.float32]  # [channel, sample]
+Codes = NDArray[np.int32]  # [frame, codebook]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Parameter:
     description: str = ""
     integer: bool = False
     automatable: bool = True  # may change during a session
+    labels: tuple[str, ...] = ()  # what its whole values are called, from `minimum` on; none: a number
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where there is not a label for every value."""
+        if self.labels and not (self.integer and len(self.labels) == self.maximum - self.minimum + 1):
+            raise ValueError(
+                f"parameter {self.name!r} has {len(self.labels)} labels: give every whole value from "
+                f"{self.minimum:g} to {self.maximum:g} one"
+            )
 
     def check(self, value: float) -> float:
         """`value` as the model may use it.
@@ -55,6 +65,46 @@ class Parameter:
         if self.integer and value != int(value):
             raise ValueError(f"parameter {self.name!r} is {value:g}: use a whole number")
         return float(value)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A named text that a session may set, such as a prompt."""
+
+    name: str
+    default: str = ""
+    description: str = ""
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Input:
+    """Channels of a model's input that belong together, such as a voice beside its band."""
+
+    name: str
+    channels: int
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """One of a codec's codebooks: a code of each frame is an entry of it."""
+
+    name: str
+    size: int  # entries
+    track: str = ""  # whose sound it says, where there are several
+
+
+@dataclass(frozen=True)
+class Task:
+    """One of several things that a model can do, and by which of its ports, inputs, texts and parameters."""
+
+    name: str
+    description: str = ""
+    ports: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,12 +125,62 @@ class StreamSpec:
     lookahead_seconds: float = 0.0  # by which the visibility may exceed the session's chunk
     metres: tuple[tuple[int, int], ...] = ()  # that the model has learnt, such as (4, 4); none: it plays by no bar
     revision_seconds: Fraction = Fraction(0)  # how far before the end of earlier output a chunk may begin
+    inputs: tuple[Input, ...] = ()  # channel groups that `input_channels` is the sum of; none: one input of no name
+    texts: tuple[Text, ...] = ()  # that a session may set: see TextStream
+    takes_notes: bool = False  # MIDI: ChunkInput.notes
+    codebooks: tuple[Codebook, ...] = ()  # of the frames that it gives, in their order
+    takes: tuple[Codebook, ...] = ()  # of the frames that it wants: see TokenStream
+    tasks: tuple[Task, ...] = ()  # of which a session does one, the first unless it says; none: it does all there is
 
     def __post_init__(self) -> None:
-        """Raises ValueError where two ports or parameters have one name, or one has a name that no file may have."""
-        for kind, named in (("port", self.ports), ("parameter", self.parameters)):
-            if problem := names_problem([each.name for each in named]):
+        """Raises ValueError where two of a kind have one name, one has a name that no file may have, or parts that
+        belong together do not fit.
+        """
+        parts = self._names()
+        named = {**parts, "codebook": _names(self.codebooks), "task": _names(self.tasks)}
+        for kind, names in named.items():
+            if problem := names_problem(names):
                 raise ValueError(f"{kind} {problem}")
+        if self.inputs and self.input_channels != sum(group.channels for group in self.inputs):
+            raise ValueError(f"input_channels is {self.input_channels}: use the sum of the inputs' channels")
+        if (self.codebooks or self.takes) and not self.frame_rate:
+            raise ValueError("codebooks have no frame_rate: give the codec frames a second")
+        for task in self.tasks:
+            for kind, there in parts.items():
+                if missing := set(getattr(task, f"{kind}s")) - set(there):
+                    raise ValueError(f"task {task.name!r} names {kind} {min(missing)!r}: use {', '.join(there)}")
+
+    def _names(self) -> dict[str, list[str]]:
+        """Of what a task has some of, by kind."""
+        return {
+            "port": _names(self.ports),
+            "input": _names(self.inputs),
+            "text": _names(self.texts),
+            "parameter": _names(self.parameters),
+        }
+
+    def for_task(self, name: str) -> StreamSpec:
+        """What the model takes and gives in one of its tasks; "" is the first, or all there is where it has none.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        if not (self.tasks or name):
+            return self
+        found = [task for task in self.tasks if task.name == (name or self.tasks[0].name)]
+        if not found:
+            raise ValueError(f"there is no such task: use {', '.join(task.name for task in self.tasks) or 'none'}")
+        task = found[0]
+        inputs = tuple(group for group in self.inputs if group.name in task.inputs)
+        return replace(
+            self,
+            ports=tuple(port for port in self.ports if port.name in task.ports),
+            inputs=inputs,
+            input_channels=sum(group.channels for group in inputs) or 1 if self.inputs else self.input_channels,
+            texts=tuple(text for text in self.texts if text.name in task.texts),
+            parameters=tuple(parameter for parameter in self.parameters if parameter.name in task.parameters),
+            tasks=(task,),
+        )
 
     def latest_visibility(self, chunk_seconds: Fraction) -> float:
         """The most that a session with such chunks may hear before it plays one, in seconds from the chunk's start."""
@@ -99,6 +199,15 @@ class StreamSpec:
     def visibility(self, chunk_seconds: Fraction) -> float:
         """What a session with such chunks gets that asks for nothing."""
         return min(self.default_visibility_seconds, self.latest_visibility(chunk_seconds))
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+def _names(entries: Sequence[_Named]) -> list[str]:
+    return [entry.name for entry in entries]
 
 
 class ChannelLayout(Enum):
@@ -123,6 +232,10 @@ class SessionConfig:
     parameters: Mapping[str, float] = field(default_factory=dict)
     offline: bool = False
     channel_layout: ChannelLayout | None = None  # None: 5.1 and 7.1 for 6 and 8 channels
+    inputs: tuple[Input, ...] = ()  # groups of its channels, in their order; none: one input of no name
+    texts: Mapping[str, str] = field(default_factory=dict)
+    task: str = ""  # "": the model's first
+    want_audio: bool = True  # False: the session takes the frames alone
 
 
 @dataclass(frozen=True)
@@ -164,6 +277,14 @@ class LatencyItem:
 
 
 @dataclass(frozen=True)
+class Notes:
+    """MIDI 1.0 channel messages of one moment."""
+
+    position: int  # samples since the session's start, at the input rate
+    data: bytes  # whole messages
+
+
+@dataclass(frozen=True)
 class ChunkInput:
     """What one row gets for its next chunk: exactly the input up to `Stream.required_input`, none of it seen before."""
 
@@ -171,6 +292,9 @@ class ChunkInput:
     audio: Audio  # [channel, sample] at the input rate; may be empty while the model plays ahead
     transport: Transport | None  # the newest before the end of `audio`
     parameters: Mapping[str, float]
+    texts: Mapping[str, Any] = field(default_factory=dict)  # by name, what `TextStream.prepare` made of each
+    notes: tuple[Notes, ...] = ()  # those before the end of `audio` that no chunk has been given, in order
+    frames: Codes | None = None  # [frame, codebook] up to `TokenStream.required_frames`, none of it seen before
 
 
 @dataclass(frozen=True)
@@ -181,7 +305,8 @@ class ChunkOutput:
     position: int  # output rate; of the first sample of `audio`
     audio: tuple[Audio, ...]  # [channel, sample] per port, all of one length; may be empty
     first_frame: int = 0
-    frames: NDArray[np.int32] | None = None  # [frame, codebook]
+    frames: Codes | None = None  # [frame, codebook]
+    advanced: bool = True  # False: the chunk takes another step, for which the row is given nothing new
 
 
 @dataclass(frozen=True)
@@ -234,4 +359,25 @@ class Stream(Protocol):
 
     def resident_bytes(self) -> int:
         """Memory held by weights and rows."""
+        ...
+
+
+class TextStream(Stream, Protocol):
+    """A model whose `spec.texts` are not empty."""
+
+    def prepare(self, name: str, text: str) -> Any:
+        """What a chunk is given for this text, such as its embedding. On a thread of its own, never the engine's: it
+        must touch nothing that `step` changes. The engine keeps what it returns, by name and text.
+
+        Raises:
+            ValueError: the model cannot take such a text; the message says what to write.
+        """
+        ...
+
+
+class TokenStream(Stream, Protocol):
+    """A model whose `spec.takes` is not empty."""
+
+    def required_frames(self, row: int) -> int:
+        """Codec frames since the session's start that the row's next chunk needs."""
         ...

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from statistics import median
+from typing import cast
 
 import numpy as np
 
-from backline.models.rows import sounding
-from backline.models.stream import ChunkInput, SessionConfig, Stream
+from backline.models.rows import sounding, whole_chunks
+from backline.models.stream import ChunkInput, SessionConfig, Stream, TextStream, TokenStream
 
 LEVEL = 0.1  # deviation of the noise that is played
 
@@ -34,13 +35,20 @@ def warmed_up(stream: Stream, row: int, config: SessionConfig, *, chunks: int, t
     """
     noise = np.random.default_rng(0)
     clock = compute_clock(device)
-    channels = stream.spec.input_channels or config.channels
-    fed, seconds = 0, []
+    spec = stream.spec.for_task(config.task)
+    channels = spec.input_channels or config.channels
+    texts = {name: cast(TextStream, stream).prepare(name, text) for name, text in config.texts.items()}
+    fed, frames, seconds = 0, 0, []
     for _ in range(chunks + timed):
         required = max(fed, stream.required_input(row))
         audio = LEVEL * noise.standard_normal((channels, required - fed), np.float32)
         fed = required
+        codes = None
+        if spec.takes:
+            wanted = max(frames, cast(TokenStream, stream).required_frames(row))
+            codes = np.zeros((wanted - frames, len(spec.takes)), np.int32)
+            frames = wanted
         begin = clock()
-        sounding(stream.step([ChunkInput(row, audio, None, config.parameters)])[0])
+        sounding(whole_chunks(stream, [ChunkInput(row, audio, None, config.parameters, texts, (), codes)])[0])
         seconds.append(clock() - begin)
     return float(median(seconds[-timed:]) / config.chunk_seconds)

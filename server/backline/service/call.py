@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import grpc
 
 from backline.engine.errors import BadInput, Unserved
-from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, Warned
+from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, TextInForce, Warned
 from backline.engine.session import Session
 from backline.service import convert
 from backline.service.idle import OFFLINE_FACTOR, IdleWatch
@@ -154,6 +154,11 @@ class SessionCall:
                 self._idle.stopped = not transport.playing
             case "midi":
                 self._session.midi(request.midi.position, request.midi.data)
+            case "text":
+                text = request.text
+                self._session.set_text(text.name, text.text, text.position if text.HasField("position") else None)
+            case "frames":
+                self._session.write_frames(request.frames.first_frame, convert.read_codes(request.frames))
             case "open":
                 raise BadInput("a second Open: this call has its session; make another call for another one")
             case None:
@@ -190,6 +195,10 @@ class SessionCall:
             case Frames():
                 if self._want_frames:
                     await self._send(frames=convert.codec_frames(event))
+                if not self._session.config.want_audio:
+                    self._session.acknowledge()
+            case TextInForce():
+                await self._send(text=convert.text_in_force(event))
             case LedgerChanged():
                 await self._send(ledger=convert.ledger(event.ledger))
             case Warned():

@@ -10,12 +10,22 @@ import grpc
 import numpy as np
 
 from backline.engine import errors
-from backline.engine.events import Frames, OutputBlock, Totals, Warned
+from backline.engine.events import Frames, OutputBlock, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.limits import STATUS_BYTES
 from backline.engine.session import Session
 from backline.models.errors import PackError
-from backline.models.stream import Audio, ChannelLayout, LatencyItem, Port, SessionConfig, StreamSpec
+from backline.models.stream import (
+    Audio,
+    ChannelLayout,
+    Codebook,
+    Codes,
+    Input,
+    LatencyItem,
+    Port,
+    SessionConfig,
+    StreamSpec,
+)
 from backline.packs.registry import PackEntry, PackNotFound, PackState
 from backline_protos.v1 import backline_pb2 as pb
 
@@ -93,7 +103,25 @@ def session_config(opening: pb.Open, spec: StreamSpec, offline: bool) -> Session
         parameters=dict(opening.parameters),
         offline=offline,
         channel_layout=LAYOUTS[opening.channel_layout],
+        inputs=tuple(Input(group.name, group.channels) for group in opening.inputs),
+        texts=dict(opening.texts),
+        task=opening.task,
+        want_audio=opening.want_audio if opening.HasField("want_audio") else True,
     )
+
+
+def read_codes(frames: pb.CodecFrames) -> Codes:
+    """The codes [frame, codebook] of a message.
+
+    Raises:
+        BadInput: they are not whole frames of that many codebooks.
+    """
+    codes, codebooks = np.array(frames.codes, np.int64), frames.codebooks
+    if not codebooks or codes.size % codebooks:
+        raise errors.BadInput(f"{codes.size} codes of {codebooks} codebooks: send whole frames, [frame, codebook]")
+    if codes.size and codes.max() > np.iinfo(np.int32).max:
+        raise errors.BadInput(f"code {codes.max()}: no codebook has so many entries")
+    return codes.astype(np.int32).reshape(-1, codebooks)
 
 
 def read_pcm(pcm: bytes, channels: int) -> Audio:
@@ -123,6 +151,8 @@ def ready(session: Session) -> pb.Ready:
         visibility_seconds=session.config.visibility_seconds,
         parameters=session.config.parameters,
         max_block=session.block_size,
+        texts=session.config.texts,
+        task=session.spec.tasks[0].name if session.spec.tasks else "",
     )
 
 
@@ -140,6 +170,10 @@ def codec_frames(frames: Frames) -> pb.CodecFrames:
     return pb.CodecFrames(
         first_frame=frames.first_frame, codebooks=frames.codes.shape[1], codes=frames.codes.ravel().tolist()
     )
+
+
+def text_in_force(told: TextInForce) -> pb.Text:
+    return pb.Text(name=told.name, text=told.text, position=told.position)
 
 
 def warning(warned: Warned) -> pb.Warning:
@@ -173,6 +207,11 @@ def output_ports(ports: Iterable[Port]) -> list[pb.OutputPort]:
     return [pb.OutputPort(name=port.name, channels=port.channels, description=port.description) for port in ports]
 
 
+def codebooks(books: Iterable[Codebook], spec: StreamSpec) -> list[pb.Codebook]:
+    rate = float(spec.frame_rate)
+    return [pb.Codebook(name=book.name, size=book.size, rate=rate, track=book.track) for book in books]
+
+
 def pack(entry: PackEntry) -> pb.Pack:
     """A pack as it lies on disk; what only a resident one knows is left to the caller."""
     message = pb.Pack(name=entry.name, state=STATES[entry.state], problem=entry.problem)
@@ -193,8 +232,33 @@ def pack(entry: PackEntry) -> pb.Pack:
                 description=parameter.description,
                 integer=parameter.integer,
                 automatable=parameter.automatable,
+                labels=parameter.labels,
             )
             for parameter in spec.parameters
+        )
+        message.inputs.extend(
+            pb.PackInput(name=group.name, channels=group.channels, description=group.description)
+            for group in spec.inputs
+        )
+        message.texts.extend(
+            pb.PackText(
+                name=text.name, default_value=text.default, description=text.description, suggestions=text.suggestions
+            )
+            for text in spec.texts
+        )
+        message.takes_notes = spec.takes_notes
+        message.codebooks.extend(codebooks(spec.codebooks, spec))
+        message.takes.extend(codebooks(spec.takes, spec))
+        message.tasks.extend(
+            pb.Task(
+                name=task.name,
+                description=task.description,
+                ports=task.ports,
+                inputs=task.inputs,
+                texts=task.texts,
+                parameters=task.parameters,
+            )
+            for task in spec.tasks
         )
         message.chunk_quantum_seconds = float(spec.chunk_quantum_seconds)
         message.default_chunk_seconds = float(spec.default_chunk_seconds)

@@ -88,9 +88,8 @@ class Servicer(BacklineServicer):
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)
         log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
-        call = SessionCall(
-            context, session, outbox, response, opening.want_frames, self._idle_seconds, self._handling.count
-        )
+        want_frames = opening.want_frames or not session.config.want_audio
+        call = SessionCall(context, session, outbox, response, want_frames, self._idle_seconds, self._handling.count)
         await call.serve()
 
     @contextmanager
