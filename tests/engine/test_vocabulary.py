@@ -156,19 +156,6 @@ def test_what_no_session_can_be_is_refused(
     assert not stream.rows
 
 
-def waits_for(stream: EverythingStream, slow: str) -> threading.Event:
-    """Has the text `slow` take until the event is set."""
-    gate = threading.Event()
-
-    def wait(text: str) -> None:
-        if text == slow:
-            stream.waiting += 1
-            assert gate.wait(20)
-
-    stream.before_prepare = wait
-    return gate
-
-
 # ---- texts -------------------------------------------------------------------------------------------
 
 
@@ -209,7 +196,7 @@ def test_a_text_is_prepared_once(engine: Engine, stream: EverythingStream) -> No
 
 def test_a_live_session_plays_on_while_a_text_is_prepared(engine: Engine, stream: EverythingStream) -> None:
     """The text is in force where it is ready, and its session, like a bystander's, has lost nothing."""
-    gate, audio = waits_for(stream, "slow"), noise()
+    gate, audio = stream.hold("slow"), noise()
     session, listener = opened(engine, offline=False)
     bystander, heard = opened(engine, offline=False)
     half = 3 * CHUNK_SAMPLES
@@ -236,7 +223,7 @@ def test_a_live_session_plays_on_while_a_text_is_prepared(engine: Engine, stream
 
 
 def test_a_render_waits_for_its_texts(engine: Engine, stream: EverythingStream) -> None:
-    gate = waits_for(stream, "slow")
+    gate = stream.hold("slow")
     session, listener = opened(engine)
     session.write_frames(0, codes())
     session.set_text("prompt", "slow", 0)
@@ -275,7 +262,7 @@ def test_a_text_that_cannot_be_prepared_ends_its_session_alone(
 
 
 def test_only_so_many_texts_may_wait(engine: Engine, stream: EverythingStream) -> None:
-    gate = waits_for(stream, "slow")
+    gate = stream.hold("slow")
     session, _ = opened(engine)
     session.set_text("prompt", "slow")
     while stream.waiting == 0:
@@ -304,6 +291,18 @@ def test_notes_are_heard_at_their_sample(engine: Engine) -> None:
     expected[:, places] += 1.0
     np.testing.assert_array_equal(listener.audio(0), expected)
     assert not listener.warnings("midi_unused")
+
+
+def test_a_model_that_takes_no_notes_passes_them_over_with_one_warning(engine: Engine) -> None:
+    session, listener = open_session(engine, "gain", channels=2)
+    for place in range(0, 4_000, 100):
+        session.midi(place, NOTE_ON)
+    audio = noise(2)
+    write_blocks(session, audio, 1_000)
+    session.close_input()
+    listener.finished()
+    np.testing.assert_array_equal(listener.audio(), audio)
+    assert [warning.count for warning in listener.warnings("midi_unused")] == [1]
 
 
 def test_frames_go_in_and_out_in_order(engine: Engine) -> None:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backline.engine.engine import default_config
-from backline.models.errors import NoRowFree
+from backline.models.errors import NoRowFree, PackError
 from backline.models.rows import free_row
 from backline.models.stream import Stream
-from backline.packs.registry import PackRegistry
+from backline.packs.pack import read_manifest
+from backline.packs.registry import PackRegistry, packaged_packs
 
 SHIPPED = ("passthrough", "default", "stems")
 
@@ -39,6 +41,26 @@ def test_a_model_without_a_free_row_says_so(registry: PackRegistry, name: str) -
     finally:
         for row in rows:
             stream.close(row)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_who_serves_says_how_many_sessions_a_pack_has_room_for(name: str) -> None:
+    stream = PackRegistry(rows=2).load(name)
+    config = default_config(stream.spec)
+    assert stream.capacity == 2
+    for _ in range(2):
+        stream.open(config)
+    with pytest.raises(NoRowFree, match="all 2 rows are taken"):
+        stream.open(config)
+
+
+@pytest.mark.parametrize("rows", [0, -1, 1025, 2.0, "3"])
+def test_a_pack_that_says_nonsense_of_its_rows_is_refused(tmp_path: Path, rows: object) -> None:
+    said = f'"{rows}"' if isinstance(rows, str) else rows
+    text = (packaged_packs() / "passthrough" / "pack.toml").read_text()
+    (tmp_path / "pack.toml").write_text(text.replace("format = 1", f"format = 1\nrows = {said}"))
+    with pytest.raises(PackError, match="rows is"):
+        read_manifest(tmp_path)
 
 
 class Opening:

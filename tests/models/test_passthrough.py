@@ -1,5 +1,6 @@
 """The passthrough gives back what it hears, bit for bit, in its place, however it is chunked."""
 
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from backline.models.errors import PackError
 from backline.models.passthrough import PassthroughConfig, PassthroughStream, load, read_config
-from backline.models.stream import Audio, ChunkInput, SessionConfig
+from backline.models.stream import Audio, ChunkInput, Notes, SessionConfig
 
 
 def session(
@@ -119,3 +120,45 @@ def test_a_chunk_may_be_any_fraction_of_a_second() -> None:
         Fraction(2, 75),
         Fraction(1, 4),
     )
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    places=st.lists(st.integers(0, 4_700), unique=True, max_size=6),
+    chunk=st.integers(1, 50).map(lambda k: Fraction(k, 1000)),
+    visibility=st.integers(-5, 5).map(lambda k: k / 100),
+)
+def test_a_click_stands_at_the_sample_of_its_note_on(places: list[int], chunk: Fraction, visibility: float) -> None:
+    """However early or late a chunk hears; what comes after its chunk is played at once, at the start of the next."""
+    stream = PassthroughStream(PassthroughConfig(clicks=True))
+    visibility = min(visibility, float(chunk))
+    row = stream.open(session(chunk=chunk, visibility=visibility))
+    left, heard, at = sorted(places), [], 0
+    for _ in range(math.ceil(Fraction(4_800, 48_000) / chunk) + 60):
+        end = max(1, stream.required_input(row))
+        notes = tuple(Notes(place, bytes([0xC0, 1, 0x90, 60, 100, 0x80, 60, 0])) for place in left if place < end)
+        left = left[len(notes) :]
+        audio = np.zeros((2, max(0, stream.required_input(row) - at)), np.float32)
+        at += audio.shape[1]
+        (output,) = stream.step([ChunkInput(row, audio, None, {}, notes=notes)])
+        heard += [output.position + int(sample) for sample in np.flatnonzero(output.audio[0][0])]
+    if visibility == float(chunk):
+        assert heard == sorted(places)
+    assert len(heard) <= len(places)
+    assert all(any(place <= found for place in places) for found in heard)
+
+
+def test_only_the_beginning_of_a_note_clicks() -> None:
+    row_of = {
+        b"\x90\x3c\x00": 0,
+        b"\x80\x3c\x40": 0,
+        b"\xb0\x07\x7f": 0,
+        b"\x9f\x3c\x01": 1,
+        b"\xd0\x10\x90\x3c\x40": 1,
+    }
+    for data, clicks in row_of.items():
+        stream = PassthroughStream(PassthroughConfig(clicks=True))
+        row = stream.open(session())
+        audio = np.zeros((2, stream.required_input(row)), np.float32)
+        (output,) = stream.step([ChunkInput(row, audio, None, {}, notes=(Notes(5, data),))])
+        assert np.count_nonzero(output.audio[0][0]) == clicks

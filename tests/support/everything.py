@@ -71,9 +71,21 @@ class EverythingStream:
         self.rows: dict[int, Row] = {}
         self.prepared: list[tuple[str, str, str]] = []  # name, text, and the thread it was prepared on
         self.stepped_on: set[str] = set()  # names of threads
-        self.waiting = 0  # texts that a test has wait
+        self.waiting = 0  # texts that `hold` has wait
         self.before_prepare: Callable[[str], None] = lambda text: None
         self.before_step: Callable[[Sequence[ChunkInput]], None] = lambda inputs: None
+
+    def hold(self, slow: str) -> threading.Event:
+        """Has the text `slow` take until the event is set."""
+        gate = threading.Event()
+
+        def wait(text: str) -> None:
+            if text == slow:
+                self.waiting += 1
+                assert gate.wait(20)
+
+        self.before_prepare = wait
+        return gate
 
     def open(self, config: SessionConfig) -> int:
         row = free_row(self.rows, CAPACITY)
@@ -176,8 +188,12 @@ def spec() -> StreamSpec:
     )
 
 
+LOADED: list[EverythingStream] = []  # by servers of this process, newest last
+
+
 def load(config: Mapping[str, Any], tensors: Mapping[str, Any], device: str) -> EverythingStream:
-    return EverythingStream()
+    LOADED.append(EverythingStream())
+    return LOADED[-1]
 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:

@@ -27,6 +27,14 @@ def serve(
     load: Annotated[
         list[str] | None, typer.Option(help="Make this pack resident at once; may be given several times.")
     ] = None,
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            help="Sessions at the same time on one pack, each of which takes memory. Left out: as many as it says.",
+            min=1,
+            max=1024,
+        ),
+    ] = None,
     max_sessions: Annotated[int, typer.Option(help="Open at the same time, at most.", min=1)] = 64,
     load_limit: Annotated[
         float,
@@ -77,6 +85,7 @@ def serve(
             packs=packs or [],
             load=load or [],
             device=options.pick_device(device),
+            rows=rows,
             max_sessions=max_sessions,
             load_limit=load_limit,
             idle_seconds=idle,

@@ -6,8 +6,8 @@ on the timeline. Input beyond the session's visibility has not been heard when i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any
 
@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from backline.models.errors import PackError
 from backline.models.names import names_problem
-from backline.models.rows import free_row, one_by_one
+from backline.models.rows import free_row, one_by_one, rows_of
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -33,6 +33,7 @@ from backline.nn.tables import Seconds, TableError, read_table
 
 CAPACITY = 256  # rows; one costs no more than the input that it holds
 WARM_UP_CHUNKS = 8  # that are timed
+CLICK = np.float32(0.5)  # one sample
 GAIN = Parameter("gain", default=1.0, minimum=0.0, maximum=1.0, description="factor on the output; 1 is bit-exact")
 
 
@@ -46,6 +47,7 @@ class PassthroughConfig:
     chunk_quantum: Seconds = Fraction(1, 1000)  # seconds, as the two below
     default_chunk: Seconds = Fraction(1, 100)
     maximum_chunk: Seconds = Fraction(4)
+    clicks: bool = False  # plays a click at every note-on, so that a host can measure when its notes are heard
 
     def __post_init__(self) -> None:
         if problem := names_problem(self.ports):
@@ -70,6 +72,7 @@ class Row:
     held: Audio  # [channel, sample]
     held_from: int = 0  # position of the first sample of `held`
     chunks: int = 0  # given so far
+    clicks: list[int] = field(default_factory=list)  # samples that no chunk has reached yet
 
     def start(self, chunk: int) -> int:
         """The first sample of a chunk. A chunk need not be a whole number of samples long."""
@@ -86,15 +89,13 @@ class Row:
 class PassthroughStream:
     """A `Stream` at the session's own rate."""
 
-    capacity = CAPACITY
-
-    def __init__(self, config: PassthroughConfig) -> None:
-        self.config = config
+    def __init__(self, config: PassthroughConfig, capacity: int = CAPACITY) -> None:
+        self.config, self.capacity = config, capacity
         self.spec = make_spec(config)
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
-        free = free_row(self._rows, CAPACITY)
+        free = free_row(self._rows, self.capacity)
         self._rows[free] = Row(
             chunk=config.chunk_seconds * config.sample_rate,
             # The fraction that was meant: a visibility of just the chunk must not miss its last sample.
@@ -141,6 +142,10 @@ class PassthroughStream:
         first, last = max(start, row.held_from), min(end, row.heard(), row.held_from + row.held.shape[1])
         if first < last:
             audio[:, first - start : last - start] = row.held[:, first - row.held_from : last - row.held_from]
+        row.clicks += [notes.position for notes in given.notes if any(note_ons(notes.data))]
+        for click in [click for click in row.clicks if click < end]:
+            row.clicks.remove(click)
+            audio[:, max(0, click - start)] += CLICK
         gain = given.parameters.get(GAIN.name, GAIN.default)
         if gain != 1.0:
             audio *= np.float32(gain)
@@ -162,7 +167,17 @@ def make_spec(config: PassthroughConfig) -> StreamSpec:
         default_chunk_seconds=config.default_chunk,
         maximum_chunk_seconds=config.maximum_chunk,
         default_visibility_seconds=float(config.maximum_chunk),  # all of the chunk, however long
+        takes_notes=config.clicks,
     )
+
+
+def note_ons(data: bytes) -> Iterator[bool]:
+    """Of whole MIDI channel messages, whether each begins a note."""
+    at = 0
+    while at < len(data):
+        kind = data[at] & 0xF0
+        yield kind == 0x90 and data[at + 2] > 0  # a velocity of 0 ends it
+        at += 2 if kind in (0xC0, 0xD0) else 3
 
 
 def read_config(config: Mapping[str, Any]) -> PassthroughConfig:
@@ -179,7 +194,7 @@ def read_config(config: Mapping[str, Any]) -> PassthroughConfig:
 
 def load(config: Mapping[str, Any], tensors: Mapping[str, Any], device: str) -> PassthroughStream:
     """The stream of a pack.toml. A passthrough has no weights and lives on no device."""
-    return PassthroughStream(read_config(config))
+    return PassthroughStream(read_config(config), rows_of(config, CAPACITY))
 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:

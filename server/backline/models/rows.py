@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.errors import NoRowFree
+from backline.models.errors import NoRowFree, PackError
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, Stream
+
+MOST_ROWS = 1024
 
 
 class OfRow(Protocol):
@@ -23,6 +25,18 @@ class OfRow(Protocol):
 Given = TypeVar("Given", bound=OfRow)
 Answer = TypeVar("Answer")
 State = TypeVar("State")
+
+
+def rows_of(config: Mapping[str, Any], usual: int) -> int:
+    """How many sessions at once a pack.toml, or whoever serves it, has room for: its `rows`, or as many as usual.
+
+    Raises:
+        PackError: that is no number of rows.
+    """
+    rows = config.get("rows", usual)
+    if type(rows) is not int or not 1 <= rows <= MOST_ROWS:
+        raise PackError([f"rows is {rows!r}: use 1 to {MOST_ROWS} sessions at once"], str(config.get("name", "")))
+    return rows
 
 
 def free_row(taken: Container[int], capacity: int) -> int:

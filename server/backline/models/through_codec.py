@@ -23,7 +23,7 @@ from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hcodec.windowed import WindowedHCodec
 from backline.codecs.tables import EncodecConfig, Kind, read_codec_table
 from backline.models.errors import PackError
-from backline.models.rows import free_row, one_by_one
+from backline.models.rows import free_row, one_by_one, rows_of
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -62,10 +62,8 @@ class Row:
 class CodecStream:
     """A `Stream` through one codec. A chunk waits for what the codec lags behind; input not heard by then is silent."""
 
-    capacity = CAPACITY
-
-    def __init__(self, codec: Codec, device: str, resident_bytes: int) -> None:
-        self.codec = codec
+    def __init__(self, codec: Codec, device: str, resident_bytes: int, capacity: int = CAPACITY) -> None:
+        self.codec, self.capacity = codec, capacity
         self.device = device
         self.spec = make_spec(codec.sample_rate, codec.hop)
         self.late = codec.encode_latency + codec.decode_latency  # samples
@@ -73,7 +71,7 @@ class CodecStream:
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
-        free = free_row(self._rows, CAPACITY)
+        free = free_row(self._rows, self.capacity)
         rate = self.codec.sample_rate
         frames = config.chunk_seconds * self.codec.frame_rate
         if frames.denominator != 1 or frames < 1:
@@ -175,7 +173,7 @@ def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) 
     except ValueError as error:
         raise PackError([str(error)], str(config.get("name", ""))) from error
     size = sum(tensor.numel() * 4 for name, tensor in tensors.items() if name.startswith("codec."))
-    return CodecStream(codec, device, size)
+    return CodecStream(codec, device, size, rows_of(config, CAPACITY))
 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:

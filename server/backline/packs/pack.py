@@ -29,6 +29,7 @@ from psutil import virtual_memory
 from backline.models import families
 from backline.models.errors import PackError
 from backline.models.names import name_problem
+from backline.models.rows import MOST_ROWS
 from backline.models.stream import Stream, StreamSpec
 from backline.nn.tables import TableError, read_table, shortened
 from backline.packs import toml
@@ -79,10 +80,9 @@ class Manifest:
     description: Text
     license: Text
     files: tuple[PackFile, ...] = ()
+    rows: Annotated[int, Meta(ge=1, le=MOST_ROWS, description="sessions at once")] = 1  # the usual ones if left out
 
     def __post_init__(self) -> None:
-        if self.family not in families.FAMILIES:
-            raise ValueError(f"family is {shortened(self.family)}: use one of {', '.join(sorted(families.FAMILIES))}")
         for key in ("version", "description", "license"):
             if not getattr(self, key).strip():
                 raise ValueError(f"{key} is empty: give it a text")
@@ -133,7 +133,7 @@ def read_manifest(folder: Path) -> Pack:
     name = _name_in(config) or shown_name(folder)
     with blaming(name):
         try:
-            said = read_table(Manifest, config, "", known_elsewhere=tuple(config))
+            said = _read_said(config)
         except TableError as error:
             raise PackError([*error.problems, *_problems_of_files(folder, config.get("files"))]) from error
         if problems := [problem for file in said.files for problem in _file_problems(folder, file.path)]:
@@ -166,15 +166,16 @@ def read_pack(folder: Path) -> Pack:
     return pack
 
 
-def load_stream(pack: Pack, device: str = "cpu") -> Stream:
-    """Makes the pack resident on `device`.
+def load_stream(pack: Pack, device: str = "cpu", rows: int | None = None) -> Stream:
+    """Makes the pack resident on `device`, with `rows` for sessions; without, as many as its pack.toml says.
 
     Raises:
         PackError: tensors are missing or have the wrong shapes; names all of them.
     """
     with blaming(pack.name):
         pack.spec()  # before anything of its size is read
-        return families.load(pack.config, read_tensors(pack), device)
+        config = pack.config if rows is None else {**pack.config, "rows": rows}
+        return families.load(config, read_tensors(pack), device)
 
 
 def read_tensors(pack: Pack) -> dict[str, Tensor]:
@@ -313,10 +314,25 @@ def _name_in(config: Mapping[str, Any]) -> str:
 
 def _manifest_problems(config: Mapping[str, Any]) -> list[str]:
     try:
-        read_table(Manifest, config, "", known_elsewhere=tuple(config))
+        _read_said(config)
     except TableError as error:
         return list(error.problems)
     return []
+
+
+def _read_said(config: Mapping[str, Any]) -> Manifest:
+    """What every pack.toml says. Raises TableError with all that is wrong with it."""
+    family = config.get("family")
+    problems = []
+    if isinstance(family, str) and family not in families.FAMILIES:
+        problems.append(f"family is {shortened(family)}: use one of {', '.join(sorted(families.FAMILIES))}")
+    try:
+        said = read_table(Manifest, config, "", known_elsewhere=tuple(config))
+    except TableError as error:
+        raise TableError([*error.problems, *problems]) from error
+    if problems:
+        raise TableError(problems)
+    return said
 
 
 def _problems_of_files(folder: Path, entries: Any) -> list[str]:

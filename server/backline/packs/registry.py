@@ -56,9 +56,13 @@ Reading = tuple[Pack, StreamSpec | PackError] | PackError
 class PackRegistry:
     """The packs of one server on one device. All methods may be called from any thread; most read the disk."""
 
-    def __init__(self, folders: Sequence[Path] = (), device: str = "cpu") -> None:
-        """`folders`: packs, or folders of packs, that come before the usual places."""
-        self.device = device
+    def __init__(self, folders: Sequence[Path] = (), device: str = "cpu", rows: int | None = None) -> None:
+        """
+        Args:
+            folders: packs, or folders of packs, that come before the usual places.
+            rows: for sessions on every pack; without, as many as each says.
+        """
+        self.device, self.rows = device, rows
         self.folders = [*folders, *_usual_places()]
         self._resident: dict[str, tuple[Pack, Stream]] = {}
         self._failed: dict[str, PackError] = {}  # what loading found that reading the manifest does not
@@ -97,7 +101,7 @@ class PackRegistry:
             folder = self._folder(name)
             try:
                 pack = read_pack(folder)
-                stream = load_stream(pack, self.device)
+                stream = load_stream(pack, self.device, self.rows)
             except PackError as error:
                 with self._lock:
                     self._failed[name] = error

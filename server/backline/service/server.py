@@ -68,6 +68,7 @@ async def serve(
     packs: Sequence[Path] = (),
     load: Sequence[str] = (),
     device: str = "auto",
+    rows: int | None = None,
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
@@ -84,6 +85,7 @@ async def serve(
         packs: folders that are searched for packs before the usual ones.
         load: packs to make resident before the first client comes.
         device: auto, cpu or cuda.
+        rows: sessions at the same time on one pack, each of which takes memory; without, as many as it says.
         max_sessions: open at the same time.
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
@@ -99,7 +101,7 @@ async def serve(
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
     engine = Engine(device, load_limit)
-    servicer = Servicer(engine, PackRegistry(packs, device), max_sessions, idle_seconds)
+    servicer = Servicer(engine, PackRegistry(packs, device, rows), max_sessions, idle_seconds)
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
@@ -141,6 +143,7 @@ def start_server(
     packs: Sequence[Path] = (),
     load: Sequence[str] = (),
     device: str = "auto",
+    rows: int | None = None,
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
@@ -160,8 +163,8 @@ def start_server(
         stop = asyncio.Event()
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
-            address, packs=packs, load=load, device=device, max_sessions=max_sessions, load_limit=load_limit,
-            idle_seconds=idle_seconds, drain_seconds=drain_seconds, on_ready=ready, stop=stop,
+            address, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:

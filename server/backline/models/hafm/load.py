@@ -30,8 +30,9 @@ from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.hafm.listening.beats import KINDS, POSITIONS
 from backline.models.hafm.listening.hints import ChordHints
 from backline.models.hafm.score import VOICE_VOCABULARY
-from backline.models.hafm.stream import ROWS, HafmParts, HafmStream
+from backline.models.hafm.stream import CAPACITY, HafmParts, HafmStream
 from backline.models.hafm.tables import PackTables, read_tables, spec_of
+from backline.models.rows import rows_of
 from backline.models.stream import StreamSpec
 from backline.nn.weights import misfits, mismatches, part
 
@@ -90,12 +91,14 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         device=device,
         other_bytes=sum(4 * t.numel() for n, t in tensors.items() if n.startswith(("codec.", "semantics."))),
     )
+    capacity = rows_of(config, CAPACITY)
+    rows = capacity + 1
     stages: dict[str, Any] = {stage: network.to(device) for stage, network in networks.items() if network is not None}
     if isinstance(tables.network, AlignedConfig):
         assert profile is not None, "aligned stages come with a key profile"
         assert hints is not None, "aligned stages come with hints"
-        return HafmStream(parts, AlignedBand(tables.network, stages, profile, hints, ROWS, backend, beats))
-    return HafmStream(parts, InterleavedBand(tables.network, stages, ROWS, backend, tables.stream.cache))
+        return HafmStream(parts, AlignedBand(tables.network, stages, profile, hints, rows, backend, beats), capacity)
+    return HafmStream(parts, InterleavedBand(tables.network, stages, rows, backend, tables.stream.cache), capacity)
 
 
 def read_network(

@@ -37,7 +37,6 @@ from backline.models.stream import (
 from backline.models.warm_up import warmed_up
 
 CAPACITY = 8  # sessions at once
-ROWS = CAPACITY + 1  # of a band: one is for warming up
 # Peaks of the band are bent from the one to the other. The rest, a quarter, is for what lies between the samples and
 # comes out when they are resampled to the session's rate. The songs that the band is trained on hardly pass 0.6.
 BEND_FROM, CEILING = 0.6, 0.75
@@ -74,11 +73,9 @@ class Row:
 class HafmStream:
     """A `Stream` (models/stream.py)."""
 
-    capacity = CAPACITY
-
-    def __init__(self, parts: HafmParts, band: Band) -> None:
-        """`band` has ROWS."""
-        self.parts, self.band = parts, band
+    def __init__(self, parts: HafmParts, band: Band, capacity: int = CAPACITY) -> None:
+        """`band` has a row more than sessions at once: for warming up."""
+        self.parts, self.band, self.capacity = parts, band, capacity
         self.spec = parts.spec
         # Frames by which the encoder's step is late.
         self._encoder_delay = math.ceil(parts.encoder.lookahead / parts.encoder.hop)

@@ -19,12 +19,13 @@ from backline.codecs.hcodec.load import LISTENING, TRAINING, hcodec
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
 from backline.codecs.tables import Kind, read_codec_table
 from backline.models.errors import PackError
+from backline.models.rows import rows_of
 from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
 from backline.models.stems.network import StemsNetwork
 from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
 from backline.models.stream import StreamSpec
 from backline.models.windowed.settings import WindowedSettings, make_spec, problems
-from backline.models.windowed.stream import WindowedStream
+from backline.models.windowed.stream import CAPACITY, WindowedStream
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
 from backline.nn.tables import TableError, read_table
@@ -70,7 +71,7 @@ def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) 
     if network is None or codec is None:
         raise PackError(wrong, str(config.get("name", "")))
     separator = StemsSeparator(network.requires_grad_(False), codec.requires_grad_(False), device)
-    return WindowedStream(separator, tables.settings, separator.resident_bytes())
+    return WindowedStream(separator, tables.settings, separator.resident_bytes(), rows_of(config, CAPACITY))
 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:

@@ -47,11 +47,11 @@ class Row:
 class WindowedStream:
     """A `Stream` (models/stream.py)."""
 
-    capacity = CAPACITY
-
-    def __init__(self, separator: Separator, settings: WindowedSettings, resident_bytes: int) -> None:
+    def __init__(
+        self, separator: Separator, settings: WindowedSettings, resident_bytes: int, capacity: int = CAPACITY
+    ) -> None:
         """`resident_bytes` are the separator's."""
-        self.separator, self.settings = separator, settings
+        self.separator, self.settings, self.capacity = separator, settings, capacity
         self.spec = make_spec(
             settings, separator.sample_rate, separator.frame_samples, separator.window_frames, separator.tracks
         )
