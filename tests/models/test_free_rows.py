@@ -12,7 +12,8 @@ from backline.models.errors import NoRowFree, PackError
 from backline.models.rows import free_row
 from backline.models.stream import Stream
 from backline.packs.pack import read_manifest
-from backline.packs.registry import PackRegistry, packaged_packs
+from backline.packs.places import packaged_packs
+from backline.packs.registry import PackRegistry
 
 SHIPPED = ("passthrough", "default", "stems")
 

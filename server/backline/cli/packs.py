@@ -217,7 +217,7 @@ def encodec(
     Example: [cyan]backline packs import encodec encodec_24khz-d7cc33bc.th[/]
     """
     from backline.packs.importers.encodec import import_encodec
-    from backline.packs.registry import user_packs
+    from backline.packs.places import user_packs
 
     _report(import_encodec(file, output or user_packs() / "encodec-24khz", codebooks))
 
@@ -246,7 +246,7 @@ def hafm(
     --centroids kmeans.npy --encodec encodec_24khz-d7cc33bc.th -o ~/my-packs/hafm[/]
     """
     from backline.packs.importers.hafm import HafmFiles, import_hafm
-    from backline.packs.registry import user_packs
+    from backline.packs.places import user_packs
 
     files = HafmFiles(semantic, coarse, fine, hubert, centroids, encodec)
     _report(import_hafm(files, output or user_packs() / "hafm", max_distance))
@@ -265,7 +265,7 @@ def hcodec(
     Example: [cyan]backline packs import hcodec large_12.5hz_weights.pt --hubert hubert_base.safetensors[/]
     """
     from backline.packs.importers.hcodec import import_hcodec
-    from backline.packs.registry import user_packs
+    from backline.packs.places import user_packs
 
     _report(import_hcodec(file, output or user_packs() / "hcodec", hubert))
 

@@ -121,7 +121,8 @@ def stems_pack(
     from backline.corpus.multitrack import has_four_tracks
     from backline.music.stems import SAMPLE_RATE
     from backline.packs.pack import read_pack
-    from backline.packs.registry import PackRegistry, user_packs
+    from backline.packs.places import user_packs
+    from backline.packs.registry import PackRegistry
     from backline.training.stems_pack import PARTS, StemsRecipe, train_stems_pack
 
     try:
@@ -136,7 +137,7 @@ def stems_pack(
 def _train(parts: tuple[str, ...], run: Path, output: Path | None, minutes: float, device: str, seed: int) -> None:
     """Trains `parts`, all of them if there are none."""
     from backline.cli.console import UserError, console
-    from backline.packs.registry import user_packs
+    from backline.packs.places import user_packs
     from backline.training.default_pack import PARTS, Recipe, train_default_pack
 
     recipe = Recipe(minutes=minutes, seed=seed, device=device)

@@ -5,7 +5,8 @@
     write_pack(folder, config, tensors)   # hashes are computed; never half a pack
 
 `pack.toml` says: format = 1, name, version, family, description, license, the tables of its family, and one [[files]]
-table (path, sha256) for every *.safetensors; its `quantization` says what packs/quantized.py must restore. Whatever is
+table (path, sha256) for every *.safetensors; its `quantization` says what packs/quantized.py must restore. A file that
+another pack has is named by its hash, `shared`, in place of `sha256`, and lies there alone. Whatever is
 wrong with a pack is reported at once, in one PackError.
 """
 
@@ -34,12 +35,12 @@ from backline.models.stream import Stream, StreamSpec
 from backline.nn.tables import TableError, read_table, shortened
 from backline.packs import toml
 from backline.packs.files import Unreadable, check_tensors, open_plain, read_toml
+from backline.packs.places import MANIFEST, find_shared
 from backline.packs.quantized import WHOLE, restore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-MANIFEST = "pack.toml"
 FORMAT = 1
 NAME = re.compile("[a-z0-9][a-z0-9._-]{0,63}")
 PART = re.compile(r"[^\x00-\x1f\x7f<>:\"\\|?*/]{1,255}")  # of a path, on any system
@@ -53,14 +54,22 @@ class PackFile:
     """One file of weights; `path` is relative to the pack's folder."""
 
     path: Annotated[str, Meta(description="the name of a *.safetensors inside the pack's folder")]
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-fA-F]{64}\Z", description="all 64 hexadecimal digits")]
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?\Z", description="all 64 hexadecimal digits")] = ""
     quantization: Annotated[Literal["", "int8"], Meta(description="int8, or nothing")] = ""
+    shared: Annotated[str, Meta(pattern=r"^([0-9a-fA-F]{64})?\Z", description="all 64 hexadecimal digits")] = ""
 
     def __post_init__(self) -> None:
         path = PurePosixPath(self.path)
         inside = not path.is_absolute() and ".." not in path.parts and all(map(PART.fullmatch, path.parts))
         if not inside or path.suffix != ".safetensors":
             raise ValueError(f"path is {shortened(self.path)}: name a *.safetensors inside the pack's folder")
+        if bool(self.sha256) == bool(self.shared):
+            raise ValueError(f"{shortened(self.path)} has no sha256, or shared beside it: give one of the two")
+
+    @property
+    def digest(self) -> str:
+        """Of the file, be it the pack's own or another's."""
+        return (self.sha256 or self.shared).lower()
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,15 @@ class Pack:
     license: str
     files: tuple[PackFile, ...]
 
+    def location(self, file: PackFile) -> Path:
+        """Where a file lies: in the pack's folder, or in another pack that has it. Raises PackError: in none."""
+        if not file.shared:
+            return self.folder / file.path
+        found = find_shared(file.digest, self.folder)
+        if found is None:
+            raise PackError([missing_shared(file)], self.name)
+        return found
+
     def spec(self) -> StreamSpec:
         """What the pack will serve; reads no weights. Raises PackError where the configuration does not fit."""
         with blaming(self.name):
@@ -136,9 +154,9 @@ def read_manifest(folder: Path) -> Pack:
             said = _read_said(config)
         except TableError as error:
             raise PackError([*error.problems, *_problems_of_files(folder, config.get("files"))]) from error
-        if problems := [problem for file in said.files for problem in _file_problems(folder, file.path)]:
+        if problems := [problem for file in said.files for problem in _file_problems(folder, file)]:
             raise PackError(problems)
-        files = tuple(replace(file, sha256=file.sha256.lower()) for file in said.files)
+        files = tuple(replace(file, sha256=file.sha256.lower(), shared=file.shared.lower()) for file in said.files)
         texts = {key: getattr(said, key) for key in ("name", "version", "family", "description", "license")}
         return Pack(folder, config, **texts, files=files)
 
@@ -154,12 +172,12 @@ def read_pack(folder: Path) -> Pack:
     problems = []
     with blaming(pack.name):
         for file in pack.files:
-            with open_plain(folder / file.path) as content:
+            with open_plain(pack.location(file)) as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()
-            if found != file.sha256:
+            if found != file.digest:
                 problems.append(
                     f"{file.path} has changed since the pack was made (sha256 {found[:12]}..., pack.toml says "
-                    f"{file.sha256[:12]}...): install the pack again"
+                    f"{file.digest[:12]}...): install the pack again"
                 )
         if problems:
             raise PackError(problems)
@@ -189,13 +207,13 @@ def read_tensors(pack: Pack) -> dict[str, Tensor]:
     with blaming(pack.name):
         from safetensors.torch import load_file  # with it comes torch, which a pack without weights does not need
 
-        size, there = sum((pack.folder / file.path).stat().st_size for file in pack.files), virtual_memory().total
+        size, there = sum(pack.location(file).stat().st_size for file in pack.files), virtual_memory().total
         if size > there:
             raise PackError([f"its files are of {size / 1e9:.1f} GB, this machine has {there / 1e9:.1f} of memory"])
         tensors: dict[str, Tensor] = {}
         problems = []
         for file in pack.files:
-            found = load_file(pack.folder / file.path)
+            found = load_file(pack.location(file))
             if file.quantization:
                 try:
                     found = restore(found)
@@ -343,16 +361,26 @@ def _problems_of_files(folder: Path, entries: Any) -> list[str]:
             file = read_table(PackFile, entry, "files")
         except TableError:
             continue  # said already
-        problems += _file_problems(folder, file.path)
+        problems += _file_problems(folder, file)
     return problems
 
 
-def _file_problems(folder: Path, name: str) -> list[str]:
+def _file_problems(folder: Path, file: PackFile) -> list[str]:
     """Whether a safetensors file is there and whole, by its header."""
+    path = find_shared(file.digest, folder) if file.shared else folder / file.path
+    if path is None:
+        return [missing_shared(file)]
     try:
-        check_tensors(folder / name)
+        check_tensors(path)
     except FileNotFoundError:
-        return [f"{name} is missing: put it into {(folder / name).parent}, or install the pack again"]
+        return [f"{file.path} is missing: put it into {path.parent}, or install the pack again"]
     except Unreadable as error:
-        return [f"{name} {error}"]
+        return [f"{file.path} {error}"]
     return []
+
+
+def missing_shared(file: PackFile) -> str:
+    """What is said where no pack has a file that one of them shares with others."""
+    return (
+        f"{file.path} (sha256 {file.digest[:12]}...) is another pack's, and no pack here has it: install that one, too"
+    )

@@ -7,7 +7,6 @@ folder's, with a number behind where another has that name.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import itertools
 import os
@@ -15,12 +14,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from importlib.resources import files
 from pathlib import Path
 
 from backline.models.errors import PackError
 from backline.models.stream import Stream, StreamSpec
-from backline.packs.pack import MANIFEST, Pack, load_stream, read_manifest, read_pack
+from backline.packs.pack import Pack, load_stream, read_manifest, read_pack
+from backline.packs.places import packs_in, shares, usual_places
 
 MOST_SHOWN, LONGEST = 20, 500  # problems of one pack that a listing writes out, and characters of each
 
@@ -63,7 +62,7 @@ class PackRegistry:
             rows: for sessions on every pack; without, as many as each says.
         """
         self.device, self.rows = device, rows
-        self.folders = [*folders, *_usual_places()]
+        self.folders = [*folders, *usual_places()]
         self._resident: dict[str, tuple[Pack, Stream]] = {}
         self._failed: dict[str, PackError] = {}  # what loading found that reading the manifest does not
         self._lock = threading.Lock()  # of the two above
@@ -123,7 +122,7 @@ class PackRegistry:
             found = {name: pack.folder for name, (pack, _) in self._resident.items()}
         damaged: list[tuple[str, Path]] = []
         for root in self.folders:
-            for folder in _packs_in(root):
+            for folder in packs_in(root):
                 try:
                     found.setdefault(self._read(folder)[0].name, folder)
                 except PackError as error:
@@ -151,7 +150,7 @@ class PackRegistry:
         state = _state_of(folder)
         known = self._known.get(folder)
         if known is None or state is None or known[0] != state:
-            known = self._known[folder] = (state, _reading(folder))
+            known = self._known[folder] = (None if shares(folder) else state, _reading(folder))
         reading = known[1]
         if isinstance(reading, PackError):
             raise PackError(reading.problems, reading.pack)
@@ -172,48 +171,6 @@ class PackRegistry:
         if failed is not None:
             return PackEntry(name, folder, PackState.DAMAGED, pack, spec, _said(failed))
         return PackEntry(name, folder, PackState.AVAILABLE, pack, spec)
-
-
-def packaged_packs() -> Path:
-    """The packs that come with Backline."""
-    return Path(str(files("backline.packs"))) / "data"
-
-
-def user_packs() -> Path:
-    """The user's own packs, by the XDG base directory specification."""
-    home = os.environ.get("XDG_DATA_HOME") or ""
-    try:
-        base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "share"
-    except RuntimeError:
-        raise OSError("you have no home folder: set HOME or XDG_DATA_HOME, or say where the pack lies") from None
-    return base / "backline" / "packs"
-
-
-def _usual_places() -> Iterator[Path]:
-    with contextlib.suppress(OSError):  # a service may have no home
-        yield user_packs()
-    yield packaged_packs()
-
-
-def _packs_in(root: Path) -> Iterator[Path]:
-    """`root` if it is a pack itself, else every pack right in it: each folder with anything named pack.toml."""
-    with contextlib.suppress(OSError, ValueError):
-        os.lstat(root / MANIFEST)
-        yield root
-        return
-    with contextlib.suppress(OSError, ValueError), os.scandir(root) as entries:
-        yield from sorted(Path(entry.path) for entry in entries if entry.name[0] != "." and _holds_manifest(entry.path))
-
-
-def _holds_manifest(folder: str) -> bool:
-    """Also where nobody may look: that is for its owner to hear."""
-    try:
-        os.lstat(os.path.join(folder, MANIFEST))
-    except PermissionError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _reading(folder: Path) -> Reading:

@@ -83,7 +83,7 @@ def measured(reports: Sequence[Report]) -> dict[str, Any]:
 def readme(pack: Pack, reports: Sequence[Report]) -> str:
     """The README of a pack; every *.png in its folder is shown."""
     card: Mapping[str, Any] = pack.config.get("card", {})
-    size = sum((pack.folder / file.path).stat().st_size for file in pack.files)
+    size = sum(pack.location(file).stat().st_size for file in pack.files)
     stored = "".join(sorted({f", matrices in {file.quantization}" for file in pack.files if file.quantization}))
     lines = [
         f"# {pack.name} {pack.version}",
