@@ -82,12 +82,15 @@ def test_the_time_budget_ends_the_run_and_validates(tmp_path: Path) -> None:
     assert lines[-1]["step"] == outcome.step
 
 
-def test_a_finished_run_is_not_trained_on_until_its_budget_grows(tmp_path: Path) -> None:
+def test_a_finished_run_is_not_trained_on_until_its_budget_grows(
+    tmp_path: Path, seconds_a_step: Callable[[float], None]
+) -> None:
+    seconds_a_step(0.25)
     problem = Problem()
-    first = train(LoopConfig(tmp_path, minutes=0.001), problem.step, problem.state)
-    again = train(LoopConfig(tmp_path, minutes=0.001), problem.step, problem.state)
-    more = train(LoopConfig(tmp_path, minutes=0.002), problem.step, problem.state)
-    assert again.step == first.step < more.step
+    first = train(LoopConfig(tmp_path, minutes=1 / 60), problem.step, problem.state)
+    again = train(LoopConfig(tmp_path, minutes=1 / 60), problem.step, problem.state)
+    more = train(LoopConfig(tmp_path, minutes=2 / 60), problem.step, problem.state)
+    assert (first.step, again.step, more.step) == (4, 4, 8)
 
 
 def test_only_the_best_validation_is_kept(tmp_path: Path) -> None:
