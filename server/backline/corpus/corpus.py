@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from backline.corpus.labels import Heard, read_heard
 from backline.corpus.manifest import SAMPLE_RATE, CorpusError, Manifest, SongEntry, StemEntry, read_manifest, stem_path
 from backline.corpus.multitrack import Excerpt, Multitrack, span_samples
 from backline.music.seeds import Purpose
@@ -104,6 +105,16 @@ class CorpusSong:
         """The spans that pass all of these filters."""
         failing = [span for name in filters for span in self.entry.failing.get(name, ())]
         return outside(failing, self.seconds)
+
+    def heard(self) -> Heard:
+        """Beats, chords, voice, pitch and words, as far as `entry.labels` names who has heard them.
+
+        Raises:
+            CorpusError: nobody has labelled the song, or its labels are damaged.
+        """
+        if self.entry.labels is None:
+            raise CorpusError(f"{self.title} has no labels: `backline data label {self._folder}` makes them")
+        return read_heard(self._folder, self.entry.id, self.entry.labels.sha256)
 
     def read(self, stem: str, sample_rate: int, begin: float = 0.0, seconds: float | None = None) -> Audio:
         """As `Multitrack.read`. Raises CorpusError: the file is not what corpus.json says."""

@@ -155,12 +155,12 @@ class Measures:
 class Silero:
     """Where silero-vad hears a voice."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample_rate: int = SAMPLE_RATE) -> None:
         """Raises ImportError: it is not installed."""
         from silero_vad import load_silero_vad
 
         self._model = load_silero_vad()
-        self._change = soxr.ResampleStream(SAMPLE_RATE, SILERO_RATE, 1, dtype="float32")
+        self._change = soxr.ResampleStream(sample_rate, SILERO_RATE, 1, dtype="float32")
         self._left = np.zeros(0, np.float32)
         self._likely: list[float] = []  # that somebody sings, of each window
 

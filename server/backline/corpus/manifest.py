@@ -2,6 +2,7 @@
 
     CORPUS/corpus.json
     CORPUS/songs/ID/NAME.flac        every stem, 48 kHz, 24 bits, all of a song of one length
+    CORPUS/songs/ID/labels.json      what tools have heard in it, if it has been labelled (labels.py)
 
 No path stands in it: a file's place follows from ids and names that no path can be made of. It is read as the work of
 a stranger, all of it checked by msgspec, and replaced as a whole.
@@ -69,6 +70,44 @@ class Source(Struct, frozen=True, forbid_unknown_fields=True):
         return self.place, self.name
 
 
+class Estimate(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a tool has found out about a song: it stands in labels.json (labels.py)."""
+
+    source: Text  # tool and version
+    heard: Label  # what it listened to: the label of stems, `mix` for the whole song, `instrumental` for all but voice
+
+
+class TempoEstimate(Estimate, frozen=True, forbid_unknown_fields=True):
+    """How fast it is."""
+
+    beats_per_minute: Annotated[float, Meta(ge=1, le=1_000)]
+
+
+class KeyEstimate(Estimate, frozen=True, forbid_unknown_fields=True):
+    """Its key, as Key.name has it: "Db minor"."""
+
+    key: Annotated[str, Meta(pattern=r"^[A-G]b? (major|minor)\Z")]
+
+
+class LabelsEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which labels a song has. None of them is true beyond doubt: each says who has found it."""
+
+    sha256: Hash  # of labels.json
+    tempo: TempoEstimate | None = None
+    key: KeyEstimate | None = None
+    beats: Estimate | None = None
+    chords: Estimate | None = None
+    voice: Estimate | None = None
+    f0: Estimate | None = None
+    lyrics: Estimate | None = None
+    untold: tuple[Label, ...] = ()  # kinds that were looked for in vain: pitch without a voice of its own, for one
+
+    def found(self) -> dict[str, Estimate]:
+        """The estimates that there are, by kind."""
+        kinds = {kind: getattr(self, kind) for kind in self.__struct_fields__ if kind not in ("sha256", "untold")}
+        return {kind: estimate for kind, estimate in kinds.items() if estimate is not None}
+
+
 class SongEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One song."""
 
@@ -81,6 +120,7 @@ class SongEntry(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=T
     stems: Annotated[tuple[StemEntry, ...], Meta(min_length=1, max_length=256)]
     licence: Text = ""  # "": nobody has said
     failing: dict[Text, Spans] = {}  # where it fails a filter, in seconds, by the filter's name
+    labels: LabelsEntry | None = None
 
     @property
     def seconds(self) -> float:

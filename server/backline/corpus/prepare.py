@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import multiprocessing
 import shutil
-import signal
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from backline.corpus.filters import ACTIVITY, CLIPPING, ENERGY, LOUD_VOICE, QUIET, SILENCE, voice_filter
 from backline.corpus.layouts import FoundSong, find_songs
@@ -36,13 +30,12 @@ from backline.corpus.manifest import (
     safe_name,
     write_manifest,
 )
+from backline.corpus.processes import alone, check_stopped, outcomes_of
 from backline.corpus.separator import Separator, SeparatorPack
 from backline.corpus.song import PreparedSong, prepare_song
-from backline.ffmpeg import NoSound
 from backline.music.seeds import Purpose
 
 SAVED_SECONDS = 10.0  # between two writings of corpus.json
-MOST_AHEAD = 64  # songs for each job that may be done before one that is still in work
 DUPLICATE = "duplicate"
 
 Say = Callable[[int, int, str], None]  # songs done, of how many, and what has become of the last
@@ -85,7 +78,7 @@ def prepare(
         OSError: the corpus cannot be written.
     """
     (corpus / SONGS).mkdir(parents=True, exist_ok=True)
-    with _alone(corpus):
+    with alone(corpus):
         for left in (corpus / SONGS).glob(".*.part"):
             shutil.rmtree(left, ignore_errors=True)
         shelf = _Shelf(corpus, plan)
@@ -93,9 +86,9 @@ def prepare(
         songs = [song for folder in folders for song in find_songs(folder)]
         new = [song for song in songs if not shelf.knows(song)]
         summary.known = len(songs) - len(new)
-        stop = multiprocessing.get_context("spawn").Event()
+        work = partial(_work, corpus, plan.separator, plan.separated_by, shelf.voice)
         try:
-            with contextlib.closing(_prepared(new, shelf, plan, stop)) as outcomes:
+            with contextlib.closing(outcomes_of(new, work, plan.jobs)) as outcomes:
                 for done, (song, outcome) in enumerate(outcomes, start=1):
                     if isinstance(outcome, PreparedSong):
                         said = shelf.put(song, outcome)
@@ -107,7 +100,6 @@ def prepare(
         except KeyboardInterrupt:
             summary.interrupted = True
         finally:
-            stop.set()
             shelf.save()
         summary.manifest = shelf.manifest
         return summary
@@ -196,110 +188,12 @@ def drawn_split(sha256: str, plan: Plan) -> Purpose:
     return "test" if draw < plan.test else "validation" if draw < plan.test + plan.validation else "training"
 
 
-# ---- processes -----------------------------------------------------------------------------------------
-
-
-class _Stopped(Exception):
-    """The run has been interrupted."""
-
-
-def _prepared(
-    songs: Sequence[FoundSong], shelf: _Shelf, plan: Plan, stop: Any
-) -> Generator[tuple[FoundSong, PreparedSong | NoSound], None, None]:
-    """Every song with what has become of it, as they are done."""
-    left = deque(songs)
-    while left:
-        lost: list[FoundSong] = []  # a process has died, of one of these
-        yield from _by_pool(left, shelf, plan, stop, plan.jobs, lost)
-        for song in lost:  # alone, so that it is known which of them it is
-            died: list[FoundSong] = []
-            yield from _by_pool(deque([song]), shelf, plan, stop, 1, died)
-            if died:
-                yield song, NoSound("whatever reads it crashes: it is damaged")
-
-
-def _by_pool(
-    left: deque[FoundSong], shelf: _Shelf, plan: Plan, stop: Any, jobs: int, lost: list[FoundSong]
-) -> Iterator[tuple[FoundSong, PreparedSong | NoSound]]:
-    """Takes songs from the `left` ones until none is left or a process dies; then those in work are `lost`.
-
-    They come in the order that they lie in, so that of two that are the same it is always the first that is kept.
-    """
-    begun: deque[tuple[FoundSong, Future[PreparedSong]]] = deque()
-    given = (shelf.folder, plan.separator, plan.separated_by, shelf.voice, stop)
-    with ProcessPoolExecutor(min(jobs, len(left)), multiprocessing.get_context("spawn"), _begin, given) as pool:
-        try:
-            while left or begun:
-                while left and len(begun) < MOST_AHEAD * jobs and sum(not work.done() for _, work in begun) < 2 * jobs:
-                    begun.append((left[0], pool.submit(_work, left[0])))
-                    left.popleft()
-                if not begun[0][1].done():
-                    wait([work for _, work in begun if not work.done()], return_when=FIRST_COMPLETED)
-                while begun and begun[0][1].done():
-                    song, outcome = begun[0][0], _outcome(begun[0][1])
-                    begun.popleft()
-                    yield song, outcome
-        except BrokenProcessPool:
-            for song, work in begun:
-                try:
-                    outcome = _outcome(work)
-                except BrokenProcessPool:
-                    lost.append(song)
-                else:
-                    yield song, outcome
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _outcome(future: Future[PreparedSong]) -> PreparedSong | NoSound:
-    try:
-        return future.result()
-    except NoSound as error:
-        return error
-
-
-_corpus = Path()
-_pack: SeparatorPack | None = None
-_separated_by = _voice = ""
-_stop: Any = None
-
-
-def _begin(corpus: Path, pack: SeparatorPack | None, separated_by: str, voice: str, stop: Any) -> None:
-    """In a new process."""
-    global _corpus, _pack, _separated_by, _voice, _stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the process that gives the work
-    _corpus, _pack, _separated_by, _voice, _stop = corpus, pack, separated_by, voice, stop
-
-
-def _work(song: FoundSong) -> PreparedSong:
-    separator = None if _pack is None or not song.is_mix else _resident(_pack)
-    return prepare_song(song, _corpus, separator, _separated_by, _voice, _check)
+def _work(corpus: Path, pack: SeparatorPack | None, separated_by: str, voice: str, song: FoundSong) -> PreparedSong:
+    separator = None if pack is None or not song.is_mix else _resident(pack)
+    return prepare_song(song, corpus, separator, separated_by, voice, check_stopped)
 
 
 @cache
 def _resident(pack: SeparatorPack) -> Separator:
     """One a process."""
     return pack.load()
-
-
-def _check() -> None:
-    if _stop.is_set():
-        raise _Stopped
-
-
-@contextlib.contextmanager
-def _alone(corpus: Path) -> Iterator[None]:
-    """While this is open, no other process prepares the same corpus."""
-    try:
-        import fcntl
-    except ImportError:  # where there is none, it is up to the user
-        yield
-        return
-    with open(corpus / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise CorpusError(f"{corpus} is being prepared by another process: wait for it") from error
-        yield

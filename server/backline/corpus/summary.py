@@ -1,13 +1,15 @@
-"""How many hours a corpus holds, how many fail each filter, and how many are left for each paper's training."""
+"""How many hours a corpus holds, how many fail each filter or are left for each paper's training, and which labels."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import get_args
 
 from backline.corpus.corpus import Corpus
 from backline.corpus.filters import FILTERS, HAFM, MSS_LM
+from backline.corpus.labels import KINDS
 from backline.corpus.multitrack import has_four_tracks, has_voice_and_band
 from backline.music.seeds import Purpose
 
@@ -48,6 +50,16 @@ def dropped(corpus: Corpus) -> list[Row]:
     for each in corpus.manifest.passed_over:
         passed_over.setdefault(f"passed over: {each.reason.partition(' of ')[0]}", []).append(each.seconds)
     return [*rows, *(Row(reason, _hours(seconds), len(seconds)) for reason, seconds in sorted(passed_over.items()))]
+
+
+def labelled(corpus: Corpus) -> list[tuple[str, str, int]]:
+    """How many songs have which label, by which tool: kind, "tool, in what it has heard", songs."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for song in corpus.songs():
+        found = song.entry.labels.found() if song.entry.labels is not None else {}
+        counts.update((kind, f"{estimate.source}, in {estimate.heard}") for kind, estimate in found.items())
+    order = sorted(counts.items(), key=lambda item: (KINDS.index(item[0][0]), item[0][1]))
+    return [(kind, source, count) for (kind, source), count in order]
 
 
 def _hours(seconds: Iterable[float]) -> float:

@@ -50,8 +50,8 @@ class Gate:
 class Report:
     """One run of one evaluation on one pack."""
 
-    kind: str  # of evaluation: "accompaniment", "codec", "grid", "drift", "robustness", "takes", "separation"
-    # or "voices"
+    kind: str  # of evaluation: "accompaniment", "codec", "grid", "drift", "robustness", "takes", "separation",
+    # "voices" or "labels"
     pack: str  # name and version
     settings: Mapping[str, Any]  # everything that decided the figures
     rows: Mapping[str, Row]

@@ -12,7 +12,7 @@ from backline.nn.mel import mel_filters
 
 TOLERANCE = 0.05  # seconds to either side, as MIREX has it
 
-_RATE = 100  # frames a second
+STRENGTH_RATE = 100  # frames a second
 _WINDOW_SECONDS = 0.04
 _BANDS = 36
 _FLOOR = 1e-2  # of the loudest band: what is below (-40 dB) makes no onset
@@ -45,10 +45,10 @@ def onset_agreement(found: NDArray[np.float32], wanted: NDArray[np.float32], sam
 
 def onsets(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """When notes begin, in seconds: peaks of the spectral flux, in any of which many bands rise together."""
-    flux = _flux(audio, sample_rate)
+    flux = onset_strength(audio, sample_rate)
     rise = flux - uniform_filter1d(flux, _AROUND, mode="constant")
     peaks, _ = find_peaks(np.pad(rise, 1), height=_THRESHOLD, distance=_APART)
-    return (peaks - 1) / _RATE
+    return (peaks - 1) / STRENGTH_RATE
 
 
 def _f(found: NDArray[np.float64], wanted: NDArray[np.float64], window: float) -> float:
@@ -57,13 +57,13 @@ def _f(found: NDArray[np.float64], wanted: NDArray[np.float64], window: float) -
     return float(f_measure(wanted, found, window=window)[0])
 
 
-def _flux(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
-    """Nats [frame] by which the mean band is louder than two frames before; frames are 1 / _RATE apart."""
+def onset_strength(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Nats [frame] by which the mean band is louder than two frames before; frames are 1 / STRENGTH_RATE apart."""
     window = round(_WINDOW_SECONDS * sample_rate)
     shape = np.hanning(window)
     bands = mel_filters(_BANDS, window, sample_rate).numpy() * (2 / shape.sum())  # [band, bin]
-    frames = int(len(audio) / sample_rate * _RATE) + 1
-    centres = np.round(np.arange(-2, frames) * sample_rate / _RATE).astype(int)
+    frames = int(len(audio) / sample_rate * STRENGTH_RATE) + 1
+    centres = np.round(np.arange(-2, frames) * sample_rate / STRENGTH_RATE).astype(int)
     padded = np.pad(audio, window)
     starts = centres + window - window // 2
     levels = np.empty((len(starts), _BANDS))
