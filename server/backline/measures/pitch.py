@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import medfilt
+from scipy.ndimage import median_filter
 
 PITCH_RATE = 100  # frames a second, each centred on its time
 LOWEST, HIGHEST = 65.0, 1000.0  # Hz, of singers from C2 to B5
@@ -31,7 +31,7 @@ def yin(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float32]:
         found[first : first + BLOCK] = sample_rate / _periods(dips, shortest)
         loud = np.sqrt(np.mean(np.square(heard), axis=1)) >= QUIET
         found[first : first + BLOCK] *= loud & (dips[:, shortest:].min(axis=1) < VOICED)
-    steady = medfilt(found, STEADY_FRAMES)
+    steady = median_filter(found, STEADY_FRAMES, mode="constant")
     return np.where((found > 0) & (steady > 0), steady, 0).astype(np.float32)
 
 
