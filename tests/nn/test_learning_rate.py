@@ -2,7 +2,7 @@
 
 import pytest
 
-from backline.nn.learning_rate import cosine_rate
+from backline.nn.learning_rate import cosine_rate, exponential_rate
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
@@ -11,3 +11,12 @@ def test_the_learning_rate_rises_then_falls() -> None:
     assert 90 <= top <= 110
     assert rates == sorted(rates[: top + 1]) + sorted(rates[top + 1 :], reverse=True)
     assert rates[-1] == pytest.approx(0.05e-3)
+
+
+def test_the_papers_learning_rate_rises_for_two_thousand_steps_and_decays_with_every_one() -> None:
+    rates = [exponential_rate(step, 5e-4, warmup_steps=2000) for step in range(400_000)]
+    assert rates[0] == pytest.approx(5e-4 / 2000)
+    assert rates[999] == pytest.approx(2.5e-4)
+    assert rates[1999] == max(rates) == pytest.approx(5e-4)
+    assert rates[51_999] == pytest.approx(5e-4 * 0.99998**50_000)  # e^-1
+    assert rates[-1] == pytest.approx(1e-5), "a floor of a fiftieth"

@@ -7,9 +7,10 @@ import pytest
 from numpy.typing import NDArray
 
 from backline.music.seeds import HELD_OUT_SEED
-from backline.training.mixtures import Feed, Mixtures, Rehearsed
+from backline.training.mixtures import PAPER, Augmentation, Feed, Mixtures, Rehearsed
 
-PLAIN = Feed(samples=4800, rows=3, songs=4, silent=0.0, early=0.0, equalizer=0.0, levels=(0.0, 0.0))
+AS_IT_IS = Augmentation(silent=0.0, early=0.0, decibels=(0.0,), levels=(0.0, 0.0))
+PLAIN = Feed(4800, 3, AS_IT_IS, songs=4)
 
 
 def noise(seed: int) -> NDArray[np.float32]:
@@ -59,14 +60,23 @@ def test_gains_and_polarity_lie_where_the_paper_has_them() -> None:
 
 
 def test_tracks_fall_silent_and_crops_begin_late_as_often_as_asked() -> None:
-    silent = Mixtures(replace(PLAIN, rows=200, silent=0.25), noise, 0).batch()
+    silent = Mixtures(replace(PLAIN, rows=200, augmentation=replace(AS_IT_IS, silent=0.25)), noise, 0).batch()
     assert 0.18 < (np.abs(silent).max(axis=2) == 0).mean() < 0.32
-    early = Mixtures(replace(PLAIN, rows=50, early=1.0), noise, 0).batch()
+    early = Mixtures(replace(PLAIN, rows=50, augmentation=replace(AS_IT_IS, early=1.0)), noise, 0).batch()
     assert (np.abs(early[:, :, :10]).max(axis=(1, 2)) < 1).mean() > 0.9  # but for what the equaliser rings
 
 
+def test_the_papers_equalizer_is_each_tracks_own_and_nothing_else_is_done() -> None:
+    batch = Mixtures(Feed(4800, 60, PAPER), noise, 0).batch() / np.array([[1.0], [10.0], [100.0], [1000.0]], np.float32)
+    spectra = np.abs(np.fft.rfft(batch, axis=2))
+    octave = spectra[:, :, 60:120].mean(axis=2) / spectra[:, :, 240:480].mean(axis=2)  # 600 to 1200 Hz, 2.4 to 4.8 kHz
+    spread = np.log(octave).std(axis=0)
+    assert (spread[0] < spread[1:]).all(), "a voice is bent less than the others"
+    assert np.abs(batch).max(axis=2).min() > 0.5, "nothing is silent, and no crop softer than its gains"
+
+
 def test_levels_move_all_tracks_of_a_crop_together() -> None:
-    feed = Mixtures(replace(PLAIN, levels=(-20.0, -20.0)), noise, 0)
+    feed = Mixtures(replace(PLAIN, augmentation=replace(AS_IT_IS, levels=(-20.0, -20.0))), noise, 0)
     plain = Mixtures(PLAIN, noise, 0)
     assert np.allclose(feed.batch(), 0.1 * plain.batch(), rtol=1e-4)
 

@@ -18,6 +18,16 @@ def cosine_rate(step: int, progress: float, peak: float, warmup_steps: int = 100
     return peak * falling * min(1.0, (step + 1) / warmup_steps)
 
 
+def exponential_rate(step: int, peak: float, warmup_steps: int, decay: float = 0.99998, floor: float = 0.02) -> float:
+    """Learning rate: linear warm-up over the first steps, then times `decay` with every step, down to `floor` * `peak`.
+
+    Args:
+        step: optimiser steps done.
+        decay: of MSS-LM "exponential" is all that is said; this and the floor are UniSE's, by the same group.
+    """
+    return peak * max(floor, decay ** max(0, step + 1 - warmup_steps)) * min(1.0, (step + 1) / warmup_steps)
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Gives every parameter group the learning rate."""
     for group in optimizer.param_groups:

@@ -1,7 +1,8 @@
 """What separation is trained on: random crops of composed songs' stems, augmented as the paper does, and their sums.
 
 MSS-LM's augmentation (MODELS.md B2): each track times a gain in [0.5, 1.5], upside down in one case of ten, through a
-seven-band equalizer. Tracks fall silent now and then as well, so that silence is known when it comes.
+seven-band equalizer. PAPER is that. In OURS the equalizer is cheaper and bends no phases, tracks fall silent now and
+then, so that silence is known when it comes, and whole crops are louder or softer.
 """
 
 from __future__ import annotations
@@ -15,10 +16,25 @@ from numpy.typing import NDArray
 
 from backline.music.seeds import training_seed
 from backline.music.stems import SAMPLE_RATE, Stems
-from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
+from backline.training.augmentation import vary_bands, vary_equalization, vary_gain, vary_polarity
 
 StemsMaker = Callable[[int], Stems]  # those of the song of a seed
 Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How crops are varied, beside each track's gain and polarity."""
+
+    silent: float = 0.08  # share of tracks that are silenced
+    early: float = 0.1  # share of crops that begin with silence, as sessions do
+    parametric: bool = False  # the equalizer: a parametric one, or a curve without delay
+    decibels: tuple[float, ...] = (6.0,)  # of its bands at most, either way, by track; the last one for all others
+    levels: tuple[float, float] = (-12.0, 3.0)  # dB by which a whole crop is louder: recordings differ
+
+
+OURS = Augmentation()
+PAPER = Augmentation(silent=0.0, early=0.0, parametric=True, decibels=(4.0, 6.0), levels=(0.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -27,12 +43,9 @@ class Feed:
 
     samples: int  # of a crop
     rows: int  # of a batch
+    augmentation: Augmentation = OURS
     songs: int = 24  # kept at hand to cut crops from
     batches_per_song: int = 2  # then the oldest song is replaced by a new one
-    silent: float = 0.08  # share of tracks that are silenced
-    early: float = 0.1  # share of crops that begin with silence, as sessions do
-    equalizer: float = 6.0  # dB at most, either way
-    levels: tuple[float, float] = (-12.0, 3.0)  # dB by which a whole crop is louder: recordings differ
 
 
 class Rehearsed(Generic[Batch]):
@@ -76,21 +89,24 @@ class Mixtures:
 
     def crop(self, tracks: slice = slice(None)) -> Stems:
         """[track, sample] from anywhere in a song, each track augmented by itself; `tracks` are those that are kept."""
-        feed, draw = self.feed, self.generator
+        feed, vary, draw = self.feed, self.feed.augmentation, self.generator
         stems = self.songs[int(draw.integers(len(self.songs)))]
         start = int(draw.integers(max(1, stems.shape[1] - feed.samples + 1)))
         cut = stems[tracks, start : start + feed.samples]
         cut = np.pad(cut, ((0, 0), (0, feed.samples - cut.shape[1])))
-        if draw.random() < feed.early:
+        if draw.random() < vary.early:
             cut[:, : int(draw.integers(feed.samples))] = 0
-        level = np.float32(10 ** (draw.uniform(*feed.levels) / 20))
-        return level * np.stack([self.augmented(track) for track in cut])
+        level = np.float32(10 ** (draw.uniform(*vary.levels) / 20))
+        places = range(len(stems))[tracks]
+        return level * np.stack([self.augmented(track, place) for track, place in zip(cut, places, strict=True)])
 
-    def augmented(self, track: NDArray[np.float32]) -> NDArray[np.float32]:
-        draw = self.generator
-        if draw.random() < self.feed.silent:
+    def augmented(self, track: NDArray[np.float32], place: int) -> NDArray[np.float32]:
+        """A track [sample], which stands at `place` among the song's."""
+        vary, draw = self.feed.augmentation, self.generator
+        if draw.random() < vary.silent:
             return np.zeros_like(track)
-        track = vary_equalization(track, SAMPLE_RATE, draw, self.feed.equalizer)
+        equalize = vary_bands if vary.parametric else vary_equalization
+        track = equalize(track, SAMPLE_RATE, draw, vary.decibels[min(place, len(vary.decibels) - 1)])
         return vary_polarity(vary_gain(track, draw), draw)
 
     def state_dict(self) -> dict[str, Any]:
