@@ -70,3 +70,9 @@ def test_a_card_says_what_was_learnt_from_and_a_command_how(corpus: Corpus) -> N
     assert "licence unknown" in mixed.card()["data"]
     assert "for 25%, composed" in mixed.card()["data"]
     assert mixed.options() == f"--songs {corpus.folder} --world people --composed 0.25"
+
+
+def test_what_is_to_be_kept_is_mixed_in_and_told_as_such() -> None:
+    mixed = Mixed(Composer(PEOPLE, 48_000), Composer(BAND, 48_000), share=0.25, kept=True)
+    assert mixed.card()["world"] == "people"
+    assert mixed.options() == "--world people --keep-world band --composed 0.25"

@@ -34,6 +34,7 @@ SUNG = (
     "and sung by the vocoder WORLD (MIT); no recording is part of the pack"
 )
 CLIP_SECONDS = 30.0  # of a corpus' songs, where they are learnt from: about what a composed one lasts
+FILTERED_SECONDS = 10.0  # where they are to pass filters
 
 
 class Songs(Protocol):
@@ -138,6 +139,7 @@ class Mixed:
     first: Songs
     second: Songs
     share: float  # of the second
+    kept: bool = False  # the second is what a pack that learns the first knows already and is to keep
 
     def song(self, seed: int) -> Multitrack:
         drawn = np.random.default_rng([seed, 0x50]).random()
@@ -154,4 +156,7 @@ class Mixed:
         return {**second, **first, "data": f"{first['data']}; and, for {self.share:.0%}, {second['data']}"}
 
     def options(self) -> str:
-        return f"{self.first.options()} {self.second.options()} --composed {self.share:g}"
+        second = self.second.options()
+        if self.kept:
+            second = second.replace("--world", "--keep-world")
+        return f"{self.first.options()} {second} --composed {self.share:g}"

@@ -21,6 +21,8 @@ FACTS = (
     "data",
     "world",
     "from",
+    "codec",
+    "fine_tuned",
     "seed",
     "hardware",
     "commit",
@@ -89,7 +91,7 @@ def readme(pack: Pack, reports: Sequence[Report]) -> str:
         f"# {pack.name} {pack.version}",
         f"{pack.description}. Family {pack.family}, {pack.license}, {size / 1e6:.1f} MB{stored}.",
         "## How it came to be",
-        "\n".join(f"- {fact}: {card[fact]}" for fact in FACTS if fact in card),
+        "\n".join(f"- {fact.replace('_', '-')}: {card[fact]}" for fact in FACTS if fact in card),
         _parts_table(card),
         f"![losses over the minutes of training]({LOSSES})",
     ]

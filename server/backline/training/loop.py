@@ -89,7 +89,8 @@ def train(
     step: Callable[[Moment], Losses],
     state: Mapping[str, Stateful],
     validate: Callable[[], Losses] | None = None,
-    watch: str = "",
+    watch: str | Callable[[Losses], float] = "",
+    validate_first: bool = False,
 ) -> Outcome:
     """Calls `step` until the time is used up, from where `config.out` left off.
 
@@ -99,7 +100,9 @@ def train(
         state: what is saved and restored, by name; what is random in them and in `step` draws from Python's or torch's
             global generator, which are seeded, saved and restored.
         validate: called now and then and at the end, in the loop's thread.
-        watch: the validation result whose lowest value marks `best.pt`; empty: none is kept.
+        watch: the validation result whose lowest value marks `best.pt`, or what is to be lowest of them, infinite where
+            they are no candidate; empty: none is kept.
+        validate_first: before the first step as well, where training starts from something that is worth knowing.
 
     Raises:
         ValueError: the checkpoint there was written with another seed or other state.
@@ -120,11 +123,14 @@ def train(
             return
         validation = dict(validate())
         log.write(moment, validation, "validation")
-        if watch and validation[watch] < best:
-            best = validation[watch]
+        found = watch(validation) if callable(watch) else validation[watch] if watch else math.inf
+        if found < best:
+            best = found
             save(config.out / "best.pt", config, state, moment, best)
 
     with stop_requested() as stopping, Log(config, moment) as log:
+        if validate_first and moment.step == 0:
+            validated()
         now = time.monotonic()
         next_save, next_validation = now + config.checkpoint_seconds, now + config.validate_seconds
         while moment.seconds < config.minutes * 60 and not stopping():

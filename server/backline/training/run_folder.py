@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from backline.training.loop import read_log
+from backline.training.loop import Losses, read_log
+
+UNMEASURED = {"kind", "step", "seconds"}  # of a line of a log
 
 
 def commit() -> str:
@@ -31,11 +34,21 @@ def seconds(part: Path) -> float:
     return float(last_entry(part)["seconds"])
 
 
-def best_validation(part: Path, watched: str) -> dict[str, float]:
-    """The validation results of the weights that are exported: those with the lowest `watched`."""
+def validations(part: Path) -> list[dict[str, float]]:
+    """All validation results of a part, the first one first."""
     results = [entry for entry in read_log(part) if entry["kind"] == "validation"]
-    best = min(results, key=lambda entry: entry[watched], default={})
-    return {name: round(value, 4) for name, value in best.items() if name not in {"kind", "step", "seconds"}}
+    return [{name: value for name, value in entry.items() if name not in UNMEASURED} for entry in results]
+
+
+def best_validation(part: Path, watched: str | Callable[[Losses], float]) -> dict[str, float]:
+    """The validation results of the weights that are exported: those with the lowest `watched`, as the loop has it."""
+    key = watched if callable(watched) else lambda found: found[watched]
+    return rounded(min(validations(part), key=key, default={}))
+
+
+def rounded(results: Losses) -> dict[str, float]:
+    """As a card has them."""
+    return {name: round(value, 4) for name, value in results.items()}
 
 
 def best_weights(part: Path) -> Any:
