@@ -95,7 +95,7 @@ def test_what_codes_say_of_the_features_is_that_of_the_published_network(publish
 
 def test_hubert_features_are_those_of_the_published_tokenizer() -> None:
     tensors = hubert_names(hubert_checkpoint(), HUBERT)
-    features = HubertFeatures(tensors, HCodecConfig(feature_width=HUBERT.dimension))(noise(1003, 0.2, 2, 1, 4 * 3840))
+    features = HubertFeatures(tensors, HUBERT.dimension, 48_000, 960)(noise(1003, 0.2, 2, 1, 4 * 3840))
     assert features.shape == (2, HUBERT.dimension, 16)
     assert torch.allclose(features[0, [0, 32], ::5], torch.tensor(HUBERT_STATES), atol=1e-4)
     assert float(features.square().mean().sqrt()) == pytest.approx(HUBERT_RMS, abs=1e-5)

@@ -9,9 +9,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from backline.codecs.hcodec.load import hcodec
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
-from backline.training.hcodec import HCodecTrainer, HCodecTraining, magnitude_loss, train_hcodec
+from backline.codecs.hubert import hubert_names
+from backline.training.hcodec import HCodecTrainer, HCodecTraining, magnitude_loss, packed, train_hcodec
 from backline.training.loop import LoopConfig, Moment
+from backline.training.mixtures import Augmentation
+from tests.support.hcodec_checkpoint import HUBERT, hubert_checkpoint
 
 TOY_CODEC = HCodecConfig(
     width=16, feed_forward=32, encoder_blocks=1, decoder_blocks=1, transformer_layers=0, latent=8, codebooks=2,
@@ -83,12 +87,36 @@ def test_a_codec_of_another_size_is_no_start() -> None:
 def test_a_batch_has_as_many_vocals_more_as_are_asked_for() -> None:
     feed = dataclasses.replace(TOY, crops=2, voices=3)
     trainer = HCodecTrainer(feed, lambda seed: np.sign(tones(seed)) * np.float32([[0.5], [1], [1], [1]]), 0, CPU)
-    trainer.mixtures.feed = dataclasses.replace(trainer.mixtures.feed, silent=0.0, early=0.0)
+    plain = Augmentation(silent=0.0, early=0.0, levels=(0.0, 0.0))
+    trainer.mixtures.feed = dataclasses.replace(trainer.mixtures.feed, augmentation=plain)
     assert len(trainer.batch()) == 2 * 4 + 3
-    trainer.mixtures.augmented = lambda track: track  # type: ignore[method-assign]
-    trainer.mixtures.feed = dataclasses.replace(trainer.mixtures.feed, levels=(0.0, 0.0))
+    trainer.mixtures.augmented = lambda track, place: track  # type: ignore[method-assign]
     peaks = trainer.batch().abs().amax((1, 2)).tolist()
     assert peaks == [0.5, 1, 1, 1] * 2 + [0.5] * 3
+
+
+def test_a_codec_that_hears_hubert_trains_and_its_checkpoint_and_pack_play(tmp_path: Path) -> None:
+    tensors = hubert_names(hubert_checkpoint(), HUBERT)
+    sizes = dataclasses.replace(TOY_CODEC, features="hubert", feature_width=HUBERT.dimension)
+    torch.manual_seed(0)
+    trainer = HCodecTrainer(dataclasses.replace(TOY, codec=sizes), tones, 0, CPU, tensors)
+    assert not any("hubert" in name for name in trainer.codec.state_dict()), "what learns nothing is in no checkpoint"
+    losses = [trainer.step(Moment(100 + step, 0.0, 0.0)) for step in range(30)]
+    for name in ("head", "features"):
+        assert np.mean([step[name] for step in losses[-5:]]) < 0.9 * np.mean([step[name] for step in losses[:5]])
+    table, packed_up = packed(trainer.codec, torch.float32)
+    codec = hcodec(table, packed_up)
+    audio = torch.from_numpy(tones(0)[:, None, :15360].copy())
+    assert torch.equal(codec.encode(audio), trainer.codec.eval().encode(audio))
+    again = HCodecTrainer(dataclasses.replace(TOY, codec=sizes), tones, 1, CPU, tensors)
+    again.start_from({name.removeprefix("codec."): value for name, value in packed_up.items()})
+    assert torch.equal(again.codec.eval().encode(audio), codec.encode(audio))
+
+
+def test_without_hubert_such_a_codec_is_not_begun() -> None:
+    sizes = dataclasses.replace(TOY_CODEC, features="hubert", feature_width=HUBERT.dimension)
+    with pytest.raises(ValueError, match=r"no HuBERT base for this network: .* is missing"):
+        HCodecTrainer(dataclasses.replace(TOY, codec=sizes), tones, 0, CPU)
 
 
 def test_a_run_goes_on_where_it_was(tmp_path: Path, seconds_a_step: Callable[[float], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.codecs.hcodec.load import TRAINING
+from backline.codecs.hcodec.load import HUBERT, TRAINING
 from backline.codecs.hcodec.network import PATHS, HCodec, HCodecConfig
+from backline.codecs.hcodec.semantics import HubertFeatures
 from backline.measures.codes import perplexity
 from backline.measures.masks import ceiling
 from backline.measures.spectra import log_mel_distance, si_sdr
@@ -21,6 +22,7 @@ from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.rvq import CodebookLearner
 from backline.nn.weights import mismatches
 from backline.training.codec import evaluating
+from backline.training.keeping import Keeping, by
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
 from backline.training.precision import faster_in_bfloat16
@@ -43,6 +45,7 @@ SMALL = HCodecConfig(
     upsampling="learned",
     normalized=True,
 )
+WATCHED = "mel"  # the validation result by which the best is told
 QUIET = -3.0  # log magnitudes that decoding starts at: an untrained head would be louder than any music
 
 
@@ -74,27 +77,43 @@ def train_hcodec(
     held_out: range,
     device: str = "auto",
     start: Mapping[str, Tensor] | None = None,
+    old: Sequence[Stems] = (),
+    hubert: Mapping[str, Tensor] | None = None,
 ) -> tuple[HCodec, Outcome]:
     """Trains until the budget of `loop` is used up, or goes on with what is in its folder.
 
     Args:
         start: an HCodec's tensors, as a pack carries them, to begin with instead of random ones.
+        old: held-out songs of those that it knows already and is not to forget, see keeping.py.
+        hubert: whose features the semantic path hears, if any's: tensors by torchaudio's names.
     """
     torch.manual_seed(loop.seed)
-    trainer = HCodecTrainer(config, make_stems, loop.seed, pick_device(device))
+    trainer = HCodecTrainer(config, make_stems, loop.seed, pick_device(device), hubert)
     if start is not None:
         trainer.start_from(start)
-    songs = [make_stems(seed) for seed in held_out]
-    outcome = train(loop, trainer.step, trainer.state(), lambda: evaluate(trainer.codec, songs, trainer.device), "mel")
+    new = [make_stems(seed) for seed in held_out]
+    judge = Keeping(lambda songs: evaluate(trainer.codec, songs, trainer.device), new, old, WATCHED)
+    outcome = train(loop, trainer.step, trainer.state(), judge, by(WATCHED), validate_first=start is not None)
     return trainer.codec, outcome
 
 
 class HCodecTrainer:
     """The codec, what trains it, and its data."""
 
-    def __init__(self, config: HCodecTraining, make_stems: StemsMaker, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: HCodecTraining,
+        make_stems: StemsMaker,
+        seed: int,
+        device: torch.device,
+        hubert: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.config, self.device = config, device
-        self.codec = HCodec(config.codec).to(device)
+        self.codec = HCodec(config.codec)
+        if config.codec.features == "hubert":
+            sizes = config.codec.feature_width, config.codec.sample_rate, config.codec.hop
+            self.codec.hubert = HubertFeatures(hubert or {}, *sizes)
+        self.codec.to(device)
         with torch.no_grad():
             self.codec.decoder.head.bias[: config.codec.window // 2 + 1] = QUIET
         self.learners = nn.ModuleDict({path: CodebookLearner(self.codec.quantizer(path)) for path in PATHS}).to(device)
@@ -112,7 +131,8 @@ class HCodecTrainer:
             ValueError: they do not fit; names every one that does not.
         """
         own = self.codec.state_dict()
-        given = {name: value for name, value in own.items() if name.split(".")[0] in TRAINING} | dict(tensors)
+        kept = {name: value for name, value in tensors.items() if not name.startswith(HUBERT)}
+        given = {name: value for name, value in own.items() if name.split(".")[0] in TRAINING} | kept
         if wrong := mismatches(own, given, "codec."):
             raise ValueError(f"the codec to start from does not fit: {'; '.join(sorted(wrong))}")
         self.codec.load_state_dict(given)
@@ -202,7 +222,7 @@ def magnitude_loss(found: Tensor, wanted: Tensor) -> Tensor:
     return (error / (wanted.flatten(1).sum(1) + 1e-3 * wanted[0].numel())).mean()
 
 
-def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int = 50) -> dict[str, float]:
+def evaluate(codec: HCodec, songs: Sequence[Stems], device: torch.device, codes: int = 50) -> dict[str, float]:
     """Figures over held-out songs.
 
     Returns:
@@ -237,6 +257,8 @@ def evaluate(codec: HCodec, songs: list[Stems], device: torch.device, codes: int
 
 def packed(codec: HCodec, dtype: torch.dtype = torch.float16) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a pack carries of a codec: the [codec] table, and tensors named `codec.…`."""
-    values = codec.state_dict().items()
-    tensors = {f"codec.{name}": value.detach().to("cpu", dtype).contiguous() for name, value in values}
+    values = dict(codec.state_dict())
+    if codec.hubert is not None:
+        values |= {HUBERT + name: value for name, value in codec.hubert.tensors.items()}
+    tensors = {f"codec.{name}": value.detach().to("cpu", dtype).contiguous() for name, value in values.items()}
     return {"kind": "hcodec", **asdict(codec.config)}, tensors

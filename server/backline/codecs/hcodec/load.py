@@ -43,7 +43,7 @@ def hcodec(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> HCodec:
     features = None
     if hubert:
         try:
-            features = HubertFeatures(hubert, codec.config)
+            features = HubertFeatures(hubert, config.feature_width, config.sample_rate, config.hop)
         except ValueError as error:
             wrong.append(str(error))
     if wrong:

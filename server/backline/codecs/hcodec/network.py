@@ -25,6 +25,7 @@ from backline.codecs.hcodec.layers import (
     SemanticEncoder,
     Transformer,
 )
+from backline.codecs.hcodec.semantics import HubertFeatures
 from backline.nn.mel import LogMel
 from backline.nn.rvq import ResidualQuantizer
 from backline.nn.tables import Blocks, Codebooks, Entries, FeedForward, SampleRate, Samples, Width
@@ -92,7 +93,7 @@ class HCodec(nn.Module):
             {path: ResidualQuantizer(config.latent, config.codebooks, config.codebook_size) for path in PATHS}
         )
         self.decoder = Decoder(config)
-        self.hubert: nn.Module | None = None  # gives HuBERT's features, where the codec is to hear them by itself
+        self.hubert: HubertFeatures | None = None  # gives HuBERT's features, where the codec is to hear them by itself
         self.dropped: tuple[str, ...] = ()
         if config.features == "mel":
             self.mel = LogMel(config.sample_rate, config.feature_width, FEATURE_WINDOW, config.hop, FEATURE_FLOOR)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hubert import HOP, SAMPLE_RATE, HubertConfig, hubert_layout, load_hubert
 from backline.codecs.torchaudio_import import import_torchaudio
 from backline.nn.weights import misfits
@@ -23,13 +22,15 @@ HUBERT_BASE = HubertConfig(
 
 
 class HubertFeatures(nn.Module):
-    """[row, 1, sample] at the codec's rate -> [row, feature, hop], heard as a whole; it has no gradient."""
+    """[row, 1, sample] -> [row, feature, hop], heard as a whole. It learns nothing, and no checkpoint holds it."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], codec: HCodecConfig) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], width: int, sample_rate: int, hop: int) -> None:
         """
         Args:
             tensors: by torchaudio's names, as `hubert_names` gives them.
-            codec: whose semantic path is to hear.
+            width: of the features that are wanted.
+            sample_rate: Hz, of what it hears.
+            hop: samples, of which each is to have a frame.
 
         Raises:
             ValueError: tensors are missing or do not fit; names all of it.
@@ -39,21 +40,32 @@ class HubertFeatures(nn.Module):
         layout = hubert_layout(config)
         wrong = [f"{name} {list(shape)} is missing" for name, shape in layout.items() if name not in tensors]
         wrong += [line for name in layout if name in tensors for line in misfits(name, tensors[name], layout[name])]
-        if config.dimension != codec.feature_width:
-            wrong.append(f"its states are {config.dimension} wide, the codec hears {codec.feature_width}")
-        if SAMPLE_RATE * codec.hop != HOP * codec.sample_rate:
-            wrong.append(f"a hop of {codec.hop} at {codec.sample_rate} Hz is not one of its frames, 1/50 s")
+        if config.dimension != width:
+            wrong.append(f"its states are {config.dimension} wide, {width} are to be heard")
+        if SAMPLE_RATE * hop != HOP * sample_rate:
+            wrong.append(f"a hop of {hop} at {sample_rate} Hz is not one of its frames, 1/50 s")
         if wrong:
-            raise ValueError("this is no HuBERT base for this codec: " + "; ".join(wrong))
-        self.sample_rate = codec.sample_rate
-        self.network = load_hubert({name: tensors[name].float() for name in layout}, config)
+            raise ValueError("this is no HuBERT base for this network: " + "; ".join(wrong))
+        self.sample_rate = sample_rate
+        self.tensors = {name: tensors[name] for name in layout}  # as a pack has them
+        self._network = (load_hubert({name: tensor.float() for name, tensor in self.tensors.items()}, config),)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> HubertFeatures:
+        """Moves with what it belongs to, though it is no part of its weights: hence the tuple."""
+        self._network[0]._apply(fn, recurse)
+        super()._apply(fn, recurse)
+        return self
+
+    def resident_bytes(self) -> int:
+        return sum(weight.numel() * weight.element_size() for weight in self._network[0].parameters())
 
     @torch.no_grad()
     def forward(self, audio: Tensor) -> Tensor:
         resample = import_torchaudio().functional.resample
         heard = F.pad(resample(audio[:, 0], self.sample_rate, SAMPLE_RATE), (EDGE, EDGE))
-        encoder = self.network.encoder
-        x = encoder.feature_projection(self.network.feature_extractor(heard, None)[0])  # [row, hop, feature]
+        network = self._network[0]
+        encoder = network.encoder
+        x = encoder.feature_projection(network.feature_extractor(heard, None)[0])  # [row, hop, feature]
         transformer = encoder.transformer
         x = transformer.layer_norm(x + transformer.pos_conv_embed(x))
         total = x

@@ -144,7 +144,8 @@ def read_hcodec(file: Path, hubert: Path | None = None, decoder_only: bool = Fal
         if name.split(".")[0] not in left_out
     }
     if hubert is not None:
-        kept |= {f"codec.hubert.{name}": tensor for name, tensor in _read_hubert(hubert, config).items()}
+        features = read_hubert_base(hubert, config.feature_width)
+        kept |= {f"codec.hubert.{name}": tensor for name, tensor in features.items()}
     return Component({"kind": "hcodec", **asdict(config)}, kept)
 
 
@@ -200,11 +201,11 @@ def _sizes(tensors: Mapping[str, Tensor]) -> HCodecConfig:
     )
 
 
-def _read_hubert(file: Path, config: HCodecConfig) -> dict[str, Tensor]:
-    """By torchaudio's names. Raises PackError."""
+def read_hubert_base(file: Path, width: int | None = None) -> dict[str, Tensor]:
+    """HuBERT base, with states of that width if one is given, by torchaudio's names. Raises PackError."""
     tensors = hubert_names(read_checkpoint(file), HUBERT_BASE)
     try:
-        HubertFeatures(tensors, config)
+        HubertFeatures(tensors, width or base_config(tensors).dimension, 48_000, 960)
     except ValueError as error:
         raise PackError([f"{error}; give the weights of bosonai/hubert_base"], file.name) from error
     return {name: tensors[name] for name in hubert_layout(base_config(tensors))}
