@@ -29,7 +29,7 @@ from backline.models.stems.config import StemsConfig
 from backline.models.stems.generate import generate
 from backline.models.stems.layout import PATH_COUNT, known_positions, slots
 from backline.models.stems.network import StemsNetwork, parameter_counts
-from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
+from backline.models.stems.separator import StemsSeparator
 from backline.models.windowed.separator import Window
 from backline.models.windowed.stream import WindowedStream
 from backline.packs.registry import PackRegistry
@@ -105,7 +105,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def separator_peers(separator: StemsSeparator, hop: int) -> list[Peer]:
     """The whole of a hop: hear, tell, decode."""
-    samples = WINDOW_FRAMES * separator.frame_samples
+    samples = separator.window_frames * separator.frame_samples
     audio = 0.1 * np.random.default_rng(0).standard_normal((1, samples), np.float32)
     history = separator.silence()
     plain = copy(separator)
@@ -118,20 +118,20 @@ def separator_peers(separator: StemsSeparator, hop: int) -> list[Peer]:
     return [
         Peer("Backline", lambda: window(separator, hop)),
         Peer("torch in place of the fused step", lambda: window(plain, hop)),
-        Peer("no overlap forced: every window told anew", lambda: window(separator, WINDOW_FRAMES)),
+        Peer("no overlap forced: every window told anew", lambda: window(separator, separator.window_frames)),
     ]
 
 
 def network_peers(network: StemsNetwork, hop: int) -> list[Peer]:
     """The network alone: with the cache that is kept from track to track, and without."""
     config, weight = network.config, network.start
-    samples = WINDOW_FRAMES * config.hops_per_frame * config.mel.hop
+    samples = config.window_frames * config.hops_per_frame * config.mel.hop
     audio = 0.1 * torch.randn(1, 1, samples, device=weight.device, dtype=weight.dtype)
-    forced = np.zeros((1, 4, 2, config.codebooks, WINDOW_FRAMES - hop), np.int64)
+    forced = np.zeros((1, len(config.stems), 2, config.codebooks, config.window_frames - hop), np.int64)
     wait = torch.cuda.synchronize if weight.is_cuda else lambda: None
 
     def kept() -> None:
-        generate(network, audio, forced, WINDOW_FRAMES)
+        generate(network, audio, forced, config.window_frames)
         wait()
 
     def recomputed() -> None:
@@ -140,7 +140,7 @@ def network_peers(network: StemsNetwork, hop: int) -> list[Peer]:
         network.decoder(torch.cat(sequence, dim=1)[:, : positions * 3 // 4])
         wait()
 
-    table = network.slots(WINDOW_FRAMES)
+    table = network.slots(config.window_frames)
     heard = network.hear(audio)
     codes = torch.zeros(1, config.lanes, len(table), config.codebooks, dtype=torch.long, device=weight.device)
     sequence = [network.prefix(heard)]
@@ -166,10 +166,10 @@ def measure(peers: list[Peer], rounds: int) -> None:
 def cost(config: StemsConfig, hop: int) -> Cost:
     """What one hop of `hop` codec frames costs; the sequence is layout.py's."""
     counts = parameter_counts(config)
-    table = slots(config.order, PATH_COUNT * WINDOW_FRAMES, config.codebooks)
-    known = known_positions(table, PATH_COUNT * (WINDOW_FRAMES - hop))
+    table = slots(config.order, PATH_COUNT * config.window_frames, config.codebooks)
+    known = known_positions(table, PATH_COUNT * (config.window_frames - hop))
     steps = config.segments * (len(table) - known)
-    mel = WINDOW_FRAMES * config.hops_per_frame
+    mel = config.window_frames * config.hops_per_frame
     prefix = 1 + mel if config.condition == "prefix" else 0
     prefilled = prefix + config.segments * (1 + known)
     heads = counts["tables"] / 4  # one path of the heads' half of all tables, at every position that is told

@@ -1,6 +1,7 @@
 """The evaluation of a separator: gains start at the mixture, silent stems are left out, gates say what they mean."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,11 +25,13 @@ from backline.evaluation.separation import (
     row_name,
     separate,
     silent_notes,
+    token_settings,
 )
 from backline.evaluation.separation_baselines import mixture
 from backline.measures.report import Figure, Row
-from backline.measures.separation import LOG_MEL, SDR, SI_SDR
+from backline.measures.separation import LOG_MEL, SDR, SI_SDR, sum_error
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
+from backline.models.stems.load import load, tiny_random
 from backline.music import fluidsynth
 from backline.music.stems import TRACKS, Stems
 from backline.music.world import NARROW
@@ -118,6 +121,28 @@ def test_ports_are_taken_by_their_names_and_a_pack_without_them_is_refused() -> 
     np.testing.assert_array_equal(separate(stream, mixed, 0, default_setting(stream.spec)), np.tile(mixed, (4, 1)))
     with pytest.raises(ValueError, match=r"plays main: use one with the ports vocals, drums, bass, other"):
         check_ports(PassthroughStream(PassthroughConfig()).spec)
+
+
+def test_a_pack_that_tells_codes_has_rows_for_the_papers_way_and_no_other_pack_has() -> None:
+    stream = load(*tiny_random(), "cpu")
+    setting = replace(default_setting(stream.spec), parameters={"readout": 1.0, "transients": 1.0})
+    told = token_settings(stream.spec, setting)
+    assert list(told) == ["tokens, greedy", "tokens, mean"]
+    greedy = told["tokens, greedy"].parameters
+    assert greedy == {"readout": 0.0, "phase": 0.0, "consistency": 0.0, "transients": 0.0}
+    assert told["tokens, mean"].parameters == greedy | {"readout": 1.0}
+    assert token_settings(four_ports().spec, setting) == {}
+    mixed = stems().sum(axis=0)
+    ways = [separate(stream, mixed, 0, way) for way in (default_setting(stream.spec), *told.values())]
+    assert [sum_error(way, mixed) < -60 for way in ways] == [True, False, False]
+    assert not np.allclose(ways[1], ways[2])
+
+
+def test_tokens_are_judged_beside_coded_stems_as_they_are() -> None:
+    true = stems()
+    found = {MIXTURE: mixture(true.sum(axis=0), true), SEPARATED: true, "tokens, greedy": np.tanh(3 * true)}
+    figures = judge_song(found, true, lambda sound: np.tanh(3 * sound), False)
+    assert figures["tokens, greedy", ALL][SI_SDR + CODED] == pytest.approx(100)
 
 
 @pytest.mark.slow

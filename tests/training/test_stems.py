@@ -1,15 +1,19 @@
 """Training of a stems network, and the whole recipe at toy size."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from backline.codecs.hcodec.network import HCodec
+from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.codecs.hubert import hubert_names
+from backline.corpus.multitrack import TRACKS, Multitrack
 from backline.corpus.songs import Composer
 from backline.models.stems.config import MelConfig, StemsConfig
 from backline.models.stream import ChunkInput, SessionConfig
@@ -18,11 +22,21 @@ from backline.music.stems import SAMPLE_RATE
 from backline.music.world import BAND, PEOPLE
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
-from backline.packs.pack import load_stream, read_pack, read_tensors
+from backline.packs.pack import Pack, load_stream, read_pack, read_tensors, write_pack
 from backline.packs.registry import PackRegistry
+from backline.training.hcodec import packed as packed_codec
 from backline.training.loop import Moment, read_log
-from backline.training.stems import ABLATION_WEIGHTS, PAPER_WEIGHTS, StemsTrainer, StemsTraining
-from backline.training.stems_pack import PARTS, SHARES, StemsRecipe, card, train_stems_pack
+from backline.training.stems import (
+    ABLATION_WEIGHTS,
+    PAPER_SMALL,
+    PAPER_WEIGHTS,
+    Ablation,
+    StemsTrainer,
+    StemsTraining,
+    ablated,
+)
+from backline.training.stems_pack import PARTS, SHARES, StemsRecipe, Wish, card, regrouped, train_stems_pack
+from tests.support.hcodec_checkpoint import HUBERT, hubert_checkpoint
 from tests.training.test_hcodec import TOY as TOY_CODEC_TRAINING
 from tests.training.test_hcodec import TOY_CODEC, tones
 
@@ -133,6 +147,186 @@ def test_tables_start_as_the_codebooks_so_that_neighbours_stay_neighbours() -> N
     near = torch.cdist(vectors, vectors).flatten()
     seen = torch.cdist(heads, heads).flatten()
     assert float(torch.corrcoef(torch.stack([near, seen]))[0, 1]) > 0.7
+
+
+def test_the_papers_preset_is_section_3_2() -> None:
+    paper = StemsRecipe.of(1, 0, "cpu", COMPOSER, target=codec_pack(HCodecConfig()), wish=Wish(preset="paper"))
+    training, network = paper.network, paper.network.network
+    assert network == StemsConfig()  # whose sizes test_config.py has
+    assert (network.condition, network.readout, network.phase, network.decoder.dropout) == (
+        *("prefix", "codes", "codec"),
+        0.1,
+    )
+    assert training.weights == PAPER_WEIGHTS
+    assert (training.rate, training.warmup_steps, training.smoothing, training.rows) == (5e-4, 2000, 0.1, 24)
+    assert (training.vectors, training.own, training.misheard, training.passes) == (0, 0, 0, 1)
+    assert (training.augmentation.silent, training.augmentation.early, training.augmentation.levels) == (0, 0, (0, 0))
+    assert paper.parts == ("network",)
+    assert paper.loop(Path("run"), "network").minutes == 1
+
+
+def test_the_papers_learning_rate_is_the_trainers_step_by_step() -> None:
+    trainer = make(replace(PAPER_SMALL, network=replace(TOY_NETWORK, condition="prefix"), rows=1))
+    steps = [0, 999, 1999, 2000, 51_999]
+    rates = [trainer.rate(Moment(step, 0.0, progress)) for step, progress in zip(steps, (0, 0.9, 0, 1, 0), strict=True)]
+    assert rates == pytest.approx([2.5e-7, 2.5e-4, 5e-4, 5e-4 * 0.99998, 5e-4 * 0.99998**50_000])
+    losses = trainer.step(Moment(1999, 0.0, 0.0))
+    assert losses["rate"] == pytest.approx(5e-4)
+    assert "vectors" not in losses, "the paper has no such loss"
+    lesson = trainer.lesson()
+    assert trainer.past(lesson) is lesson.positions, "and no past but the true one"
+
+
+def test_the_papers_training_brings_its_loss_down() -> None:
+    trainer = make(
+        replace(PAPER_SMALL, network=replace(TOY_NETWORK, condition="prefix"), rows=1, rate=5e-3, warmup_steps=1)
+    )
+    lesson = trainer.lesson()
+    trainer.lessons.make = lambda: lesson
+    losses = [trainer.step(Moment(step, 0.0, 0.0))["codes"] for step in range(40)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("ablation", ["a1", "a2", "a3"])
+def test_every_ablation_changes_what_the_paper_changes_and_learns(ablation: Ablation) -> None:
+    usual = replace(TOY, network=replace(TOY_NETWORK, hubert_width=HUBERT.dimension), passes=1)
+    config = ablated(usual, ablation)
+    same = replace(config.network, listener="conformer", tracks="sequential")
+    assert replace(config, network=same, weights=usual.weights) == usual, "and nothing else"
+    assert config.network.listener == ("hubert" if ablation == "a1" else "conformer")
+    assert config.weights == (ABLATION_WEIGHTS if ablation == "a2" else TOY.weights)
+    assert config.network.lanes == (4 if ablation == "a3" else 1)
+    torch.manual_seed(0)
+    hubert = hubert_names(hubert_checkpoint(), HUBERT) if ablation == "a1" else None
+    trainer = StemsTrainer(replace(config, rate=3e-3), HCodec(TOY_CODEC), tones, 0, torch.device("cpu"), hubert)
+    learning = trainer.network.state_dict()
+    assert any(name.startswith("encoder.blocks") for name in learning) == (ablation != "a1")
+    assert not any("hubert" in name for name in learning)
+    heard = None if trainer.network.hubert is None else trainer.network.hubert(torch.from_numpy(tones(0)[:1, None]))
+    lesson = trainer.lesson()
+    before = float(trainer.losses(lesson, lesson.positions)["codes"].detach())
+    trainer.lessons.make = lambda: lesson
+    for step in range(15):
+        trainer.step(Moment(200 + step, 0.0, 0.0))
+    assert float(trainer.losses(lesson, lesson.positions)["codes"].detach()) < before
+    if trainer.network.hubert is not None:
+        assert torch.equal(trainer.network.hubert(torch.from_numpy(tones(0)[:1, None])), heard), "it stays as it was"
+
+
+def test_wishes_that_cannot_be_had_are_refused_with_what_to_do() -> None:
+    refused = [
+        ({"wish": Wish(preset="paper")}, "frozen codec: name a pack that has an HCodec, --codec PACK"),
+        ({"wish": Wish(preset="papers")}, "no preset 'papers' in size None: use --preset ours --size small"),
+        ({"wish": Wish(size="paper")}, "no preset 'ours' in size 'paper'"),
+        ({"wish": Wish(ablation="a4")}, "no ablation 'a4': use a1, a2, a3"),
+        ({"wish": Wish(ablation="a1")}, "no HuBERT to listen through: give its weights with --hubert"),
+        ({"wish": Wish(stems=("vocals", "drums"))}, "do not make the song: .* one name more"),
+        ({"wish": Wish(stems=("vocals", "band", "rest"))}, "do not make the song"),
+        ({"old": COMPOSER}, "name one with --from, or drop --keep-world"),
+        ({"target": read_pack(PackRegistry([]).entry("default").folder)}, "default has no codec to tell in"),
+        ({"start": read_pack(PackRegistry([]).entry("stems").folder), "wish": Wish(ablation="a3")}, "decides size"),
+    ]
+    for changes, message in refused:
+        with pytest.raises(ValueError, match=message):
+            StemsRecipe.of(1, 0, "cpu", COMPOSER, **changes)  # type: ignore[arg-type]
+
+
+def test_tracks_are_taken_by_name_and_all_others_as_one() -> None:
+    stems = np.arange(4, dtype=np.float32)[:, None] + np.float32([[0, 10]])
+    assert regrouped(stems, ("vocals", "drums", "bass", "other")) is stems
+    np.testing.assert_array_equal(regrouped(stems, ("band", "vocals")), [[6, 36], [0, 10]])
+    np.testing.assert_array_equal(regrouped(stems, ("other", "bass", "drums", "vocals")), stems[::-1])
+
+
+def codec_pack(config: HCodecConfig, folder: Path = Path("nowhere")) -> Pack:
+    """A pack that has a codec of such sizes, and no weights."""
+    table = {"kind": "hcodec", **asdict(config)}
+    return Pack(folder, {"codec": table}, "a-codec", "1.0.0", "codec", "A codec", "MIT", ())
+
+
+def test_a_frozen_codec_is_told_in_and_stays_as_it_is_to_the_last_bit(
+    tmp_path: Path, seconds_a_step: Callable[[float], None]
+) -> None:
+    """As part of a recipe with two tracks and another window: the whole way to a pack that plays."""
+    seconds_a_step(0.4)
+    torch.manual_seed(7)
+    table, tensors = packed_codec(HCodec(TOY_CODEC), torch.float32)
+    lent = write_pack(
+        tmp_path / "lent",
+        {"name": "lent", "version": "1.0.0", "family": "codec", "description": "x", "license": "MIT", "codec": table},
+        tensors,
+    )
+    recipe = StemsRecipe.of(
+        0.05, 0, "cpu", Tones(), target=lent, wish=Wish(stems=("vocals", "band"), window_seconds=3.2)
+    )
+    network = recipe.network.network
+    assert (network.codebooks, network.codebook_size, network.window_frames) == (2, 16, 40)
+    toy = replace(TOY_NETWORK, stems=network.stems, window_frames=network.window_frames)
+    recipe = replace(recipe, network=replace(TOY, network=toy), held_out_songs=1)
+    run, out, lines = tmp_path / "run", tmp_path / "pack", list[str]()
+    with pytest.raises(ValueError, match="codec of lent stays as it is"):
+        train_stems_pack(run, out, recipe, ("codec",))
+    train_stems_pack(run, out, recipe, PARTS, lines.append)
+    assert lines[-1] == f"pack written to {out}"
+    pack = read_pack(out)
+    found = read_tensors(pack)
+    kept = {name: value for name, value in tensors.items() if "feature_decoder" not in name}
+    assert all(torch.equal(found[name], value) for name, value in kept.items())
+    card = pack.config["card"]
+    assert card["codec"] == "of lent 1.0.0, MIT, as it is"
+    assert card["command"].endswith("--stems vocals,band --window 3.2 --codec lent")
+    assert list(card["steps"]) == ["network"]
+    assert pack.description == "Separates a song into vocals, band, in tokens, 3.2 seconds at a time"
+    stream = load_stream(pack)
+    assert [port.name for port in stream.spec.ports] == ["vocals", "band"]
+    row = stream.open(SessionConfig(48_000, 1, Fraction(24, 25), 1.44, seed=1))
+    mixture = 0.1 * np.random.default_rng(0).standard_normal((1, stream.required_input(row)), np.float32)
+    parts = stream.step([ChunkInput(row, mixture, None, {})])[0].audio
+    assert np.abs(np.sum(parts, axis=0) - mixture[:, : parts[0].shape[1]]).max() < 1e-4
+
+    # A run that has lost its codec goes on in that of the pack that it starts from.
+    warm = replace(recipe, target=None, start=pack, minutes=0.01, old=Tones())
+    train_stems_pack(tmp_path / "warm", tmp_path / "warmer", warm, ("network",), lines.append)
+    again = read_pack(tmp_path / "warmer")
+    assert again.config["card"]["codec"] == "of stems 0.1.0, Apache-2.0, as it is"
+    assert "network: mel " in again.config["card"]["fine_tuned"]
+    assert "old_mel" in again.config["card"]["fine_tuned"]
+    assert all(torch.equal(read_tensors(again)[name], value) for name, value in kept.items())
+
+
+class Tones:
+    """`Songs` that are four tones."""
+
+    def song(self, seed: int) -> Multitrack:
+        return ToneSong(seed)
+
+    def test_songs(self) -> None:
+        return None
+
+    def people(self) -> bool:
+        return False
+
+    def card(self) -> dict[str, Any]:
+        return {"data": "tones"}
+
+    def options(self) -> str:
+        return "--world tones"
+
+
+class ToneSong:
+    """A `Multitrack` of `tones`."""
+
+    seconds = 2.0
+
+    def __init__(self, seed: int) -> None:
+        self.title, self.sounds = f"tones {seed}", tones(seed)
+        self.labels = dict(zip(TRACKS, TRACKS, strict=True))
+
+    def read(
+        self, stem: str, sample_rate: int, begin: float = 0.0, seconds: float | None = None
+    ) -> NDArray[np.float32]:
+        assert (sample_rate, begin, seconds) == (48_000, 0.0, None)
+        return self.sounds[[TRACKS.index(stem)]]
 
 
 def test_parts_that_do_not_exist_or_come_too_early_are_refused(tmp_path: Path) -> None:

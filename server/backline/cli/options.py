@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,7 +99,18 @@ SongsFolder = Annotated[
 ]
 ComposedShare = Annotated[
     float | None,
-    typer.Option("--composed", help="With --songs, the share of composed songs among them.", min=0, max=1),
+    typer.Option(
+        "--composed", help="With --songs or --keep-world, the share of composed songs among them.", min=0, max=1
+    ),
+]
+KeptWorld = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-world",
+        metavar="WORLD",
+        help="With --from, the world that the pack knows: it is judged by its songs as well and may lose 5 % there at "
+        "most, and the --composed share is of it.",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -187,23 +200,36 @@ def pick_device(name: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
-def song_source(songs: Path | None, composed: float | None, world: str, sample_rate: int, wanted: Wanted) -> Songs:
-    """What `--songs`, `--composed` and a world's name say.
+def song_source(
+    songs: Path | None,
+    composed: float | None,
+    world: str,
+    sample_rate: int,
+    wanted: Wanted,
+    kept: str | None = None,
+    filters: Collection[str] = (),
+) -> Songs:
+    """What `--songs`, `--composed`, a world's name and that of `--keep-world` say.
 
     Args:
         sample_rate: Hz, at which songs are composed.
         wanted: which songs of a corpus: `has_four_tracks`, for example.
+        kept: the world that the composed share is of, beside a corpus or the songs of `world`.
+        filters: that clips of a corpus pass; they are shorter then, since few spans are long that do.
     Raises:
         CorpusError: the corpus cannot be read.
     """
     from backline.corpus.corpus import Corpus
-    from backline.corpus.songs import Composer, CorpusSongs, Mixed
+    from backline.corpus.songs import FILTERED_SECONDS, Composer, CorpusSongs, Mixed
     from backline.music.world import WORLDS
 
-    if world not in WORLDS:
-        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
+    for name in (world, kept or world):
+        if name not in WORLDS:
+            raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
     composer = Composer(WORLDS[world], sample_rate)
-    if songs is None:
-        return composer
-    real = CorpusSongs(Corpus.open(songs), wanted)
-    return Mixed(real, composer, composed) if composed else real
+    learnt: Songs = composer if songs is None else CorpusSongs(Corpus.open(songs), wanted)
+    if filters and isinstance(learnt, CorpusSongs):
+        learnt = replace(learnt, seconds=FILTERED_SECONDS, filters=filters)
+    if not composed or (songs is None and kept is None):
+        return learnt
+    return Mixed(learnt, Composer(WORLDS[kept or world], sample_rate), composed, kept=kept is not None)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backline.cli import options
+
+if TYPE_CHECKING:
+    from backline.packs.pack import Pack
 
 train = typer.Typer(
     help="Train a pack, whole or part by part. Everything lies in one run folder and goes on from there.",
@@ -107,28 +110,87 @@ def stems_pack(
     start: Annotated[
         str | None, typer.Option("--from", metavar="PACK", help="A stems pack to start from, at half the usual rate.")
     ] = None,
+    keep_world: options.KeptWorld = None,
+    codec_pack: Annotated[
+        str | None,
+        typer.Option(
+            "--codec", metavar="PACK", help="Tell in the HCodec of this pack, which stays as it is; none is trained."
+        ),
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(metavar="ours|paper", help="How to train: as the pack that ships, or as MSS-LM's paper does.")
+    ] = "ours",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="small|paper", help="Of the network: what a CPU trains, or the paper's 1.3 billion."),
+    ] = None,
+    ablation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="a1|a2|a3",
+            help="The paper's: a1 a frozen HuBERT hears in place of the Conformer, a2 steeper weights of the "
+            "codebooks, a3 all tracks at once.",
+        ),
+    ] = None,
+    hubert: Annotated[
+        Path | None,
+        typer.Option(
+            help="HuBERT base's weights: the codec that is trained hears its features, and with a1 so does the "
+            "network. Without it, a1 takes that of the --codec pack."
+        ),
+    ] = None,
+    stems: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Other tracks than vocals,drums,bass,other: some of these, and one name for the rest."
+        ),
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(help="Seconds that are heard at a time, 4 if not said.", min=0.1, max=60, callback=options.finite),
+    ] = None,
     packs: options.PackFolders = None,
 ) -> None:
     """Train the four-stem pack, codec and network, and write it. Ctrl+C saves; the same command goes on.
 
     Example: [cyan]backline train stems-pack --minutes 90 -o ~/my-packs/stems[/]
 
-    Starting from the pack that comes with Backline: [cyan]backline train stems-pack --world people --from stems[/]
+    Starting from the pack that comes with Backline, and keeping what it knows:
+    [cyan]backline train stems-pack --world people --from stems --keep-world band --composed 0.25[/]
 
     On your own songs, see `backline data prepare`: [cyan]backline train stems-pack --songs corpus --from stems[/]
+
+    As the paper does, in the published codec:
+    [cyan]backline train stems-pack --preset paper --codec hcodec --songs corpus[/]
+
+    A voice and all the rest: [cyan]backline train stems-pack --codec stems --stems vocals,band --window 3.2[/]
     """
     from backline.cli.console import UserError, console
+    from backline.corpus.filters import MSS_LM
     from backline.corpus.multitrack import has_four_tracks
+    from backline.corpus.songs import Composer
     from backline.music.stems import SAMPLE_RATE
+    from backline.music.world import WORLDS
+    from backline.packs.importers.hcodec import read_hubert_base
     from backline.packs.pack import read_pack
     from backline.packs.places import user_packs
     from backline.packs.registry import PackRegistry
-    from backline.training.stems_pack import PARTS, StemsRecipe, train_stems_pack
+    from backline.training.stems_pack import PARTS, StemsRecipe, Wish, train_stems_pack
+
+    def found(name: str | None) -> Pack | None:
+        return None if name is None else read_pack(PackRegistry(packs or []).entry(name).folder)
 
     try:
-        source = options.song_source(songs, composed, world or "band", SAMPLE_RATE, has_four_tracks)
-        known = None if start is None else read_pack(PackRegistry(packs or []).entry(start).folder)
-        recipe = StemsRecipe.of(minutes, seed, device, source, known)
+        names = None if stems is None else tuple(name.strip() for name in stems.split(","))
+        wish = Wish(preset, size, ablation, names, window)
+        filters = MSS_LM if preset == "paper" else ()
+        source = options.song_source(
+            songs, composed, world or "band", SAMPLE_RATE, has_four_tracks, keep_world, filters
+        )
+        old = None if keep_world is None else Composer(WORLDS[keep_world], SAMPLE_RATE)
+        heard = None if hubert is None else read_hubert_base(hubert)
+        known, target = found(start), found(codec_pack)
+        recipe = StemsRecipe.of(minutes, seed, device, source, known, old, target, heard, wish)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error

@@ -2,6 +2,8 @@
 
 Rows, for all stems together and for each, beside the true stems:
 - separated: what the pack's ports play, chunk by chunk, as a session hears them;
+- tokens, greedy: the same as the paper of MSS-LM has it, the likeliest codes decoded with the codec's own phases, and
+  nothing of the mixture; tokens, mean: what the network expects of its codes in their place;
 - mixture, ideal ratio mask, HPSS, Demucs: separation_baselines.py;
 - codec: the true stems through the pack's codec, so the most that its codes can say.
 Columns that end in "coded" compare with the stems through the codec, as the paper of MSS-LM does; there the baselines
@@ -11,6 +13,7 @@ go through the codec as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -28,6 +31,10 @@ from backline.music.world import World
 GAIN, SUM = "SI-SDR gain dB", "sum error dB"  # columns; the gain is over the mixture's SI-SDR
 CODED = ", coded"  # ends a column
 SEPARATED, MIXTURE, HPSS, CODEC = "separated", "mixture", "HPSS", "codec"  # rows
+TOKENS: Mapping[str, Mapping[str, float]] = {  # and those of a pack that tells codes, by its parameters
+    "tokens, greedy": {"readout": 0.0, "phase": 0.0, "consistency": 0.0, "transients": 0.0},
+    "tokens, mean": {"readout": 1.0, "phase": 0.0, "consistency": 0.0, "transients": 0.0},
+}
 BASELINES: Mapping[str, Method] = {MIXTURE: mixture, "ideal ratio mask": ideal_ratio_mask, HPSS: hpss}
 
 LEAST_GAIN = {"vocals": 3.0, "drums": 5.0, "bass": 5.0, "other": 3.0}  # dB
@@ -57,6 +64,7 @@ def evaluate_separation(
     check_ports(stream.spec)
     check_packages(with_visqol)
     methods = {**BASELINES, **more}
+    told = token_settings(stream.spec, setting)
     songs = []
     for number in range(plan.pieces):
         prefix = f"song {number + 1} of {plan.pieces}"
@@ -64,19 +72,31 @@ def evaluate_separation(
         true = song_stems(TEST_SEED + number, plan.world)
         mixed = true.sum(axis=0)
         say(f"{prefix}: separating", 0.0)
-        found = {SEPARATED: separate(stream, mixed, plan.seed * SEEDS_APART + number, setting)}
+        seed = plan.seed * SEEDS_APART + number
+        found = {name: separate(stream, mixed, seed, way) for name, way in {SEPARATED: setting, **told}.items()}
         for place, (name, method) in enumerate(methods.items()):
             say(f"{prefix}: separating by baselines", place / len(methods))
             found[name] = method(mixed, true)
         say(f"{prefix}: measuring", 0.0)
         songs.append(judge_song(found, true, resynthesise, with_visqol))
-    names = [SEPARATED, *methods, *([] if resynthesise is None else [CODEC])]
+    names = [SEPARATED, *told, *methods, *([] if resynthesise is None else [CODEC])]
     rows: dict[str, Row] = {}
     for key in ((name, track) for name in names for track in (ALL, *TRACKS)):
         measured = [song[key] for song in songs if key in song]
         if measured:
             rows[row_name(*key)] = {column: Figure.of([row[column] for row in measured]) for column in measured[0]}
     return rows, gates(rows), silent_notes(songs)
+
+
+def token_settings(spec: StreamSpec, setting: Setting) -> dict[str, Setting]:
+    """`setting` as each row of TOKENS has it; none of a pack that tells no codes."""
+    known = {parameter.name for parameter in spec.parameters}
+    if not {"readout", "phase"} <= known:
+        return {}
+    return {
+        name: replace(setting, parameters={**setting.parameters, **{k: v for k, v in asked.items() if k in known}})
+        for name, asked in TOKENS.items()
+    }
 
 
 def separate(stream: Stream, mixed: Sound, seed: int, setting: Setting) -> Stems:
@@ -103,7 +123,7 @@ def judge_song(
         row[GAIN] = row[SI_SDR] - figures[MIXTURE, track][SI_SDR]
     if resynthesise is not None and coded is not None:
         for name, stems in found.items():
-            heard = stems if name == SEPARATED else through(resynthesise, stems)
+            heard = stems if name in (SEPARATED, *TOKENS) else through(resynthesise, stems)
             for key, row in judge(name, heard, coded, true, with_visqol).items():
                 figures[key] |= {column + CODED: value for column, value in row.items()}
     return figures

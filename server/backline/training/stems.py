@@ -1,38 +1,49 @@
-"""Trains a stems network on composed songs: mixtures in, the codes of their tracks out."""
+"""Trains a stems network: mixtures in, the codes of their tracks out.
+
+OURS is how the packs that ship are trained, PAPER how MSS-LM is. Both begin with tables that are the codebooks, seen
+through a random matrix, of which the paper says nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backline.codecs.hcodec.load import HUBERT
 from backline.codecs.hcodec.network import PATHS, HCodec
+from backline.codecs.hcodec.semantics import HubertFeatures
 from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.models.rows import raised
-from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
+from backline.models.stems.config import MelConfig, StemsConfig
 from backline.models.stems.generate import vectors_of
 from backline.models.stems.layout import PATH_COUNT, Slots, to_positions
 from backline.models.stems.load import read_network
 from backline.models.stems.network import StemsNetwork
-from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
+from backline.models.stems.separator import StemsSeparator
 from backline.models.windowed.consistency import RESIDUAL, consistent
 from backline.models.windowed.separator import Window
 from backline.music.stems import Stems
 from backline.nn.conformer import ConformerConfig
-from backline.nn.learning_rate import cosine_rate, set_rate
+from backline.nn.learning_rate import cosine_rate, exponential_rate, set_rate
 from backline.nn.llama import LlamaConfig
 from backline.training.codec import evaluating
+from backline.training.hcodec import WATCHED
+from backline.training.keeping import Keeping, by
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
-from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
+from backline.training.mixtures import OURS as OUR_MIXTURES
+from backline.training.mixtures import PAPER as PAPER_MIXTURES
+from backline.training.mixtures import Augmentation, Feed, Mixtures, Rehearsed, StemsMaker
 from backline.training.precision import faster_in_bfloat16
 
 PAPER_WEIGHTS = (2.0, *[1.0] * 15)  # of the codebooks in the loss
 ABLATION_WEIGHTS = (8.0, 4.0, 3.0, *[2.0] * 5, *[1.0] * 8)
+Ablation = Literal["a1", "a2", "a3"]
 SMALL = StemsConfig(
     encoder=ConformerConfig(4, 192, 4, norm="layer"),
     decoder=LlamaConfig(4, 256, 4, 768),
@@ -57,10 +68,10 @@ class Lesson:
 
 @dataclass(frozen=True)
 class StemsTraining:
-    """What is trained and how hard. The paper: weights 2, 1 …, smoothing 0.1, no loss of vectors, a true past."""
+    """What is trained and how hard."""
 
     network: StemsConfig = field(default_factory=lambda: SMALL)
-    weights: tuple[float, ...] = PAPER_WEIGHTS[:8]  # [codebook]
+    weights: tuple[float, ...] = PAPER_WEIGHTS  # [codebook], as many as the network has or more
     smoothing: float = 0.0  # with readout "mean" it would pull every vector towards the codebooks' mean
     vectors: float = 10.0  # weight of the mean squared distance of the expected vectors from the true ones
     # Of the past that a row is told, up to `own` is what the network itself would have told there, and of the rest up
@@ -69,10 +80,36 @@ class StemsTraining:
     own: float = 1.0
     misheard: float = 1.0
     rate: float = 1e-3
+    decay: Literal["cosine", "exponential"] = "cosine"  # of the rate, after the warm-up: by time, or step by step
+    warmup_steps: int = 100
+    augmentation: Augmentation = OUR_MIXTURES
     rows: int = 4
     passes: int = 3  # over each batch: to draw one and to have the codec encode it costs half as much as a step
     batches: int = 48  # kept at hand for them
     clip: float = 5.0
+
+
+OURS = StemsTraining()
+# Section 3.2. The rows are of one GPU, of which the paper has eight; what it leaves out is UniSE's (MODELS.md B1).
+PAPER = StemsTraining(
+    network=StemsConfig(), smoothing=0.1, vectors=0.0, own=0.0, misheard=0.0, rate=5e-4, decay="exponential",
+    warmup_steps=2000, augmentation=PAPER_MIXTURES, rows=24, passes=1, batches=1,
+)  # fmt: skip
+# The paper's layout and readout in our sizes, for machines without such GPUs.
+PAPER_SMALL = replace(
+    PAPER,
+    network=replace(SMALL, condition="prefix", track_embedding=False, readout="codes", phase="codec"),
+    rows=OURS.rows,
+)
+
+
+def ablated(training: StemsTraining, ablation: Ablation) -> StemsTraining:
+    """Section 4.3: a1 a frozen HuBERT hears in place of the Conformer, a2 steeper weights, a3 all tracks at once."""
+    if ablation == "a2":
+        return replace(training, weights=ABLATION_WEIGHTS)
+    network = training.network
+    changed = replace(network, listener="hubert") if ablation == "a1" else replace(network, tracks="parallel")
+    return replace(training, network=changed)
 
 
 def train_stems(
@@ -83,18 +120,22 @@ def train_stems(
     held_out: range,
     device: str = "auto",
     start: Mapping[str, Tensor] | None = None,
+    old: Sequence[Stems] = (),
+    hubert: Mapping[str, Tensor] | None = None,
 ) -> tuple[StemsNetwork, Outcome]:
     """Trains until the budget of `loop` is used up, or goes on with what is in its folder.
 
     Args:
         start: a network's tensors, by their names in a pack, to begin with instead of random ones.
+        old: held-out songs of those that it knows already and is not to forget, see keeping.py.
+        hubert: whom the network listens through, if through any: tensors by torchaudio's names.
     """
     torch.manual_seed(loop.seed)
-    trainer = StemsTrainer(config, codec, make_stems, loop.seed, pick_device(device))
+    trainer = StemsTrainer(config, codec, make_stems, loop.seed, pick_device(device), hubert)
     if start is not None:
         trainer.network.load_state_dict(read_network(config.network, start).state_dict())
-    songs = [make_stems(seed) for seed in held_out]
-    outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(songs), "mel")
+    judge = Keeping(trainer.validate, [make_stems(seed) for seed in held_out], old, WATCHED)
+    outcome = train(loop, trainer.step, trainer.state(), judge, by(WATCHED), validate_first=start is not None)
     return trainer.network, outcome
 
 
@@ -102,16 +143,30 @@ class StemsTrainer:
     """The network, its teacher, and its data."""
 
     def __init__(
-        self, config: StemsTraining, codec: HCodec, make_stems: StemsMaker, seed: int, device: torch.device
+        self,
+        config: StemsTraining,
+        codec: HCodec,
+        make_stems: StemsMaker,
+        seed: int,
+        device: torch.device,
+        hubert: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.config, self.device = config, device
         self.codec = codec.eval().requires_grad_(False).to(device)
-        self.network = StemsNetwork(config.network).to(device)
+        network = config.network
+        self.network = StemsNetwork(network)
+        if network.listener == "hubert":
+            mel = network.mel
+            self.network.hubert = HubertFeatures(hubert or {}, network.hubert_width, mel.sample_rate, mel.hop)
+        self.network.to(device)
+        if len(config.weights) < network.codebooks:
+            raise ValueError(f"{network.codebooks} codebooks are told, and weights are {config.weights}: give one each")
         self.optimizer = torch.optim.AdamW(self.network.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=0.01)
-        self.mixtures = Mixtures(Feed(WINDOW_FRAMES * codec.samples_per_code, config.rows), make_stems, seed)
+        samples = network.window_frames * codec.samples_per_code
+        self.mixtures = Mixtures(Feed(samples, config.rows, config.augmentation), make_stems, seed)
         self.bfloat16 = faster_in_bfloat16(device)
         self.codebooks = torch.stack([codec.quantizer(path).codebooks for path in PATHS])
-        self.table = self.network.slots(WINDOW_FRAMES)
+        self.table = self.network.slots(network.window_frames)
         self.lessons = Rehearsed(self.lesson, config.passes, config.batches, seed)
         self.start_tables()
 
@@ -121,16 +176,25 @@ class StemsTrainer:
 
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
-        rate = cosine_rate(moment.step, moment.progress, self.config.rate)
+        rate = self.rate(moment)
         set_rate(self.optimizer, rate)
         lesson = self.lessons.next()
         losses = self.losses(lesson, self.past(lesson))
-        total = losses["codes"] + self.config.vectors * losses["vectors"]
+        total = losses["codes"]
+        if self.config.vectors:
+            total = total + self.config.vectors * losses["vectors"]
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         return {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm), "rate": rate}
+
+    def rate(self, moment: Moment) -> float:
+        """The learning rate of a step."""
+        config = self.config
+        if config.decay == "exponential":
+            return exponential_rate(moment.step, config.rate, config.warmup_steps)
+        return cosine_rate(moment.step, moment.progress, config.rate, config.warmup_steps)
 
     def lesson(self) -> Lesson:
         """A new batch."""
@@ -150,6 +214,8 @@ class StemsTrainer:
     @torch.no_grad()
     def past(self, lesson: Lesson) -> Tensor:
         """What the network is told of the past in training: not always the truth."""
+        if not self.config.own and not self.config.misheard:
+            return lesson.positions
         misheard = self.mixed(lesson.positions, self.other_rows(lesson.positions), self.config.misheard)
         if not self.config.own:
             return misheard
@@ -178,18 +244,21 @@ class StemsTrainer:
     def losses(self, lesson: Lesson, past: Tensor) -> dict[str, Tensor]:
         """What `lesson` costs a network that is told the `past` [row, track, position, codebook].
 
-        `codes` and `vectors` are trained on; `first` and `last` are those codebooks' parts of the former."""
+        `codes` is trained on, and `vectors` where it weighs something; `first` and `last` are those codebooks' parts of
+        the former.
+        """
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             hidden = self.network(lesson.mixtures, past, self.table)
             every = self.code_losses(hidden, lesson.positions, self.table)
-            expected = vectors_of(self.network, hidden[:, :, :-1], self.table, self.codebooks)
-        weights = torch.tensor(self.config.weights, device=self.device)
-        return {
+            if self.config.vectors:
+                expected = vectors_of(self.network, hidden[:, :, :-1], self.table, self.codebooks)
+        weights = torch.tensor(self.config.weights[: len(every)], device=self.device)
+        losses = {
             "codes": (every * weights).sum() / weights.sum(),
             "first": every[0].detach(),
             "last": every[-1].detach(),
-            "vectors": F.mse_loss(expected, lesson.vectors),
         }
+        return losses | ({"vectors": F.mse_loss(expected, lesson.vectors)} if self.config.vectors else {})
 
     @torch.no_grad()
     def start_tables(self) -> None:
@@ -229,14 +298,16 @@ class StemsTrainer:
             losses.append(torch.stack(parts).mean())
         return torch.stack(losses)
 
-    def validate(self, songs: list[Stems]) -> dict[str, float]:
+    def validate(self, songs: Sequence[Stems]) -> dict[str, float]:
         """Losses on held-out songs' middles, and how far what is generated from nothing is from the tracks.
 
-        `mel` is the mean log-mel distance of the four estimates; `floor` is the codec's own; `sdri_..` by how many dB
+        `mel` is the mean log-mel distance of the estimates; `floor` is the codec's own; `sdri_..` by how many dB
         the SI-SDR of each stem is better than the mixture's, once they sum to it.
         """
-        length = WINDOW_FRAMES * self.codec.samples_per_code
-        cuts = [stems[:, (stems.shape[1] - length) // 2 :][:, :length] for stems in songs]
+        frames = self.network.config.window_frames
+        length = frames * self.codec.samples_per_code
+        cuts = [stems[:, max(0, stems.shape[1] - length) // 2 :][:, :length] for stems in songs]
+        cuts = [np.pad(cut, ((0, 0), (0, length - cut.shape[1]))) for cut in cuts]
         result: dict[str, float] = {}
         with evaluating(self.network):
             lesson = self.prepared(torch.from_numpy(np.stack(cuts)).to(self.device))
@@ -248,18 +319,26 @@ class StemsTrainer:
             distances, floors, gains = [], [], []  # each [song][track]
             for cut in cuts:
                 mixture = cut.sum(0)
-                (told,) = separator.separate([Window(0, mixture[None], history, WINDOW_FRAMES)])
+                (told,) = separator.separate([Window(0, mixture[None], history, frames)])
                 estimates = raised(told).estimates
                 stems = consistent(mixture[None], estimates, RESIDUAL, mask_exponent=2.0)[:, 0]
                 codec = self.codec.decode(self.codec.encode(torch.from_numpy(cut)[:, None].to(self.device)))[:, 0]
                 gains.append([si_sdr(a, b) - si_sdr(mixture, b) for a, b in zip(stems, cut, strict=True)])
                 distances.append([log_mel_distance(a, b, rate) for a, b in zip(estimates[:, 0], cut, strict=True)])
                 floors.append([log_mel_distance(a, b, rate) for a, b in zip(codec.cpu().numpy(), cut, strict=True)])
-        result |= {f"sdri_{track}": float(gain) for track, gain in zip(TRACKS, np.mean(gains, axis=0), strict=True)}
+        result |= {
+            f"sdri_{track}": float(gain) for track, gain in zip(separator.tracks, np.mean(gains, axis=0), strict=True)
+        }
         return result | {"mel": float(np.mean(distances)), "floor": float(np.mean(floors))}
 
 
 def packed(network: StemsNetwork, dtype: torch.dtype = torch.float16) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a pack carries of a network: the [stems] table, and tensors named `stems.…`."""
-    tensors = {f"stems.{name}": value.detach().to("cpu", dtype) for name, value in network.state_dict().items()}
+    weights = dict(network.state_dict())
+    if network.hubert is not None:
+        weights |= {HUBERT + name: value for name, value in network.hubert.tensors.items()}
+    tensors = {
+        f"stems.{name}": value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype)
+        for name, value in weights.items()
+    }
     return asdict(network.config), tensors

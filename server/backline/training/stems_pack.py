@@ -6,37 +6,81 @@ Everything lies in one run folder, RUN/codec and RUN/network, and goes on from t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
+import numpy as np
 from torch import Tensor
 
-from backline.codecs.hcodec.network import HCodec
+from backline.codecs.hcodec.load import hcodec
+from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.codecs.hcodec.semantics import base_config
+from backline.codecs.tables import Kind, read_codec_table
 from backline.corpus.multitrack import four_tracks
 from backline.corpus.songs import Composer, Songs
 from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
-from backline.models.stems.load import read_tables
-from backline.models.stems.network import StemsNetwork
+from backline.models.stems.config import StemsConfig
+from backline.models.stems.load import mismatched, read_network, read_tables
 from backline.music.seeds import HELD_OUT_SEED
-from backline.music.stems import SAMPLE_RATE, Stems
+from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 from backline.music.world import BAND
+from backline.nn.tables import TableError
+from backline.nn.weights import part as part_of
 from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.quantized import quantize
-from backline.training.hcodec import HCodecTraining, train_hcodec
+from backline.training.hcodec import WATCHED, HCodecTraining, train_hcodec
 from backline.training.hcodec import packed as packed_codec
+from backline.training.keeping import by, told
 from backline.training.loop import LoopConfig
 from backline.training.report import hardware, plot_losses
-from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
-from backline.training.stems import StemsTraining, train_stems
+from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds, validations
+from backline.training.stems import OURS, PAPER, PAPER_SMALL, Ablation, StemsTraining, ablated, train_stems
 from backline.training.stems import packed as packed_network
 
 SHARES = {"codec": 0.3, "network": 0.7}  # of the minutes given
 PARTS = tuple(SHARES)
 TRAINING_ONLY = "codec.feature_decoder."  # a pack does without it
 WARM = 0.5  # of the usual learning rates, where training starts from a pack: what it knows is not to be shaken loose
+CODEC_KIND: Kind = "hcodec"
+METHODS = {("ours", "small"): OURS, ("paper", "paper"): PAPER, ("paper", "small"): PAPER_SMALL}  # by preset and size
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a stems pack is to be, where it is not to be the usual one; texts and flags of the command."""
+
+    preset: str = "ours"  # or "paper"
+    size: str | None = None  # "paper" or "small"; the preset's own if not said
+    ablation: str | None = None  # a1, a2 or a3
+    stems: tuple[str, ...] | None = None  # names of the tracks; see `regrouped`
+    window_seconds: float | None = None
+
+    def options(self) -> str:
+        """As the command is told of it."""
+        told = {
+            "preset": None if self.preset == "ours" else self.preset,
+            "size": self.size,
+            "ablation": self.ablation,
+            "stems": None if self.stems is None else ",".join(self.stems),
+            "window": None if self.window_seconds is None else f"{self.window_seconds:g}",
+        }
+        return " ".join(f"--{name} {value}" for name, value in told.items() if value is not None)
+
+    def training(self) -> StemsTraining:
+        """Raises ValueError: there is no such preset in that size, or no such ablation."""
+        size = self.size or {"ours": "small", "paper": "paper"}.get(self.preset)
+        if (self.preset, size) not in METHODS:
+            known = ", ".join(f"--preset {preset} --size {size}" for preset, size in METHODS)
+            raise ValueError(f"there is no preset {self.preset!r} in size {size!r}: use {known}")
+        training = METHODS[self.preset, str(size)]
+        if self.ablation is None:
+            return training
+        if self.ablation not in get_args(Ablation):
+            raise ValueError(f"there is no ablation {self.ablation!r}: use {', '.join(get_args(Ablation))}")
+        return ablated(training, cast(Ablation, self.ablation))
 
 
 @dataclass(frozen=True)
@@ -51,33 +95,139 @@ class StemsRecipe:
     network: StemsTraining = field(default_factory=StemsTraining)
     held_out_songs: int = 6  # that parts are judged by while they train
     start: Pack | None = None  # whose weights training begins with
+    old: Songs | None = None  # that it knows already and is not to forget
+    target: Pack | None = None  # whose codec, as it is, the network tells in; without one the codec is trained first
+    hubert: Mapping[str, Tensor] | None = None  # whom the codec's semantic path, or ablation a1, listens through
+    wish: Wish = field(default_factory=Wish)
 
     @classmethod
-    def of(cls, minutes: float, seed: int, device: str, songs: Songs, start: Pack | None) -> StemsRecipe:
+    def of(
+        cls,
+        minutes: float,
+        seed: int,
+        device: str,
+        songs: Songs,
+        start: Pack | None = None,
+        old: Songs | None = None,
+        target: Pack | None = None,
+        hubert: Mapping[str, Tensor] | None = None,
+        wish: Wish = Wish(),
+    ) -> StemsRecipe:
         """The usual recipe for these songs, from nothing or from a stems pack, whose sizes it then takes over.
 
         Raises:
-            ValueError: `start` is no stems pack.
+            ValueError: `start` is no stems pack, `target` has no HCodec, there is none that could know the old songs,
+                or the wish cannot be had.
         """
-        recipe = cls(minutes, seed, device, songs)
-        if songs.people():  # voices differ from each other more than bands do
-            recipe = replace(recipe, codec=replace(recipe.codec, crops=2, voices=4), held_out_songs=16)
-        if start is None:
-            return recipe
-        try:
-            tables = read_tables(start.config)
-        except PackError as error:
-            raise ValueError(f"training cannot start from {start.name}: {error}") from error
+        if old is not None and start is None:
+            raise ValueError("only a pack that knows a world can keep it: name one with --from, or drop --keep-world")
+        if wish.preset == "paper" and start is None and target is None:
+            raise ValueError("the paper tells in a frozen codec: name a pack that has an HCodec, --codec PACK")
+        recipe = cls(minutes, seed, device, songs, network=wish.training(), old=old, start=start, wish=wish)
+        recipe = replace(recipe, target=target, hubert=hubert)
         codec, network = recipe.codec, recipe.network
-        return replace(
-            recipe,
-            codec=replace(codec, codec=tables.codec, rate=WARM * codec.rate),
-            network=replace(network, network=tables.network, rate=WARM * network.rate),
-            start=start,
+        if songs.people():  # voices differ from each other more than bands do
+            codec, recipe = replace(codec, crops=2, voices=4), replace(recipe, held_out_songs=16)
+        if start is not None:
+            try:
+                tables = read_tables(start.config)
+            except PackError as error:
+                raise ValueError(f"training cannot start from {start.name}: {error}") from error
+            if wish.size or wish.stems or wish.window_seconds or wish.ablation in ("a1", "a3"):
+                raise ValueError(f"{start.name} decides size, tracks and window: leave {wish.options()} or --from out")
+            codec = replace(codec, codec=tables.codec, rate=WARM * codec.rate)
+            network = replace(network, network=tables.network, rate=WARM * network.rate)
+        elif hubert is not None and target is None:
+            width = base_config(hubert).dimension
+            codec = replace(codec, codec=replace(codec.codec, features="hubert", feature_width=width))
+        if target is not None:
+            codec = replace(codec, codec=codec_of(target))
+        recipe = replace(recipe, codec=codec, network=network)
+        if start is None:
+            recipe = replace(recipe, network=replace(network, network=recipe.fitted(network.network)))
+        told, has = recipe.network.network, recipe.codec.codec
+        if wrong := mismatched(told, has):
+            raise ValueError("; ".join(wrong))
+        return recipe
+
+    def fitted(self, network: StemsConfig) -> StemsConfig:
+        """`network` as the codec's sizes, the wish and HuBERT want it."""
+        codec, wish = self.codec.codec, self.wish
+        if codec.sample_rate != SAMPLE_RATE:
+            raise ValueError(f"the codec hears {codec.sample_rate} Hz, stems have {SAMPLE_RATE}: name another")
+        frames = network.window_frames
+        if wish.window_seconds is not None:
+            frames = round(wish.window_seconds * codec.sample_rate / (codec.hop * codec.frames_per_code))
+        width = network.hubert_width
+        if network.listener == "hubert":
+            width = base_config(self.listener()).dimension
+        fitted = replace(
+            network,
+            mel=replace(network.mel, hop=codec.hop),
+            hops_per_frame=codec.frames_per_code,
+            codebooks=codec.codebooks,
+            codebook_size=codec.codebook_size,
+            window_frames=frames,
+            stems=wish.stems or network.stems,
+            hubert_width=width,
         )
+        regrouped(np.zeros((len(TRACKS), 1), np.float32), fitted.stems)
+        return fitted
+
+    def listener(self) -> Mapping[str, Tensor]:
+        """The HuBERT that a1 listens through, or the codec: the one given, else that of the codec's pack.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.hubert is not None:
+            return self.hubert
+        start, target = self.start, self.target
+        for pack, prefix in ((start, "stems.hubert."), (target, "codec.hubert."), (start, "codec.hubert.")):
+            if pack is not None and (found := part_of(read_tensors(pack), prefix)):
+                return found
+        raise ValueError("no HuBERT to listen through: give its weights with --hubert, or a codec that has it")
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is trained."""
+        return PARTS if self.target is None else ("network",)
+
+    def seconds(self, part: str) -> float:
+        """Of training that a part gets."""
+        return 60 * self.minutes * (SHARES[part] if self.target is None else 1.0)
 
     def loop(self, run: Path, part: str) -> LoopConfig:
-        return LoopConfig(run / part, minutes=self.minutes * SHARES[part], seed=self.seed)
+        return LoopConfig(run / part, minutes=self.seconds(part) / 60, seed=self.seed)
+
+
+def codec_of(pack: Pack) -> HCodecConfig:
+    """The sizes of a pack's codec. Raises ValueError: it is no HCodec."""
+    try:
+        read = read_codec_table(pack.config.get("codec"), (CODEC_KIND,))
+    except TableError as error:
+        raise ValueError(f"{pack.name} has no codec to tell in: {error}") from error
+    assert isinstance(read, HCodecConfig)
+    return read
+
+
+def regrouped(stems: Stems, names: tuple[str, ...]) -> Stems:
+    """The four tracks [track, sample] as `names` has them: by name, and as the one other name the sum of all the rest.
+
+    Raises:
+        ValueError: names leave something out, or more than one is none of the four.
+    """
+    if names == TRACKS:
+        return stems
+    others = [name for name in names if name not in TRACKS]
+    rest = [track for track in TRACKS if track not in names]
+    if len(others) != min(1, len(rest)):
+        raise ValueError(
+            f"tracks {', '.join(names)} do not make the song: use names of {', '.join(TRACKS)}, and one name more for "
+            "the sum of those left out, as in vocals,band"
+        )
+    total = stems[[TRACKS.index(track) for track in rest]].sum(axis=0)
+    return np.stack([stems[TRACKS.index(name)] if name in TRACKS else total for name in names])
 
 
 def train_stems_pack(
@@ -94,25 +244,37 @@ def train_stems_pack(
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"no such part: {', '.join(sorted(unknown))}; use {', '.join(PARTS)}")
+    if recipe.target is not None and parts == ("codec",):
+        raise ValueError(f"the codec of {recipe.target.name} stays as it is: train the network, or leave --codec out")
     run.mkdir(parents=True, exist_ok=True)
 
     def make_stems(seed: int) -> Stems:
         return four_tracks(recipe.songs.song(seed), SAMPLE_RATE)
 
+    def make_tracks(seed: int) -> Stems:
+        return regrouped(make_stems(seed), recipe.network.network.stems)
+
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs)
+    old = [] if recipe.old is None else [four_tracks(recipe.old.song(seed), SAMPLE_RATE) for seed in held_out]
     interrupted = False
     start = None if recipe.start is None else read_tensors(recipe.start)
-    for part in (part for part in PARTS if part in parts and seconds(run / part) < 60 * recipe.minutes * SHARES[part]):
+    for part in (part for part in recipe.parts if part in parts and seconds(run / part) < recipe.seconds(part)):
         loop = recipe.loop(run, part)
         if part == "codec":
-            known = start and codec_tensors(start)
-            _, outcome = train_hcodec(loop, recipe.codec, make_stems, held_out, recipe.device, known)
+            heard = recipe.listener() if recipe.codec.codec.features == "hubert" else None
+            known = start and part_of(start, "codec.")
+            _, outcome = train_hcodec(loop, recipe.codec, make_stems, held_out, recipe.device, known, old, heard)
         else:
-            codec = best_codec(run, recipe)
-            _, outcome = train_stems(loop, recipe.network, codec, make_stems, held_out, recipe.device, start)
+            heard = recipe.listener() if recipe.network.network.listener == "hubert" else None
+            kept = [regrouped(stems, recipe.network.network.stems) for stems in old]
+            codec = frozen_codec(run, recipe)
+            _, outcome = train_stems(
+                loop, recipe.network, codec, make_tracks, held_out, recipe.device, start, kept, heard
+            )
         if interrupted := outcome.interrupted:
             break
-    missing = [part for part in PARTS if not (run / part / "checkpoint.pt").exists()]
+    needed = ("network",) if recipe.target or recipe.start else PARTS
+    missing = [part for part in needed if not trained(run, part)]
     if interrupted or missing:
         progress(f"no pack yet: {', '.join(missing) or 'training was stopped'}; the same command goes on in {run}")
         return out
@@ -125,52 +287,101 @@ def train_stems_pack(
     return out
 
 
-def codec_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A pack's codec, by the names that it has itself."""
-    return {name.removeprefix("codec."): value for name, value in tensors.items() if name.startswith("codec.")}
+def trained(run: Path, part: str) -> bool:
+    return (run / part / "checkpoint.pt").exists()
+
+
+def frozen_codec(run: Path, recipe: StemsRecipe) -> HCodec:
+    """The codec that the network tells in: the one asked for, or the run's, or that of the pack that it starts from.
+
+    Raises:
+        ValueError: there is none, or it cannot encode.
+    """
+    if recipe.target is None and trained(run, "codec"):
+        return best_codec(run, recipe)
+    pack = recipe.target or recipe.start
+    if pack is None:
+        raise ValueError(
+            f"{run / 'codec'} is missing: train the part 'codec' first, or name a pack whose codec to tell in, "
+            "--codec PACK"
+        )
+    codec = hcodec(pack.config["codec"], read_tensors(pack))
+    codec.require_encoding()
+    return codec
 
 
 def best_codec(run: Path, recipe: StemsRecipe) -> HCodec:
     """The codec of a run folder."""
-    codec = HCodec(recipe.codec.codec)
-    codec.load_state_dict(best_weights(run / "codec"))
-    return codec.eval()
+    tensors = {f"codec.{name}": tensor for name, tensor in best_weights(run / "codec").items()}
+    if recipe.codec.codec.features == "hubert":
+        tensors |= {f"codec.hubert.{name}": tensor for name, tensor in recipe.listener().items()}
+    return hcodec({"kind": CODEC_KIND, **asdict(recipe.codec.codec)}, tensors)
 
 
 def export(run: Path, out: Path, recipe: StemsRecipe) -> None:
-    """Writes the pack: both parts at their best validation, matrices and codebooks in int8, the rest in float16."""
-    network = StemsNetwork(recipe.network.network)
-    network.load_state_dict(best_weights(run / "network"))
-    codec_table, codec = packed_codec(best_codec(run, recipe))
+    """Writes the pack: each part at its best validation, matrices and codebooks in int8, the rest in float16.
+
+    A codec that was not trained here stays as its pack has it, and so does HuBERT.
+    """
+    config = recipe.network.network
+    heard = recipe.listener() if config.listener == "hubert" else {}
+    weights = best_weights(run / "network") | {f"hubert.{name}": tensor for name, tensor in heard.items()}
+    network = read_network(config, {f"stems.{name}": tensor for name, tensor in weights.items()})
     stems_table, stems = packed_network(network)
-    kept = {name: value for name, value in codec.items() if not name.startswith(TRAINING_ONLY)}
-    config: dict[str, Any] = {
+    kept = ["stems.hubert.", "codec.hubert."]
+    if trained(run, "codec") and recipe.target is None:
+        codec_table, codec = packed_codec(best_codec(run, recipe))
+    else:
+        pack = recipe.target or recipe.start
+        assert pack is not None
+        codec_table = dict(pack.config["codec"])
+        codec = {f"codec.{name}": tensor for name, tensor in part_of(read_tensors(pack), "codec.").items()}
+        kept += [] if any(file.quantization for file in pack.files) else ["codec."]
+    tracks = ", ".join(config.stems)
+    written: dict[str, Any] = {
         "format": 1,
         "name": "stems",
         "version": "0.1.0",
         "family": "stems",
-        "description": "Separates a song into vocals, drums, bass and the rest, in tokens, four seconds at a time",
+        "description": f"Separates a song into {tracks}, in tokens, {config.window_seconds:g} seconds at a time",
         "license": "Apache-2.0",
         "stems": stems_table,
         "codec": codec_table,
         "card": card(run, recipe),
     }
-    write_pack(out, config, quantize(kept | stems))
+    tensors = {name: value for name, value in codec.items() if not name.startswith(TRAINING_ONLY)} | stems
+    write_pack(out, written, quantize(tensors, keep=kept))
 
 
 def card(run: Path, recipe: StemsRecipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
-    command = f"backline train stems-pack --minutes {recipe.minutes:g} --seed {recipe.seed} {recipe.songs.options()}"
-    if recipe.start is not None:
-        command += f" --from {recipe.start.name}"
+    told = [f"backline train stems-pack --minutes {recipe.minutes:g} --seed {recipe.seed} {recipe.songs.options()}"]
+    told += [recipe.wish.options()]
+    told += [] if recipe.target is None else [f"--codec {recipe.target.name}"]
+    told += [] if recipe.start is None else [f"--from {recipe.start.name}"]
+    if recipe.old is not None and "--keep-world" not in told[0]:
+        told += [recipe.old.options().replace("--world", "--keep-world")]
+    parts = [part for part in recipe.parts if trained(run, part)]
+    lent = None if "codec" in parts else recipe.target or recipe.start
     return {
         **recipe.songs.card(),
         **({} if recipe.start is None else {"from": f"{recipe.start.name} {recipe.start.version}"}),
+        **({} if lent is None else {"codec": f"of {lent.name} {lent.version}, {lent.license}, as it is"}),
         "seed": recipe.seed,
-        "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in PARTS},
-        "steps": {part: last_entry(run / part)["step"] for part in PARTS},
+        "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in parts},
+        "steps": {part: last_entry(run / part)["step"] for part in parts},
         "hardware": hardware(),
-        "command": command,
+        "command": " ".join(text for text in told if text),
         "commit": commit(),
-        "validation": {part: best_validation(run / part, "mel") for part in PARTS},
+        "validation": {part: best_validation(run / part, by(WATCHED)) for part in parts},
+        **({} if recipe.start is None else {"fine_tuned": fine_tuned(run, parts)}),
     }
+
+
+def fine_tuned(run: Path, parts: list[str]) -> str:
+    """What a pack that has been started from is worth on new songs and, where they were heard, on old ones."""
+    texts = []
+    for part in parts:
+        if found := validations(run / part):
+            texts.append(f"{part}: {told(found[0], best_validation(run / part, by(WATCHED)), WATCHED)}")
+    return "; ".join(texts)

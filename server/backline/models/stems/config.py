@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from backline.models.names import names_problem
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
-from backline.nn.tables import Bands, Codebooks, Entries, Epsilon, SampleRate, Samples
+from backline.nn.tables import Bands, Codebooks, Entries, Epsilon, SampleRate, Samples, Width
 
 TRACKS = ("vocals", "drums", "bass", "other")
 Order = Literal["parallel", "delay", "flat"]
@@ -37,6 +38,11 @@ class StemsConfig:
     encoder: ConformerConfig = field(default_factory=lambda: ConformerConfig(8, 768, 12, dropout=0.1))
     decoder: LlamaConfig = field(default_factory=lambda: LlamaConfig(16, 2048, 16, 8192, dropout=0.1))
     mel: MelConfig = field(default_factory=MelConfig)
+    # Who hears the mixture: the Conformer, or a HuBERT that learns nothing (ablation), whose states are so wide.
+    listener: Literal["conformer", "hubert"] = "conformer"
+    hubert_width: Width = 768
+    stems: Annotated[tuple[str, ...], Meta(min_length=1, max_length=32)] = TRACKS  # in the order in which they are told
+    window_frames: Annotated[int, Meta(ge=2, le=1024)] = 50  # codec frames that are heard and told at a time: 4 s
     codebooks: Codebooks = 16  # of either path
     codebook_size: Entries = 1024
     hops_per_frame: Annotated[int, Meta(ge=1, le=64)] = 4  # mel frames per codec frame
@@ -53,12 +59,21 @@ class StemsConfig:
     # codes of a frame; the mixture's are nearly those of whatever is loudest in it.
     phase: Literal["codec", "mixture"] = "codec"
 
+    def __post_init__(self) -> None:
+        if problem := names_problem(self.stems):
+            raise ValueError(f"stem {problem}")
+
+    @property
+    def window_seconds(self) -> float:
+        """That are heard and told at a time."""
+        return self.window_frames * self.hops_per_frame * self.mel.hop / self.mel.sample_rate
+
     @property
     def lanes(self) -> int:
         """Tracks that one position tells of."""
-        return len(TRACKS) if self.tracks == "parallel" else 1
+        return len(self.stems) if self.tracks == "parallel" else 1
 
     @property
     def segments(self) -> int:
         """Runs of positions that follow each other."""
-        return len(TRACKS) // self.lanes
+        return len(self.stems) // self.lanes

@@ -30,7 +30,7 @@ Step = Callable[[Tensor, KeyValueCache], Tensor]  # the next position [row, 1, w
 def generate(
     network: StemsNetwork, audio: Tensor, forced: NDArray[np.int64], frames: int, step: Step | None = None
 ) -> Told:
-    """The likeliest code at every place (greedy, as the paper has it), tracks in the order of TRACKS.
+    """The likeliest code at every place (greedy, as the paper has it), tracks in the order of the configuration.
 
     The length is forced: a track begins with S and ends after its last frame, whatever the network makes of E.
 

@@ -8,21 +8,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from backline.codecs.hcodec.load import LISTENING, TRAINING, hcodec
+from backline.codecs.hcodec.load import HUBERT, LISTENING, TRAINING, hcodec
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.codecs.hcodec.semantics import HubertFeatures
 from backline.codecs.tables import Kind, read_codec_table
 from backline.models.errors import PackError
 from backline.models.rows import rows_of
-from backline.models.stems.config import TRACKS, MelConfig, StemsConfig
+from backline.models.stems.config import MelConfig, StemsConfig
 from backline.models.stems.network import StemsNetwork
-from backline.models.stems.separator import WINDOW_FRAMES, StemsSeparator
+from backline.models.stems.separator import StemsSeparator, parameters_of
 from backline.models.stream import StreamSpec
 from backline.models.windowed.settings import WindowedSettings, make_spec, problems
 from backline.models.windowed.stream import CAPACITY, WindowedStream
@@ -71,14 +72,19 @@ def load(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str) 
     if network is None or codec is None:
         raise PackError(wrong, str(config.get("name", "")))
     separator = StemsSeparator(network.requires_grad_(False), codec.requires_grad_(False), device)
-    return WindowedStream(separator, tables.settings, separator.resident_bytes(), rows_of(config, CAPACITY))
+    rows = rows_of(config, CAPACITY)
+    return WindowedStream(separator, tables.settings, separator.resident_bytes(), separator.parameters, rows)
 
 
 def describe(config: Mapping[str, Any]) -> StreamSpec:
     """What `load` would serve. Raises PackError."""
     tables = read_tables(config)
-    codec = tables.codec
-    return make_spec(tables.settings, codec.sample_rate, codec.hop * codec.frames_per_code, WINDOW_FRAMES, TRACKS)
+    codec, network = tables.codec, tables.network
+    frame_samples = codec.hop * codec.frames_per_code
+    parameters = parameters_of(network)
+    return make_spec(
+        tables.settings, codec.sample_rate, frame_samples, network.window_frames, network.stems, parameters
+    )
 
 
 def read_tables(config: Mapping[str, Any]) -> PackTables:
@@ -105,14 +111,14 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         wrong += error.problems
     if not wrong:
         frame = Fraction(codec.hop * codec.frames_per_code, codec.sample_rate)
-        wrong = problems(settings, frame, WINDOW_FRAMES) + _mismatches(network, codec)
+        wrong = problems(settings, frame, network.window_frames) + mismatched(network, codec)
     if wrong:
         raise PackError(wrong, str(config.get("name", "")))
     return PackTables(network, codec, settings)
 
 
 def read_network(config: StemsConfig, tensors: Mapping[str, Tensor]) -> StemsNetwork:
-    """The network with the tensors named `stems.`…, in float32.
+    """The network with the tensors named `stems.`…, in float32; `stems.hubert.`… are those of its listener, if any.
 
     Raises:
         ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
@@ -120,7 +126,15 @@ def read_network(config: StemsConfig, tensors: Mapping[str, Tensor]) -> StemsNet
     with torch.device("meta"):
         network = StemsNetwork(config)
     given = part(tensors, "stems.")
-    if wrong := mismatches(network.state_dict(), given, "stems."):
+    wrong = []
+    if config.listener == "hubert":
+        frozen = part(given, HUBERT)
+        given = {name: tensor for name, tensor in given.items() if not name.startswith(HUBERT)}
+        try:
+            network.hubert = HubertFeatures(frozen, config.hubert_width, config.mel.sample_rate, config.mel.hop)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong := wrong + mismatches(network.state_dict(), given, "stems."):
         raise ValueError("; ".join(wrong))
     network.load_state_dict(
         {name: t.detach().float() if t.is_floating_point() else t.detach() for name, t in given.items()}, assign=True
@@ -134,11 +148,16 @@ def decoding(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t for name, t in tensors.items() if name.startswith("codec.") and not name.startswith(unused)}
 
 
-def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Tables and tensors of a pack of random weights, as small as it gets: its stems sum to the mixture like any's."""
+def tiny_random(seed: int = 0, **changes: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Tables and tensors of a pack of random weights, as small as it gets: its stems sum to the mixture like any's.
+
+    Args:
+        changes: fields of its StemsConfig that are to be other than TINY's.
+    """
+    tiny = replace(TINY, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tensors = {f"stems.{name}": t for name, t in StemsNetwork(TINY).state_dict().items()}
+        tensors = {f"stems.{name}": t for name, t in StemsNetwork(tiny).state_dict().items()}
         tensors |= decoding({f"codec.{name}": t for name, t in HCodec(TINY_CODEC).state_dict().items()})
     config = {
         "format": 1,
@@ -147,14 +166,14 @@ def tiny_random(seed: int = 0) -> tuple[dict[str, Any], dict[str, Tensor]]:
         "family": "stems",
         "description": "Stems of random weights, for tests",
         "license": "Apache-2.0",
-        "stems": asdict(TINY),
+        "stems": asdict(tiny),
         "codec": {"kind": CODEC_KIND, **asdict(TINY_CODEC)},
     }
     return config, {name: t.detach().contiguous() for name, t in tensors.items()}
 
 
-def _mismatches(network: StemsConfig, codec: HCodecConfig) -> list[str]:
-    """What keeps the network and the codec from working together."""
+def mismatched(network: StemsConfig, codec: HCodecConfig) -> list[str]:
+    """What keeps the network and the codec from working together, a sentence each; mostly nothing."""
     found = []
     tells, has = (network.codebooks, network.codebook_size), (codec.codebooks, codec.codebook_size)
     if tells != has:

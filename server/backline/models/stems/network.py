@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from backline.codecs.hcodec.semantics import HubertFeatures
 from backline.models.stems.config import StemsConfig
 from backline.models.stems.layout import PATH_COUNT, Slots, heard_at, slots
 from backline.nn.conformer import Conformer
@@ -24,11 +25,15 @@ class StemsNetwork(nn.Module):
         self.config = config
         mel, width = config.mel, config.decoder.width
         tables = (config.lanes, PATH_COUNT, config.codebooks, config.codebook_size, width)
-        self.mel = LogMel(mel.sample_rate, mel.bands, mel.window, mel.hop, mel.floor)
-        self.encoder_in = nn.Linear(mel.bands, config.encoder.width)
-        self.encoder = Conformer(config.encoder)
         hops = 1 if config.condition == "prefix" else config.hops_per_frame
-        self.encoder_out = nn.Linear(hops * config.encoder.width, width)
+        self.hubert: HubertFeatures | None = None  # who loads the network gives it, where that listens through it
+        if config.listener == "conformer":
+            self.mel = LogMel(mel.sample_rate, mel.bands, mel.window, mel.hop, mel.floor)
+            self.encoder_in = nn.Linear(mel.bands, config.encoder.width)
+            self.encoder = Conformer(config.encoder)
+            self.encoder_out = nn.Linear(hops * config.encoder.width, width)
+        else:
+            self.encoder_out = nn.Linear(hops * config.hubert_width, width)
         self.mix = nn.Parameter(torch.empty(width)) if config.condition == "prefix" else None
         self.start = nn.Parameter(torch.empty(width))
         self.track = nn.Parameter(torch.empty(config.segments, width)) if config.track_embedding else None
@@ -45,7 +50,12 @@ class StemsNetwork(nn.Module):
 
         [row, mel frame, width] for a prefix, [row, codec frame, width] where it is added to positions.
         """
-        x = self.encoder(self.encoder_in(self.mel(audio).transpose(1, 2)))
+        if self.config.listener == "conformer":
+            x = self.encoder(self.encoder_in(self.mel(audio).transpose(1, 2)))
+        elif self.hubert is not None:
+            x = self.hubert(audio).transpose(1, 2)
+        else:
+            raise ValueError("this network listens through HuBERT and came without it: give its weights")
         if self.config.condition == "aligned":
             x = x.unflatten(1, (-1, self.config.hops_per_frame)).flatten(2)
         heard: Tensor = self.encoder_out(x)
@@ -145,8 +155,9 @@ def parameter_counts(config: StemsConfig) -> dict[str, int]:
     """Of encoder, decoder, and tables with heads; nothing is allocated. MODELS.md B1 has the paper's."""
     with torch.device("meta"):
         network = StemsNetwork(config)
+    listener = network.encoder if config.listener == "conformer" else nn.Identity()
     counts = {
         name: sum(parameter.numel() for parameter in part.parameters())
-        for name, part in (("encoder", network.encoder), ("decoder", network.decoder))
+        for name, part in (("encoder", listener), ("decoder", network.decoder))
     }
     return counts | {"tables": network.embeddings.numel() + network.heads.numel()}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +21,13 @@ def separate_file(
     mixture: Audio,
     windows: Windows,
     finish: Finish,
+    parameters: Mapping[str, float] = MappingProxyType({}),
     progress: Callable[[float], None] = lambda share: None,
 ) -> NDArray[np.float32]:
     """Tracks [track, channel, sample] of `mixture` [channel, sample] at the separator's rate.
 
     Args:
+        parameters: the separator's.
         progress: told the share of the windows that are done.
     """
     channels, length = mixture.shape
@@ -41,7 +44,7 @@ def separate_file(
         start = chunk * windows.hop  # of the window, in `padded`
         heard = padded[:, start : start + windows.window]
         if heard.any():
-            (told,) = separator.separate([Window(0, heard, history, windows.new_frames(chunk))])
+            (told,) = separator.separate([Window(0, heard, history, windows.new_frames(chunk), parameters)])
             estimates, history = raised(told).estimates, raised(told).history
         else:
             estimates, history = np.zeros((len(separator.tracks), 1, windows.window), np.float32), separator.silence()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -27,6 +27,7 @@ class Window:
     audio: Audio  # [channel, sample] of one whole window
     history: History  # of the window `new_frames` earlier; its codes from frame `new_frames` on are forced
     new_frames: int
+    parameters: Mapping[str, float] = field(default_factory=dict)  # the session's; what is not there is as in the pack
 
 
 @dataclass(frozen=True)

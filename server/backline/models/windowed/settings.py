@@ -37,9 +37,18 @@ def make_finish(settings: WindowedSettings, parameters: Mapping[str, float]) -> 
 
 
 def make_spec(
-    settings: WindowedSettings, sample_rate: int, frame_samples: int, window_frames: int, tracks: Sequence[str]
+    settings: WindowedSettings,
+    sample_rate: int,
+    frame_samples: int,
+    window_frames: int,
+    tracks: Sequence[str],
+    parameters: Sequence[Parameter] = (),
 ) -> StreamSpec:
-    """What a pack with such settings, that `problems` finds no fault with, takes and gives."""
+    """What a pack with such settings, that `problems` finds no fault with, takes and gives.
+
+    Args:
+        parameters: that the separator has beside those of every stream of windows.
+    """
     frame = Fraction(frame_samples, sample_rate)
     longest = longest_chunk(settings, frame, window_frames)
     attacks = Parameter("transients", settings.transients, 0.0, 1.0, "", "attacks given back to the drums")
@@ -59,6 +68,7 @@ def make_spec(
                 integer=True,
             ),
             *((attacks,) if DRUMS in tracks else ()),
+            *parameters,
         ),
         frame_rate=1 / frame,
         chunk_quantum_seconds=frame,

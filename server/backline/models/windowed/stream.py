@@ -23,7 +23,7 @@ import numpy as np
 
 from backline.kernels.overlap import OverlapAdd
 from backline.models.rows import each, free_row, one_by_one, raised
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, RowFailed, SessionConfig
+from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Parameter, RowFailed, SessionConfig
 from backline.models.warm_up import warmed_up
 from backline.models.windowed.separator import History, Separated, Separator, Window
 from backline.models.windowed.settings import WindowedSettings, make_finish, make_spec
@@ -48,12 +48,22 @@ class WindowedStream:
     """A `Stream` (models/stream.py)."""
 
     def __init__(
-        self, separator: Separator, settings: WindowedSettings, resident_bytes: int, capacity: int = CAPACITY
+        self,
+        separator: Separator,
+        settings: WindowedSettings,
+        resident_bytes: int,
+        parameters: Sequence[Parameter] = (),
+        capacity: int = CAPACITY,
     ) -> None:
-        """`resident_bytes` are the separator's."""
+        """`resident_bytes` and `parameters` are the separator's; `capacity` are sessions at once."""
         self.separator, self.settings, self.capacity = separator, settings, capacity
         self.spec = make_spec(
-            settings, separator.sample_rate, separator.frame_samples, separator.window_frames, separator.tracks
+            settings,
+            separator.sample_rate,
+            separator.frame_samples,
+            separator.window_frames,
+            separator.tracks,
+            parameters,
         )
         self._weights = resident_bytes
         self._silence = separator.silence()
@@ -129,7 +139,7 @@ class WindowedStream:
         """The window of the row's next chunk; the row stays where it is."""
         row = self._rows[given.row]
         heard = np.concatenate((row.heard[:, given.audio.shape[1] :], given.audio), axis=1)
-        return Window(given.row, heard, row.history, row.windows.new_frames(row.chunk))
+        return Window(given.row, heard, row.history, row.windows.new_frames(row.chunk), given.parameters)
 
     def _separated(self, windows: Sequence[Window]) -> list[Separated | Exception]:
         """Every window taken apart. Digital silence holds nothing: its estimates are silence, and what is said of it is
