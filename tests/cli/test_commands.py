@@ -101,6 +101,12 @@ def test_a_wrong_command_line_ends_with_2(backline: Backline, arguments: list[st
         (["data", "prepare", ".", "-o", "corpus", "--separator", "no-such-pack"], "passthrough"),
         (["data", "prepare", ".", "-o", "corpus", "--separator", "passthrough"], "not the stems of a song"),
         (["train", "stems-pack", "--from", "default"], "cannot start from default"),
+        (["train", "default-pack", "--from", "stems"], "cannot start from stems"),
+        (["train", "stems-pack", "--keep-world", "band"], "name one with --from"),
+        (["train", "stems-pack", "--preset", "paper"], "--codec PACK"),
+        (["train", "stems-pack", "--ablation", "a1", "--codec", "stems"], "--hubert"),
+        (["train", "stems-pack", "--codec", "default"], "has no codec to tell in"),
+        (["train", "stems-pack", "--stems", "vocals"], "vocals,band"),
         (["packs", "import", "hcodec", "missing.pt", "--hubert", "missing.bin"], "there is no such file"),
     ],
 )

@@ -142,7 +142,7 @@ def test_another_hubert_is_refused_with_all_that_differs(hearing: Path, publishe
     assert "encoder.transformer.layers.1.attention.k_proj.bias [128] is missing" in message
     assert "encoder.transformer.layer_norm.bias is [3], must be [128]" in message
     assert "give the weights of bosonai/hubert_base" in message
-    with pytest.raises(PackError, match="its states are 128 wide, the codec hears 24"):
+    with pytest.raises(PackError, match="its states are 128 wide, 24 are to be heard"):
         read_hcodec(published, write_hubert_base(tmp_path / "narrow.bin"))
 
 

@@ -16,7 +16,8 @@ from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.world import TRIO, World
-from backline.packs.pack import load_stream, read_pack
+from backline.packs.pack import load_stream, read_pack, read_tensors
+from backline.packs.registry import PackRegistry
 from backline.training import default_pack
 from backline.training.codec import CodecTraining, Stems
 from backline.training.default_pack import PARTS, SHARES, Recipe, train_default_pack
@@ -123,3 +124,33 @@ def test_the_recipe_trains_every_part_and_its_pack_plays(
         assert np.isfinite(output.audio[0]).all()
     assert output.frames is not None
     assert output.frames.shape == (30, TINY.acoustic.codebooks)
+
+    # Another run goes on from the pack: with its tables, its codec, and after next to no training its networks still.
+    warm = dataclasses.replace(TOY.begun_with(pack), minutes=0.005)
+    assert warm.stages["semantic"].rate == TOY_STAGE.rate / 2
+    train_default_pack(tmp_path / "warm", tmp_path / "warmer", warm, ("semantic", "acoustic"), lines.append)
+    again = read_pack(tmp_path / "warmer")
+    assert again.config["card"]["from"] == "default 0.3.0"
+    assert again.config["card"]["command"].endswith("--from default")
+    assert "semantic: loss " in again.config["card"]["fine_tuned"]
+    before, after = read_tensors(pack), read_tensors(again)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        if name.startswith(("semantics.", "codec.")):
+            np.testing.assert_allclose(
+                after[name], tensor, rtol=0.02, atol=2e-3 * float(tensor.float().std() + 1e-6) + 1e-4
+            )
+        elif tensor.dim() > 1:
+            assert float((after[name] - tensor).float().std()) < 0.3 * float(tensor.float().std()), name
+
+
+def test_only_a_pack_of_the_kind_is_a_start() -> None:
+    for name, message in (
+        ("stems", r"cannot start from stems: .*\[codec\] kind is 'hcodec'"),
+        ("passthrough", "cannot"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            TOY.begun_with(read_pack(PackRegistry([]).entry(name).folder))
+    usual = Recipe().begun_with(read_pack(PackRegistry([]).entry("default").folder))
+    assert usual.network == Recipe().network
+    assert usual.codec.codec.codebooks == usual.network.acoustic.codebooks

@@ -27,6 +27,11 @@ Minutes = Annotated[
 ]
 TrainingSeed = Annotated[int, typer.Option(help="Decides songs and weights.", min=0)]
 
+Start = Annotated[
+    str | None,
+    typer.Option("--from", metavar="PACK", help="A pack of this kind to start from, at half the usual rate."),
+]
+
 RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
 
@@ -38,12 +43,16 @@ def default_pack(
     minutes: Minutes = 150.0,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
+    start: Start = None,
+    packs: options.PackFolders = None,
 ) -> None:
     """Train everything and write the pack. Ctrl+C saves; the same command goes on.
 
     Example: [cyan]backline train default-pack --minutes 150[/]
+
+    Further, from the pack that comes with Backline: [cyan]backline train default-pack --from default --run runs/more[/]
     """
-    _train((), run, output, minutes, device, seed)
+    _train((), run, output, minutes, device, seed, start, packs)
 
 
 @train.command()
@@ -68,12 +77,14 @@ def codec(
     minutes: Minutes = 150.0,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
+    start: Start = None,
+    packs: options.PackFolders = None,
 ) -> None:
     """Train the codec, the second part.
 
     Example: [cyan]backline train codec --run runs/mine --minutes 200[/]
     """
-    _train(("codec",), run, output, minutes, device, seed)
+    _train(("codec",), run, output, minutes, device, seed, start, packs)
 
 
 @train.command()
@@ -84,6 +95,8 @@ def stage(
     minutes: Minutes = 150.0,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
+    start: Start = None,
+    packs: options.PackFolders = None,
 ) -> None:
     """Train one stage of the language model; semantics and codec must be there.
 
@@ -91,7 +104,7 @@ def stage(
     """
     if name not in {"semantic", "acoustic"}:
         raise typer.BadParameter(f"there is no stage {name!r}: use semantic or acoustic")
-    _train((name,), run, output, minutes, device, seed)
+    _train((name,), run, output, minutes, device, seed, start, packs)
 
 
 @train.command("stems-pack")
@@ -196,15 +209,28 @@ def stems_pack(
         raise UserError(str(error)) from error
 
 
-def _train(parts: tuple[str, ...], run: Path, output: Path | None, minutes: float, device: str, seed: int) -> None:
+def _train(
+    parts: tuple[str, ...],
+    run: Path,
+    output: Path | None,
+    minutes: float,
+    device: str,
+    seed: int,
+    start: str | None = None,
+    packs: list[Path] | None = None,
+) -> None:
     """Trains `parts`, all of them if there are none."""
     from backline.cli.console import UserError, console
+    from backline.packs.pack import read_pack
     from backline.packs.places import user_packs
+    from backline.packs.registry import PackRegistry
     from backline.training.default_pack import PARTS, Recipe, train_default_pack
 
     recipe = Recipe(minutes=minutes, seed=seed, device=device)
     out = output or user_packs() / "default"
     try:
+        if start is not None:
+            recipe = recipe.begun_with(read_pack(PackRegistry(packs or []).entry(start).folder))
         train_default_pack(run, out, recipe, parts or PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error

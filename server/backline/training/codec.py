@@ -21,6 +21,7 @@ from backline.music.songs import song
 from backline.music.world import World
 from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.rvq import CodebookLearner, Quantized
+from backline.nn.weights import mismatches
 from backline.training.discriminator import Discriminator, discriminator_loss, generator_losses
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.precision import faster_in_bfloat16
@@ -32,6 +33,7 @@ SongMaker = Callable[[int], Stems]  # the song of a seed
 # What a training excerpt is made of, and how often. Nothing but the band: no session encodes the voice.
 KINDS = {"accompaniment": 0.85, "part": 0.15}
 LEVELS = (-3.0, 1.0)  # decibels, against the song
+WATCHED = "mel"  # the validation result by which the best is told
 HELD_OUT = range(HELD_OUT_SEED, HELD_OUT_SEED + 6)  # seeds of the validation songs
 
 
@@ -68,13 +70,24 @@ def train_codec(
     make_song: SongMaker,
     device: str = "auto",
     held_out: range = HELD_OUT,
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[ConvNeXtCodec, Outcome]:
-    """Trains until the budget of `loop` is used up, or goes on with what is in its folder."""
+    """Trains until the budget of `loop` is used up, or goes on with what is in its folder.
+
+    Args:
+        start: a codec's tensors, as a pack carries them, to begin with instead of random ones.
+    """
     place = pick_device(device)
     torch.manual_seed(loop.seed)
     trainer = CodecTrainer(config, make_song, loop.seed, place)
+    if start is not None:
+        trainer.start_from(start)
     held = [make_song(seed) for seed in held_out]
-    outcome = train(loop, trainer.step, trainer.state(), lambda: evaluate(trainer.codec, held, place), "mel")
+
+    def judge() -> Losses:
+        return evaluate(trainer.codec, held, place)
+
+    outcome = train(loop, trainer.step, trainer.state(), judge, WATCHED, validate_first=start is not None)
     return trainer.codec, outcome
 
 
@@ -91,6 +104,17 @@ class CodecTrainer:
         self.discriminator = Discriminator().to(device)
         self.opposing = torch.optim.AdamW(self.discriminator.parameters(), config.rate / 2, betas=(0.8, 0.99))
         self.bfloat16 = faster_in_bfloat16(device)
+
+    def start_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begins with a trained codec's tensors, codebooks and all.
+
+        Raises:
+            ValueError: they do not fit; names every one that does not.
+        """
+        if wrong := mismatches(self.codec.state_dict(), tensors, "codec."):
+            raise ValueError(f"the codec to start from does not fit: {'; '.join(sorted(wrong))}")
+        self.codec.load_state_dict(dict(tensors))
+        self.learner.carry_on(self.codec.quantizer)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""

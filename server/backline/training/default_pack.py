@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +22,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.corpus.songs import COMPOSED
 from backline.measures.pictures import NoPicture
+from backline.models.errors import PackError
 from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
+from backline.models.hafm.tables import read_tables
 from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.music.songs import song
 from backline.music.world import TRIO, WORLDS, World
-from backline.packs.pack import write_pack
+from backline.nn.weights import part as part_of
+from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.quantized import quantize
 from backline.training.beats import beat_table
 from backline.training.codec import CodecTraining, best_codec, codec_song, first_codebooks, packed, train_codec
 from backline.training.hints import HintSong, hinted, train_hints
+from backline.training.keeping import WARM, fine_tuned
 from backline.training.loop import LoopConfig
 from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import best_validation, commit, last_entry, seconds
@@ -51,6 +56,7 @@ from backline.training.tokens import (
 # Of the minutes given, what each part takes. Fitting semantic tables and hints takes about 20 minutes, not counted.
 SHARES = {"codec": 0.30, "semantic": 0.25, "acoustic": 0.45}
 PARTS = ("semantics", "hints", *SHARES)
+WATCHED = {"codec": "mel", "semantic": "loss", "acoustic": "loss"}  # the validation result that tells a part's best
 BEATS = "semantics.beats"
 SCORE_VERSION = b"1"  # of training/score.py: other versions write other tokens
 SAMPLING = {"guidance": 1.0, "temperature": 0.3, "top_k": 40}
@@ -76,6 +82,28 @@ class Recipe:
     hint_epochs: float = 30.0  # how often each
     shard_songs: int = 24  # in a shard of tokens
     held_out_songs: int = 24  # that semantics and stages are judged by
+    start: Pack | None = None  # whose weights training begins with, and whose tables of tokens it keeps
+
+    def begun_with(self, pack: Pack) -> Recipe:
+        """The same, but begun with a pack of this kind: it has its sizes, and learns more slowly.
+
+        Raises:
+            ValueError: it is no such pack.
+        """
+        try:
+            tables = read_tables(pack.config)
+        except PackError as error:
+            raise ValueError(f"training cannot start from {pack.name}: {error}") from error
+        network, codec = tables.network, tables.codec
+        if not (isinstance(network, AlignedConfig) and isinstance(codec, ConvNeXtCodecConfig)):
+            raise ValueError(f"training cannot start from {pack.name}: use a pack of the aligned layout with our codec")
+        return replace(
+            self,
+            start=pack,
+            network=network,
+            codec=replace(self.codec, codec=codec, rate=WARM * self.codec.rate),
+            stages={name: replace(stage, rate=WARM * stage.rate) for name, stage in self.stages.items()},
+        )
 
     def loop(self, run: Path, part: str) -> LoopConfig:
         return LoopConfig(run / part, minutes=self.minutes * SHARES[part], seed=self.seed)
@@ -105,7 +133,8 @@ def train_default_pack(
         _train_parts(run, recipe, parts, progress)
     finally:
         pictures = _draw_losses(run, progress)
-    missing = [part for part in SHARES if not (run / part / "checkpoint.pt").exists()]
+    lent = set() if recipe.start is None else {"codec"}
+    missing = [part for part in SHARES if part not in lent and not (run / part / "checkpoint.pt").exists()]
     if missing:
         progress(f"no pack yet: {', '.join(missing)} not trained in {run}")
         return out
@@ -118,18 +147,33 @@ def train_default_pack(
 
 def _train_parts(run: Path, recipe: Recipe, parts: tuple[str, ...], progress: Callable[[str], None]) -> None:
     """Trains `parts` until all are trained or the user interrupts."""
+    start = None if recipe.start is None else read_tensors(recipe.start)
+    if start is not None:
+        keep_tables(run, start)
     if "semantics" in parts and not (run / "semantics.safetensors").exists():
         fit_semantics(run, recipe, progress)
     if "hints" in parts and not (run / "hints.safetensors").exists():
         fit_hints(run, recipe, progress)
     if "codec" in parts and not _finished(run, recipe, "codec"):
         loop = recipe.loop(run, "codec")
-        _, outcome = train_codec(loop, recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device)
+        known = start and part_of(start, "codec.")
+        _, outcome = train_codec(
+            loop, recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device, start=known
+        )
         if outcome.interrupted:
             return
     stages = [part for part in parts if part in recipe.network.stages() and not _finished(run, recipe, part)]
     if stages:
-        train_stages(run, recipe, stages)
+        train_stages(run, recipe, stages, start)
+
+
+def keep_tables(run: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Takes a pack's tables of tokens and its hints over into a run that has none: its stages know no others."""
+    tables = {name: tensor for name, tensor in tensors.items() if name.startswith("semantics.")}
+    hints = {name for name in tables if name == BEATS or name.startswith("semantics.hints.")}
+    for part, names in (("semantics", tables.keys() - hints), ("hints", hints)):
+        if names and not (run / f"{part}.safetensors").exists():
+            save_file({name: tables[name] for name in sorted(names)}, run / f"{part}.safetensors")
 
 
 def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
@@ -163,26 +207,26 @@ def fit_hints(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> Non
     save_file(tensors, run / "hints.safetensors", metadata={"right": report})
 
 
-def train_stages(run: Path, recipe: Recipe, stages: list[str]) -> None:
+def train_stages(run: Path, recipe: Recipe, stages: list[str], start: Mapping[str, Tensor] | None = None) -> None:
     """Trains stages one after the other, until the user interrupts, while a side process makes the songs."""
     tokenizers, fingerprint = _tokenizers(run, recipe)
     folder = run / f"shards-{fingerprint}"
     folder.mkdir(exist_ok=True)
     held_out = _held_out(folder, tokenizers, recipe)
-    codec = best_codec(run / "codec", recipe.codec.codec)
+    codec = _codec(run, recipe)
     with producer(folder, tokenizers, recipe.world, recipe.seed, recipe.shard_songs):
         for name in stages:
             stage, training = recipe.network.stages()[name], recipe.stages[name]
             codebooks = codec.quantizer.codebooks.detach() if name == "acoustic" else None
             loop = recipe.loop(run, name)
-            _, outcome = train_stage(name, stage, loop, folder, held_out, training, recipe.device, codebooks)
+            _, outcome = train_stage(name, stage, loop, folder, held_out, training, recipe.device, codebooks, start)
             if outcome.interrupted:
                 return
 
 
 def export(run: Path, out: Path, recipe: Recipe) -> None:
     """Writes the pack: every part at its best validation, matrices in int8, other weights in float16."""
-    codec = first_codebooks(best_codec(run / "codec", recipe.codec.codec), recipe.network.acoustic.codebooks)
+    codec = first_codebooks(_codec(run, recipe), recipe.network.acoustic.codebooks)
     table, tensors = packed(codec)
     tensors |= _trained(run, "semantics") | _trained(run, "hints")
     for name, stage in recipe.network.stages().items():
@@ -207,17 +251,18 @@ def export(run: Path, out: Path, recipe: Recipe) -> None:
 
 def card(run: Path, recipe: Recipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
-    judged: dict[str, Any] = {
-        part: best_validation(run / part, "mel" if part == "codec" else "loss") for part in SHARES
-    }
+    judged: dict[str, Any] = {part: best_validation(run / part, WATCHED[part]) for part in SHARES}
+    start = recipe.start
     return {
         "data": COMPOSED,
+        **({} if start is None else {"from": f"{start.name} {start.version}", "fine_tuned": fine_tuned(run, WATCHED)}),
         "world": next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world)),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in SHARES},
         "steps": {part: last_entry(run / part)["step"] for part in SHARES},
         "hardware": hardware(),
-        "command": f"backline train default-pack --minutes {recipe.minutes:g} --seed {recipe.seed}",
+        "command": f"backline train default-pack --minutes {recipe.minutes:g} --seed {recipe.seed}"
+        + ("" if start is None else f" --from {start.name}"),
         "commit": commit(),
         "validation": judged,
     }
@@ -233,15 +278,22 @@ def _sung(seeds: range, world: World) -> Iterator[SungSong]:
 def _tokenizers(run: Path, recipe: Recipe) -> tuple[Tokenizers, str]:
     """What makes tokens, and a fingerprint of everything that decides which tokens a song becomes."""
     tables = _trained(run, "semantics")
-    if not (run / "codec" / "checkpoint.pt").exists():
-        raise ValueError(f"{run / 'codec' / 'checkpoint.pt'} is missing: train the part 'codec' first")
-    codec = best_codec(run / "codec", recipe.codec.codec)
+    codec = _codec(run, recipe)
     digest = hashlib.sha256()
     weights: dict[str, Tensor] = {**tables, **codec.state_dict()}
     for name in sorted(weights):
         digest.update(weights[name].numpy().tobytes())
     digest.update(SCORE_VERSION)
     return Tokenizers(_encoder(run), codec), digest.hexdigest()[:8]
+
+
+def _codec(run: Path, recipe: Recipe) -> ConvNeXtCodec:
+    """The codec of the run, or that of the pack that it starts from."""
+    if (run / "codec" / "checkpoint.pt").exists():
+        return best_codec(run / "codec", recipe.codec.codec)
+    if recipe.start is None:
+        raise ValueError(f"{run / 'codec' / 'checkpoint.pt'} is missing: train the part 'codec' first")
+    return convnext_codec(asdict(recipe.codec.codec), read_tensors(recipe.start))
 
 
 def _encoder(run: Path) -> HarmonyEncoder:

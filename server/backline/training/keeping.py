@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from backline.music.stems import Stems
 from backline.training.loop import Losses
+from backline.training.run_folder import best_validation, validations
 
 OLD, LOST = "old_", "lost"
 MOST_LOST = 0.05  # of what the old songs are judged by
+WARM = 0.5  # of the usual learning rates, where training starts from a pack: what it knows is not to be shaken loose
 
 Judged = Callable[[Sequence[Stems]], Mapping[str, float]]
 
@@ -51,3 +54,16 @@ def told(before: Mapping[str, float], after: Mapping[str, float], watched: str) 
         if name in before and name in after
     ]
     return ", ".join(texts)
+
+
+def fine_tuned(run: Path, watched: Mapping[str, str]) -> str:
+    """What training has done to every part of a run that was started from a pack, for a card.
+
+    Args:
+        watched: by part, the result that tells its best.
+    """
+    texts = []
+    for part, name in watched.items():
+        if found := validations(run / part):
+            texts.append(f"{part}: {told(found[0], best_validation(run / part, by(name)), name)}")
+    return "; ".join(texts)

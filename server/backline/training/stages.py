@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from backline.models.hafm.aligned.config import CHORD, LAG, LONGEST_LAG, LOOKAHEAD, VOICE, AlignedStageConfig
 from backline.models.hafm.aligned.network import EMBEDDING_STD, AlignedNetwork, aligned, delayed_losses, lag_token
 from backline.models.hafm.grid import CHUNK_QUANTUM
+from backline.models.hafm.load import read_network
 from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
 from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
 
+WATCHED = "loss"  # the validation result by which the best is told
 TARGETS = {"semantic": "band", "acoustic": "codes"}  # stage -> the tokens that it predicts
 
 
@@ -66,6 +68,7 @@ def train_stage(
     training: StageTraining,
     device: str = "auto",
     codebooks: Tensor | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> tuple[AlignedNetwork, Outcome]:
     """Trains stage `name` until the budget of `loop` is used up, or goes on with what is in its folder.
 
@@ -73,6 +76,7 @@ def train_stage(
         shards: folder that training/tokens.py fills, before or meanwhile.
         held_out: songs on which the stage is judged.
         codebooks: [codebook, entry, latent] of the codec whose codes the stage predicts; it starts from their geometry.
+        start: a pack's tensors, of which those of this stage are begun with instead of random ones.
     Returns:
         The network at its best validation.
     """
@@ -81,8 +85,14 @@ def train_stage(
     target = TARGETS[name]
     reader = ShardReader(shards, target, training.clip, training.rows, loop.seed, training.cuts, training.batches_held)
     trainer = StageTrainer(stage, target, training, reader, loop.seed, place, codebooks)
+    if start is not None:
+        trainer.network.load_state_dict(read_network(name, stage, start).state_dict())
     judge = Judge(stage, target, training, held_out)
-    outcome = train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss")
+
+    def judged() -> Losses:
+        return judge(trainer.network)
+
+    outcome = train(loop, trainer.step, trainer.state(), judged, WATCHED, validate_first=start is not None)
     return best_network(loop.out, stage), outcome
 
 

@@ -33,17 +33,16 @@ from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.quantized import quantize
 from backline.training.hcodec import WATCHED, HCodecTraining, train_hcodec
 from backline.training.hcodec import packed as packed_codec
-from backline.training.keeping import by, told
+from backline.training.keeping import WARM, by, fine_tuned
 from backline.training.loop import LoopConfig
 from backline.training.report import hardware, plot_losses
-from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds, validations
+from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.stems import OURS, PAPER, PAPER_SMALL, Ablation, StemsTraining, ablated, train_stems
 from backline.training.stems import packed as packed_network
 
 SHARES = {"codec": 0.3, "network": 0.7}  # of the minutes given
 PARTS = tuple(SHARES)
 TRAINING_ONLY = "codec.feature_decoder."  # a pack does without it
-WARM = 0.5  # of the usual learning rates, where training starts from a pack: what it knows is not to be shaken loose
 CODEC_KIND: Kind = "hcodec"
 METHODS = {("ours", "small"): OURS, ("paper", "paper"): PAPER, ("paper", "small"): PAPER_SMALL}  # by preset and size
 
@@ -374,14 +373,5 @@ def card(run: Path, recipe: StemsRecipe) -> dict[str, Any]:
         "command": " ".join(text for text in told if text),
         "commit": commit(),
         "validation": {part: best_validation(run / part, by(WATCHED)) for part in parts},
-        **({} if recipe.start is None else {"fine_tuned": fine_tuned(run, parts)}),
+        **({} if recipe.start is None else {"fine_tuned": fine_tuned(run, dict.fromkeys(parts, WATCHED))}),
     }
-
-
-def fine_tuned(run: Path, parts: list[str]) -> str:
-    """What a pack that has been started from is worth on new songs and, where they were heard, on old ones."""
-    texts = []
-    for part in parts:
-        if found := validations(run / part):
-            texts.append(f"{part}: {told(found[0], best_validation(run / part, by(WATCHED)), WATCHED)}")
-    return "; ".join(texts)
