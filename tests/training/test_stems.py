@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from backline.codecs.hcodec.network import HCodec, HCodecConfig
-from backline.codecs.hubert import hubert_names
+from backline.codecs.hcodec.semantics import base_config
+from backline.codecs.hubert import hubert_layout, hubert_names
 from backline.corpus.multitrack import TRACKS, Multitrack
 from backline.corpus.songs import Composer
 from backline.models.stems.config import MelConfig, StemsConfig
@@ -217,11 +218,13 @@ def test_wishes_that_cannot_be_had_are_refused_with_what_to_do() -> None:
     refused = [
         ({"wish": Wish(preset="paper")}, "frozen codec: name a pack that has an HCodec, --codec PACK"),
         ({"wish": Wish(preset="papers")}, "no preset 'papers' in size None: use --preset ours --size small"),
+        ({"wish": Wish(rate=0.0)}, "rate is 0 of the usual one: use more than 0"),
         ({"wish": Wish(size="paper")}, "no preset 'ours' in size 'paper'"),
         ({"wish": Wish(ablation="a4")}, "no ablation 'a4': use a1, a2, a3"),
         ({"wish": Wish(ablation="a1")}, "no HuBERT to listen through: give its weights with --hubert"),
         ({"wish": Wish(stems=("vocals", "drums"))}, "do not make the song: .* one name more"),
         ({"wish": Wish(stems=("vocals", "band", "rest"))}, "do not make the song"),
+        ({"wish": Wish(window_seconds=1.6)}, "chunk_seconds is 0.96: use a multiple of 0.08 s, .* up to 0.64 s"),
         ({"old": COMPOSER}, "name one with --from, or drop --keep-world"),
         ({"target": read_pack(PackRegistry([]).entry("default").folder)}, "default has no codec to tell in"),
         ({"start": read_pack(PackRegistry([]).entry("stems").folder), "wish": Wish(ablation="a3")}, "decides size"),
@@ -292,6 +295,40 @@ def test_a_frozen_codec_is_told_in_and_stays_as_it_is_to_the_last_bit(
     assert "network: mel " in again.config["card"]["fine_tuned"]
     assert "old_mel" in again.config["card"]["fine_tuned"]
     assert all(torch.equal(read_tensors(again)[name], value) for name, value in kept.items())
+
+
+def test_ablation_a1_listens_through_the_hubert_of_the_frozen_codec_and_its_pack_plays(
+    tmp_path: Path, seconds_a_step: Callable[[float], None]
+) -> None:
+    seconds_a_step(0.4)
+    torch.manual_seed(7)
+    hubert = hubert_names(hubert_checkpoint(), HUBERT)
+    table, tensors = packed_codec(HCodec(replace(TOY_CODEC, features="hubert", feature_width=HUBERT.dimension)))
+    manifest = {"name": "lent", "version": "1.0.0", "family": "codec", "description": "x", "license": "MIT"}
+    lent = write_pack(
+        tmp_path / "lent",
+        manifest | {"codec": table},
+        tensors | {f"codec.hubert.{name}": hubert[name] for name in hubert_layout(base_config(hubert))},
+    )
+    recipe = StemsRecipe.of(0.03, 0, "cpu", Tones(), target=lent, wish=Wish(ablation="a1"))
+    network = recipe.network.network
+    assert (network.listener, network.hubert_width) == ("hubert", HUBERT.dimension)
+    toy = replace(TOY_NETWORK, listener="hubert", hubert_width=network.hubert_width)
+    recipe = replace(recipe, network=replace(TOY, network=toy), held_out_songs=1)
+    train_stems_pack(tmp_path / "run", tmp_path / "pack", recipe, PARTS, lambda line: None)
+    pack = read_pack(tmp_path / "pack")
+    found = read_tensors(pack)
+    assert torch.equal(found[f"codec.hubert.{PROJECTION}"], hubert[PROJECTION])
+    assert torch.equal(found[f"stems.hubert.{PROJECTION}"], hubert[PROJECTION].half())
+    assert pack.config["card"]["command"].endswith("--ablation a1 --codec lent")
+    stream = load_stream(pack)
+    row = stream.open(SessionConfig(48_000, 1, Fraction(24, 25), 1.44, seed=1))
+    mixture = 0.1 * np.random.default_rng(0).standard_normal((1, stream.required_input(row)), np.float32)
+    answer = stream.step([ChunkInput(row, mixture, None, {"consistency": 0.0})])[0]
+    assert all(part.any() for part in answer.audio)
+
+
+PROJECTION = "encoder.feature_projection.projection.weight"
 
 
 class Tones:
@@ -368,6 +405,8 @@ def test_the_recipe_trains_both_parts_and_its_pack_separates(
     usual = StemsRecipe.of(0.02, 0, "cpu", COMPOSER, pack)
     assert (usual.codec.codec, usual.network.network) == (TOY_CODEC, TOY_NETWORK)
     assert usual.codec.rate < StemsRecipe().codec.rate
+    slow = StemsRecipe.of(0.02, 0, "cpu", COMPOSER, pack, wish=Wish(rate=0.1))
+    assert (slow.codec.rate, slow.network.rate) == pytest.approx((1e-4, 1e-4))
     warm = replace(RECIPE, minutes=0.001, start=pack)
     train_stems_pack(tmp_path / "warm", tmp_path / "warmer", warm, PARTS, lines.append)
     again = read_pack(tmp_path / "warmer")

@@ -355,7 +355,8 @@ def separation(
 ) -> None:
     """Separate mixtures of held-out pieces, live, and measure every stem: SI-SDR, SDR, log-mel distance, ViSQOL.
 
-    Beside it stand the mixture itself, an ideal mask, harmonic against percussive, the pack's codec and, given, Demucs.
+    Beside it stand the mixture itself, an ideal mask, harmonic against percussive, the pack's codec and, given, Demucs;
+    and the pack's tokens, decoded as the paper of MSS-LM does.
 
     Example: [cyan]backline evaluate separation stems --picture stems.png -o separation.json[/]
     """

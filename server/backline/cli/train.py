@@ -162,6 +162,10 @@ def stems_pack(
         float | None,
         typer.Option(help="Seconds that are heard at a time, 4 if not said.", min=0.1, max=60, callback=options.finite),
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(help="Share of the usual learning rates: 0.5 with --from, else 1.", callback=options.finite),
+    ] = None,
     packs: options.PackFolders = None,
 ) -> None:
     """Train the four-stem pack, codec and network, and write it. Ctrl+C saves; the same command goes on.
@@ -195,7 +199,7 @@ def stems_pack(
 
     try:
         names = None if stems is None else tuple(name.strip() for name in stems.split(","))
-        wish = Wish(preset, size, ablation, names, window)
+        wish = Wish(preset, size, ablation, names, window, rate)
         filters = MSS_LM if preset == "paper" else ()
         source = options.song_source(
             songs, composed, world or "band", SAMPLE_RATE, has_four_tracks, keep_world, filters

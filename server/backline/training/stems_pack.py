@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -24,6 +25,7 @@ from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.stems.config import StemsConfig
 from backline.models.stems.load import mismatched, read_network, read_tables
+from backline.models.windowed.settings import WindowedSettings, problems
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 from backline.music.world import BAND
@@ -56,6 +58,7 @@ class Wish:
     ablation: str | None = None  # a1, a2 or a3
     stems: tuple[str, ...] | None = None  # names of the tracks; see `regrouped`
     window_seconds: float | None = None
+    rate: float | None = None  # the learning rates, as a share of the usual ones; WARM from a pack, else 1
 
     def options(self) -> str:
         """As the command is told of it."""
@@ -65,6 +68,7 @@ class Wish:
             "ablation": self.ablation,
             "stems": None if self.stems is None else ",".join(self.stems),
             "window": None if self.window_seconds is None else f"{self.window_seconds:g}",
+            "rate": None if self.rate is None else f"{self.rate:g}",
         }
         return " ".join(f"--{name} {value}" for name, value in told.items() if value is not None)
 
@@ -124,7 +128,11 @@ class StemsRecipe:
             raise ValueError("the paper tells in a frozen codec: name a pack that has an HCodec, --codec PACK")
         recipe = cls(minutes, seed, device, songs, network=wish.training(), old=old, start=start, wish=wish)
         recipe = replace(recipe, target=target, hubert=hubert)
-        codec, network = recipe.codec, recipe.network
+        share = (1.0 if start is None else WARM) if wish.rate is None else wish.rate
+        if not share > 0:
+            raise ValueError(f"rate is {share:g} of the usual one: use more than 0")
+        codec = replace(recipe.codec, rate=share * recipe.codec.rate)
+        network = replace(recipe.network, rate=share * recipe.network.rate)
         if songs.people():  # voices differ from each other more than bands do
             codec, recipe = replace(codec, crops=2, voices=4), replace(recipe, held_out_songs=16)
         if start is not None:
@@ -134,8 +142,8 @@ class StemsRecipe:
                 raise ValueError(f"training cannot start from {start.name}: {error}") from error
             if wish.size or wish.stems or wish.window_seconds or wish.ablation in ("a1", "a3"):
                 raise ValueError(f"{start.name} decides size, tracks and window: leave {wish.options()} or --from out")
-            codec = replace(codec, codec=tables.codec, rate=WARM * codec.rate)
-            network = replace(network, network=tables.network, rate=WARM * network.rate)
+            codec = replace(codec, codec=tables.codec)
+            network = replace(network, network=tables.network)
         elif hubert is not None and target is None:
             width = base_config(hubert).dimension
             codec = replace(codec, codec=replace(codec.codec, features="hubert", feature_width=width))
@@ -145,8 +153,9 @@ class StemsRecipe:
         if start is None:
             recipe = replace(recipe, network=replace(network, network=recipe.fitted(network.network)))
         told, has = recipe.network.network, recipe.codec.codec
-        if wrong := mismatched(told, has):
-            raise ValueError("; ".join(wrong))
+        frame = Fraction(has.hop * has.frames_per_code, has.sample_rate)
+        if wrong := mismatched(told, has) + problems(WindowedSettings(), frame, told.window_frames):
+            raise ValueError("; ".join(wrong))  # before anything is trained, not when the pack is read
         return recipe
 
     def fitted(self, network: StemsConfig) -> StemsConfig:
