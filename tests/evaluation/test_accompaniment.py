@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backline.codecs.convnext import ConvNeXtCodec
+from backline.corpus.songs import Composer
 from backline.evaluation.accompaniment import (
     CHORDS,
     CHROMA,
@@ -15,12 +16,12 @@ from backline.evaluation.accompaniment import (
     LEVEL,
     ONSETS,
     RHYTHM,
-    Plan,
     evaluate_accompaniment,
     figures_of,
     gates,
 )
-from backline.evaluation.live import Setting
+from backline.evaluation.live import SONG_RATE, Setting
+from backline.evaluation.plan import Plan
 from backline.measures.embeddings import Embedding, MusicEmbedding
 from backline.measures.report import Figure, Gate, Row
 from backline.models.hafm.load import TINY_CODEC
@@ -98,7 +99,7 @@ def evaluate(embedding: Embedding) -> tuple[Mapping[str, Row], list[Gate], list[
     found = evaluate_accompaniment(
         PassthroughStream(PassthroughConfig()),
         ConvNeXtCodec(TINY_CODEC),
-        Plan(replace(NARROW, bars=4), pieces=2, pool=40),
+        Plan(Composer(replace(NARROW, bars=4), SONG_RATE), pieces=2, pool=40),
         Setting(Fraction(1, 2), 0.5),
         embedding,
         lambda doing, share: told.append(doing),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backline.evaluation.accompaniment import Plan
+from backline.corpus.songs import Composer
 from backline.evaluation.grid import (
     CHANCE,
     CHUNK,
@@ -19,7 +19,8 @@ from backline.evaluation.grid import (
     grid_settings,
     setting_name,
 )
-from backline.evaluation.live import Setting, check_setting
+from backline.evaluation.live import SONG_RATE, Setting, check_setting
+from backline.evaluation.plan import Plan
 from backline.measures.report import Figure
 from backline.models.hafm.load import describe, tiny_random
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
@@ -58,7 +59,7 @@ def test_every_setting_has_a_row_between_the_true_band_and_a_strangers() -> None
     settings = [Setting(Fraction(2, 5), -1.0), Setting(Fraction(2, 5), 0.4, transport=False)]
     rows = evaluate_grid(
         PassthroughStream(PassthroughConfig()),
-        Plan(replace(NARROW, bars=4), pieces=2),
+        Plan(Composer(replace(NARROW, bars=4), SONG_RATE), pieces=2),
         settings,
         lambda doing, share: None,
     )

@@ -5,8 +5,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from backline.evaluation.accompaniment import Plan
+from backline.corpus.songs import Composer
 from backline.evaluation.live import Setting
+from backline.evaluation.plan import Plan
 from backline.evaluation.takes import (
     CHORDS,
     CHROMA,
@@ -50,7 +51,7 @@ def test_a_take_begins_where_it_says_and_lies_where_it_belongs(piece: Song, name
 def test_a_band_without_a_past_plays_the_same_wherever_it_begins() -> None:
     rows = evaluate_takes(
         PassthroughStream(PassthroughConfig()),
-        Plan(NARROW, pieces=1),
+        Plan(Composer(NARROW, RATE), pieces=1),
         Setting(Fraction(1, 2), 0.5),
         lambda doing, share: None,
     )

@@ -7,8 +7,9 @@ import numpy as np
 
 from backline.corpus.corpus import Corpus
 from backline.corpus.manifest import Manifest, SongEntry, Source, StemEntry, safe_name, stem_path, write_manifest
+from backline.corpus.songs import Composer
 from backline.corpus.stem_file import StemFile
-from backline.music.seeds import Purpose
+from backline.music.seeds import TEST_SEED, Purpose
 from backline.sound_files import Audio
 
 
@@ -21,7 +22,12 @@ def noises(*labels: str, seconds: float = 1.0, channels: int = 2, seed: int = 0)
 
 
 def write_song(
-    folder: Path, title: str, stems: Mapping[str, Audio], split: Purpose = "training", **more: object
+    folder: Path,
+    title: str,
+    stems: Mapping[str, Audio],
+    split: Purpose = "training",
+    separator: str = "",
+    **more: object,
 ) -> SongEntry:
     """The stems by their labels, at 48 kHz; `more` goes into the entry."""
     name, entries = safe_name(title), []
@@ -30,9 +36,20 @@ def write_song(
         path.parent.mkdir(parents=True, exist_ok=True)
         file = StemFile(path, audio.shape[0])
         file.write(audio)
-        entries.append(StemEntry(path.stem, label, audio.shape[0], file.finish(), file.scale))
+        entries.append(StemEntry(path.stem, label, audio.shape[0], file.finish(), file.scale, separator))
     samples = next(iter(stems.values())).shape[1]
     return SongEntry(name, title, split, samples, "0" * 64, Source(title, "0" * 16, 1, 1), tuple(entries), **more)  # type: ignore[arg-type]
+
+
+def composed_corpus(folder: Path, composer: Composer, count: int) -> Path:
+    """The first songs by which packs are judged, written to disk as the test songs of a corpus."""
+    entries = []
+    for number in range(count):
+        song = composer.song(TEST_SEED + number)
+        stems = {label: song.read(stem, 48_000) for stem, label in song.labels.items()}
+        assert len(stems) == len(song.labels), "two stems of one label"
+        entries.append(write_song(folder, f"song {number}", stems, split="test"))
+    return write_corpus(folder, *entries).folder
 
 
 def write_corpus(folder: Path, *songs: SongEntry, filters: tuple[str, ...] = ()) -> Corpus:

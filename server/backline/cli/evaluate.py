@@ -14,6 +14,8 @@ import typer
 from backline.cli import options
 
 if TYPE_CHECKING:
+    from backline.corpus.corpus import Wanted
+    from backline.corpus.songs import Songs
     from backline.evaluation.live import Setting, Sound
     from backline.measures.embeddings import Embedding
     from backline.measures.report import Report
@@ -27,7 +29,12 @@ evaluate = typer.Typer(
 )
 
 PackArgument = Annotated[str, typer.Argument(metavar="[PACK]", help="Name of the pack, see `backline packs list`.")]
-Pieces = Annotated[int, typer.Option(help="Held-out pieces, always the same ones. More make errors smaller.", min=1)]
+Pieces = Annotated[
+    int,
+    typer.Option(
+        help="Held-out pieces, always the same ones, and at most as many as there are. More make errors smaller.", min=1
+    ),
+]
 WorldName = Annotated[
     str | None, typer.Option("--world", help="What the pieces are like; without it, the world the pack was trained in.")
 ]
@@ -54,6 +61,13 @@ StemsPicture = Annotated[
 ]
 Demucs = Annotated[
     Path | None, typer.Option(help="A Demucs model, a local file: separate with it as well, for comparison.")
+]
+Beside = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACK",
+        help="Another pack that separates, whatever its stems, for comparison; may be given several times.",
+    ),
 ]
 Visqol = Annotated[
     bool, typer.Option("--visqol/--no-visqol", help="Whether to measure ViSQOL, which takes most of the time.")
@@ -94,25 +108,27 @@ def accompaniment(
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
 
-    from backline.evaluation.accompaniment import Plan, evaluate_accompaniment
+    from backline.evaluation.accompaniment import evaluate_accompaniment
     from backline.evaluation.codec import pack_codec
+    from backline.evaluation.live import song_rate
+    from backline.evaluation.plan import Plan
     from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
         setting = replace(session_setting(opened.spec(), chunk, visibility, transport, parameters), key=key)
-        world_name, wanted = pick_world(opened, world)
+        told, songs = composed_songs(opened, world, song_rate(opened.spec()))
         embedding = pick_embedding(vggish)
         stream = resident(opened, device)
         codec = pack_codec(opened) if "codec" in opened.config else None
-        plan = Plan(wanted, pieces, seed)
+        plan = Plan(songs, pieces, seed)
         with progress_bar() as say:
             rows, gates, notes = evaluate_accompaniment(stream, codec, plan, setting, embedding, say)
     show(
         Report(
             kind="accompaniment",
             pack=f"{opened.name} {opened.version}",
-            settings={"world": world_name, "pieces": pieces, "seed": seed, "pool": plan.pool, **described(setting)},
+            settings={**told, "pieces": plan.count, "seed": seed, "pool": plan.pool, **described(setting)},
             rows=rows,
             gates=gates,
             notes=notes,
@@ -185,21 +201,22 @@ def grid(
     if picture is not None:
         check_matplotlib()
 
-    from backline.evaluation.accompaniment import Plan
     from backline.evaluation.grid import draw_grid, evaluate_grid, grid_settings
+    from backline.evaluation.live import song_rate
+    from backline.evaluation.plan import Plan
     from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
         wanted_settings = grid_settings(opened.spec(), parameters)
-        world_name, wanted = pick_world(opened, world)
+        told, songs = composed_songs(opened, world, song_rate(opened.spec()))
         stream = resident(opened, device)
         with progress_bar() as say:
-            rows = evaluate_grid(stream, Plan(wanted, pieces, seed), wanted_settings, say)
+            rows = evaluate_grid(stream, Plan(songs, pieces, seed), wanted_settings, say)
     report = Report(
         kind="grid",
         pack=f"{opened.name} {opened.version}",
-        settings={"world": world_name, "pieces": pieces, "seed": seed, "parameters": parameters},
+        settings={**told, "pieces": pieces, "seed": seed, "parameters": parameters},
         rows=rows,
     )
     if picture is not None:
@@ -271,22 +288,23 @@ def takes(
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
 
-    from backline.evaluation.accompaniment import Plan
+    from backline.evaluation.live import song_rate
+    from backline.evaluation.plan import Plan
     from backline.evaluation.takes import evaluate_takes
     from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
-        world_name, wanted = pick_world(opened, world)
+        told, songs = composed_songs(opened, world, song_rate(opened.spec()))
         stream = resident(opened, device)
         with progress_bar() as say:
-            rows = evaluate_takes(stream, Plan(wanted, pieces, seed), setting, say)
+            rows = evaluate_takes(stream, Plan(songs, pieces, seed), setting, say)
     show(
         Report(
             kind="takes",
             pack=f"{opened.name} {opened.version}",
-            settings={"world": world_name, "pieces": pieces, "seed": seed, **described(setting)},
+            settings={**told, "pieces": pieces, "seed": seed, **described(setting)},
             rows=rows,
         ),
         output,
@@ -342,6 +360,7 @@ def separation(
     pack: PackArgument = "stems",
     packs: options.PackFolders = None,
     device: options.Device = "auto",
+    songs: options.SongsToJudge = None,
     pieces: Pieces = 12,
     world: WorldName = None,
     chunk: options.Chunk = None,
@@ -349,16 +368,19 @@ def separation(
     settings: options.Settings = None,
     seed: EvaluationSeed = 0,
     visqol: Visqol = True,
+    beside: Beside = None,
     demucs: Demucs = None,
     picture: StemsPicture = None,
     output: Output = None,
 ) -> None:
-    """Separate mixtures of held-out pieces, live, and measure every stem: SI-SDR, SDR, log-mel distance, ViSQOL.
+    """Separate mixtures of held-out songs, live, and measure every stem: SI-SDR, SDR, log-mel distance, ViSQOL.
 
-    Beside it stand the mixture itself, an ideal mask, harmonic against percussive, the pack's codec and, given, Demucs;
-    and the pack's tokens, decoded as the paper of MSS-LM does.
+    Beside it stand the mixture itself, an ideal mask, harmonic against percussive, the pack's codec and, given, others;
+    and the tokens of a pack that tells some, decoded as the paper of MSS-LM does.
 
     Example: [cyan]backline evaluate separation stems --picture stems.png -o separation.json[/]
+
+    On MUSDB18-HQ: [cyan]backline evaluate separation stems --songs musdb18hq:/data/musdb18hq --pieces 50[/]
     """
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
@@ -366,42 +388,48 @@ def separation(
     if picture is not None:
         check_matplotlib()
 
-    from backline.evaluation.accompaniment import Plan
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.separation import check_ports, evaluate_separation, pictured
+    from backline.evaluation.live import default_setting
+    from backline.evaluation.plan import Plan
+    from backline.evaluation.separation import evaluate_separation, pictured, session, token_settings
     from backline.evaluation.separation_baselines import read_demucs, resynthesis
+    from backline.evaluation.truth import has_parts
     from backline.measures.pictures import plot_spectrograms
     from backline.measures.report import Report
     from backline.measures.separation import check_packages
     from backline.models.errors import PackError
-    from backline.music.stems import SAMPLE_RATE, TRACKS
+    from backline.music.stems import SAMPLE_RATE
 
     with told_to_user():
         check_packages(visqol)
         opened = find(pack, packs)
-        check_ports(opened.spec())
         setting = session_setting(opened.spec(), chunk, visibility, False, parameters)
-        world_name, wanted = pick_world(opened, world)
-        more = {} if demucs is None else {"Demucs": read_demucs(demucs)}
+        told, source = judged_songs(opened, songs, world, SAMPLE_RATE, has_parts)
+        stream = resident(opened, device)
+        judged = session(stream, setting)
+        others = {name: session(stream, way) for name, way in token_settings(stream.spec, setting).items()}
+        for name in beside or []:
+            other = resident(find(name, packs), device)
+            others[name] = session(other, default_setting(other.spec))
+        if demucs is not None:
+            others["Demucs"] = read_demucs(demucs)
         try:
             coded, not_coded = resynthesis(pack_codec(opened)), []
         except PackError as error:
             coded, not_coded = None, [f"nothing is compared with coded stems: {error}"]
-        stream = resident(opened, device)
+        plan = Plan(source, pieces, seed)
         with progress_bar() as say:
-            rows, gates, notes = evaluate_separation(
-                stream, Plan(wanted, pieces, seed), setting, more, coded, visqol, say
-            )
+            rows, gates, notes = evaluate_separation(judged, plan, others, coded, visqol, say)
             if picture is not None:
                 say("drawing", 0.0)
-                signals = pictured(stream, wanted, setting)
-                plot_spectrograms(picture, signals, SAMPLE_RATE, columns=1 + len(TRACKS))
-    told = {name: value for name, value in described(setting).items() if name not in ("transport", "key")}
+                signals = pictured(judged, source)
+                plot_spectrograms(picture, signals, SAMPLE_RATE, columns=len(signals) // 2)
+    told |= {name: value for name, value in described(setting).items() if name not in ("transport", "key")}
     show(
         Report(
             kind="separation",
             pack=f"{opened.name} {opened.version}",
-            settings={"world": world_name, "pieces": pieces, "seed": seed, **told},
+            settings={**told, "pieces": plan.count, "seed": seed},
             rows=rows,
             gates=gates,
             notes=[*notes, *not_coded],
@@ -431,30 +459,28 @@ def voices(
     check_output(output, ".json")
 
     from backline.codecs.hcodec.load import hcodec
-    from backline.evaluation.separation import check_ports
-    from backline.evaluation.separation import separate as separated
+    from backline.corpus.separator import stem_ports
+    from backline.evaluation.separation import session
     from backline.evaluation.voices import evaluate_voices
     from backline.measures.report import Report
-    from backline.music.stems import TRACKS
     from backline.packs.pack import read_tensors
     from backline.training.run_folder import last_entry
     from backline.training.stems_pack import StemsRecipe, best_codec
 
     with told_to_user():
         opened = find(pack, packs)
-        check_ports(opened.spec())
+        stem_ports(opened.spec())
         if run is None:
-            judged = hcodec(opened.config["codec"], read_tensors(opened))
+            judged = hcodec(opened.config.get("codec", {}), read_tensors(opened))
         else:
             judged = best_codec(run, StemsRecipe.of(1, seed, device, StemsRecipe().songs, opened))
         judged.require_encoding()
         finder = None
         if separate:
-            stream = resident(opened, device)
-            setting = session_setting(opened.spec(), None, None, False, {})
+            separated = session(resident(opened, device), session_setting(opened.spec(), None, None, False, {}))
 
             def finder(mixed: Sound, number: int) -> Sound:
-                return separated(stream, mixed, seed + number, setting)[TRACKS.index("vocals")]
+                return separated(mixed, seed + number)["vocals"]
 
         with progress_bar() as say:
             rows, gates = evaluate_voices(judged, finder, pieces, recordings, say)
@@ -554,6 +580,25 @@ def pick_world(pack: Pack, name: str | None) -> tuple[str, World]:
     if name not in WORLDS:
         raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
     return name, WORLDS[name]
+
+
+def composed_songs(pack: Pack, world: str | None, sample_rate: int) -> tuple[dict[str, object], Songs]:
+    """Composed songs at a rate, and what the report says of them."""
+    from backline.corpus.songs import Composer
+
+    name, wanted = pick_world(pack, world)
+    return {"world": name}, Composer(wanted, sample_rate)
+
+
+def judged_songs(
+    pack: Pack, songs: str | None, world: str | None, sample_rate: int, wanted: Wanted
+) -> tuple[dict[str, object], Songs]:
+    """Those of `--songs`, if they are `wanted`, or composed ones; and what the report says of them."""
+    if songs is None:
+        return composed_songs(pack, world, sample_rate)
+    if world is not None:
+        raise typer.BadParameter("--world is for composed songs: leave it out with --songs")
+    return {"songs": songs}, options.songs_to_judge(songs, wanted)
 
 
 def pick_embedding(vggish: Path | None) -> Embedding:

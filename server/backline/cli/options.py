@@ -97,6 +97,15 @@ SongsFolder = Annotated[
         "--songs", metavar="CORPUS", help="Songs from disk, see `backline data prepare`; without it, composed ones."
     ),
 ]
+SongsToJudge = Annotated[
+    str | None,
+    typer.Option(
+        "--songs",
+        metavar="CORPUS|musdb18hq:DIR",
+        help="Songs from disk: a corpus's test songs, see `backline data prepare`, or a data set's as it lies there; "
+        "without it, composed ones.",
+    ),
+]
 ComposedShare = Annotated[
     float | None,
     typer.Option(
@@ -198,6 +207,27 @@ def pick_device(name: str) -> str:
         return choose_device(name)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def songs_to_judge(place: str, wanted: Wanted) -> Songs:
+    """What `--songs` says to `evaluate`.
+
+    Raises:
+        CorpusError: nothing there is a song to judge by.
+    """
+    from backline.corpus.corpus import Corpus
+    from backline.corpus.in_place import DATA_SETS, read_in_place
+    from backline.corpus.manifest import CorpusError
+    from backline.corpus.songs import CorpusSongs
+
+    if place.partition(":")[0] in DATA_SETS:
+        return read_in_place(place, wanted)
+    songs = CorpusSongs(Corpus.open(Path(place)), wanted)
+    if not songs.test_songs():
+        raise CorpusError(
+            f"{place} has no test songs with the stems that are needed: `backline data prepare --split test` makes some"
+        )
+    return songs
 
 
 def song_source(

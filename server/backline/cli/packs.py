@@ -169,12 +169,13 @@ def _draw_accompaniment(pack: Pack, stream: Stream, world: World) -> None:
 
 def _draw_separation(pack: Pack, stream: Stream, world: World) -> None:
     """Mixture and true stems, and below them what the pack makes of the mixture."""
+    from backline.corpus.songs import Composer
     from backline.evaluation.live import default_setting
-    from backline.evaluation.separation import pictured
+    from backline.evaluation.separation import pictured, session
     from backline.measures.pictures import plot_spectrograms
     from backline.music.stems import SAMPLE_RATE, TRACKS
 
-    signals = pictured(stream, world, default_setting(stream.spec))
+    signals = pictured(session(stream, default_setting(stream.spec)), Composer(world, SAMPLE_RATE))
     plot_spectrograms(pack.folder / "separation.png", signals, SAMPLE_RATE, columns=1 + len(TRACKS))
 
 

@@ -118,17 +118,8 @@ class CorpusSong:
 
     def read(self, stem: str, sample_rate: int, begin: float = 0.0, seconds: float | None = None) -> Audio:
         """As `Multitrack.read`. Raises CorpusError: the file is not what corpus.json says."""
-        first, last = span_samples(self.seconds, sample_rate, begin, seconds)
-        if sample_rate == SAMPLE_RATE:
-            return self._read(stem, first, last)
-        # A resampler hears a little around the span, from where samples of both rates fall together.
-        step = sample_rate // np.gcd(sample_rate, SAMPLE_RATE)
-        margin = int(MARGIN_SECONDS * sample_rate)
-        start = max(0, first - margin) // step * step
-        heard = self._read(stem, start * SAMPLE_RATE // sample_rate, -(-(last + margin) * SAMPLE_RATE // sample_rate))
-        changed = soxr.resample(heard.T, SAMPLE_RATE, sample_rate).astype(np.float32).T
-        changed = changed[:, first - start : last - start]
-        return np.ascontiguousarray(np.pad(changed, ((0, 0), (0, last - first - changed.shape[1]))))
+        span = span_samples(self.seconds, sample_rate, begin, seconds)
+        return read_at(lambda first, last: self._read(stem, first, last), sample_rate, *span)
 
     def _read(self, name: str, first: int, last: int) -> Audio:
         """Samples of the file, as far as there are any."""
@@ -148,6 +139,24 @@ class CorpusSong:
         if len(audio) != max(0, last - first):
             raise CorpusError(f"{path} is damaged (its end is missing): prepare the song again")
         return np.ascontiguousarray(audio.T) * np.float32(entry.scale)
+
+
+def read_at(read: Callable[[int, int], Audio], sample_rate: int, first: int, last: int) -> Audio:
+    """Samples `first` to `last` at `sample_rate` [channel, sample] of a sound at SAMPLE_RATE.
+
+    Args:
+        read: gives samples of the sound from one to another, as far as there are any.
+    """
+    if sample_rate == SAMPLE_RATE:
+        return read(first, last)
+    # A resampler hears a little around the span, from where samples of both rates fall together.
+    step = sample_rate // np.gcd(sample_rate, SAMPLE_RATE)
+    margin = int(MARGIN_SECONDS * sample_rate)
+    start = max(0, first - margin) // step * step
+    heard = read(start * SAMPLE_RATE // sample_rate, -(-(last + margin) * SAMPLE_RATE // sample_rate))
+    changed = soxr.resample(heard.T, SAMPLE_RATE, sample_rate).astype(np.float32).T
+    changed = changed[:, first - start : last - start]
+    return np.ascontiguousarray(np.pad(changed, ((0, 0), (0, last - first - changed.shape[1]))))
 
 
 def outside(spans: Collection[Span], whole: float) -> list[Span]:

@@ -10,15 +10,16 @@ Rows, each judged by the labels of the pieces that were sung:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 
 from backline.codecs.base import Codec
 from backline.evaluation.baselines import Pool, derangement, fitted, separated_vocal, through_codec
-from backline.evaluation.live import Setting, Sound, piece_take, play, song_rate
+from backline.evaluation.live import Setting, Sound, piece_take, play
+from backline.evaluation.plan import SEEDS_APART, Plan, Say
 from backline.measures.chords import chord_match, chroma_cosine, in_key
 from backline.measures.embeddings import Embedding, embedded
 from backline.measures.frechet import Statistics, fad, frames_needed, vocal_gap
@@ -26,26 +27,10 @@ from backline.measures.level import level_dbfs
 from backline.measures.report import Figure, Gate, Row
 from backline.measures.rhythm import onset_agreement, onset_f
 from backline.models.stream import Stream
-from backline.music.seeds import TEST_SEED
 from backline.music.songs import Song, song
-from backline.music.world import World
-
-SEEDS_APART = 1 << 20  # between the sampling seeds of two runs; a piece takes one
 
 CHORDS, IN_KEY, CHROMA = "chord match", "in key", "chroma cosine"
 ONSETS, RHYTHM, LEVEL = "onset F", "onsets as reference", "level (dBFS)"  # columns
-
-Say = Callable[[str, float], None]  # what is being done, and which share of it is done
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is played."""
-
-    world: World
-    pieces: int = 24
-    seed: int = 0  # of sampling and shuffling; the pieces are always the same
-    pool: int = 512  # training songs that retrieval chooses from
 
 
 def evaluate_accompaniment(
@@ -58,9 +43,9 @@ def evaluate_accompaniment(
     Raises:
         ValueError: too few pieces to shuffle, or a pool without the key of a piece.
     """
-    pairs = derangement(plan.pieces, plan.seed)
-    rate = song_rate(stream.spec)
-    songs = held_out_songs(plan, rate, say)
+    pairs = derangement(plan.count, plan.seed)
+    songs = plan.composed(say)
+    rate = songs[0].sample_rate
     generated = generate(stream, songs, plan.seed, setting, say, "live")
     pool = Pool.of_training(plan.world, plan.pool)
     found = {
@@ -97,15 +82,6 @@ def evaluate_accompaniment(
     rows["FAD gap"] = {column: Figure(gap.gap)}
     notes = [f"FAD of the accompaniments alone, {fewest} frames or more in every set; compare only with as many"]
     return rows, gates(rows), notes
-
-
-def held_out_songs(plan: Plan, sample_rate: int, say: Say) -> list[Song]:
-    """The pieces that are judged; no trainer hears or chooses by them."""
-    songs = []
-    for number in range(plan.pieces):
-        say("composing and rendering", number / plan.pieces)
-        songs.append(song(TEST_SEED + number, plan.world, sample_rate))
-    return songs
 
 
 def generate(

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 import psutil
 
-from backline.evaluation.accompaniment import Say
 from backline.evaluation.live import Setting, Sound, Take, piece_transport, play, song_rate
+from backline.evaluation.plan import Say
 from backline.measures.level import clip_share, level_dbfs, level_drift, level_excursion, silence_share
 from backline.measures.report import Figure, Gate, Row
 from backline.models.stream import Stream, Transport

@@ -13,14 +13,12 @@ from backline.evaluation.accompaniment import (
     CHROMA,
     IN_KEY,
     ONSETS,
-    Plan,
-    Say,
     generate,
-    held_out_songs,
     judge,
 )
 from backline.evaluation.baselines import derangement, fitted
-from backline.evaluation.live import Setting, song_rate
+from backline.evaluation.live import Setting
+from backline.evaluation.plan import Plan, Say
 from backline.measures.report import Figure, Row
 from backline.models.stream import Stream, StreamSpec
 from backline.whole_file import whole_file
@@ -50,8 +48,8 @@ def evaluate_grid(stream: Stream, plan: Plan, settings: Sequence[Setting], say: 
     Raises:
         ValueError: fewer than two pieces.
     """
-    pairs = derangement(plan.pieces, plan.seed)
-    songs = held_out_songs(plan, song_rate(stream.spec), say)
+    pairs = derangement(plan.count, plan.seed)
+    songs = plan.composed(say)
     true = [one.accompaniment for one in songs]
     rows: dict[str, Row] = {}
     for number, setting in enumerate(settings):

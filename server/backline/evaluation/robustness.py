@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from backline.evaluation.accompaniment import Say
 from backline.evaluation.drift import CLIPPED, DRIFT, LEVEL, SILENT, chain
 from backline.evaluation.live import Setting, Sound, Take, at_rate, play, song_rate
+from backline.evaluation.plan import Say
 from backline.measures.level import SILENCE_DBFS, clip_share, level_dbfs, level_drift, silence_share
 from backline.measures.report import Figure, Gate, Row
 from backline.models.stream import Stream, Transport

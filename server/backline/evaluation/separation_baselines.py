@@ -1,13 +1,13 @@
 """What separators are compared with: the mixture, an oracle's mask, harmonic against percussive, the codec, Demucs.
 
-Each is a `Method`: it gets the mixture and, because some are oracles, the true stems. Stems are in the order of TRACKS,
-everything is at SAMPLE_RATE.
+An `Oracle` gets the mixture and the true stems, and answers in their order. A `Finder` gets the mixture and a seed, and
+answers by what each stem is. Everything is at SAMPLE_RATE.
 """
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,7 +26,8 @@ from backline.evaluation.codec import decode, encode
 from backline.evaluation.live import Sound, at_rate
 from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 
-Method = Callable[[Sound, Stems], Stems]  # mixture [sample] and true stems [track, sample] -> estimated stems
+Oracle = Callable[[Sound, Stems], Stems]  # mixture [sample] and true stems [stem, sample] -> estimated stems
+Finder = Callable[[Sound, int], Mapping[str, Sound]]  # mixture [sample] and a seed -> stems by their labels
 Resynthesise = Callable[[Sound], Sound]  # [sample], encoded and decoded by a codec
 
 MASK_WINDOW, MASK_OVERLAP = 2048, 1536  # samples of the oracle's transform
@@ -51,7 +52,7 @@ def ideal_ratio_mask(mixed: Sound, true: Stems) -> Stems:
     return _istft(masks * _stft(mixed, MASK_WINDOW, MASK_OVERLAP), MASK_WINDOW, MASK_OVERLAP, len(mixed))
 
 
-def hpss(mixed: Sound, true: Stems) -> Stems:
+def hpss(mixed: Sound, seed: int = 0) -> Mapping[str, Sound]:
     """Stems by what lasts and what strikes (Fitzgerald 2010), over windows of two lengths (Fitzgerald and Gainza 2010).
 
     Over a long window a voice moves and so counts as striking, as drums do: what lasts is bass below BASS_HERTZ and
@@ -62,7 +63,7 @@ def hpss(mixed: Sound, true: Stems) -> Stems:
     voiced, drums = harmonic_percussive(moving, SHORT_WINDOW)
     low, other = split_at(lasting, BASS_HERTZ)
     low_voiced, vocals = split_at(voiced, BASS_HERTZ)
-    return np.stack([vocals, drums, low + low_voiced, other])
+    return dict(zip(TRACKS, (vocals, drums, low + low_voiced, other), strict=True))
 
 
 def harmonic_percussive(sound: Sound, window: int) -> tuple[Sound, Sound]:
@@ -84,7 +85,7 @@ def split_at(sound: Sound, hertz: float) -> tuple[Sound, Sound]:
     return low, sound - low
 
 
-def read_demucs(file: Path) -> Method:
+def read_demucs(file: Path) -> Finder:
     """A Demucs from a local file, as its authors publish them (955717e8-8726e21a.th); nothing is downloaded.
 
     It hears the mixture in both channels, scaled to a deviation of one; without its random shifts, so that it always
@@ -116,13 +117,13 @@ def read_demucs(file: Path) -> Method:
     if missing := set(TRACKS) - set(model.sources):
         raise ValueError(f"{file} separates {', '.join(model.sources)}, not {', '.join(sorted(missing))}: give another")
 
-    def demucs(mixed: Sound, true: Stems) -> Stems:
+    def demucs(mixed: Sound, seed: int) -> Mapping[str, Sound]:
         heard = torch.from_numpy(at_rate(mixed, SAMPLE_RATE, model.samplerate)).expand(1, model.audio_channels, -1)
         mean, deviation = heard.mean(), heard.std() + 1e-8
         with torch.inference_mode():
             separated = apply_model(model, (heard - mean) / deviation, shifts=0)[0] * deviation + mean
         sounds = dict(zip(model.sources, separated.mean(dim=1).numpy(), strict=True))  # [sample]
-        return np.stack([at_rate(sounds[name], model.samplerate, SAMPLE_RATE, len(mixed)) for name in TRACKS])
+        return {name: at_rate(sounds[name], model.samplerate, SAMPLE_RATE, len(mixed)) for name in TRACKS}
 
     return demucs
 

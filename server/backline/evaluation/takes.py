@@ -13,8 +13,8 @@ from functools import partial
 
 import numpy as np
 
-from backline.evaluation.accompaniment import SEEDS_APART, Plan, Say, held_out_songs
-from backline.evaluation.live import Setting, Sound, Take, piece_take, play, song_rate
+from backline.evaluation.live import Setting, Sound, Take, piece_take, play
+from backline.evaluation.plan import SEEDS_APART, Plan, Say
 from backline.measures.chords import SILENT, chords_heard, chroma_cosine, in_key
 from backline.measures.report import Figure, Row
 from backline.measures.rhythm import onset_agreement
@@ -35,7 +35,7 @@ class Kind:
 
 def evaluate_takes(stream: Stream, plan: Plan, setting: Setting, say: Say) -> Mapping[str, Row]:
     """A row for every other start, and one for another seed: each against the take from the song's beginning."""
-    songs = held_out_songs(plan, song_rate(stream.spec), say)
+    songs = plan.composed(say)
     beginning = [0.0] * len(songs)
     kinds = {FROM_THE_BEGINNING: Kind(beginning), "another seed": Kind(beginning, SEEDS_APART)}
     kinds |= {name: Kind([start(song) for song in songs]) for name, start in STARTS.items()}

@@ -16,8 +16,8 @@ import numpy as np
 import soundfile
 
 from backline.codecs.hcodec.network import HCodec
-from backline.evaluation.accompaniment import Say
 from backline.evaluation.live import Sound, at_rate
+from backline.evaluation.plan import Say
 from backline.measures.masks import ceiling
 from backline.measures.report import Figure, Gate, Row
 from backline.measures.spectra import si_sdr
