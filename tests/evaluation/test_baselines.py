@@ -10,7 +10,6 @@ from backline.measures.spectra import si_sdr
 from backline.models.hafm.load import TINY_CODEC
 from backline.music.composer import compose
 from backline.music.seeds import HELD_OUT_SEED
-from backline.music.songs import Song
 from backline.music.world import NARROW, WIDE, World
 
 
@@ -67,15 +66,11 @@ def test_through_a_codec_comes_what_it_decodes_as_long_as_it_was() -> None:
     assert len(resampled) == len(sound)
 
 
-def a_song(vocal: np.ndarray, accompaniment: np.ndarray) -> Song:
-    return Song(compose(0, NARROW), 24_000, vocal, accompaniment, {})
-
-
 def test_a_separated_vocal_is_the_vocal_where_the_band_is_elsewhere_and_some_band_where_it_is_not() -> None:
     time = np.arange(24_001) / 24_000
     vocal = np.sin(2 * np.pi * 440 * time).astype(np.float32)
     apart, close = (np.sin(2 * np.pi * hertz * time).astype(np.float32) for hertz in (3000, 443))
-    clean, mixed = separated_vocal(a_song(vocal, apart)), separated_vocal(a_song(vocal, close))
+    clean, mixed = separated_vocal(vocal, apart), separated_vocal(vocal, close)
     assert clean.shape == vocal.shape
     assert si_sdr(clean, vocal) > 30
     assert si_sdr(mixed, vocal) < 10

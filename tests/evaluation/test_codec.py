@@ -8,14 +8,19 @@ import pytest
 import torch
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
+from backline.corpus.corpus import Corpus
+from backline.corpus.multitrack import has_band
+from backline.corpus.songs import Composer, CorpusSongs
 from backline.evaluation.codec import (
     CodecReport,
     Sound,
+    bands,
     codebook_use,
     compare,
     decode,
     encode,
     evaluate_codec,
+    learnt_from,
     pack_codec,
 )
 from backline.measures.codes import frame_correlation
@@ -23,7 +28,13 @@ from backline.measures.report import Figure
 from backline.measures.spectra import log_mel_distance, mel_filters, si_sdr
 from backline.models.errors import PackError
 from backline.models.hafm.load import tiny_random
+from backline.music import fluidsynth
+from backline.music.seeds import TEST_SEED
+from backline.music.world import NARROW
 from backline.packs.pack import write_pack
+from tests.support.corpora import composed_corpus, noises, write_corpus, write_song
+
+needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 
 SMALL = ConvNeXtCodecConfig(
     codebooks=8,
@@ -125,6 +136,44 @@ def test_gates_are_passed_at_their_limits_and_not_beyond(report: CodecReport) ->
 def test_no_song_is_an_error(codec: ConvNeXtCodec) -> None:
     with pytest.raises(ValueError, match="at least one"):
         evaluate_codec(codec, [], [noise(0)])
+
+
+def test_without_songs_to_learn_from_all_but_predictability_is_measured(
+    codec: ConvNeXtCodec, report: CodecReport
+) -> None:
+    found = evaluate_codec(codec, (noise(seed) for seed in range(2)), [])
+    assert found.fidelity == report.fidelity
+    rows = found.rows()
+    assert "tokens" not in rows
+    assert rows["codebook 1"].keys() == {"entries in use", "perplexity", "entropy bits"}
+
+
+def test_a_long_song_is_judged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backline.evaluation.codec.LONGEST_SECONDS", 1.0)
+    sounds = noises("drums", "vocals", seconds=2.5)
+    corpus = write_corpus(tmp_path, write_song(tmp_path, "long", sounds, split="test"))
+    songs = CorpusSongs(corpus, has_band)
+    assert learnt_from(songs) == ()  # no song is there for training
+    parts = [*bands(songs, [TEST_SEED], 48_000)]
+    assert [len(part) for part in parts] == [40_000] * 3
+    np.testing.assert_allclose(np.concatenate(parts), sounds["drums"].mean(axis=0), atol=1e-6)
+
+
+@pytest.mark.slow
+@needs_fluidsynth
+def test_three_composed_songs_have_the_same_figures_from_the_disk_as_from_memory(
+    codec: ConvNeXtCodec, tmp_path: Path
+) -> None:
+    composer = Composer(NARROW, 48_000)
+    disk = CorpusSongs(Corpus.open(composed_corpus(tmp_path, composer, 3)), has_band)
+    seeds = range(TEST_SEED, TEST_SEED + 3)
+    memory, again = (evaluate_codec(codec, bands(songs, seeds, codec.sample_rate), []) for songs in (composer, disk))
+    for kept, found in zip(memory.fidelity, again.fidelity, strict=True):
+        assert found.si_sdr.mean == pytest.approx(kept.si_sdr.mean, abs=0.2)  # of random weights: codes tip over
+        assert found.log_mel.mean == pytest.approx(kept.log_mel.mean, abs=0.002)
+        assert found.buzz.mean == pytest.approx(kept.buzz.mean, abs=0.01)
+    for one, other in zip(memory.use, again.use, strict=True):
+        assert other.perplexity == pytest.approx(one.perplexity, rel=0.01)
 
 
 def test_the_codec_of_a_pack_is_found(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The evaluation of a separator: gains start at the mixture, silent stems have only a level, disk and memory agree."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np

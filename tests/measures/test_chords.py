@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.measures.chords import SILENT, TRIADS, chord_match, chords_heard, chroma_cosine, in_key, triad_of
+from backline.measures.chords import (
+    SILENT,
+    TRIADS,
+    chord_match,
+    chords_heard,
+    chroma_cosine,
+    in_key,
+    scale_shares,
+    triad_of,
+)
 from backline.measures.notes import LOWEST, notes_heard
 from backline.music import fluidsynth
 from backline.music.seeds import HELD_OUT_SEED
@@ -209,3 +218,12 @@ def test_the_longer_recording_is_cut_and_nothing_agrees_with_nothing() -> None:
     for short in (EMPTY, np.ones(1, np.float32), np.zeros(5 * RATE, np.float32)):
         assert chroma_cosine(short, audio, RATE) == 0.0
         assert chroma_cosine(audio, short, RATE) == 0.0
+
+
+def test_the_scale_is_heard_that_was_played_on_and_any_sound_has_as_much_of_all_scales() -> None:
+    for up in (0, 5):
+        heard = scale_shares(play(progression(8, seed=1), up=up), RATE)
+        assert heard.argmax() == up
+        assert heard[up] > 0.9
+        assert heard.mean() == pytest.approx(7 / 12)
+    np.testing.assert_array_equal(scale_shares(np.zeros(2 * RATE, np.float32), RATE), 0)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from backline.measures.frechet import (
     Statistics,
     VocalGap,
+    distance,
     fad,
     frames_needed,
     frechet_distance,
-    vocal_gap,
 )
 
 
@@ -122,12 +122,33 @@ def test_too_few_frames_are_said_and_how_many_are_needed() -> None:
         fad(enough, Statistics.of([frames[:, :7]]))
 
 
-def test_the_gap_is_how_far_apart_the_two_distances_lie() -> None:
-    def points(shift: float) -> Statistics:
-        return Statistics.of([np.array([[shift - 1.0], [shift + 1.0]])])
+def songs(shift: float, count: int = 6, seed: int = 0) -> list[NDArray[np.float64]]:
+    """Frames [frame, 2] of songs that differ."""
+    draw = default_rng(seed)
+    return [draw.standard_normal((40, 2)) + 0.3 * draw.standard_normal(2) + shift for _ in range(count)]
 
-    gap = vocal_gap(to_isolated=points(1.0), to_separated=points(3.0), reference=points(0.0))
-    assert gap.isolated == pytest.approx(1.0)
-    assert gap.separated == pytest.approx(9.0)
-    assert gap.gap == pytest.approx(8.0)
-    assert VocalGap(isolated=3.85, separated=3.40).gap == pytest.approx(0.45)  # the paper's Retrieval
+
+def test_a_distance_has_the_jackknifes_error_over_songs() -> None:
+    found, reference = songs(1.0), songs(0.0, seed=1)
+    far = distance(found, reference)
+    assert far.whole == fad(Statistics.of(found), Statistics.of(reference))
+    without = [
+        fad(Statistics.of(found[:n] + found[n + 1 :]), Statistics.of(reference[:n] + reference[n + 1 :]))
+        for n in range(6)
+    ]
+    np.testing.assert_allclose(far.without, without)
+    assert far.error == pytest.approx(np.sqrt(5 / 6 * np.sum(np.square(without - np.mean(without)))))
+    assert distance(found[:1], reference[:1]).error is None
+
+
+def test_the_error_is_about_what_other_songs_would_change() -> None:
+    many = [distance(songs(1.0, 12, seed), songs(0.0, 12, seed + 1000)) for seed in range(60)]
+    spread = float(np.std([one.whole for one in many]))
+    errors = [one.error for one in many if one.error is not None]
+    assert spread / 1.6 < float(np.mean(errors)) < 1.6 * spread
+
+
+def test_the_gap_is_the_magnitude_of_the_difference_whichever_is_greater() -> None:
+    near, far = distance(songs(1.0), songs(0.0, seed=1)), distance(songs(3.0), songs(0.0, seed=1))
+    assert VocalGap(near, far).gap.whole == VocalGap(far, near).gap.whole == far.whole - near.whole > 0
+    assert VocalGap(near, near).gap.error == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from backline.measures.report import Figure, Gate, Report, figures_table, gates_table, read_report, write_report
+from backline.measures.report import Figure, Gate, Quoted, Report, figures_table, gates_table, read_report, write_report
 
 REPORT = Report(
     kind="accompaniment",
@@ -17,6 +17,7 @@ REPORT = Report(
     rows={"generated": {"chords": Figure(0.25, 0.05), "level": Figure(-20.0)}, "FAD": {"distance": Figure(1.5)}},
     gates=[Gate("chords", 0.25, "at least .3", False), Gate("level", -20.0, "at least -30", True)],
     notes=["no FAD"],
+    quoted=[Quoted("another paper", {"theirs": {"FAD": Figure(1.28)}})],
 )
 
 
@@ -49,7 +50,7 @@ def test_what_is_not_finite_stays_valid_json_and_comes_back_as_not_a_number(tmp_
 
 
 def test_tables_show_every_figure_with_its_error_and_every_gate_with_its_verdict() -> None:
-    figures = shown(figures_table(REPORT))
+    figures = shown(figures_table(REPORT.rows))
     for text in ("generated", "FAD", "chords", "level", "distance", "0.25 ±0.05", "-20", "1.5"):
         assert text in figures
     gates = [line for line in shown(gates_table(REPORT.gates)).splitlines() if "at least" in line]

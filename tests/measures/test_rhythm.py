@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.measures.rhythm import onset_agreement, onset_f, onsets
+from backline.measures.rhythm import onset_agreement, onset_f, onsets, onsets_met
 
 RATE = 24_000
 GRID: NDArray[np.float64] = 0.25 + 0.3 * np.arange(40, dtype=np.float64)  # seconds: eighths at 100 beats a minute
@@ -83,3 +83,12 @@ def test_without_onsets_nothing_agrees() -> None:
 def test_steady_noise_has_hardly_an_onset() -> None:
     noise = 0.1 * np.random.default_rng(4).standard_normal(10 * RATE, dtype=np.float32)
     assert len(onsets(noise, RATE)) < 15
+
+
+def test_onsets_are_met_by_who_listens_and_not_by_who_plays_as_much_elsewhere() -> None:
+    rng = np.random.default_rng(3)
+    sung = np.sort(rng.choice(GRID, 15, replace=False))
+    assert onsets_met(clicks(sung), clicks(GRID), RATE) > 0.4  # every one, of which chance has a third
+    assert onsets_met(clicks(sung), clicks(np.sort(rng.uniform(0.1, 12.5, 40))), RATE) < 0.2
+    assert onsets_met(clicks(sung), clicks(GRID + 0.15), RATE) < 0
+    assert onsets_met(np.zeros(RATE, np.float32), clicks(GRID), RATE) == 0.0

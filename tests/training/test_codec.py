@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
+from backline.corpus.songs import Composer
 from backline.music.fluidsynth import missing
 from backline.music.world import NARROW
 from backline.training.codec import (
@@ -20,11 +21,13 @@ from backline.training.codec import (
     Stems,
     best_codec,
     codec_song,
+    evaluate,
     first_codebooks,
     packed,
     train_codec,
 )
 from backline.training.loop import LoopConfig, Losses, Moment, train
+from tests.support.corpora import noises, write_corpus, write_song
 
 SMALL = ConvNeXtCodecConfig(
     hop=80,
@@ -182,6 +185,20 @@ def test_a_run_leaves_a_codec_that_packs_and_loads(tmp_path: Path, seconds_a_ste
 @pytest.mark.slow
 @pytest.mark.skipif(missing() is not None, reason=str(missing()))
 def test_songs_have_all_that_the_codec_is_trained_on() -> None:
-    song = codec_song(3, NARROW)
+    song = codec_song(Composer(NARROW, 24_000).song(3), 24_000)
     assert song.keys() >= {"accompaniment", "vocal", "drums"}
     assert len({len(stem) for stem in song.values()}) == 1
+
+
+def test_a_real_song_teaches_the_codec_its_band(tmp_path: Path) -> None:
+    stems = noises("guitar", "rest", "vocals")
+    sung = codec_song(write_corpus(tmp_path, write_song(tmp_path, "sung", stems)).songs()[0], 48_000)
+    assert sung.keys() == {"guitar", "rest", "vocal", "accompaniment"}
+    np.testing.assert_allclose(sung["accompaniment"], (stems["guitar"] + stems["rest"]).mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(sung["vocal"], stems["vocals"].mean(axis=0), atol=1e-6)
+    del stems["vocals"]
+    rock = codec_song(write_corpus(tmp_path, write_song(tmp_path, "rock", stems)).songs()[0], 24_000)
+    assert rock.keys() == {"guitar", "rest", "accompaniment"}
+    codec = ConvNeXtCodec(SMALL).eval()
+    figures = evaluate(codec, [rock], torch.device("cpu"), seconds=0.5)
+    assert {name for name in figures if name.startswith("sdr_")} == {"sdr_accompaniment"}

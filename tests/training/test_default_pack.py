@@ -11,19 +11,21 @@ import numpy as np
 import pytest
 
 from backline.codecs.convnext import ConvNeXtCodecConfig
+from backline.corpus.multitrack import Multitrack, has_band
+from backline.corpus.songs import CorpusSongs
 from backline.models.hafm.aligned.config import TINY
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
 from backline.music.seeds import HELD_OUT_SEED
-from backline.music.world import TRIO, World
+from backline.music.world import TRIO
 from backline.packs.pack import load_stream, read_pack, read_tensors
 from backline.packs.registry import PackRegistry
-from backline.training import default_pack
-from backline.training.codec import CodecTraining, Stems
+from backline.training.codec import CodecTraining
 from backline.training.default_pack import PARTS, SHARES, Recipe, train_default_pack
 from backline.training.loop import Losses, Moment, read_log
 from backline.training.report import LOSSES
 from backline.training.stages import StageTrainer, StageTraining
+from tests.support.corpora import noises, write_corpus, write_song
 
 TOY_STAGE = StageTraining(clip=Fraction(6, 5), rows=2, batches_held=2, in_c=True)
 TOY_CODEC = ConvNeXtCodecConfig(latent=8, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
@@ -55,17 +57,23 @@ def test_parts_that_do_not_exist_or_come_too_early_are_refused(tmp_path: Path) -
         train_default_pack(tmp_path, tmp_path / "pack", TOY, ("semantic",))
 
 
-def test_an_interrupted_codec_is_saved_and_no_stage_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted_song(seed: int, world: World) -> Stems:
-        """Noise; the user presses Ctrl+C while training makes its first song."""
-        if seed < HELD_OUT_SEED:
-            os.kill(os.getpid(), signal.SIGINT)
-        noise = 0.1 * np.random.default_rng(seed).standard_normal(24_000, np.float32)
-        return {"vocal": noise, "drums": noise, "accompaniment": noise}
+def test_an_interrupted_codec_is_saved_and_no_stage_is_begun(tmp_path: Path) -> None:
+    corpus = write_corpus(
+        tmp_path,
+        *(write_song(tmp_path, split, noises("drums", "vocals"), split=split) for split in ("training", "validation")),
+    )
 
-    monkeypatch.setattr(default_pack, "codec_song", interrupted_song)
+    class Interrupted(CorpusSongs):
+        """The user presses Ctrl+C while training makes its first song."""
+
+        def song(self, seed: int) -> Multitrack:
+            if seed < HELD_OUT_SEED:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().song(seed)
+
     run, lines = tmp_path / "run", list[str]()
-    train_default_pack(run, tmp_path / "pack", TOY, ("codec", "semantic"), lines.append)
+    recipe = dataclasses.replace(TOY, codec_songs=Interrupted(corpus, has_band))
+    train_default_pack(run, tmp_path / "pack", recipe, ("codec", "semantic"), lines.append)
     assert (run / "codec" / "checkpoint.pt").exists()
     assert not (run / "semantic").exists()
     assert any("semantic, acoustic not trained" in line for line in lines)

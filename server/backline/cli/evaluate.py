@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -46,7 +46,21 @@ EvaluationSeed = Annotated[
     int, typer.Option(help="Of everything drawn; the pieces do not change with it.", min=0, max=1 << 40)
 ]
 Vggish = Annotated[
-    Path | None, typer.Option(help="VGGish weights of torchvggish: take the Frechet distance in VGGish, as papers do.")
+    Path | None,
+    typer.Option(help="VGGish weights of torchvggish: take the Frechet distance in VGGish as well, as papers do."),
+]
+Musicnn = Annotated[
+    Path | None,
+    typer.Option(
+        help="The wheel of `pip download --no-deps musicnn==0.1.0`, or a folder of it: take the Frechet distance in "
+        "musicnn's embedding as well."
+    ),
+]
+VoiceSeparator = Annotated[
+    str,
+    typer.Option(
+        "--separator", metavar="PACK", help="What cuts voices out of mixes for FAD_s, beside an oracle's mask; or none."
+    ),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="OUT.json", help="Where to write the figures.")]
 Recordings = Annotated[
@@ -88,6 +102,7 @@ def accompaniment(
     pack: PackArgument = "default",
     packs: options.PackFolders = None,
     device: options.Device = "auto",
+    songs: options.SongsToJudge = None,
     pieces: Pieces = 24,
     world: WorldName = None,
     chunk: options.Chunk = None,
@@ -96,42 +111,63 @@ def accompaniment(
     key: Told = False,
     settings: options.Settings = None,
     seed: EvaluationSeed = 0,
+    separator: VoiceSeparator = "stems",
     vggish: Vggish = None,
+    musicnn: Musicnn = None,
     output: Output = None,
 ) -> None:
-    """Play along with held-out pieces, live, and measure harmony, rhythm, level and Frechet audio distance.
+    """Play along with held-out songs, live, and measure harmony, rhythm, level and Frechet audio distance.
 
     Beside it stand the true bands, what the codec makes of them, a shuffled and a retrieved band, and the pack offline.
+    Songs from disk have no score: what needs none is measured of them.
 
     Example: [cyan]backline evaluate accompaniment default --pieces 24 -o default.json[/]
+
+    On MUSDB18-HQ, as papers do: [cyan]backline evaluate accompaniment default --songs musdb18hq:/data/musdb18hq
+    --pieces 50 --vggish vggish-10086976.pth[/]
     """
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
 
+    from backline.corpus.multitrack import has_voice_and_band
     from backline.evaluation.accompaniment import evaluate_accompaniment
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.live import song_rate
+    from backline.evaluation.live import default_setting, song_rate
     from backline.evaluation.plan import Plan
+    from backline.evaluation.published import HAFM
+    from backline.evaluation.separation import session
     from backline.measures.report import Report
 
     with told_to_user():
         opened = find(pack, packs)
         setting = replace(session_setting(opened.spec(), chunk, visibility, transport, parameters), key=key)
-        told, songs = composed_songs(opened, world, song_rate(opened.spec()))
-        embedding = pick_embedding(vggish)
+        told, source = judged_songs(opened, songs, world, song_rate(opened.spec()), has_voice_and_band)
+        embeddings = pick_embeddings(vggish, musicnn)
+        separators = {}
+        if separator != "none":
+            cutting = resident(find(separator, packs), device)
+            separators[separator] = session(cutting, default_setting(cutting.spec))
         stream = resident(opened, device)
         codec = pack_codec(opened) if "codec" in opened.config else None
-        plan = Plan(songs, pieces, seed)
+        plan = Plan(source, pieces, seed)
         with progress_bar() as say:
-            rows, gates, notes = evaluate_accompaniment(stream, codec, plan, setting, embedding, say)
+            rows, gates, notes = evaluate_accompaniment(stream, codec, plan, setting, embeddings, separators, say)
     show(
         Report(
             kind="accompaniment",
             pack=f"{opened.name} {opened.version}",
-            settings={**told, "pieces": plan.count, "seed": seed, "pool": plan.pool, **described(setting)},
+            settings={
+                **told,
+                "pieces": plan.count,
+                "seed": seed,
+                "pool": plan.pool,
+                "separator": separator,
+                **described(setting),
+            },
             rows=rows,
             gates=gates,
             notes=notes,
+            quoted=[HAFM],
         ),
         output,
     )
@@ -141,39 +177,53 @@ def accompaniment(
 def codec(
     pack: PackArgument = "default",
     packs: options.PackFolders = None,
+    songs: options.SongsToJudge = None,
+    pieces: Pieces = 12,
     world: WorldName = None,
     output: Output = None,
 ) -> None:
     """Measure a pack's codec: fidelity, use of its codebooks, buzz, and how well a small model predicts its tokens.
 
     Example: [cyan]backline evaluate codec default -o codec.json[/]
+
+    On real bands: [cyan]backline evaluate codec default --songs corpus[/]
     """
     check_output(output, ".json")
 
-    from backline.evaluation.codec import JUDGED, LEARNT, accompaniments, evaluate_codec, pack_codec
+    from backline.corpus.multitrack import has_band
+    from backline.evaluation.codec import bands, evaluate_codec, learnt_from, pack_codec
+    from backline.evaluation.plan import Plan
     from backline.measures.report import Report
+    from backline.music.seeds import TEST_SEED
 
     with told_to_user():
         opened = find(pack, packs)
-        world_name, wanted = pick_world(opened, world)
-        judged = pack_codec(opened)
+        rate = (judged := pack_codec(opened)).sample_rate
+        told, source = judged_songs(opened, songs, world, rate, has_band)
+        plan, learnt = Plan(source, pieces), learnt_from(source)
         with progress_bar() as say:
 
-            def bands(seeds: range, doing: str) -> Iterator[Sound]:
-                for number, band in enumerate(accompaniments(seeds, wanted, judged.sample_rate)):
+            def heard(seeds: Sequence[int], doing: str) -> Iterator[Sound]:
+                for number, seed in enumerate(seeds):
                     say(doing, number / len(seeds))
-                    yield band
+                    yield from bands(source, [seed], rate)
 
             found = evaluate_codec(
-                judged, bands(JUDGED, "encoding and decoding"), bands(LEARNT, "encoding, then learning")
+                judged,
+                heard(range(TEST_SEED, TEST_SEED + plan.count), "encoding and decoding"),
+                heard(learnt, "encoding, then learning"),
             )
+    notes = plan.notes()
+    if not learnt:
+        notes.append("how predictable the tokens are takes training songs, and there are none")
     show(
         Report(
             kind="codec",
             pack=f"{opened.name} {opened.version}",
-            settings={"world": world_name, "songs": len(JUDGED), "songs_learnt": len(LEARNT)},
+            settings={**told, "songs_judged": plan.count, "songs_learnt": len(learnt)},
             rows=found.rows(),
             gates=found.gates(),
+            notes=notes,
         ),
         output,
     )
@@ -391,6 +441,7 @@ def separation(
     from backline.evaluation.codec import pack_codec
     from backline.evaluation.live import default_setting
     from backline.evaluation.plan import Plan
+    from backline.evaluation.published import MSS_LM, MSS_LM_VOCALS
     from backline.evaluation.separation import evaluate_separation, pictured, session, token_settings
     from backline.evaluation.separation_baselines import read_demucs, resynthesis
     from backline.evaluation.truth import has_parts
@@ -433,6 +484,7 @@ def separation(
             rows=rows,
             gates=gates,
             notes=[*notes, *not_coded],
+            quoted=[MSS_LM, MSS_LM_VOCALS],
         ),
         output,
     )
@@ -601,12 +653,18 @@ def judged_songs(
     return {"songs": songs}, options.songs_to_judge(songs, wanted)
 
 
-def pick_embedding(vggish: Path | None) -> Embedding:
-    """VGGish where its weights are given, otherwise our own."""
+def pick_embeddings(vggish: Path | None, musicnn: Path | None) -> list[Embedding]:
+    """Our own, and those whose weights are given."""
     from backline.measures.embeddings import MusicEmbedding
+    from backline.measures.musicnn import read_musicnn
     from backline.measures.vggish import read_vggish
 
-    return MusicEmbedding() if vggish is None else read_vggish(vggish)
+    found: list[Embedding] = [MusicEmbedding()]
+    if vggish is not None:
+        found.append(read_vggish(vggish))
+    if musicnn is not None:
+        found.append(read_musicnn(musicnn))
+    return found
 
 
 def check_output(path: Path | None, suffix: str) -> None:
@@ -669,9 +727,12 @@ def show(report: Report, output: Path | None) -> None:
 
     said = ", ".join(f"{name} {value}" for name, value in report.settings.items() if value != {})
     console.print(f"{report.kind} of {report.pack}: {said}", soft_wrap=True)
-    console.print(figures_table(report))
+    console.print(figures_table(report.rows))
     if report.gates:
         console.print(gates_table(report.gates))
+    for quoted in report.quoted:
+        console.print(f"quoted, not measured: {quoted.source}", soft_wrap=True)
+        console.print(figures_table(quoted.rows))
     for note in report.notes:
         error_console.print(labelled("note", note, "yellow"), soft_wrap=True)
     if output is not None:

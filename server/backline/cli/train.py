@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,14 +46,18 @@ def default_pack(
     seed: TrainingSeed = 0,
     start: Start = None,
     packs: options.PackFolders = None,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
 ) -> None:
     """Train everything and write the pack. Ctrl+C saves; the same command goes on.
+
+    With --songs the codec learns from the bands of a corpus. All other parts need a score and keep composed songs.
 
     Example: [cyan]backline train default-pack --minutes 150[/]
 
     Further, from the pack that comes with Backline: [cyan]backline train default-pack --from default --run runs/more[/]
     """
-    _train((), run, output, minutes, device, seed, start, packs)
+    _train((), run, output, minutes, device, seed, start, packs, songs, composed)
 
 
 @train.command()
@@ -79,12 +84,16 @@ def codec(
     seed: TrainingSeed = 0,
     start: Start = None,
     packs: options.PackFolders = None,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
 ) -> None:
     """Train the codec, the second part.
 
     Example: [cyan]backline train codec --run runs/mine --minutes 200[/]
+
+    On your own songs' bands, see `backline data prepare`: [cyan]backline train codec --songs corpus --composed 0.5[/]
     """
-    _train(("codec",), run, output, minutes, device, seed, start, packs)
+    _train(("codec",), run, output, minutes, device, seed, start, packs, songs, composed)
 
 
 @train.command()
@@ -222,9 +231,12 @@ def _train(
     seed: int,
     start: str | None = None,
     packs: list[Path] | None = None,
+    songs: Path | None = None,
+    composed: float | None = None,
 ) -> None:
-    """Trains `parts`, all of them if there are none."""
+    """Trains `parts`, all of them if there are none; the codec on a corpus, if one is given."""
     from backline.cli.console import UserError, console
+    from backline.corpus.multitrack import has_band
     from backline.packs.pack import read_pack
     from backline.packs.places import user_packs
     from backline.packs.registry import PackRegistry
@@ -235,6 +247,9 @@ def _train(
     try:
         if start is not None:
             recipe = recipe.begun_with(read_pack(PackRegistry(packs or []).entry(start).folder))
+        if songs is not None:
+            source = options.song_source(songs, composed, "trio", recipe.codec.codec.sample_rate, has_band)
+            recipe = replace(recipe, codec_songs=source)
         train_default_pack(run, out, recipe, parts or PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error

@@ -9,8 +9,10 @@ voice_and_band(song, 24_000)                         # two sounds [sample], as H
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -96,6 +98,11 @@ def has_voice_and_band(song: Multitrack) -> bool:
     return VOCALS in labels and len(labels) > 1
 
 
+def has_band(song: Multitrack) -> bool:
+    """Whether there is anything but a voice that is apart from one."""
+    return bool(_band(song))
+
+
 def four_tracks(
     song: Multitrack, sample_rate: int, begin: float = 0.0, seconds: float | None = None
 ) -> NDArray[np.float32]:
@@ -129,11 +136,20 @@ def voice_and_band(
     """
     if not has_voice_and_band(song):
         raise StemsMissing(f"{song.title} has {_listed(song)}, and no voice apart from a band: take another song")
-    labels = {stem: label for stem, label in song.labels.items() if label != MIX}
-    voice = [stem for stem, label in labels.items() if label == VOCALS]
-    band = [stem for stem, label in labels.items() if label != VOCALS]
+    voice = [stem for stem, label in song.labels.items() if label == VOCALS]
     span = (sample_rate, begin, seconds)
-    return mono(sum_of(song, voice, *span)), mono(sum_of(song, band, *span))
+    return mono(sum_of(song, voice, *span)), mono(sum_of(song, _band(song), *span))
+
+
+def band_of(song: Multitrack, sample_rate: int, begin: float = 0.0, seconds: float | None = None) -> Sound:
+    """All but the voice [sample], in mono.
+
+    Raises:
+        StemsMissing: it is not apart.
+    """
+    if not has_band(song):
+        raise StemsMissing(f"{song.title} has {_listed(song)}, and no band apart from a voice: take another song")
+    return mono(sum_of(song, _band(song), sample_rate, begin, seconds))
 
 
 @dataclass(frozen=True)
@@ -155,6 +171,17 @@ class Excerpt:
     def read(self, stem: str, sample_rate: int, begin: float = 0.0, seconds: float | None = None) -> Audio:
         left = max(0.0, self.seconds - begin)
         return self.song.read(stem, sample_rate, self.begin + begin, left if seconds is None else min(seconds, left))
+
+
+def excerpts(song: Multitrack, longest: float, sample_rate: int) -> Iterator[Multitrack]:
+    """The song, or equal parts of it of at most `longest` seconds, that begin on samples at `sample_rate`."""
+    count = max(1, math.ceil(song.seconds / longest))
+    if count == 1:
+        yield song
+        return
+    edges = [round(song.seconds * sample_rate * number / count) / sample_rate for number in range(count + 1)]
+    for begin, end in pairwise(edges):
+        yield Excerpt(song, begin, end - begin)
 
 
 class Composed:
@@ -194,6 +221,11 @@ def span_samples(whole: float, sample_rate: int, begin: float, seconds: float | 
 def mono(audio: Audio) -> Sound:
     """The mean of the channels [sample]."""
     return audio[0] if audio.shape[0] == 1 else audio.mean(axis=0, dtype=np.float32)
+
+
+def _band(song: Multitrack) -> list[str]:
+    """The stems that are neither the voice nor the mix."""
+    return [stem for stem, label in song.labels.items() if label not in (MIX, VOCALS)]
 
 
 def _widened(audio: Audio, channels: int) -> Audio:

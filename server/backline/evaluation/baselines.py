@@ -14,7 +14,6 @@ from backline.evaluation.live import Sound, at_rate
 from backline.music.composer import compose
 from backline.music.piece import Piece
 from backline.music.seeds import HELD_OUT_SEED, training_seed
-from backline.music.songs import Song
 from backline.music.world import World
 
 MASK_WINDOW = 2048  # samples
@@ -84,13 +83,13 @@ def through_codec(codec: Codec, sounds: Sequence[Sound], sample_rate: int) -> li
     return decoded
 
 
-def separated_vocal(song: Song) -> Sound:
+def separated_vocal(vocal: Sound, band: Sound) -> Sound:
     """The vocal [sample] as a separator cuts it out of the mix, with what of the band lies under it.
 
     By a Wiener mask that knows both: the best that a mask on magnitudes can do, so kinder than any real separator.
     """
-    _, _, vocal = stft(song.vocal, nperseg=MASK_WINDOW)
-    _, _, band = stft(song.accompaniment, nperseg=MASK_WINDOW)
-    mask = np.abs(vocal) ** 2 / np.maximum(np.abs(vocal) ** 2 + np.abs(band) ** 2, 1e-12)
-    _, separated = istft(mask * (vocal + band), nperseg=MASK_WINDOW)
-    return separated[: len(song.vocal)].astype(np.float32)
+    _, _, sung = stft(vocal, nperseg=MASK_WINDOW)
+    _, _, played = stft(band, nperseg=MASK_WINDOW)
+    mask = np.abs(sung) ** 2 / np.maximum(np.abs(sung) ** 2 + np.abs(played) ** 2, 1e-12)
+    _, separated = istft(mask * (sung + played), nperseg=MASK_WINDOW)
+    return separated[: len(vocal)].astype(np.float32)

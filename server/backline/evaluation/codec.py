@@ -1,14 +1,14 @@
 """Judges a codec on songs that nothing was trained on: fidelity, use of its codebooks, frame-rate buzz, predictability.
 
 codec = pack_codec(read_pack(folder))
-rate = codec.sample_rate
-report = evaluate_codec(codec, accompaniments(JUDGED, TRIO, rate), accompaniments(LEARNT, TRIO, rate))
+songs = Composer(TRIO, codec.sample_rate)
+report = evaluate_codec(codec, bands(songs, JUDGED, codec.sample_rate), bands(songs, LEARNT, codec.sample_rate))
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.base import Codec
+from backline.corpus.manifest import CorpusError
+from backline.corpus.multitrack import band_of, excerpts
+from backline.corpus.songs import Songs
 from backline.measures.codes import frame_correlation, perplexity
 from backline.measures.predictability import STEPS, Predictability, measure_predictability
 from backline.measures.report import Figure, Gate, Row
@@ -24,8 +27,6 @@ from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.models.errors import PackError
 from backline.models.through_codec import KINDS, load_codec
 from backline.music.seeds import HELD_OUT_SEED
-from backline.music.songs import song
-from backline.music.world import World
 from backline.packs.pack import Pack, read_tensors
 
 Sound = NDArray[np.float32]  # [sample], mono, at the codec's rate
@@ -33,6 +34,7 @@ Sound = NDArray[np.float32]  # [sample], mono, at the codec's rate
 # Beyond the held-out seeds by which training picks its best checkpoint.
 JUDGED = range(HELD_OUT_SEED + (1 << 20), HELD_OUT_SEED + (1 << 20) + 12)  # songs that are decoded and predicted
 LEARNT = range(HELD_OUT_SEED + (1 << 21), HELD_OUT_SEED + (1 << 21) + 128)  # songs that the small model learns from
+LONGEST_SECONDS = 60.0  # that are encoded at once: longer songs in equal parts
 MOST_BITS = 6000  # a second: 75 frames of 8 codebooks of 1024 entries
 
 
@@ -63,7 +65,7 @@ class CodecReport:
     fidelity: tuple[Fidelity, ...]  # by falling number of codebooks, all of them first
     original_buzz: Figure
     use: tuple[CodebookUse, ...]  # by codebook
-    predictability: Predictability
+    predictability: Predictability | None  # None: there was nothing to learn it from
 
     def rows(self) -> dict[str, Row]:
         """The rows of a Report."""
@@ -76,14 +78,16 @@ class CodecReport:
                 "buzz": kept.buzz,
             }
         rows["original"] = {"buzz": self.original_buzz}
-        found = self.predictability
-        for number, (use, bits) in enumerate(zip(self.use, found.bits_per_token, strict=True), 1):
+        for number, use in enumerate(self.use, 1):
             rows[f"codebook {number}"] = {
                 "entries in use": Figure(use.share),
                 "perplexity": Figure(use.perplexity),
                 "entropy bits": Figure(use.entropy),
-                "BPT": Figure(bits),
             }
+        if (found := self.predictability) is None:
+            return rows
+        for number, bits in enumerate(found.bits_per_token, 1):
+            rows[f"codebook {number}"] = {**rows[f"codebook {number}"], "BPT": Figure(bits)}
         rows["tokens"] = {
             "tokens/s": Figure(found.tokens_per_second),
             "BPT": Figure(found.bpt),
@@ -105,10 +109,23 @@ class CodecReport:
         )
 
 
-def accompaniments(seeds: Iterable[int], world: World, sample_rate: int) -> Iterator[Sound]:
-    """The bands of the songs of these seeds, one after the other."""
+def bands(songs: Songs, seeds: Iterable[int], sample_rate: int) -> Iterator[Sound]:
+    """The bands of the songs of these seeds, one after the other; of a long song in parts."""
     for seed in seeds:
-        yield song(seed, world, sample_rate).accompaniment
+        for part in excerpts(songs.song(seed), LONGEST_SECONDS, sample_rate):
+            yield band_of(part, sample_rate)
+
+
+def learnt_from(songs: Songs) -> Sequence[int]:
+    """The seeds of songs to learn predictability from: composed ones, or clips of a corpus's training songs, if any."""
+    if songs.test_songs() is None:
+        return LEARNT
+    clips = range(len(LEARNT))
+    try:
+        songs.song(clips[0])
+    except CorpusError:
+        return ()
+    return clips
 
 
 def pack_codec(pack: Pack) -> Codec:
@@ -130,10 +147,11 @@ def pack_codec(pack: Pack) -> Codec:
 def evaluate_codec(codec: Codec, judged: Iterable[Sound], learnt: Iterable[Sound], steps: int = STEPS) -> CodecReport:
     """Measures `codec` on the songs `judged`; a small model first learns from the songs `learnt`, for that many steps.
 
-    Songs are taken one at a time, so both may be generators.
+    Without songs to learn from it is not measured how predictable the tokens are. Songs are taken one at a time, so
+    both may be generators.
 
     Raises:
-        ValueError: there is no song to judge, or none to learn from, that is long enough.
+        ValueError: there is no song to judge, or none of those to learn from is long enough.
     """
     counts = [codec.codebooks] + [count for count in (4, 2, 1) if count < codec.codebooks]
     figures: dict[int, list[tuple[float, float, float]]] = {count: [] for count in counts}
@@ -157,7 +175,9 @@ def evaluate_codec(codec: Codec, judged: Iterable[Sound], learnt: Iterable[Sound
         ),
         original_buzz=Figure.of(original_buzz),
         use=tuple(codebook_use(book, codec.codebook_size) for book in torch.cat(judged_codes + learnt_codes, dim=1)),
-        predictability=measure_predictability(learnt_codes, judged_codes, codec.codebook_size, codec.frame_rate, steps),
+        predictability=measure_predictability(learnt_codes, judged_codes, codec.codebook_size, codec.frame_rate, steps)
+        if learnt_codes
+        else None,
     )
 
 

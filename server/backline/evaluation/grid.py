@@ -15,9 +15,10 @@ from backline.evaluation.accompaniment import (
     ONSETS,
     generate,
     judge,
+    sung,
 )
 from backline.evaluation.baselines import derangement, fitted
-from backline.evaluation.live import Setting
+from backline.evaluation.live import Setting, song_rate
 from backline.evaluation.plan import Plan, Say
 from backline.measures.report import Figure, Row
 from backline.models.stream import Stream, StreamSpec
@@ -49,8 +50,8 @@ def evaluate_grid(stream: Stream, plan: Plan, settings: Sequence[Setting], say: 
         ValueError: fewer than two pieces.
     """
     pairs = derangement(plan.count, plan.seed)
-    songs = plan.composed(say)
-    true = [one.accompaniment for one in songs]
+    songs = sung(plan, song_rate(stream.spec), say)
+    true = [one.band for one in songs]
     rows: dict[str, Row] = {}
     for number, setting in enumerate(settings):
         name = setting_name(setting)

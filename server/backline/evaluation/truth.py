@@ -9,14 +9,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from backline.corpus.multitrack import Excerpt, Multitrack, Sound, has_four_tracks, mixture, mono, sum_of
+from backline.corpus.multitrack import Multitrack, Sound, excerpts, has_four_tracks, mixture, mono, sum_of
 from backline.corpus.stem_names import INSTRUMENTAL, MIX, OTHER, REST, SEVERAL, VOCALS, track_of
 from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 
@@ -77,21 +75,10 @@ def parts_of(song: Multitrack) -> dict[str, tuple[list[str], Tracks]]:
 def truths(song: Multitrack) -> Iterator[Truth]:
     """The song in equal parts that are not too long; those in which nothing sounds are for the caller to leave out."""
     parts = parts_of(song)
-    for excerpt in excerpts(song, LONGEST_SECONDS):
+    for excerpt in excerpts(song, LONGEST_SECONDS, SAMPLE_RATE):
         mixed = mono(mixture(excerpt, SAMPLE_RATE))
         sounds = [fitted(mono(sum_of(excerpt, stems, SAMPLE_RATE)), len(mixed)) for stems, _ in parts.values()]
         yield Truth(mixed, tuple(parts), tuple(tracks for _, tracks in parts.values()), np.stack(sounds))
-
-
-def excerpts(song: Multitrack, longest: float) -> Iterator[Multitrack]:
-    """The song, or equal parts of it of at most `longest` seconds, on whole samples at SAMPLE_RATE."""
-    count = max(1, math.ceil(song.seconds / longest))
-    if count == 1:
-        yield song
-        return
-    edges = [round(song.seconds * SAMPLE_RATE * number / count) / SAMPLE_RATE for number in range(count + 1)]
-    for begin, end in pairwise(edges):
-        yield Excerpt(song, begin, end - begin)
 
 
 def part_of(found: Mapping[str, Sound], tracks: Tracks) -> Sound | None:

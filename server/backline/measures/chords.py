@@ -69,12 +69,22 @@ def in_key(audio: NDArray[np.float32], sample_rate: int, key: Key) -> float:
     In minor each second may be natural or harmonic, whichever holds more of it: the leading note belongs to the
     dominant, and then the seventh degree does not. Without any notes the share is 0.
     """
-    spans = even_spans(len(audio), sample_rate, KEY_SPAN_SECONDS)
-    sounding = chroma(np.square(notes_heard(audio, sample_rate, spans)))
+    sounding = _sounding(audio, sample_rate)
     scales = {key.pitch_classes, key.scale_over(key.chord(4))}
     on_scale = np.max([sounding[:, list(scale)].sum(axis=1) for scale in sorted(scales)], axis=0)
     total = float(sounding.sum())
     return float(on_scale.sum()) / total if total else 0.0
+
+
+def scale_shares(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Share of the energy of notes that lies on each major scale [tonic], whatever the key: no label is needed.
+
+    The greatest is the scale that is heard. A major key and its relative minor have one scale. The mean over tonics is
+    7/12 for any sound; without any notes all are 0.
+    """
+    sounding = _sounding(audio, sample_rate).sum(axis=0)
+    scales = np.array([np.isin(np.arange(12), Key(tonic, "major").pitch_classes) for tonic in range(12)])
+    return scales @ sounding / max(1e-12, float(sounding.sum()))
 
 
 def chroma_cosine(found: NDArray[np.float32], wanted: NDArray[np.float32], sample_rate: int) -> float:
@@ -100,6 +110,12 @@ def chroma_cosine(found: NDArray[np.float32], wanted: NDArray[np.float32], sampl
     sizes = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     cosines = np.where(sizes > 1e-9, (first * second).sum(axis=1) / np.maximum(1e-9, sizes), 0.0)
     return float(np.average(cosines, weights=loudness))
+
+
+def _sounding(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
+    """Energy of each pitch class [span, pitch class] in spans of KEY_SPAN_SECONDS."""
+    spans = even_spans(len(audio), sample_rate, KEY_SPAN_SECONDS)
+    return chroma(np.square(notes_heard(audio, sample_rate, spans)))
 
 
 def _votes(notes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from backline.codecs.harmony import HOP, SAMPLE_RATE, HarmonyFeatures
 from backline.kernels.chroma import BASS, FEATURES, LEVEL, ONSETS, TONALITY, TREBLE
-from backline.measures.frechet import Statistics
 from backline.measures.spectra import stft
 from backline.nn.mel import mel_filters
 
@@ -88,16 +87,15 @@ def _gains() -> NDArray[np.float32]:
 GAINS = _gains()
 
 
-def embedded(embedding: Embedding, sounds: Iterable[Sound], sample_rate: int) -> Statistics:
-    """Statistics of mono sounds [sample] of any one rate, each resampled and framed by itself.
+def embedded(embedding: Embedding, sounds: Iterable[Sound], sample_rate: int) -> list[NDArray[np.float32]]:
+    """Frames [frame, dim] of each of mono sounds [sample] of any one rate.
 
     Raises:
-        ValueError: a sound is not mono or not finite.
+        ValueError: a sound is not mono.
     """
-    statistics = Statistics(embedding.dimensions)
+    found = []
     for sound in sounds:
         if sound.ndim != 1:
             raise ValueError(f"a sound is {list(sound.shape)}: mix it down to [sample]")
-        resampled = soxr.resample(sound.astype(np.float32), sample_rate, embedding.sample_rate)
-        statistics.add(embedding.frames(resampled))
-    return statistics
+        found.append(embedding.frames(soxr.resample(sound.astype(np.float32), sample_rate, embedding.sample_rate)))
+    return found

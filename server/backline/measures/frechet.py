@@ -8,7 +8,7 @@ fifth. WIDE ones lie 1.2 from them, which 240 frames (4 minutes) in either set t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,6 +114,44 @@ def frames_needed(dimensions: int) -> int:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """Of two sets of songs, with what it is where one of the songs, the same in both, is left out."""
+
+    whole: float
+    without: Vector  # [song]; none where too few frames are left
+
+    @property
+    def error(self) -> float | None:
+        """The standard error over songs, by the jackknife; None where there are too few."""
+        count = len(self.without)
+        if count < 2:
+            return None
+        return float(np.sqrt((count - 1) * np.var(self.without)))
+
+    def minus(self, other: Distance) -> Distance:
+        """Their difference, of the same songs."""
+        return Distance(self.whole - other.whole, self.without - other.without)
+
+
+def distance(found: Sequence[NDArray[np.floating]], reference: Sequence[NDArray[np.floating]]) -> Distance:
+    """FAD of the frames [frame, dim] of each song to those of the same songs' reference.
+
+    Raises:
+        ValueError: as `fad`.
+    """
+    whole = fad(Statistics.of(found), Statistics.of(reference))
+    kept = [[number for number in range(len(found)) if number != left_out] for left_out in range(len(found))]
+    needed = frames_needed(found[0].shape[1])
+    if any(sum(len(of[number]) for number in each) < needed for each in kept for of in (found, reference)):
+        return Distance(whole, np.zeros(0))
+    without = [
+        fad(Statistics.of(found[number] for number in each), Statistics.of(reference[number] for number in each))
+        for each in kept
+    ]
+    return Distance(whole, np.array(without))
+
+
+@dataclass(frozen=True)
 class VocalGap:
     """FAD_i, FAD_s and their gap, as HAFM's paper reports them (4.1 and Table 2, after SingSong).
 
@@ -122,25 +160,18 @@ class VocalGap:
 
     The paper leaves three things open; this is how we read them. The gap is "their difference": the magnitude here,
     as the table has no sign (its last row, 2.08 and 2.30 with a gap of 0.33, fits no difference of the two). What is
-    embedded is the accompaniment alone, for it alone is the model's. The reference is the true accompaniments of the
-    same held-out songs, for both figures.
+    embedded is not said: the accompaniment alone, which is all that is the model's, and the mix of voice and
+    accompaniment, as SingSong has it, are both measured. The reference is the same of the true accompaniments of the
+    same held-out songs, for all figures.
     """
 
-    isolated: float
-    separated: float
+    isolated: Distance
+    separated: Distance
 
     @property
-    def gap(self) -> float:
-        return abs(self.isolated - self.separated)
-
-
-def vocal_gap(to_isolated: Statistics, to_separated: Statistics, reference: Statistics) -> VocalGap:
-    """Of what was played to isolated vocals and to separated ones, both against the true accompaniments.
-
-    Raises:
-        ValueError: as `fad`.
-    """
-    return VocalGap(fad(to_isolated, reference), fad(to_separated, reference))
+    def gap(self) -> Distance:
+        difference = self.isolated.minus(self.separated)
+        return difference if difference.whole >= 0 else self.separated.minus(self.isolated)
 
 
 def _root(covariance: Matrix) -> Matrix:

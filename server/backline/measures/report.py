@@ -47,6 +47,14 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Quoted:
+    """Figures that a paper has published. They stand beside ours and are not comparable: other songs, other tools."""
+
+    source: str  # which paper and table, measured on what
+    rows: Mapping[str, Row]
+
+
+@dataclass(frozen=True)
 class Report:
     """One run of one evaluation on one pack."""
 
@@ -57,11 +65,16 @@ class Report:
     rows: Mapping[str, Row]
     gates: Sequence[Gate] = ()
     notes: Sequence[str] = ()
+    quoted: Sequence[Quoted] = ()
 
     @property
     def columns(self) -> list[str]:
         """Of all rows, in the order in which they first come."""
-        return list(dict.fromkeys(column for row in self.rows.values() for column in row))
+        return columns_of(self.rows)
+
+
+def columns_of(rows: Mapping[str, Row]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows.values() for column in row))
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -73,19 +86,18 @@ def write_report(path: Path, report: Report) -> None:
 def read_report(path: Path) -> Report:
     """What `write_report` wrote."""
     said = json.loads(path.read_text(encoding="utf-8"))
-    rows = {
-        name: {column: Figure(_number(figure["mean"]), figure["error"]) for column, figure in row.items()}
-        for name, row in said.pop("rows").items()
-    }
+    rows = _rows(said.pop("rows"))
     gates = [Gate(**{**gate, "found": _number(gate["found"])}) for gate in said.pop("gates")]
-    return Report(**said, rows=rows, gates=gates)
+    quoted = [Quoted(each["source"], _rows(each["rows"])) for each in said.pop("quoted", ())]
+    return Report(**said, rows=rows, gates=gates, quoted=quoted)
 
 
-def figures_table(report: Report) -> Table:
+def figures_table(rows: Mapping[str, Row]) -> Table:
     """One line per row."""
-    table = Table(Column(no_wrap=True), *report.columns)
-    for name, row in report.rows.items():
-        table.add_row(name, *(str(row[column]) if column in row else "" for column in report.columns))
+    columns = columns_of(rows)
+    table = Table(Column(no_wrap=True), *columns)
+    for name, row in rows.items():
+        table.add_row(name, *(str(row[column]) if column in row else "" for column in columns))
     return table
 
 
@@ -96,6 +108,13 @@ def gates_table(gates: Sequence[Gate]) -> Table:
         verdict = Text("passed", "green") if gate.passed else Text("missed", "bold red")
         table.add_row(gate.name, verdict, f"{gate.found:.3g}", gate.wanted)
     return table
+
+
+def _rows(said: Mapping[str, Any]) -> dict[str, Row]:
+    return {
+        name: {column: Figure(_number(figure["mean"]), figure["error"]) for column, figure in row.items()}
+        for name, row in said.items()
+    }
 
 
 def _finite(value: Any) -> Any:

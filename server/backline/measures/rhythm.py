@@ -43,6 +43,24 @@ def onset_agreement(found: NDArray[np.float32], wanted: NDArray[np.float32], sam
     return _f(onsets(found, sample_rate), onsets(wanted, sample_rate), TOLERANCE)
 
 
+def onsets_met(lead: NDArray[np.float32], band: NDArray[np.float32], sample_rate: int) -> float:
+    """Share of the onsets of `lead` at which `band` has one too, beyond what chance has; 0: they ignore each other.
+
+    Chance is the same share with the band moved by half a second to two and a half, both ways. It needs no beat to be
+    known; bands that play much meet much by chance, so 1 is out of reach.
+    """
+    leading, playing = onsets(lead, sample_rate), onsets(band, sample_rate)
+    if not len(leading) or not len(playing):
+        return 0.0
+
+    def met(moved: float) -> float:
+        nearest = np.abs(leading[:, None] - moved - playing[None, :]).min(axis=1)
+        return float(np.mean(nearest <= TOLERANCE))
+
+    steps = np.arange(0.5, 2.5, 0.05)
+    return met(0.0) - float(np.mean([met(moved) for moved in [*steps, *-steps]]))
+
+
 def onsets(audio: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64]:
     """When notes begin, in seconds: peaks of the spectral flux, in any of which many bands rise together."""
     flux = onset_strength(audio, sample_rate)

@@ -1,4 +1,4 @@
-"""Trains the default codec on composed songs: the accompaniments that it will have to play, and their stems."""
+"""Trains the default codec on songs, composed or real: on accompaniments, which it will have to play, and stems."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
+from backline.corpus.multitrack import Multitrack, band_of, has_voice_and_band, mono, voice_and_band
+from backline.corpus.stem_names import MIX, VOCALS
 from backline.measures.codes import frame_correlation, perplexity
 from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.music.seeds import HELD_OUT_SEED, training_seed
-from backline.music.songs import song
-from backline.music.world import World
 from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.rvq import CodebookLearner, Quantized
 from backline.nn.weights import mismatches
@@ -32,6 +32,7 @@ SongMaker = Callable[[int], Stems]  # the song of a seed
 
 # What a training excerpt is made of, and how often. Nothing but the band: no session encodes the voice.
 KINDS = {"accompaniment": 0.85, "part": 0.15}
+JUDGED = ("accompaniment", "mix", "vocal", "drums")
 LEVELS = (-3.0, 1.0)  # decibels, against the song
 WATCHED = "mel"  # the validation result by which the best is told
 HELD_OUT = range(HELD_OUT_SEED, HELD_OUT_SEED + 6)  # seeds of the validation songs
@@ -58,10 +59,16 @@ class CodecTraining:
     batches_to_start: int = 5  # whose latents the codebooks are drawn from
 
 
-def codec_song(seed: int, world: World) -> Stems:
-    """The song of that seed."""
-    made = song(seed, world)
-    return {**made.stems, "vocal": made.vocal, "accompaniment": made.accompaniment}
+def codec_song(song: Multitrack, sample_rate: int) -> Stems:
+    """Its band, every instrument of it, and its voice where one is apart; in mono."""
+    stems = {
+        name: mono(song.read(name, sample_rate)) for name, label in song.labels.items() if label not in (MIX, VOCALS)
+    }
+    if has_voice_and_band(song):
+        stems["vocal"], stems["accompaniment"] = voice_and_band(song, sample_rate)
+    else:
+        stems["accompaniment"] = band_of(song, sample_rate)
+    return stems
 
 
 def train_codec(
@@ -261,7 +268,7 @@ def evaluate(codec: ConvNeXtCodec, songs: list[Stems], device: torch.device, sec
     """Figures over held-out songs.
 
     Returns:
-        For each of accompaniment, mix, vocal and drums the SI-SDR in dB (`sdr_..`) and the log-mel distance (`mel_..`);
+        For each of JUDGED, where a song has it, the SI-SDR in dB (`sdr_..`) and the log-mel distance (`mel_..`);
         `mel`, that of the accompaniment; `perplexity_first` and `perplexity_last` of the accompaniment's codes in the
         first and last codebook; `buzz`, by how much more the high band repeats (or alternates) from frame to frame than
         the original's does: 0 is best, 1 worst.
@@ -272,7 +279,7 @@ def evaluate(codec: ConvNeXtCodec, songs: list[Stems], device: torch.device, sec
     length = round(seconds * rate / hop) * hop
     with evaluating(codec):
         for song in songs:
-            for kind in ("accompaniment", "mix", "vocal", "drums"):
+            for kind in (kind for kind in JUDGED if {"mix": "vocal"}.get(kind, kind) in song):
                 signal = mixture(song, kind)
                 start = max(0, (len(signal) - length) // 2 // hop * hop)
                 wanted = signal[start : start + length]

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
-from backline.corpus.songs import COMPOSED
+from backline.corpus.songs import COMPOSED, Composer, Songs
 from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
@@ -74,6 +74,7 @@ class Recipe:
     seed: int = 0
     device: str = "auto"
     world: World = TRIO
+    codec_songs: Songs | None = None  # that the codec learns from; None: composed ones, as all that needs a score
     codec: CodecTraining = field(default_factory=CodecTraining)
     network: AlignedConfig = DEFAULT
     stages: Mapping[str, StageTraining] = field(default_factory=lambda: TRAINING)
@@ -156,9 +157,10 @@ def _train_parts(run: Path, recipe: Recipe, parts: tuple[str, ...], progress: Ca
         fit_hints(run, recipe, progress)
     if "codec" in parts and not _finished(run, recipe, "codec"):
         loop = recipe.loop(run, "codec")
-        known = start and part_of(start, "codec.")
+        known, rate = start and part_of(start, "codec."), recipe.codec.codec.sample_rate
+        songs = recipe.codec_songs or Composer(recipe.world, rate)
         _, outcome = train_codec(
-            loop, recipe.codec, lambda seed: codec_song(seed, recipe.world), recipe.device, start=known
+            loop, recipe.codec, lambda seed: codec_song(songs.song(seed), rate), recipe.device, start=known
         )
         if outcome.interrupted:
             return
@@ -252,17 +254,18 @@ def export(run: Path, out: Path, recipe: Recipe) -> None:
 def card(run: Path, recipe: Recipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
     judged: dict[str, Any] = {part: best_validation(run / part, WATCHED[part]) for part in SHARES}
-    start = recipe.start
+    start, real = recipe.start, recipe.codec_songs
     return {
-        "data": COMPOSED,
         **({} if start is None else {"from": f"{start.name} {start.version}", "fine_tuned": fine_tuned(run, WATCHED)}),
+        "data": COMPOSED if real is None else f"{COMPOSED}; its codec alone learnt from {real.card()['data']}",
         "world": next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world)),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in SHARES},
         "steps": {part: last_entry(run / part)["step"] for part in SHARES},
         "hardware": hardware(),
         "command": f"backline train default-pack --minutes {recipe.minutes:g} --seed {recipe.seed}"
-        + ("" if start is None else f" --from {start.name}"),
+        + ("" if start is None else f" --from {start.name}")
+        + ("" if real is None else f" {real.options()}"),
         "commit": commit(),
         "validation": judged,
     }
