@@ -267,7 +267,7 @@ def compiled(module: TorchStep, example: tuple[Tensor, ...]) -> Step:
 
 def onnx_session(module: TorchStep, example: tuple[Tensor, ...]) -> Step:
     """The exported step. Raises ImportError where ONNX Runtime or the exporter is not installed."""
-    import onnxruntime  # type: ignore[import-not-found]
+    import onnxruntime
 
     program = torch.onnx.export(module, example, dynamo=True)
     assert program is not None

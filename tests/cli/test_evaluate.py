@@ -20,7 +20,10 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
     [
         (["accompaniment", "passthrough", "--world", "flat"], 2, "narrow"),
         (["accompaniment", "no-such-pack"], 1, "passthrough"),
-        (["accompaniment", "passthrough", "--pieces", "1"], 1, "use at least 2"),
+        (["accompaniment", "passthrough", "--pieces", "1", "--separator", "none"], 1, "use at least 2"),
+        (["accompaniment", "passthrough", "--separator", "passthrough"], 1, "not the stems of a song"),
+        (["accompaniment", "passthrough", "--musicnn", "missing.whl"], 1, "pip download --no-deps musicnn"),
+        (["codec", "default", "--songs", "no-such-corpus"], 1, "backline data prepare"),
         (["accompaniment", "passthrough", "--chunk", "9"], 1, "up to 4 s"),
         (["accompaniment", "passthrough", "--chunk", "0.5", "--visibility", "0.7"], 1, "-2 s to 0.5 s"),
         (["accompaniment", "passthrough", "--set", "warmth=1"], 1, "use gain"),
@@ -55,7 +58,9 @@ def test_a_wrong_value_is_named_with_its_remedy_before_anything_is_played(
 @needs_fluidsynth
 def test_an_accompaniment_is_measured_shown_and_written(backline: Backline, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
-    said = backline("evaluate", "accompaniment", "passthrough", "--pieces", 2, "--no-transport", "-o", out)
+    said = backline(
+        "evaluate", "accompaniment", "passthrough", "--pieces", 2, "--no-transport", "--separator", "none", "-o", out
+    )
     assert said.code == 0, said.err
     for text in ("generated", "reference", "shuffled", "retrieval", "chord match", "missed"):
         assert text in said.out
@@ -65,6 +70,8 @@ def test_an_accompaniment_is_measured_shown_and_written(backline: Backline, tmp_
     assert written["settings"]["world"] == "narrow"
     assert written["settings"]["transport"] is False
     assert written["rows"]["reference"]["chord match"]["mean"] > 0.7
+    assert "quoted, not measured: HAFM" in said.out
+    assert written["quoted"][0]["rows"]["HAFM-Base"]["FAD_i"]["mean"] == 2.08
 
 
 @pytest.mark.slow

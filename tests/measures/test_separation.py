@@ -15,6 +15,7 @@ from backline.measures.separation import (
     check_packages,
     measure,
     sdr,
+    seconds_sdr,
     si_sdr,
     sum_error,
     visqol,
@@ -94,3 +95,15 @@ def test_a_missing_package_is_named_with_what_to_install(monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match=r"visqol-python not installed: .*--no-visqol"):
         check_packages(with_visqol=True)
     check_packages(with_visqol=False)
+
+
+def test_the_sdr_by_the_second_is_musevals_median_of_seconds_that_sound() -> None:
+    rng = np.random.default_rng(0)
+    wanted, error = (rng.standard_normal(4 * 48_000).astype(np.float32) for _ in range(2))
+    error[:48_000] *= 1.0  # 0 dB in the first second, 20 in the second, 40 in the third
+    error[48_000:96_000] *= 0.1
+    error[96_000:144_000] *= 0.01
+    wanted[144_000:] = 0  # which does not count
+    assert seconds_sdr(wanted + error, wanted) == pytest.approx(20, abs=0.1)
+    assert seconds_sdr(wanted / 2, wanted) == pytest.approx(6.02, abs=0.01)  # a scale is an error
+    assert seconds_sdr(wanted[:100] + error[:100], wanted[:100]) == pytest.approx(0, abs=2)

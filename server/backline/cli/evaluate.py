@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,6 +86,9 @@ Beside = Annotated[
 ]
 Visqol = Annotated[
     bool, typer.Option("--visqol/--no-visqol", help="Whether to measure ViSQOL, which takes most of the time.")
+]
+Dnsmos = Annotated[
+    bool, typer.Option("--dnsmos", help="Say what listeners would of the vocals by themselves; needs speechmos.")
 ]
 CodecRun = Annotated[
     Path | None,
@@ -418,6 +422,7 @@ def separation(
     settings: options.Settings = None,
     seed: EvaluationSeed = 0,
     visqol: Visqol = True,
+    dnsmos: Dnsmos = False,
     beside: Beside = None,
     demucs: Demucs = None,
     picture: StemsPicture = None,
@@ -445,6 +450,8 @@ def separation(
     from backline.evaluation.separation import evaluate_separation, pictured, session, token_settings
     from backline.evaluation.separation_baselines import read_demucs, resynthesis
     from backline.evaluation.truth import has_parts
+    from backline.measures.dnsmos import check_dnsmos
+    from backline.measures.dnsmos import dnsmos as opinion
     from backline.measures.pictures import plot_spectrograms
     from backline.measures.report import Report
     from backline.measures.separation import check_packages
@@ -453,6 +460,8 @@ def separation(
 
     with told_to_user():
         check_packages(visqol)
+        if dnsmos:
+            check_dnsmos()
         opened = find(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, False, parameters)
         told, source = judged_songs(opened, songs, world, SAMPLE_RATE, has_parts)
@@ -470,7 +479,9 @@ def separation(
             coded, not_coded = None, [f"nothing is compared with coded stems: {error}"]
         plan = Plan(source, pieces, seed)
         with progress_bar() as say:
-            rows, gates, notes = evaluate_separation(judged, plan, others, coded, visqol, say)
+            rows, gates, notes = evaluate_separation(
+                judged, plan, others, coded, visqol, say, partial(opinion, sample_rate=SAMPLE_RATE) if dnsmos else None
+            )
             if picture is not None:
                 say("drawing", 0.0)
                 signals = pictured(judged, source)

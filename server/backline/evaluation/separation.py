@@ -16,7 +16,7 @@ A long song is judged in parts, each separated by itself (truth.LONGEST_SECONDS)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -26,6 +26,7 @@ from backline.corpus.corpus import CorpusSong
 from backline.corpus.multitrack import Multitrack
 from backline.corpus.separator import stem_ports
 from backline.corpus.songs import Songs
+from backline.corpus.stem_names import VOCALS
 from backline.evaluation.live import Setting, Sound, Take, play_ports
 from backline.evaluation.plan import SEEDS_APART, Plan, Say
 from backline.evaluation.separation_baselines import Finder, Oracle, Resynthesise, hpss, ideal_ratio_mask, mixture
@@ -51,6 +52,7 @@ LEAST_GAIN = {"vocals": 3.0, "drums": 5.0, "bass": 5.0, "other": 3.0}  # dB
 MOST_SUM_ERROR = -60.0  # dB
 
 ALL = ""  # in place of a part: the mean of those that sound
+Opinion = Callable[[Sound], Mapping[str, float]]  # of a voice [sample] at SAMPLE_RATE, by column
 Figures = dict[tuple[str, str], dict[str, float]]  # of one song: by method and part, by column
 
 
@@ -61,6 +63,7 @@ def evaluate_separation(
     resynthesise: Resynthesise | None,
     with_visqol: bool,
     say: Say,
+    opinion: Opinion | None = None,
 ) -> tuple[Mapping[str, Row], list[Gate], list[str]]:
     """Rows of figures, gates, and notes on what they leave out.
 
@@ -68,6 +71,7 @@ def evaluate_separation(
         find: what is judged: `session` of a pack.
         beside: further separators by the names of their rows.
         resynthesise: the pack's codec there and back; without one nothing is compared with coded sounds.
+        opinion: what is said of vocals by themselves.
     Raises:
         ValueError: a package that measures is not installed, or there is no song to judge by.
     """
@@ -88,7 +92,7 @@ def evaluate_separation(
                 say(f"{prefix}: separating", place / len(finders))
                 found[name] = separate(truth.mixed, seed)
             say(f"{prefix}: measuring", 0.0)
-            pieces.append(judge(found, truth, resynthesise, with_visqol))
+            pieces.append(judge(found, truth, resynthesise, with_visqol, opinion))
         figures.append(mean_figures(pieces))
         separators[separated_by(song)] += 1
     rows = rows_of(figures)
@@ -122,7 +126,11 @@ def token_settings(spec: StreamSpec, setting: Setting) -> dict[str, Setting]:
 
 
 def judge(
-    found: Mapping[str, Mapping[str, Sound]], truth: Truth, resynthesise: Resynthesise | None, with_visqol: bool
+    found: Mapping[str, Mapping[str, Sound]],
+    truth: Truth,
+    resynthesise: Resynthesise | None,
+    with_visqol: bool,
+    opinion: Opinion | None = None,
 ) -> Figures:
     """Every separator beside the true parts, with the oracles.
 
@@ -152,6 +160,8 @@ def judge(
         for part, sound in sounds.items():
             below = level_dbfs(sound) - level_dbfs(truth.mixed)
             figures[name, part] = {**figures.get((name, part), {}), LEVEL: below}
+            if opinion is not None and part == VOCALS and part in sounding:
+                figures[name, part] |= opinion(sound)
     return figures
 
 

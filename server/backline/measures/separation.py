@@ -1,4 +1,4 @@
-"""How close a separated stem comes to the true one: SI-SDR, SDR, log-mel distance, ViSQOL; and what the stems sum to.
+"""How close a separated stem is to the true one: SI-SDR, SDR, log-mel distance, ViSQOL; and what the stems sum to.
 
 All sounds are mono [sample] at 48 kHz. The packages that measure are the extra `evaluate`, imported when they are used.
 """
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 Sound = NDArray[np.float32]  # [sample], mono
 
-SI_SDR, SDR, LOG_MEL, VISQOL = "SI-SDR dB", "SDR dB", "log-mel L1", "ViSQOL"  # columns
+SI_SDR, SDR, SECONDS_SDR = "SI-SDR dB", "SDR dB", "SDR by the second dB"  # columns
+LOG_MEL, VISQOL = "log-mel L1", "ViSQOL"
 LIMIT_DB = 100.0  # of SI-SDR and SDR, either way: what is perfect, or silent, stays a number
 WORST_VISQOL = 1.0  # the lowest that the scale has
 
@@ -44,6 +45,7 @@ def measure(found: Sound, wanted: Sound, with_visqol: bool) -> dict[str, float]:
     figures = {
         SI_SDR: si_sdr(found, wanted),
         SDR: sdr(found, wanted),
+        SECONDS_SDR: seconds_sdr(found, wanted),
         LOG_MEL: log_mel_distance(found, wanted, SAMPLE_RATE),
     }
     return figures | ({VISQOL: visqol(found, wanted)} if with_visqol else {})
@@ -61,6 +63,21 @@ def sdr(found: Sound, wanted: Sound) -> float:
     from fast_bss_eval import sdr
 
     return float(sdr(_row(wanted), _row(found), clamp_db=LIMIT_DB)[0])
+
+
+def seconds_sdr(found: Sound, wanted: Sound) -> float:
+    """Signal-to-distortion ratio as museval has it for MUSDB18 (BSS Eval 4, images), in dB, of mono sounds.
+
+    The median over whole seconds of the ratio of the stem to all that differs from it, no filter and no scale allowed;
+    seconds in which the stem is silent do not count. A sound of less than a second is one.
+    """
+    length = min(SAMPLE_RATE, len(wanted))
+    true, error = (
+        np.square(each[: len(each) // length * length].astype(np.float64)).reshape(-1, length).sum(axis=1)
+        for each in (wanted, found - wanted)
+    )
+    ratios = 10 * np.log10(true[true > 0] / np.maximum(error[true > 0], 1e-20))
+    return float(np.clip(np.median(ratios), -LIMIT_DB, LIMIT_DB))
 
 
 def visqol(found: Sound, wanted: Sound) -> float:
