@@ -145,9 +145,8 @@ class Measures:
                 sung = self._activity.voiced()
             else:
                 levels = decibels(self._voice.sums() / sizes)
-                sung = [
-                    (at * CELL_SECONDS, (at + 1) * CELL_SECONDS) for at in np.flatnonzero(levels >= VOICE_DBFS).tolist()
-                ]
+                heard = np.flatnonzero(levels >= VOICE_DBFS).tolist()
+                sung = [(at * CELL_SECONDS, (at + 1) * CELL_SECONDS) for at in heard]
             sung = [(begin, end) for begin, end in merged(sung, MERGED_SECONDS) if end - begin >= SHORTEST_SECONDS]
             found[self._voice_filter] = outside(sung, seconds)
         rounded = {name: [(round(b, 3), round(e, 3)) for b, e in spans] for name, spans in found.items()}
