@@ -15,7 +15,7 @@ from backline.music.people import people_sing
 from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose, training_seed
 from backline.music.songs import song
 from backline.music.speakers import FOLDER, LANGUAGES, Speaker, VoicesMissing, recordings, speakers
-from backline.music.world import PEOPLE
+from backline.music.world import EVERYONE, PEOPLE
 from tests.support.speaking import write_recordings
 
 no_people = vocoder.missing()
@@ -79,6 +79,23 @@ def test_every_voice_of_a_purpose_sings_and_no_other(
         other for name in LANGUAGES if name != wanted for other in LANGUAGES[name]
     }
     assert 0.65 < len(heard) / len(seeds) < 0.85  # the others are the formant singer
+
+
+@pytest.mark.parametrize(("wanted", "first"), [("training", 0), ("validation", HELD_OUT_SEED), ("test", TEST_SEED)])
+def test_sinsy_sings_for_training_alone_and_who_is_heard_by_seed_holds_in_every_cast(
+    wanted: Purpose, first: int, folders: Path, heard: list[Speaker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sinsy: list[int] = []
+
+    def counted(*_: object) -> NDArray[np.float32]:
+        sinsy.append(1)
+        return np.zeros(48, np.float32)
+
+    monkeypatch.setattr(people, "sinsy_sings", counted)
+    for seed in range(first, first + 300):
+        people_sing(replace(PIECE, seed=seed), 48_000, replace(EVERYONE, sinsy=0.3))
+    assert {who.language for who in heard} == set(LANGUAGES[wanted])
+    assert (0.2 < len(sinsy) / 300 < 0.4) if wanted == "training" else not sinsy
 
 
 def test_languages_are_equally_likely(folders: Path, heard: list[Speaker]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backline.music import vocoder
+from backline.music import compiled_package, vocoder
 from backline.music.piece import Note
 from backline.music.speakers import SAMPLE_RATE, Speaker, VoicesMissing
 from backline.music.sung import Manner, Score, octave_shift, score, sing_as, vowel_frames
@@ -139,8 +139,43 @@ def test_the_written_pitch_is_heard(shift: int, tmp_path: Path, monkeypatch: pyt
     assert FRAME_RATE * seconds == len(sound) / vocoder.HOP
 
 
+def test_a_consonant_of_another_syllable_stands_before_or_after_and_leaves_the_vowel_on_its_note() -> None:
+    places = set()
+    for seed in range(8):
+        voice = Voice((counted(),), 60.0, np.zeros((1, BANDS), np.float32))
+        clustered = replace(PLAIN, clusters=1.0)
+        found = score(voice, [Note(2, 2, 60, 84, "la")], 120.0, 800, np.random.default_rng(seed), clustered)
+        frames = told(found)
+        assert frames[180:220] == list(range(40))
+        before, after = frames[160:180] == list(range(20)), frames[380:400] == list(range(20))
+        assert before != after
+        places.add(before)
+    assert places == {True, False}
+
+
+def test_a_phrase_that_ends_in_breath_does_so_without_voice_and_softer_than_it_was_sung() -> None:
+    melody = [Note(2, 1, 60, 84, "la"), Note(3, 1, 62, 84, "la")]
+    plain, airy = made(melody), made(melody, replace(PLAIN, exhaled=1.0))
+    assert told(plain)[400] == -1
+    assert airy.sounding[400:420].all()
+    assert not airy.voiced[400:].any()
+    assert airy.envelope[400:420].max() < airy.envelope[300:380].mean() - 2  # log power: 9 dB
+    assert airy.sounding[:400].tolist() == plain.sounding[:400].tolist()
+
+
+def test_a_child_sings_higher_than_the_speaker_and_a_larger_adult_lower() -> None:
+    melody = [Note(0, 4, 60, 84, "la")]
+    voice = Voice((counted(),), 53.0, np.zeros((1, BANDS), np.float32))
+    sizes = [PLAIN.of_size(np.random.default_rng(seed)) for seed in range(40)]
+    shifts = {round(manner.size, 2): octave_shift(voice, melody, manner.higher) for manner in sizes}
+    assert {shift for size, shift in shifts.items() if size > 1.18} == {12}
+    assert {shift for size, shift in shifts.items() if size < 1} <= {0, -12}
+    assert min(shifts) < 0.92
+    assert max(shifts) > 1.2
+
+
 def test_without_the_vocoder_its_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocoder, "find_spec", lambda name: None)
+    monkeypatch.setattr(compiled_package, "find_spec", lambda name: None)
     vocoder.pyworld_package.cache_clear()
     with pytest.raises(VoicesMissing, match=r"pyworld is not installed: pip install 'backline\[voices\]'"):
         vocoder.pyworld_package()

@@ -1,12 +1,13 @@
 """The voice of a song in a world of people: who sings or speaks it, and how it was recorded.
 
-A quarter are the formant singer; the others are real speakers (speakers.py) whose syllables the vocoder sings
-(sung.py), or who speak. Each is recorded in its own way (recording.py). A song's seed says what it is for, and so whose
-voice may be drawn: nothing that learns ever hears a test voice.
+Some are the formant singer, in some worlds some are Sinsy's (sinsy.py); the others are real speakers (speakers.py)
+whose syllables the vocoder sings (sung.py), or who speak. Each is recorded in its own way (recording.py). A song's
+seed says what it is for, and so whose voice may be drawn: nothing that learns ever hears a test voice.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,18 +20,19 @@ from backline.music.piece import Piece
 from backline.music.recording import recorded
 from backline.music.seeds import Purpose, purpose
 from backline.music.singer import LOUDNESS, sing
+from backline.music.sinsy import PURPOSE as SINSY_PURPOSE
+from backline.music.sinsy import sinsy_sings
 from backline.music.speakers import SAMPLE_RATE, Speaker, recording, speakers
 from backline.music.sung import Manner, sing_as
 from backline.music.vocoder import voice
+from backline.music.world import USUAL, Cast
 
 Sound = NDArray[np.float32]  # [sample]
 
-FORMANT, SPOKEN = 0.25, 0.12  # shares of the songs; the others are sung by people
-DOUBLED = 0.2  # share of the sung ones in which a second take sounds along
 CEILING = 0.9
 
 
-def people_sing(piece: Piece, sample_rate: int) -> Sound:
+def people_sing(piece: Piece, sample_rate: int, cast: Cast = USUAL) -> Sound:
     """The piece's voice, as long as the piece: equal pieces give equal samples.
 
     Raises:
@@ -38,11 +40,14 @@ def people_sing(piece: Piece, sample_rate: int) -> Sound:
     """
     rng = np.random.default_rng([piece.seed, 7])  # its own, beside the composer's
     kind = rng.random()
-    if kind < FORMANT:
+    wanted = purpose(piece.seed)
+    if kind < cast.formant:
         dry = sing(piece.melody, piece.tempo, piece.seconds, SAMPLE_RATE, piece.seed, piece.voice)
+    elif kind > 1 - cast.sinsy and wanted == SINSY_PURPOSE:
+        dry = sinsy_sings(piece.melody, piece.tempo, piece.seconds, rng)
     else:
-        who = draw_speaker(rng, purpose(piece.seed))
-        dry = spoken(who, piece.seconds, rng) if kind < FORMANT + SPOKEN else sung(who, piece, rng)
+        who = draw_speaker(rng, wanted)
+        dry = spoken(who, piece.seconds, rng) if kind < cast.formant + cast.spoken else sung(who, piece, rng, cast)
     length = piece.samples(sample_rate)
     made = recorded(levelled(dry), SAMPLE_RATE, rng)
     made = levelled(made) * np.float32(10 ** (rng.uniform(-5, 3) / 20))
@@ -62,14 +67,19 @@ def draw_speaker(rng: Generator, wanted: Purpose) -> Speaker:
     return own[int(rng.integers(len(own)))]
 
 
-def sung(who: Speaker, piece: Piece, rng: Generator) -> Sound:
-    """The piece's melody, sung by a speaker; in some cases twice at once."""
-    manner = Manner.draw(rng)
+def sung(who: Speaker, piece: Piece, rng: Generator, cast: Cast) -> Sound:
+    """The piece's melody, sung by a speaker; in some cases twice at once, or in another size."""
+    manner = replace(Manner.draw(rng), clusters=cast.clusters, exhaled=cast.exhaled)
+    if cast.aged and rng.random() < cast.aged:
+        manner = manner.of_size(rng)
     singing = voice(who)
     take = sing_as(singing, piece.melody, piece.tempo, piece.seconds, rng, manner)
-    if rng.random() < DOUBLED:
+    if rng.random() < cast.doubled:
         again = Manner.draw(rng, double_of=manner)
         second = sing_as(singing, piece.melody, piece.tempo, piece.seconds, rng, again)
+        if cast.apart:
+            late = int(rng.uniform(0, cast.apart) * SAMPLE_RATE)
+            second = np.pad(second, (late, 0))[: len(second)]
         take = take + np.float32(10 ** (rng.uniform(-10, -1) / 20)) * second
     return take
 

@@ -67,7 +67,7 @@ def song(seed: int, world: World = NARROW, sample_rate: int = 24_000) -> Song:
     piece = compose(seed, world)
     stems = render(piece, sample_rate)
     if world.people:
-        vocal = people_sing(piece, sample_rate)
+        vocal = people_sing(piece, sample_rate, world.cast)
     else:
         vocal = sing(piece.melody, piece.tempo, piece.seconds, sample_rate, seed, piece.voice)
     peak = float(np.abs(vocal + stems.accompaniment).max(initial=0.0))

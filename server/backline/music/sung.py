@@ -47,6 +47,9 @@ class Manner:
     late: float  # seconds, standard deviation of when notes begin
     size: float  # formants lie higher by that factor
     swell: float  # dB by which a phrase's middle is louder than its ends
+    higher: float = 0.0  # semitones by which the singer is at home higher than the speaker was
+    clusters: float = 0.0  # share of the syllables that have a consonant of another one before or after theirs
+    exhaled: float = 0.0  # share of the phrases that end in breath
 
     @classmethod
     def draw(cls, rng: Generator, double_of: Manner | None = None) -> Manner:
@@ -63,6 +66,15 @@ class Manner:
             size=rng.uniform(0.93, 1.08),
             swell=rng.uniform(0.0, 5.0),
         )
+
+    def of_size(self, rng: Generator) -> Manner:
+        """The same manner from another throat: a child's, a smaller adult's or a larger one's."""
+        size, higher = (
+            (rng.uniform(1.18, 1.35), rng.uniform(8, 14)),
+            (rng.uniform(1.08, 1.18), rng.uniform(4, 8)),
+            (rng.uniform(0.82, 0.92), rng.uniform(-9, -5)),
+        )[int(rng.integers(3))]
+        return replace(self, size=self.size * size, higher=higher)
 
 
 @dataclass
@@ -98,15 +110,15 @@ def sing_as(
     return synthesised(score(voice, melody, tempo, frames, rng, manner), manner.size)
 
 
-def octave_shift(voice: Voice, melody: Sequence[Note]) -> int:
+def octave_shift(voice: Voice, melody: Sequence[Note], higher: float = 0.0) -> int:
     """Semitones by which the voice sings the melody higher: whole octaves, to lie a fifth above its speech."""
     middle = float(np.average([note.pitch for note in melody], weights=[note.length for note in melody]))
-    return 12 * round((min(voice.pitch + 7, 67) - middle) / 12)
+    return 12 * round((min(voice.pitch + 7, 67) + higher - middle) / 12)
 
 
 def score(voice: Voice, melody: Sequence[Note], tempo: float, frames: int, rng: Generator, manner: Manner) -> Score:
     """The melody as frames."""
-    shift = octave_shift(voice, melody)
+    shift = octave_shift(voice, melody, manner.higher)
     made = Score.silent(frames, melody[0].pitch + shift)
     vibrato = np.zeros(frames)
     syllable = voice.syllables[0]
@@ -129,11 +141,16 @@ def score(voice: Voice, melody: Sequence[Note], tempo: float, frames: int, rng: 
             lead = min(syllable.vowel, max(0, onset - sung_until))
             source = vowel_frames(syllable, length, rng, released=not followed)
             lay(made, syllable, np.r_[syllable.vowel - lead : syllable.vowel, source], onset - lead)
+            if manner.clusters and rng.random() < manner.clusters:
+                other = voice.syllables[int(rng.integers(len(voice.syllables)))]
+                add_consonant(made, other, sung_until, onset - lead, onset + length, rng)
             if not followed:
                 made.gain[max(onset, onset + length - FADE) : onset + length] -= np.linspace(0, 30, min(FADE, length))
             if not legato:
                 made.pitch[max(0, onset - 30) : onset + 10] -= manner.scoop
                 breathe_in(made, voice, onset - lead, rng)
+            if manner.exhaled and not followed and rng.random() < manner.exhaled:
+                breathe_out(made, voice, onset + length, rng)
         sung_until = min(end, onset + LEAST_VOWEL)
         made.gain[onset:end] += 0.15 * (note.velocity - 84) + rng.normal(0, 0.7)
         held = np.arange(end - onset) / FRAME_RATE
@@ -193,6 +210,21 @@ def lay(made: Score, syllable: Syllable, source: NDArray[np.int64], start: int) 
     made.sounding[rows] = True
 
 
+def add_consonant(made: Score, other: Syllable, free: int, begin: int, end: int, rng: Generator) -> None:
+    """The other syllable's consonant before the one that begins at frame `begin`, or over its last part."""
+    before = rng.random() < 0.5
+    length = min(other.vowel, 30, begin - free if before else (end - begin) // 4)
+    if length >= 4:
+        lay(made, other, np.arange(other.vowel - length, other.vowel), (begin if before else end) - length)
+
+
+def breathe_out(made: Score, voice: Voice, begin: int, rng: Generator) -> None:
+    """Air after a phrase's last syllable, softer and softer; what sounds there later covers it."""
+    rows = slice(begin, min(len(made.pitch), begin + int(rng.uniform(0.1, 0.35) * FRAME_RATE)))
+    fall = np.linspace(0, -30, rows.stop - rows.start) + rng.uniform(-34, -20)
+    add_air(made, voice, rows, fall)
+
+
 def breathe_in(made: Score, voice: Voice, latest: int, rng: Generator) -> None:
     """Air before a phrase, where there is time for it, in most cases."""
     before = np.flatnonzero(made.sounding[:latest])
@@ -202,9 +234,15 @@ def breathe_in(made: Score, voice: Voice, latest: int, rng: Generator) -> None:
         return
     rows = slice(latest - 8 - length, latest - 8)
     rise = 20 * np.log10(np.hanning(length + 2)[1:-1] + 1e-3) + rng.uniform(-40, -24)
+    add_air(made, voice, rows, rise)
+
+
+def add_air(made: Score, voice: Voice, rows: slice, level: NDArray[np.float64]) -> None:
+    """Breath through the voice's mean envelope in those frames; `level` [frame] is in dB below its loudest."""
     tilt = np.linspace(-12, 6, BANDS) * np.log(10) / 10  # air has no bass
     mean = voice.envelope - voice.envelope.max()
-    made.envelope[rows] = mean + tilt + (rise * np.log(10) / 10)[:, None]
+    made.envelope[rows] = mean + tilt + (level * np.log(10) / 10)[:, None]
+    made.voiced[rows] = False
     made.sounding[rows] = True
 
 

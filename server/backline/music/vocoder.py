@@ -10,8 +10,6 @@ import hashlib
 import os
 from dataclasses import dataclass
 from functools import cache
-from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter1d
 
+from backline.music.compiled_package import compiled_package
 from backline.music.speakers import REMEDY as RECORDINGS_REMEDY
 from backline.music.speakers import SAMPLE_RATE, Speaker, VoicesMissing, recording, recordings, speakers
 
@@ -252,15 +251,12 @@ def _to_bins(size: float) -> NDArray[np.float32]:
 
 @cache
 def pyworld_package() -> ModuleType:
-    """pyworld's compiled module alone: its package imports pkg_resources, which not every setuptools has, to no use.
+    """pyworld's compiled module.
 
     Raises:
         VoicesMissing: it is not installed.
     """
-    package = find_spec("pyworld")
-    compiled = package and PathFinder.find_spec("pyworld.pyworld", package.submodule_search_locations)
-    if compiled is None or compiled.loader is None:
+    found = compiled_package("pyworld", "pyworld")
+    if found is None:
         raise VoicesMissing(f"pyworld is not installed: {REMEDY}")
-    module = module_from_spec(compiled)
-    compiled.loader.exec_module(module)
-    return module
+    return found[0]

@@ -31,6 +31,27 @@ class Voice:
 
 
 @dataclass(frozen=True)
+class Cast:
+    """Who sings in a world of people: shares of the songs, and of what those do who are recorded people."""
+
+    formant: float = 0.25
+    spoken: float = 0.12
+    sinsy: float = 0.0  # Sinsy's singer; the other songs are sung by people
+    doubled: float = 0.2  # of these: a second take sounds along
+    apart: float = 0.0  # seconds by which that take is late at most
+    aged: float = 0.0  # of these: sung by someone of another size: a child, a smaller or a larger adult
+    clusters: float = 0.0  # of their syllables: with a consonant of another one before or after
+    exhaled: float = 0.0  # of their phrases: end in breath
+
+
+USUAL = Cast()
+# All voices that there are, and more that a recorded voice can do.
+EVERYONE = Cast(
+    formant=0.12, spoken=0.14, sinsy=0.08, doubled=0.3, apart=0.035, aged=0.3, clusters=0.3, exhaled=0.4
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class World:
     """What a composer may choose from. Every choice is drawn evenly.
 
@@ -51,6 +72,7 @@ class World:
     styles: tuple[str, ...] = ()  # names of styles.STYLES; none: plain pieces
     forms: tuple[str, ...] = ()  # names of styles.FORMS; none: plain pieces have a verse and a chorus of `bars` in all
     people: bool = False  # real people sing and speak, too, each recorded in a room of its own (people.py)
+    cast: Cast = USUAL
 
 
 MEZZO = Voice()
