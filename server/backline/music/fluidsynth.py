@@ -76,7 +76,8 @@ class Synth:
     One thread at a time may use it. What is rendered after `settle` depends on nothing before it.
     """
 
-    def __init__(self, channels: int, sample_rate: int) -> None:
+    def __init__(self, channels: int, sample_rate: int, font: Path | None = None, drum_bank: int = _DRUM_BANK) -> None:
+        """`font` None is `sound_font()`; a font that has a kit as its only programme has it in drum bank 0."""
         self._library = _library()
         self._channels = channels
         self._settings = self._library.new_fluid_settings()
@@ -95,7 +96,8 @@ class Synth:
         for name, level in {"synth.sample-rate": float(sample_rate), "synth.gain": 0.5}.items():
             self._library.fluid_settings_setnum(self._settings, name.encode(), level)
         self._synth = self._library.new_fluid_synth(self._settings)
-        font = sound_font()
+        self._font_path = font = font or sound_font()
+        self._drum_bank = drum_bank
         self._font = self._library.fluid_synth_sfload(self._synth, str(font).encode(), 0)
         if self._font < 0:
             self.close()
@@ -112,9 +114,9 @@ class Synth:
         """Gives a channel its instrument; the same one again costs nothing."""
         if self._programmes.get(channel) == programme:
             return
-        bank = _DRUM_BANK if channel == 0 else 0
+        bank = self._drum_bank if channel == 0 else 0
         if self._library.fluid_synth_program_select(self._synth, channel, self._font, bank, programme) != 0:
-            raise FluidSynthMissing(f"{sound_font()} has no programme {programme} in bank {bank}: {REMEDY}")
+            raise FluidSynthMissing(f"{self._font_path} has no programme {programme} in bank {bank}: {REMEDY}")
         self._programmes[channel] = programme
 
     def note_on(self, channel: int, pitch: int, velocity: int) -> None:

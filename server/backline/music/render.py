@@ -1,14 +1,17 @@
-"""Renders the band of a piece: every stem in one pass of FluidSynth, mixed at fixed levels."""
+"""Renders the band of a piece: FluidSynth plays a stem on each channel, or a kit of samples does; fixed levels."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backline.music.fluidsynth import BLOCK, Synth
+from backline.music.kits import Kit, key_of_font, play
 from backline.music.piece import Piece
 from backline.music.world import PARTS
 
@@ -26,23 +29,55 @@ class Stems:
     accompaniment: NDArray[np.float32]  # [sample], the sum of the parts
 
 
-def render(piece: Piece, sample_rate: int = 24_000) -> Stems:
+Events = list[tuple[int, int, int, int, int]]  # sample, order, channel, pitch, velocity
+
+
+@dataclass(frozen=True)
+class Gear:
+    """What a band plays on."""
+
+    font: Path | None = None  # None: fluidsynth.sound_font()
+    kit: Kit | None = None  # None: the font's own, by the band's programme
+
+
+def render(piece: Piece, sample_rate: int = 24_000, gear: Gear = Gear()) -> Stems:
     """The piece's instruments, as long as the piece. Equal pieces give equal samples, whatever was rendered before.
 
     Raises:
         FluidSynthMissing: FluidSynth or its sound font is not installed.
+        KitsMissing: the kit is not installed, or cannot be used.
     """
-    synth = _synth(sample_rate)
-    for channel, part in enumerate(PARTS):
-        programme = getattr(piece.band, "kit" if part == "drums" else part)
-        if programme is not None:
-            synth.select(channel, programme)
-    synth.settle()
     samples = piece.samples(sample_rate)
     padded = -(-samples // BLOCK) * BLOCK
     sound = np.zeros((2 * len(PARTS), padded), dtype=np.float32)  # [left and right of each stem, sample]
+    written = events(piece, sample_rate)
+    programmes = [getattr(piece.band, "kit" if part == "drums" else part) for part in PARTS]
+    if gear.kit is None:
+        _perform(_synth(sample_rate, gear.font), enumerate(programmes), written, sound)
+        return _mix(sound[:, :samples], sample_rate)
+    band = [event for event in written if event[2] > 0]
+    _perform(_synth(sample_rate, gear.font), list(enumerate(programmes))[1:], band, sound)
+    drums = [event for event in written if event[2] == 0]
+    if gear.kit.is_font:
+        drums = [(at, order, channel, key_of_font(key), velocity) for at, order, channel, key, velocity in drums]
+        # It has nothing but the kit, and `settle` wants a programme on channel 1.
+        _perform(_synth(sample_rate, gear.kit.located(), 0), [(0, 0), (1, 0)], sorted(drums), sound)
+    else:
+        strokes = [(at, key, velocity) for at, _, _, key, velocity in drums if velocity]
+        sound[:2] = play(gear.kit.located(), strokes, padded, sample_rate)
+    return _mix(sound[:, :samples], sample_rate)
+
+
+def _perform(
+    synth: Synth, programmes: Iterable[tuple[int, int | None]], events: Events, sound: NDArray[np.float32]
+) -> None:
+    """Adds what a synthesizer plays to [left and right of each stem, sample]."""
+    for channel, programme in programmes:
+        if programme is not None:
+            synth.select(channel, programme)
+    synth.settle()
     position = 0
-    for sample, _, channel, pitch, velocity in events(piece, sample_rate):
+    for sample, _, channel, pitch, velocity in events:
         if sample > position:
             synth.process(sound, position, sample - position)
             position = sample
@@ -50,8 +85,7 @@ def render(piece: Piece, sample_rate: int = 24_000) -> Stems:
             synth.note_on(channel, pitch, velocity)
         else:
             synth.note_off(channel, pitch)
-    synth.process(sound, position, padded - position)
-    return _mix(sound[:, :samples], sample_rate)
+    synth.process(sound, position, sound.shape[1] - position)
 
 
 def _mix(sound: NDArray[np.float32], sample_rate: int) -> Stems:
@@ -67,7 +101,7 @@ def _mix(sound: NDArray[np.float32], sample_rate: int) -> Stems:
     return Stems(dict(zip(PARTS, mono, strict=True)), accompaniment)
 
 
-def events(piece: Piece, sample_rate: int = 24_000) -> list[tuple[int, int, int, int, int]]:
+def events(piece: Piece, sample_rate: int = 24_000) -> Events:
     """(sample, order, channel, pitch, velocity) in time, on the synthesizer's blocks; velocity 0 ends a note.
 
     Ends come before starts of the same sample, so that a repeated note sounds again.
@@ -88,6 +122,6 @@ def events(piece: Piece, sample_rate: int = 24_000) -> list[tuple[int, int, int,
 
 
 @cache
-def _synth(sample_rate: int) -> Synth:
-    """One per process and rate: loading a sound font takes longer than playing a piece."""
-    return Synth(len(PARTS), sample_rate)
+def _synth(sample_rate: int, font: Path | None, drum_bank: int = 128) -> Synth:
+    """One per process, rate and font: loading a sound font takes longer than playing a piece."""
+    return Synth(len(PARTS), sample_rate, font, drum_bank)
