@@ -9,7 +9,7 @@ from backline.music.composer import compose
 from backline.music.piece import Note, Piece, Section
 from backline.music.styles import FORMS, LEVELS, STYLES, Style
 from backline.music.theory import Chord, Key, Metre
-from backline.music.world import POP, WIDE, WORLDS
+from backline.music.world import OPEN, POP, WIDE, WORLDS
 
 styles = pytest.mark.parametrize("style", STYLES.values(), ids=list(STYLES))
 
@@ -96,7 +96,8 @@ def test_two_chords_in_a_bar_change_on_a_tap() -> None:
 
 
 def test_all_of_the_wide_worlds_styles_occur() -> None:
-    assert {compose(seed, WIDE).style for seed in range(70)} == set(STYLES) == set(WIDE.styles)
+    assert {compose(seed, WIDE).style for seed in range(70)} == set(WIDE.styles)
+    assert {compose(seed, OPEN).style for seed in range(120)} == set(STYLES) == set(OPEN.styles)
     assert set(WIDE.forms) == set(FORMS)
 
 

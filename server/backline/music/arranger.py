@@ -34,6 +34,12 @@ from backline.music.world import World
 Drawn = TypeVar("Drawn")
 STEP = 0.25  # beats: figures are written in sixteenths
 SUNG = ("verse", "chorus", "bridge")
+# What the parallel mode lends in place of a chord, as numerals on the key's own scale.
+LENT = {
+    "major": {"IV": "iv", "vi": "bVI", "ii": "iim7b5", "ii7": "iim7b5", "iii": "bIII", "V": "bVII", "IVmaj7": "iv7"},
+    "minor": {"iv": "IV", "iv7": "IV7", "v": "V7", "i7": "i", "VI": "bII", "VII": "V7"},
+}
+BORROWABLE = 1.6  # loops hold that many chords to each that can be replaced, or nearly
 VELOCITIES = {"X": 118, "x": 104, "o": 74}  # of drums
 
 
@@ -81,7 +87,7 @@ def arrange(rng: Generator, seed: int, world: World) -> Piece:
             unused = [loop for loop in style.loops[mode] if loop not in loops.values()]
             loops[source] = _choice(rng, unused or list(style.loops[mode]))
         if section.name not in materials:
-            own = _chords(rng, key, style, loops[source], section.bars, world.sevenths)
+            own = _chords(rng, key, style, loops[source], section.bars, world)
             if source in materials:
                 own = tuple(span for span in materials[source].chords if span.start < section.bars * per_bar) or own
             lift = 2 if section.name == "chorus" else -2
@@ -142,11 +148,14 @@ def _sections(form: str) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _chords(rng: Generator, key: Key, style: Style, loop: str, bars: int, sevenths: float) -> tuple[ChordSpan, ...]:
+def _chords(rng: Generator, key: Key, style: Style, loop: str, bars: int, world: World) -> tuple[ChordSpan, ...]:
     """The loop, over and over. A bar may hold two chords, the first the longer one."""
     per_bar = style.metre.beats_per_bar
     cells = loop.split()
-    coloured = [rng.random() < sevenths for _ in cells]
+    coloured = [rng.random() < world.sevenths for _ in cells]
+    if world.borrowed:
+        lent = LENT[key.mode]
+        cells = [lent[cell] if cell in lent and rng.random() < world.borrowed * BORROWABLE else cell for cell in cells]
     spans = []
     for bar in range(bars):
         cell = bar % len(cells)

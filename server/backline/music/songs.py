@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from backline.music.composer import compose
 from backline.music.people import people_sing
 from backline.music.piece import Piece
-from backline.music.render import render
+from backline.music.production import Production, produce
+from backline.music.render import Gear, render
+from backline.music.seeds import purpose
 from backline.music.singer import sing
 from backline.music.theory import Chord
 from backline.music.world import NARROW, World
@@ -62,14 +64,18 @@ def song(seed: int, world: World = NARROW, sample_rate: int = 24_000) -> Song:
 
     Raises:
         FluidSynthMissing: FluidSynth or its sound font is not installed.
+        KitsMissing: the world is produced, and a kit, a SoundFont or Pedalboard is not installed.
         VoicesMissing: the world has people in it, and their recordings or the vocoder are not installed.
     """
     piece = compose(seed, world)
-    stems = render(piece, sample_rate)
+    plan = Production.draw(seed, purpose(seed)) if world.produced else None
+    stems = render(piece, sample_rate, plan.gear if plan else Gear())
     if world.people:
         vocal = people_sing(piece, sample_rate, world.cast)
     else:
         vocal = sing(piece.melody, piece.tempo, piece.seconds, sample_rate, seed, piece.voice)
+    if plan:
+        vocal, stems = produce(piece, vocal, stems, plan, sample_rate)
     peak = float(np.abs(vocal + stems.accompaniment).max(initial=0.0))
     gain = np.float32(min(1.0, CEILING / peak)) if peak else np.float32(1)
     return Song(

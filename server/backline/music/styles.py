@@ -412,7 +412,106 @@ FIVE = Style(
     fills=False, swing=0.6,
 )  # fmt: skip
 
+SLOW_BLUES = Style(
+    "slow blues", Metre(12, 8), (84, 110), ("blues",),
+    (Band(0, 33, 27, 16), Band(0, 32, 0, None), Band(16, 33, 26, 61)),
+    {
+        "major": ("I7 IV7 I7 I7 IV7 IV7 I7 VI7 ii7 V7 I7 V7", "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7,IV7 I7,V7"),
+        "minor": ("i7 iv7 i7 i7 iv7 iv7 i7 i7 VI7 V7 i7 V7",),
+    },
+    {
+        "quiet": ({"hat": "x.o.o.x.o.o.x.o.o.x.o.o.", "pedal": "......x...........x....."},),
+        "usual": (
+            {"kick": "x...........x.......x...", "snare": "......x...........x.....",
+             "hat": "x.o.o.x.o.o.x.o.o.x.o.o."},
+            {"kick": "x.........x.x...........", "rim": "......x...........x.....", "ride": "x...o.x...o.x...o.x...o."},
+        ),
+        "full": (
+            {"kick": "x.......x.x.x.......x...", "snare": "......X...........X.....",
+             "ride": "x.x.x.x.x.x.x.x.x.x.x.x."},
+        ),
+    },
+    {
+        "quiet": ("R-----------5-----------",),
+        "usual": ("R-----3-----5-----3-----", "R---R-3---3-5---5-7---5-"),
+        "full": ("R---R-3---3-5---5-8---7-", "R-----5---7-8---7-5-----"),
+    },
+    {
+        "quiet": ("X-----------------------",),
+        "usual": ("......x-..........x-....", "x-x-x-..................", "......x...x.......x...x."),
+        "full": ("x-x-x-......x-x-x-......", "x...x-......x...x-......"),
+    },
+)  # fmt: skip
+
+DOO_WOP = Style(
+    "doo-wop", Metre(12, 8), (96, 126), SONGS,
+    (Band(0, 32, 0, 52), Band(0, 33, 0, 48), Band(16, 32, 26, 52)),
+    {
+        "major": ("I vi IV V", "I vi ii V", "I I7 IV iv", "I iii IV V", "IV,iv I,vi ii V"),
+        "minor": ("i VI iv V", "i i iv V7", "VI VII i i"),
+    },
+    {
+        "quiet": ({"rim": "......x...........x....."},),
+        "usual": (
+            {"kick": "x...........x.......x...", "snare": "......x...........x.....",
+             "hat": "x.x.x.x.x.x.x.x.x.x.x.x."},
+            {"kick": "x.......x...x...........", "rim": "......x...........x.....", "hat": "x.o.o.x.o.o.x.o.o.x.o.o."},
+        ),
+        "full": (
+            {"kick": "x.......x.x.x.......x.x.", "snare": "......X...........X.....",
+             "ride": "x.x.x.x.x.x.x.x.x.x.x.x."},
+        ),
+    },
+    {
+        "quiet": ("R-----------------------",),
+        "usual": ("R-----------5-----R---5-", "R-------R---5-------5---"),
+        "full": ("R---R-3---3-5---5-3---a-", "R-----3-----5-----a-----"),
+    },
+    {
+        "quiet": ("X-----------------------", "0-1-2-3-2-1-0-1-2-3-2-1-"),
+        "usual": ("x-x-x-x-x-x-x-x-x-x-x-x-", "0-1-2-1-2-1-0-1-2-1-2-1-"),
+        "full": ("X-x-x-X-x-x-X-x-x-X-x-x-",),
+    },
+)  # fmt: skip
+
+GOSPEL = Style(
+    "gospel", Metre(12, 8), (84, 120), (*SONGS, "aaba"),
+    (Band(0, 33, 0, 16), Band(8, 36, 16, 52), Band(0, 33, 0, 52)),
+    {
+        "major": (
+            "I,I7 IV,iv I,VI7 ii7,V7", "I,III7 vi7,I7 IV,iv I,V7", "I7 IV7 I7 V7", "IVmaj7,V7 iii7,vi7 ii7,V7 I"
+        ),
+        "minor": ("i7,iv7 i7,VI7 iim7b5,V7 i7", "i i iv7 V7"),
+    },
+    {
+        "quiet": ({"tambourine": "......x...........x....."},),
+        "usual": (
+            {"kick": "x...........x.......x...", "snare": "......x...........x.....",
+             "hat": "x.o.o.x.o.o.x.o.o.x.o.o."},
+        ),
+        "full": (
+            {
+                "kick": "x...x.......x...x...x...", "snare": "......X...........X...o.",
+                 "ride": "x.x.x.x.x.x.x.x.x.x.x.x.",
+                "tambourine": "o.o.o.x.o.o.o.o.o.x.o.o.", "clap": "......x...........x.....",
+            },
+        ),
+    },
+    {
+        "quiet": ("R-----------5-----------",),
+        "usual": ("R-------5---8-----5---R-", "R-----R---3-5-----R---a-"),
+        "full": ("R---R-3---3-5---5-7---8-", "R---5-8-----5---3-R---a-"),
+    },
+    {
+        "quiet": ("X-----------x-----------",),
+        "usual": ("x-----x---x-x-----x---x-", "0-1-2-x-----0-1-2-x-----"),
+        "full": ("X---x-X---x-X---x-X---x-", "X-x-x-X-----X-x-x-X-----"),
+    },
+)  # fmt: skip
+
 STYLES = {
     style.name: style
-    for style in (POP, ROCK, BALLAD, BOSSA, SWING, BLUES, WALTZ, FUNK, REGGAE, HOUSE, FOLK, FIVE)
+    for style in (
+        POP, ROCK, BALLAD, BOSSA, SWING, BLUES, WALTZ, FUNK, REGGAE, HOUSE, FOLK, FIVE, SLOW_BLUES, DOO_WOP, GOSPEL
+    )
 }  # fmt: skip

@@ -136,7 +136,9 @@ class Metre:
     @property
     def strong(self) -> tuple[float, ...]:
         """Quarter notes of the bar on which melodies keep to the chord."""
-        return {(4, 4): (0, 2), (3, 4): (0,), (5, 4): (0, 3), (6, 8): (0, 1.5)}[self.numerator, self.denominator]
+        return {(4, 4): (0, 2), (3, 4): (0,), (5, 4): (0, 3), (6, 8): (0, 1.5), (12, 8): (0, 3)}[
+            self.numerator, self.denominator
+        ]
 
     @property
     def name(self) -> str:

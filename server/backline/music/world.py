@@ -73,6 +73,8 @@ class World:
     forms: tuple[str, ...] = ()  # names of styles.FORMS; none: plain pieces have a verse and a chorus of `bars` in all
     people: bool = False  # real people sing and speak, too, each recorded in a room of its own (people.py)
     cast: Cast = USUAL
+    borrowed: float = 0.0  # share of an arranged song's chords that the parallel mode lends
+    produced: bool = False  # kits of samples, amplifiers, a room and a master (production.py)
 
 
 MEZZO = Voice()
@@ -153,4 +155,17 @@ BAND = replace(
 # microphones and noise. A codec or a separator that is to know human voices has to hear some.
 PEOPLE = replace(BAND, voices=WIDE.voices, people=True)
 
-WORLDS = {"narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE, "people": PEOPLE}
+# Everything: every style, form, key and voice, borrowed chords, kits of real samples, amplifiers, rooms and masters:
+# for packs that are to hear what is not composed. sources.py says what has to be installed, and its licences.
+OPEN = replace(
+    WIDE,
+    styles=(*WIDE.styles, "slow blues", "doo-wop", "gospel"),
+    sevenths=0.35,
+    dynamics=7.0,
+    borrowed=0.12,
+    people=True,
+    cast=EVERYONE,
+    produced=True,
+)
+
+WORLDS = {"narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE, "people": PEOPLE, "open": OPEN}
