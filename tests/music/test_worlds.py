@@ -1,10 +1,14 @@
 """The named worlds: the older ones sound for ever as they did when packs were trained in them."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from backline.music import fluidsynth, vocoder
+from backline.music import fluidsynth, sources, vocoder
+from backline.music.seeds import HELD_OUT_SEED, TEST_SEED
 from backline.music.songs import Song, song
 from backline.music.speakers import FOLDER
 from backline.music.world import WORLDS
@@ -31,6 +35,26 @@ def sketch(sound: NDArray[np.float32]) -> float:
 
 def sketches(made: Song) -> list[float]:
     return [sketch(sound) for sound in (made.vocal, *made.stems.values())]
+
+
+@pytest.mark.skipif(no_people is not None, reason=str(no_people))
+@pytest.mark.skipif(sources.missing(WORLDS["open"]) is not None, reason=str(sources.missing(WORLDS["open"])))
+def test_a_song_of_the_open_world_is_the_same_each_time_and_its_stems_sum_to_its_band() -> None:
+    world = replace(WORLDS["open"], forms=("short",))
+    for seed in (5, HELD_OUT_SEED + 1, TEST_SEED + 1):
+        made, again = song(seed, world), song(seed, world)
+        assert sketches(made) == sketches(again)
+        np.testing.assert_allclose(np.sum(list(made.stems.values()), axis=0), made.accompaniment, atol=1e-5)
+        assert np.abs(made.mix).max() <= 0.951
+        assert np.sqrt(np.mean(made.accompaniment**2)) > 0.02
+
+
+def test_what_a_world_lacks_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BACKLINE_SOUNDS", str(tmp_path))
+    told = sources.missing(WORLDS["open"])
+    assert told is not None
+    assert "apt-get install hydrogen-data" in told
+    assert sources.missing(WORLDS["band"]) is None
 
 
 @pytest.mark.parametrize("name", SKETCHES)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from numpy.typing import NDArray
 
@@ -20,7 +21,7 @@ from backline.models.stems.config import MelConfig, StemsConfig
 from backline.models.stream import ChunkInput, SessionConfig
 from backline.music.fluidsynth import missing
 from backline.music.stems import SAMPLE_RATE
-from backline.music.world import BAND, PEOPLE
+from backline.music.world import BAND, OPEN, PEOPLE
 from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
 from backline.packs.pack import Pack, load_stream, read_pack, read_tensors, write_pack
@@ -426,6 +427,26 @@ def test_a_world_of_people_trains_on_more_vocals_and_is_told_from_the_band(tmp_p
     assert made["command"] == "backline train stems-pack --minutes 1 --seed 0 --world people"
     assert "klettres-data (GPL-2+)" in made["data"]
     assert "klettres" not in card(tmp_path, band)["data"]
+
+
+def test_the_card_of_the_open_world_lists_all_that_its_songs_were_made_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kits = tmp_path / "hydrogen" / "data" / "drumkits"
+    for name in ("GMRockKit", "TR808EmulationKit", "Audiophob", "BJA_Pacific", "ForzeeStereo", "ElectricEmpireKit"):
+        (kits / name).mkdir(parents=True)
+        soundfile.write(kits / name / "hit.wav", np.zeros(100), 48_000)
+        drums = "".join(f"<instrument><name>{drum}</name><filename>hit.wav</filename></instrument>"
+                        for drum in ("Kick", "Snare"))  # fmt: skip
+        (kits / name / "drumkit.xml").write_text(f"<kit><license>licence of {name}</license>{drums}</kit>")
+    monkeypatch.setenv("BACKLINE_SOUNDS", str(tmp_path))
+    told = card(tmp_path, StemsRecipe.of(1, 0, "cpu", OPEN, None))["data"]
+    for package in ("fluid-soundfont-gm (MIT)", "musescore-general-soundfont (MIT", "klettres-data (GPL-2+)", "pysinsy",
+                    "pedalboard (GPL-3", "Red_Zeppelin_4_LV2.sf2 of avldrums.lv2-soundfont (CC BY-SA 3.0)",
+                    "BJA_Pacific of hydrogen-drumkits (licence of BJA_Pacific)"):  # fmt: skip
+        assert package in told
+    assert "Black Pearl" not in told  # for testing only
+    assert "no sample and no recording is part of the pack" in told
 
 
 def test_only_a_stems_pack_is_a_start() -> None:

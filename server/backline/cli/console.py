@@ -26,12 +26,13 @@ def explanation(error: Exception) -> str | None:
     from backline.ffmpeg import NoSound
     from backline.models.errors import PackError
     from backline.music.fluidsynth import FluidSynthMissing
+    from backline.music.kits import KitsMissing
     from backline.music.speakers import VoicesMissing
     from backline.packs.registry import PackNotFound
     from backline_client import BacklineError
 
     told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound)
-    missing = (FluidSynthMissing, VoicesMissing, ToolMissing)
+    missing = (FluidSynthMissing, VoicesMissing, KitsMissing, ToolMissing)
     if isinstance(error, told + missing):
         return str(error)
     if isinstance(error, OSError):

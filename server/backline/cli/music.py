@@ -21,7 +21,7 @@ def compose(
     ] = None,
     songs: Annotated[int, typer.Option(help="How many; each takes the next seed.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="Of the first song; names it for ever.", min=0)] = 0,
-    world: Annotated[str, typer.Option(help="What may occur: narrow, trio, band, pop, wide or people.")] = "wide",
+    world: Annotated[str, typer.Option(help="What may occur: narrow, trio, band, pop, wide, people or open.")] = "wide",
     style: Annotated[
         str | None, typer.Option(help="One style only, for example 'bossa nova'; a wrong one lists them all.")
     ] = None,
@@ -36,6 +36,10 @@ def compose(
     Example: [cyan]backline music compose -o songs --songs 3 --style "bossa nova"[/]
 
     To hear one and keep nothing: [cyan]backline music compose --seed 7 --play[/]
+
+    World people needs Debian's klettres-data and [cyan]pip install 'backline\\[voices]'[/]. World open has everything
+    and needs [cyan]pip install 'backline\\[voices,sinsy,train]'[/] and [cyan]apt-get install klettres-data
+    hydrogen-data hydrogen-drumkits avldrums.lv2-soundfont musescore-general-soundfont[/]. What is missing is named.
     """
     if output is None and not play:
         raise typer.BadParameter("nothing to do: name a folder with --output, or use --play")

@@ -127,7 +127,8 @@ def stems_pack(
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
     world: Annotated[
-        str | None, typer.Option(help="What composed songs are like: band, or people for human voices.")
+        str | None,
+        typer.Option(help="What composed songs are like: band, people for human voices, or open for everything."),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", metavar="PACK", help="A stems pack to start from, at half the usual rate.")

@@ -23,6 +23,7 @@ from backline.corpus.manifest import CorpusError
 from backline.corpus.multitrack import Composed, Multitrack
 from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose
 from backline.music.songs import song
+from backline.music.sources import licences
 from backline.music.world import WORLDS, World
 
 COMPOSED = (
@@ -32,6 +33,10 @@ COMPOSED = (
 SUNG = (
     "most voices are people: syllables of Debian's klettres-data (GPL-2+), spoken by native speakers of 14 languages "
     "and sung by the vocoder WORLD (MIT); no recording is part of the pack"
+)
+WHY = (
+    "no sample and no recording is part of the pack, nor can one be had back from it: it learns from songs that were "
+    "rendered with them, as a musician does who has heard an instrument"
 )
 CLIP_SECONDS = 30.0  # of a corpus' songs, where they are learnt from: about what a composed one lasts
 FILTERED_SECONDS = 10.0  # where they are to pass filters
@@ -82,7 +87,7 @@ class Composer:
         return self.world.people
 
     def card(self) -> dict[str, Any]:
-        return {"data": f"{COMPOSED}; {SUNG}" if self.world.people else COMPOSED, "world": self._name}
+        return {"data": data(self.world), "world": self._name}
 
     def options(self) -> str:
         return f"--world {self._name}"
@@ -160,3 +165,16 @@ class Mixed:
         if self.kept:
             second = second.replace("--world", "--keep-world")
         return f"{self.first.options()} {second} --composed {self.share:g}"
+
+
+def data(world: World) -> str:
+    """What a pack that learns from a world's songs has learnt from, with licences.
+
+    Raises:
+        KitsMissing: a kit is not installed, whose own file says its licence.
+    """
+    if world.produced:
+        return (
+            f"composed by backline.music, new songs all the time, each in a few excerpts; with {licences(world)}; {WHY}"
+        )
+    return f"{COMPOSED}; {SUNG}" if world.people else COMPOSED

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
-from backline.corpus.songs import COMPOSED, Composer, Songs
+from backline.corpus.songs import Composer, Songs, data
 from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
@@ -257,7 +257,9 @@ def card(run: Path, recipe: Recipe) -> dict[str, Any]:
     start, real = recipe.start, recipe.codec_songs
     return {
         **({} if start is None else {"from": f"{start.name} {start.version}", "fine_tuned": fine_tuned(run, WATCHED)}),
-        "data": COMPOSED if real is None else f"{COMPOSED}; its codec alone learnt from {real.card()['data']}",
+        "data": data(recipe.world)
+        if real is None
+        else f"{data(recipe.world)}; its codec alone learnt from {real.card()['data']}",
         "world": next((name for name, world in WORLDS.items() if world == recipe.world), repr(recipe.world)),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in SHARES},
