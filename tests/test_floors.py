@@ -21,7 +21,13 @@ PARTS = {*SERVING, *WORKSHOP, "cli"}
 # Rooms within a floor: folder -> its rooms, and what each may use of the others. Only the doors, modules of the folder
 # that no room imports, use them.
 ROOMS = {
-    "models": {"windowed": set[str](), "stems": {"windowed"}, "hafm": set[str]()},
+    "models": {
+        "windowed": set[str](),
+        "stems": {"windowed"},
+        "spleeter": {"windowed"},
+        "demucs": {"windowed"},
+        "hafm": set[str](),
+    },
     "models/hafm": {"listening": set[str](), "interleaved": set[str](), "aligned": {"listening"}},
 }
 DOORS = {"models": set[str](), "models/hafm": {"tables", "load", "offline"}}  # families.py names its families in words

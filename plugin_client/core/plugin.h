@@ -14,7 +14,7 @@
 
 namespace backline {
 
-constexpr uint32_t kStems = 4;             // stereo outputs beside the main one; a pack may have fewer ports
+constexpr uint32_t kStems = 5;             // stereo outputs beside the main one; a pack may have fewer ports
 constexpr uint32_t kOutputs = 1 + kStems;  // [0] is the main output: dry and wet mixed
 constexpr uint32_t kChannels = 2;          // of every port
 

@@ -41,7 +41,7 @@ extern "C" __attribute__((weak)) void backline_realtime(int on);
 namespace {
 
 using Clock = std::chrono::steady_clock;
-constexpr uint32_t kChannels = 2, kInputs = 2, kOutputs = 5;
+constexpr uint32_t kChannels = 2, kInputs = 2, kOutputs = 6;
 
 struct Options {
     std::multimap<std::string, std::string> given;

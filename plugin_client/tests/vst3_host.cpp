@@ -20,7 +20,7 @@ namespace {
 
 using namespace backline;
 
-constexpr int32_t kStems = 4;
+constexpr int32_t kStems = 5;
 constexpr v3_speaker_arrangement kMono = V3_SPEAKER_M;
 constexpr v3_speaker_arrangement kStereo = V3_SPEAKER_L | V3_SPEAKER_R;
 constexpr double kPassthrough = 1.0;  // of kPack
@@ -75,7 +75,8 @@ Played play(
     Object& object, Signal input, const std::function<int32_t()>& next_size, Signal sidechain = {},
     const std::function<void(size_t, int32_t, Call&)>& before = [](size_t, int32_t, Call&) {}) {
     const size_t frames = input[0].size();
-    Played played{silence(frames), {silence(frames), silence(frames), silence(frames), silence(frames)}};
+    Played played{silence(frames), {}};
+    for (Signal& stem : played.stems) stem = silence(frames);
     for (size_t frame = 0; frame < frames;) {
         const auto size = static_cast<int32_t>(std::min<size_t>(static_cast<size_t>(next_size()), frames - frame));
         Call call;

@@ -1,8 +1,5 @@
 """What separators are compared with does what its name says: oracles, clicks from tones, a codec without seams."""
 
-from fractions import Fraction
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,7 +13,6 @@ from backline.evaluation.separation_baselines import (
     hpss,
     ideal_ratio_mask,
     mixture,
-    read_demucs,
     resynthesis,
 )
 from backline.measures.spectra import si_sdr
@@ -107,45 +103,3 @@ def test_through_a_codec_comes_what_it_decodes() -> None:
     faded = FADED_FRAMES * codec.hop  # in which the next window is mixed in
     whole = decode(codec, encode(codec, window))
     np.testing.assert_allclose(resynthesis(codec)(window)[:-faded], whole[:-faded], atol=1e-6)
-
-
-def test_without_its_package_demucs_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "demucs", None)
-    with pytest.raises(ValueError, match="pip install demucs"):
-        read_demucs(tmp_path / "955717e8-8726e21a.th")
-
-
-def demucs_file(folder: Path, **changes: object) -> Path:
-    """A tiny Demucs with random weights, stored as its authors do."""
-    htdemucs = pytest.importorskip("demucs.htdemucs")
-    torch.manual_seed(0)
-    sizes = {"sources": ["drums", "bass", "other", "vocals"], "channels": 16, "depth": 4, "t_layers": 1, "nfft": 1024}
-    kwargs = {**sizes, "segment": Fraction(2), "bottom_channels": 16, "t_heads": 2, **changes}
-    model = htdemucs.HTDemucs(**kwargs)
-    state = {name: tensor.half() for name, tensor in model.state_dict().items()}
-    package = {"klass": htdemucs.HTDemucs, "args": (), "kwargs": kwargs, "state": state, "training_args": {"seed": 42}}
-    torch.save(package, folder / "tiny.th")
-    return folder / "tiny.th"
-
-
-def test_a_demucs_from_a_file_separates_at_our_rate_the_same_every_time(tmp_path: Path) -> None:
-    find = read_demucs(demucs_file(tmp_path))
-    mixed = apart().sum(axis=0)
-    found = find(mixed, 0)
-    assert {*found} == {*TRACKS}
-    for label, sound in found.items():
-        assert sound.shape == mixed.shape
-        assert np.isfinite(sound).all()
-        np.testing.assert_array_equal(sound, find(mixed, 0)[label])
-
-
-def test_a_file_that_is_no_demucs_is_refused_with_what_to_give(tmp_path: Path) -> None:
-    five = demucs_file(tmp_path, sources=["drums", "bass", "piano", "guitar"])
-    with pytest.raises(ValueError, match=r"separates drums, bass, piano, guitar, not other, vocals"):
-        read_demucs(five)
-    torch.save({"weights": torch.zeros(3)}, tmp_path / "other.th")
-    with pytest.raises(ValueError, match=r"other\.th does not fit Demucs .*955717e8"):
-        read_demucs(tmp_path / "other.th")
-    (tmp_path / "text.th").write_text("nothing")
-    with pytest.raises(ValueError, match=r"text\.th does not fit Demucs"):
-        read_demucs(tmp_path / "text.th")

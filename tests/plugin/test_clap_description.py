@@ -101,7 +101,7 @@ def test_extensions_are_those_that_are_served(plugin: ClapPlugin) -> None:
 
 def test_audio_ports_are_main_sidechain_and_stems(plugin: ClapPlugin) -> None:
     counts = {is_input: plugin.audio_port_count(is_input) for is_input in (True, False)}
-    assert counts == {True: 2, False: 5}
+    assert counts == {True: 2, False: 6}
     for is_input, count in counts.items():
         ports = [plugin.audio_port(index, is_input) for index in range(count)]
         found = [port for port in ports if port is not None]

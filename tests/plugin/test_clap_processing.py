@@ -132,7 +132,7 @@ def test_audio_that_is_no_number_or_hardly_one_stays_finite(plugin: ClapPlugin) 
 
 def test_ports_that_are_not_there_are_silence(plugin: ClapPlugin) -> None:
     latency = activate(plugin, 8_000)
-    for inputs, outputs in ((0, 0), (0, 1), (1, 1), (1, 5), (2, 1), (3, 6)):
+    for inputs, outputs in ((0, 0), (0, 1), (1, 1), (1, 5), (2, 1), (3, 7)):
         for given_channels in (True, False):
             ins = [noise(64) if given_channels else None for _ in range(inputs)]
             outs = [noise(64) if given_channels else None for _ in range(outputs)]

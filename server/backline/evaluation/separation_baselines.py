@@ -1,4 +1,4 @@
-"""What separators are compared with: the mixture, an oracle's mask, harmonic against percussive, the codec, Demucs.
+"""What separators are compared with: the mixture, an oracle's mask, harmonic and percussive, the codec, other packs.
 
 An `Oracle` gets the mixture and the true stems, and answers in their order. A `Finder` gets the mixture and a seed, and
 answers by what each stem is. Everything is at SAMPLE_RATE.
@@ -6,13 +6,9 @@ answers by what each stem is. Everything is at SAMPLE_RATE.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.fft import irfft, rfft, rfftfreq
 from scipy.ndimage import median_filter
@@ -20,7 +16,6 @@ from scipy.signal import istft, stft
 
 from backline.codecs.base import Codec
 from backline.codecs.hcodec.windowed import WINDOW
-from backline.codecs.torchaudio_import import import_torchaudio
 from backline.engine.timeline import OutputTimeline
 from backline.evaluation.codec import decode, encode
 from backline.evaluation.live import Sound, at_rate
@@ -83,49 +78,6 @@ def split_at(sound: Sound, hertz: float) -> tuple[Sound, Sound]:
     spectrum[rfftfreq(len(sound), 1 / SAMPLE_RATE) > hertz] = 0
     low = irfft(spectrum, len(sound)).astype(np.float32)
     return low, sound - low
-
-
-def read_demucs(file: Path) -> Finder:
-    """A Demucs from a local file, as its authors publish them (955717e8-8726e21a.th); nothing is downloaded.
-
-    It hears the mixture in both channels, scaled to a deviation of one; without its random shifts, so that it always
-    answers the same. The file is a pickle: only torch's restricted unpickler reads it, so no code in it runs.
-
-    Raises:
-        ValueError: the package `demucs` is not installed, or the file is no such model.
-    """
-    try:
-        import_torchaudio()
-        from demucs.apply import apply_model
-        from demucs.demucs import Demucs
-        from demucs.hdemucs import HDemucs
-        from demucs.htdemucs import HTDemucs
-        from demucs.states import load_model
-    except ImportError as error:
-        raise ValueError(f"Demucs needs its package ({error}): pip install demucs, or leave --demucs out") from error
-    try:
-        with torch.serialization.safe_globals([Demucs, HDemucs, HTDemucs, Fraction]):
-            package = torch.load(file, map_location="cpu", weights_only=True)
-        model = load_model(package).eval()
-    except FileNotFoundError:
-        raise
-    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, EOFError) as error:
-        raise ValueError(
-            f"{file} does not fit Demucs ({error}): give a single model as Demucs publishes it, such as "
-            "955717e8-8726e21a.th"
-        ) from error
-    if missing := set(TRACKS) - set(model.sources):
-        raise ValueError(f"{file} separates {', '.join(model.sources)}, not {', '.join(sorted(missing))}: give another")
-
-    def demucs(mixed: Sound, seed: int) -> Mapping[str, Sound]:
-        heard = torch.from_numpy(at_rate(mixed, SAMPLE_RATE, model.samplerate)).expand(1, model.audio_channels, -1)
-        mean, deviation = heard.mean(), heard.std() + 1e-8
-        with torch.inference_mode():
-            separated = apply_model(model, (heard - mean) / deviation, shifts=0)[0] * deviation + mean
-        sounds = dict(zip(model.sources, separated.mean(dim=1).numpy(), strict=True))  # [sample]
-        return {name: at_rate(sounds[name], model.samplerate, SAMPLE_RATE, len(mixed)) for name in TRACKS}
-
-    return demucs
 
 
 def resynthesis(codec: Codec) -> Resynthesise:

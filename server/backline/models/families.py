@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 FAMILIES: dict[str, str] = {  # family -> module:function that loads it
     "codec": "backline.models.through_codec:load",
+    "demucs": "backline.models.demucs.load:load",
     "hafm": "backline.models.hafm.load:load",
     "passthrough": "backline.models.passthrough:load",
+    "spleeter": "backline.models.spleeter.load:load",
     "stems": "backline.models.stems.load:load",
 }
 

@@ -143,14 +143,21 @@ def _value(hint: Any, value: Any, name: str, key: str, problems: list[str]) -> A
 
 def _fraction(value: Any, meta: Meta) -> Fraction:
     """A number, or a text like "12/25"; of a float the fraction that was meant."""
-    if isinstance(value, str) and len(value) <= LONGEST_NUMBER and FRACTION.fullmatch(value):
-        made = Fraction(value)
+    if isinstance(value, str):
+        made = read_fraction(value)
     elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12:
         made = Fraction(str(value))
     else:
         raise ValueError
     msgspec.convert(float(made), Annotated[float, meta])
     return made
+
+
+def read_fraction(text: str) -> Fraction:
+    """Such as "12/25" or "0.48". Raises ValueError or ZeroDivisionError: it is none, or too long."""
+    if len(text) > LONGEST_NUMBER or not FRACTION.fullmatch(text):
+        raise ValueError(f"{shortened(text)} is no fraction")
+    return Fraction(text)
 
 
 def _words(base: Any, meta: Meta, value: Any) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
 from backline.models.stream import Parameter, Port, StreamSpec
 from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
 from backline.models.windowed.finish import DRUMS, Finish
-from backline.nn.tables import Seconds
+from backline.nn.tables import Seconds, TableError, read_table
+
+# The order of the ports of imported separators: a plugin's stem outputs hold the same, whichever of them it plays.
+PORT_ORDER = ("vocals", "accompaniment", "drums", "bass", "other", "piano", "guitar")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class WindowedSettings:
     consistency: Annotated[int, Meta(ge=OFF, le=MASK)] = RESIDUAL
     mask_exponent: Annotated[float, Meta(gt=0, le=100)] = 2.0
     transients: Annotated[float, Meta(ge=0, le=1)] = 0.0
+
+
+def port_order(tracks: Iterable[str]) -> tuple[str, ...]:
+    """The tracks in PORT_ORDER, and then those that are not in it."""
+    return tuple(sorted(tracks, key=lambda track: PORT_ORDER.index(track) if track in PORT_ORDER else len(PORT_ORDER)))
 
 
 def make_finish(settings: WindowedSettings, parameters: Mapping[str, float]) -> Finish:
@@ -80,6 +88,18 @@ def make_spec(
     )
 
 
+def read_settings(config: Mapping[str, Any], frame: Fraction, window_frames: int) -> WindowedSettings:
+    """The [stream] table of a pack.toml whose model's frames last `frame` seconds.
+
+    Raises:
+        TableError: names everything that is wrong with it.
+    """
+    settings = read_table(WindowedSettings, config.get("stream", {}), "stream")
+    if wrong := problems(settings, frame, window_frames):
+        raise TableError(wrong)
+    return settings
+
+
 def longest_chunk(settings: WindowedSettings, frame: Fraction, window_frames: int) -> Fraction:
     """Seconds, in whole frames: what a window has besides a guard at either end."""
     return (window_frames * frame - 2 * settings.guard_seconds) // frame * frame
@@ -88,7 +108,7 @@ def longest_chunk(settings: WindowedSettings, frame: Fraction, window_frames: in
 def problems(settings: WindowedSettings, frame: Fraction, window_frames: int) -> list[str]:
     """What is wrong with the settings of a pack whose frames last `frame` seconds; nothing where all is well."""
     found = []
-    step = f"{float(frame):g} s, a codec frame"
+    step = f"{float(frame):g} s, a frame"
     if settings.guard_seconds < frame or settings.guard_seconds % frame:
         found.append(f"[stream] guard_seconds is {float(settings.guard_seconds):g}: use a multiple of {step}")
     longest = longest_chunk(settings, frame, window_frames)

@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from backline.packs.pack import Pack
 
 # What trainers leave beside the tensors and is nothing but data. Not numpy's numbers: their types believe any state
 # that a pickle gives them.
-HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
+Harmless = Callable[..., Any] | tuple[Callable[..., Any], str]  # the second: what stands for that name
+HARMLESS: tuple[Harmless, ...] = (argparse.Namespace,)
 
 
 @dataclass(frozen=True)
@@ -42,25 +43,10 @@ class Imported:
 def read_checkpoint(file: Path) -> dict[str, Tensor]:
     """The tensors of a file by name: .safetensors, or a torch file that holds tensors and plain data in containers.
 
-    A torch file is a pickle, and a pickle can run code: only torch's restricted unpickler reads it here, which knows
-    tensors, plain containers and HARMLESS.
-
     Raises:
         PackError: it cannot be read so, or holds no tensors by name.
     """
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        with torch.serialization.safe_globals(HARMLESS):
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise PackError(["there is no such file: give the path of a checkpoint"], str(file)) from None
-    except pickle.UnpicklingError as error:
-        raise PackError([_unread(file, error)], file.name) from error
-    except Exception as error:  # whatever damage makes torch or safetensors stumble over
-        raise PackError([f"it is no torch or safetensors file ({error}): download it again"], file.name) from error
+    content = read_torch(file)
     for wrapper in ("state_dict", "model_state", "model"):  # what trainers put around the tensors
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -69,6 +55,30 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     if not found:
         raise PackError(["it holds no tensors by name: give a checkpoint's state dict"], file.name)
     return found
+
+
+def read_torch(file: Path, harmless: Sequence[Harmless] = HARMLESS) -> Any:
+    """What a torch or safetensors file holds.
+
+    A torch file is a pickle, and a pickle can run code: only torch's restricted unpickler reads it here, which knows
+    tensors, plain containers and `harmless`.
+
+    Raises:
+        PackError: it cannot be read so.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(file)
+        with torch.serialization.safe_globals(list(harmless)):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise PackError(["there is no such file: give the path of a checkpoint"], str(file)) from None
+    except pickle.UnpicklingError as error:
+        raise PackError([_unread(file, error, harmless)], file.name) from error
+    except Exception as error:  # whatever damage makes torch or safetensors stumble over
+        raise PackError([f"it is no torch or safetensors file ({error}): download it again"], file.name) from error
 
 
 def hash_warnings(file: Path, beginning: str, what: str) -> list[str]:
@@ -80,12 +90,12 @@ def hash_warnings(file: Path, beginning: str, what: str) -> list[str]:
     return [f"{file.name} is not the official {what} checkpoint (sha256 {found[:8]}..., that one is {beginning}...)"]
 
 
-def _unread(file: Path, error: pickle.UnpicklingError) -> str:
+def _unread(file: Path, error: pickle.UnpicklingError, harmless: Sequence[Harmless]) -> str:
     """Which objects keep a file from being read, and what to do about it."""
     found = re.search(r"GLOBAL (\S+)", str(error))
     names = [found[1]] if found else []
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(list(harmless)):
             names = torch.serialization.get_unsafe_globals_in_checkpoint(file) or names
     except Exception:  # older files list nothing; then the first one that was met is what we can name
         pass
