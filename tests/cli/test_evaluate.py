@@ -88,11 +88,13 @@ def test_a_session_of_a_minute_is_watched_for_drift(backline: Backline, tmp_path
 def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path: Path) -> None:
     pytest.importorskip("fast_bss_eval")
     pytest.importorskip("matplotlib")
-    write_pack(tmp_path / "echo", CONFIG | {"passthrough": {"ports": list(TRACKS)}}, {})
+    write_pack(tmp_path / "packs" / "echo", CONFIG | {"passthrough": {"ports": list(TRACKS)}}, {})
+    two = {"name": "two", "passthrough": {"ports": ["vocals", "accompaniment"]}}
+    write_pack(tmp_path / "packs" / "two", CONFIG | two, {})
     out, picture = tmp_path / "out.json", tmp_path / "out.png"
     said = backline(
-        *("evaluate", "separation", "echo", "--packs", tmp_path / "echo", "--set", "gain=0.5", "--no-visqol"),
-        *("--pieces", 1, "--picture", picture, "-o", out),
+        *("evaluate", "separation", "echo", "--packs", tmp_path / "packs", "--set", "gain=0.5", "--no-visqol"),
+        *("--pieces", 1, "--beside", "two", "--picture", picture, "-o", out),
     )
     assert said.code == 0, said.err
     for text in ("separated, vocals", "ideal ratio mask", "HPSS", "missed", "nothing is compared with coded stems"):
@@ -103,4 +105,6 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
     assert written["settings"]["parameters"] == {"gain": 0.5}
     assert written["rows"]["separated, drums"]["SI-SDR gain dB"]["mean"] == pytest.approx(0, abs=1e-3)
     assert written["rows"]["separated"]["sum error dB"]["mean"] == pytest.approx(0, abs=1e-3)  # four halves
+    assert written["rows"]["two, vocals"] == written["rows"]["mixture, vocals"]
+    assert not {"two", "two, drums"} & written["rows"].keys()
     assert picture.read_bytes().startswith(PNG)

@@ -68,6 +68,7 @@ def test_voice_by_energy_is_merged_and_lasts_two_seconds() -> None:
     # sung: 2 to 7, with a rest of .2 s; 10 to 11.5, too short; 13 to 20
     found = failing({"vocals": voice, "drums": noise(20, -20)})
     assert found == {ENERGY: ((0.0, 2.0), (7.0, 13.0))}
+    assert {type(edge) for span in found[ENERGY] for edge in span} == {float}, "which corpus.json can hold"
 
 
 @given(st.lists(st.integers(1, 20_000), min_size=1, max_size=8))

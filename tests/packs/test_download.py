@@ -86,14 +86,14 @@ def test_a_file_that_is_there_is_looked_at_and_not_asked_for(server: FileServer,
     (tmp_path / "a.th").write_bytes(CONTENT)
     get(server, tmp_path / "a.th", CHECKSUM[:8])
     assert server.asked == []
-    with pytest.raises(Unavailable, match="is something else .*: remove it"):
+    with pytest.raises(Unavailable, match=r"is something else .*: remove it"):
         get(server, tmp_path / "a.th", "0" * 64)
     assert (tmp_path / "a.th").read_bytes() == CONTENT
 
 
 def test_a_full_disk_is_told_before(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SPARE", 1 << 60)
-    with pytest.raises(Unavailable, match="GB left for a file of 0.0 GB: make room"):
+    with pytest.raises(Unavailable, match=r"GB left for a file of 0.0 GB: make room"):
         get(server, tmp_path / "a.th")
     assert server.asked == []
 

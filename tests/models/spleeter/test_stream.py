@@ -48,8 +48,8 @@ def streamed(stream: WindowedStream, audio: Audio, block: int = 4_096, **paramet
 @pytest.mark.parametrize(
     ("tracks", "changes", "channels", "mode"),
     [
-        (FIVE[:1] + ("accompaniment",), {}, 2, 1),
-        (FIVE[:1] + ("accompaniment",), {"extension": "zeros"}, 1, OFF),
+        (("vocals", "accompaniment"), {}, 2, 1),
+        (("vocals", "accompaniment"), {"extension": "zeros"}, 1, OFF),
         (FIVE[:4], {"activation": "elu"}, 2, OFF),
         (FIVE, {"activation": "elu", "masks": "softmax"}, 2, 1),
         (FIVE, {"activation": "elu", "masks": "softmax"}, 5, OFF),
