@@ -57,7 +57,7 @@ def test_a_pack_from_disk_separates_as_its_separator_does_the_whole_file(tmp_pat
         ("stream", {"guard_seconds": "1/2"}, "guard_seconds is 0.5: use a multiple of 0.08 s"),
         ("stream", {"guard_seconds": 0}, "guard_seconds is 0: use a multiple"),
         ("stream", {"guard_seconds": "2"}, "use less than half of the window of 4 s"),
-        ("stream", {"chunk_seconds": 1}, "chunk_seconds is 1: use a multiple of 0.08 s, a codec frame, up to 3.04 s"),
+        ("stream", {"chunk_seconds": 1}, "chunk_seconds is 1: use a multiple of 0.08 s, a frame, up to 3.04 s"),
         ("stream", {"fade_seconds": "1/10"}, "fade_seconds is 0.1: use more than 0, up to 0.08 s"),
         ("stream", {"consistency": 3}, "consistency is 3: use 0 to 2"),
         ("stream", {"mask_exponent": 0}, "mask_exponent is 0"),
