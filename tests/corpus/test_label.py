@@ -200,6 +200,15 @@ def test_installed_pitch_trackers_hear_the_pitch(corpus: Path, tool: str) -> Non
     assert np.median([hertz for hertz in track.hertz if hertz]) == pytest.approx(220, rel=0.01)
 
 
+def test_without_silero_only_a_voice_apart_is_told(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "silero_vad" else found(name))
+    told = {song.title: listen(song, ["voice"], Tools(YIN)) for song in Corpus.open(corpus).songs()}
+    assert told["sung"].estimates["voice"].source.endswith("level")
+    assert told["sung"].heard["voice"] == ((0.0, 4.0),)
+    assert not told["clicks"].estimates  # whatever is loud would be a voice
+
+
 def test_long_songs_are_refused(corpus: Path) -> None:
     class Long(Composed):
         seconds = 1e6  # type: ignore[assignment]

@@ -4,7 +4,8 @@
 |---|---|---|
 | tempo, beats | own (measures/beats.py) | the whole song |
 | key, chords | own (measures/keys.py, chords.py) | all but the voice where that is apart, else the whole song |
-| voice | silero-vad, else its level | the voice where it is apart, else the whole song |
+| voice | silero-vad | the voice where it is apart, else the whole song |
+| | without it, its level | the voice, where it is apart |
 | f0 | swift-f0, torchfcpe or own (measures/pitch.py) | the voice, where it is apart |
 | lyrics | Whisper, where its weights are given | as voice, and only where there is any |
 """
@@ -168,6 +169,8 @@ class _Listener:
 
     def voice(self, found: Found) -> None:
         source, spans = self._voiced
+        if not source:
+            return
         found.estimates["voice"] = Estimate(source, self._voice_name)
         found.heard["voice"] = tuple((round(begin, 3), round(end, 3)) for begin, end in spans)
 
@@ -213,17 +216,22 @@ class _Listener:
 
     @cached_property
     def _voiced(self) -> tuple[str, list[Span]]:
-        """Who has heard it, and where there is a voice; a voice among others, only silero-vad can tell."""
+        """Who has heard it, and where there is a voice; among others only silero-vad can tell, else it is anywhere."""
         end = self._song.seconds
         if importlib.util.find_spec("silero_vad") is not None:
             silero = Silero(RATE)
             silero.hear(self._voice)
             source, spans = f"silero-vad {_version('silero-vad')}", silero.voiced()
+        elif self._voice_name == MIX:
+            return "", [(0.0, end)]
         else:
             cell = RATE // 10
             power = np.square(self._voice, dtype=np.float64)
             levels = decibels(np.add.reduceat(power, np.arange(0, len(power), cell)) / cell)
-            source, spans = f"{OWN} level", [(at / 10, (at + 1) / 10) for at in np.flatnonzero(levels >= VOICE_DBFS)]
+            source, spans = (
+                f"{OWN} level",
+                [(at / 10, (at + 1) / 10) for at in np.flatnonzero(levels >= VOICE_DBFS).tolist()],
+            )
         return source, merged([(begin, min(until, end)) for begin, until in spans if begin < end], MERGED_SECONDS)
 
 
