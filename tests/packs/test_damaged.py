@@ -22,6 +22,7 @@ import torch
 
 from backline.models.errors import PackError
 from backline.models.hafm.load import tiny_random as tiny_hafm
+from backline.models.spleeter.load import tiny_random as tiny_spleeter
 from backline.models.stems.load import tiny_random as tiny_stems
 from backline.packs import toml
 from backline.packs.pack import read_manifest, write_pack
@@ -31,7 +32,12 @@ from tests.support.playing import play, running
 SLOWEST_SECONDS = 5.0  # for one pack, on a busy machine; what is damaged is told in milliseconds
 HEAD = 'format = 1\nname = "{name}"\nversion = "1"\nfamily = "{family}"\ndescription = "d"\nlicense = "MIT"\n'
 BIG = 10**9
-FAMILIES = {"hafm": tiny_hafm, "aligned": lambda: tiny_hafm(layout="aligned"), "stems": tiny_stems}
+FAMILIES = {
+    "hafm": tiny_hafm,
+    "aligned": lambda: tiny_hafm(layout="aligned"),
+    "stems": tiny_stems,
+    "spleeter": tiny_spleeter,
+}
 
 # What pack.toml holds after the head of a passthrough: text, and what the problem must speak of.
 MANIFESTS: dict[str, tuple[str | bytes, str]] = {
@@ -141,6 +147,10 @@ VALUES: list[tuple[str, str, Any, str]] = [
     ("stems", "stream.guard_seconds", "1e9", "guard_seconds is '1e9'"),
     ("stems", "decoder", {}, ""),  # a table that nobody reads
     ("stems", "stems.decoder.width", 16_384, r"must be \[16384"),
+    ("spleeter", "spleeter.filters", [BIG], r"filters\[0\] is 1000000000: use 1 to 4096"),
+    ("spleeter", "spleeter.filters", [4096] * 6, r"must be \[4096"),
+    ("spleeter", "spleeter.window_frames", 100, "window_frames is 100: use a multiple of 64"),
+    ("spleeter", "spleeter.tracks", ["a", "A"], "are one name on some systems"),
 ]
 
 
