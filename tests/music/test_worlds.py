@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from backline.music import fluidsynth, sources, vocoder
-from backline.music.seeds import HELD_OUT_SEED, TEST_SEED
+from backline.music.seeds import TEST_SEED
 from backline.music.songs import Song, song
 from backline.music.speakers import FOLDER
 from backline.music.world import WORLDS
@@ -37,11 +37,12 @@ def sketches(made: Song) -> list[float]:
     return [sketch(sound) for sound in (made.vocal, *made.stems.values())]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(no_people is not None, reason=str(no_people))
 @pytest.mark.skipif(sources.missing(WORLDS["open"]) is not None, reason=str(sources.missing(WORLDS["open"])))
 def test_a_song_of_the_open_world_is_the_same_each_time_and_its_stems_sum_to_its_band() -> None:
     world = replace(WORLDS["open"], forms=("short",))
-    for seed in (5, HELD_OUT_SEED + 1, TEST_SEED + 1):
+    for seed in (5, TEST_SEED + 1):
         made, again = song(seed, world), song(seed, world)
         assert sketches(made) == sketches(again)
         np.testing.assert_allclose(np.sum(list(made.stems.values()), axis=0), made.accompaniment, atol=1e-5)

@@ -27,6 +27,8 @@ LONGEST = 4.0  # seconds of a stroke
 CHOKED = 0.03  # seconds in which an open hi-hat falls silent when the closed one is struck
 LOUDEST = 0.5  # peak of a kit's loudest kick or snare, before the mix
 OPEN_HAT, CLOSING = 46, (42, 44)
+BRIGHT = (42, 44, 46, 49, 51, 54, 56, 70)  # what is all treble: recorded from near, mixed lower
+BRIGHT_GAIN = 0.4
 # Keys of the General MIDI percussion map, and what instruments for them are called in kits; the first that a kit has.
 ROLES: dict[int, str] = {
     36: r"kick|bass ?drum|thump", 37: r"stick|rim", 38: r"^(?!.*(rim|stick|roll)).*snare", 39: r"clap",
@@ -39,8 +41,8 @@ ROLES: dict[int, str] = {
 # Whose sound a drum takes that a kit has not got, in this order.
 INSTEAD = {
     37: (38,), 38: (37,), 39: (38,), 44: (42,), 46: (42,), 43: (47, 50, 36), 47: (50, 43, 38), 50: (47, 43, 38),
-    42: (44, 46, 51), 49: (51, 46, 42), 51: (49, 42), 54: (42,), 56: (37, 38), 63: (50, 47, 38), 64: (43, 47, 36),
-    70: (42,),
+    42: (44, 46, 51), 49: (51, 46, 42), 51: (49, 42), 54: (42,), 56: (37, 38),
+    63: (50, 47, 38), 64: (43, 47, 36), 70: (42,),
 }  # fmt: skip
 
 
@@ -198,7 +200,8 @@ def _stroke(drums: Path, key: int, velocity: int, sample_rate: int) -> Sound:
     layers = read_drums(drums).layers[key]
     strength = velocity / 127
     layer = min(layers, key=lambda each: max(each.low - strength, strength - each.high, 0.0))
-    return _heard(layer, sample_rate) * np.float32(_scale(drums, sample_rate) * (0.35 + 0.65 * strength))
+    gain = _scale(drums, sample_rate) * (0.35 + 0.65 * strength) * (BRIGHT_GAIN if key in BRIGHT else 1.0)
+    return _heard(layer, sample_rate) * np.float32(gain)
 
 
 @cache

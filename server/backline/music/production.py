@@ -35,6 +35,7 @@ DRIVEN = range(27, 32)  # electric ones
 ROOMS, MASTERS, SAMPLED, NOISES = 0.75, 0.8, 0.8, 0.4  # shares of the songs
 BALANCE = 3.5  # dB, standard deviation of how loud a part is
 LOUDNESS = -19.0, -10.0  # dBFS of the master's root mean square; between them records lie
+TILT = -2.0, 0.3  # dB an octave of the master's equalizer: dry samples are brighter than records
 CEILING = 0.95
 
 
@@ -150,7 +151,8 @@ def mastered(tracks: NDArray[np.float32], sample_rate: int, loudness: float, rng
     padded = next_fast_len(length + sample_rate // 10, real=True)
     octaves = np.log2(np.maximum(rfftfreq(padded, 1 / sample_rate), 20) / 1_000)
     places = np.linspace(-5, 4, 8)
-    curve = 10 ** (np.interp(octaves, places, gaussian_filter1d(rng.normal(0, 3.0, len(places)), 0.7)) / 20)
+    levels = gaussian_filter1d(rng.normal(0, 3.0, len(places)), 0.7) + rng.uniform(*TILT) * places
+    curve = 10 ** (np.interp(octaves, places, levels) / 20)
     tracks = irfft(rfft(tracks, padded) * curve.astype(np.float32), padded)[:, :length].astype(np.float32)
 
     step = sample_rate // 200  # 5 ms
