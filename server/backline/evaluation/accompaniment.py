@@ -38,12 +38,8 @@ from backline.music.stems import SAMPLE_RATE
 
 CHORDS, IN_KEY, CHROMA = "chord match", "in key", "chroma cosine"  # columns
 ONSETS, RHYTHM, LEVEL = "onset F", "onsets as reference", "level (dBFS)"
-IN_SCALE, OWN_SCALE, TOGETHER, OVER = (
-    "on the voice's scale",
-    "on its own scale",
-    "voice's onsets met",
-    "over voice (dB)",
-)
+IN_SCALE, OWN_SCALE = "on the voice's scale", "on its own scale"
+TOGETHER, OVER = "voice's onsets met", "over voice (dB)"
 GENERATED, REFERENCE, SHUFFLED = "generated", "reference", "shuffled"  # rows
 
 LONGEST_SECONDS = 60.0  # of a song that are played to: those in which the voice is loudest
@@ -119,7 +115,7 @@ def evaluate_accompaniment(
             f"no score: chords, key and beat are not judged, nothing is retrieved by them, and of a song at most the "
             f"{LONGEST_SECONDS:g} s are heard in which the voice is loudest"
         )
-    measured = [one for one in embeddings if enough(one, played, rate, notes)]
+    measured = [one for one in embeddings if enough(one, played[REFERENCE], rate, notes)]
     if not measured:
         return rows, judged, notes
     for name, separate in {ORACLE: None, **separators}.items():
@@ -222,9 +218,9 @@ def mixes(songs: Sequence[Sung], bands: Sequence[Sound]) -> list[Sound]:
     return [one.vocal + band for one, band in zip(songs, bands, strict=True)]
 
 
-def enough(embedding: Embedding, played: Mapping[str, Sequence[Sound]], rate: int, notes: list[str]) -> bool:
-    """Whether there are frames enough for a distance; if not, says so."""
-    fewest = min(sum(len(frames) for frames in embedded(embedding, sounds, rate)) for sounds in played.values())
+def enough(embedding: Embedding, bands: Sequence[Sound], rate: int, notes: list[str]) -> bool:
+    """Whether sounds as long as these have frames enough for a distance; if not, says so."""
+    fewest = sum(len(frames) for frames in embedded(embedding, bands, rate))
     needed = frames_needed(embedding.dimensions)
     if fewest < needed:
         notes.append(f"no FAD ({embedding.name}): {fewest} frames, and it takes at least {needed}: play more pieces")

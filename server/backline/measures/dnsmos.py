@@ -43,7 +43,7 @@ def dnsmos(sound: NDArray[np.float32], sample_rate: int) -> dict[str, float]:
     heard = np.clip(soxr.resample(sound, sample_rate, RATE), -1, 1).astype(np.float32)
     if len(heard) < WINDOW:
         heard = np.resize(heard, WINDOW)
-    starts = range(0, len(heard) - WINDOW + 1, RATE)
+    starts = range(0, (int(len(heard) // RATE - 9.01) + 1) * RATE, RATE)  # as many as the package has
     said = np.array([_session().run(None, {"input_1": heard[None, at : at + WINDOW]})[0][0] for at in starts])
     return {name: float(np.mean(np.polyval(fit, said[:, column]))) for column, (name, fit) in enumerate(FITS.items())}
 
