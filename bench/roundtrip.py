@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from backline.cli.connection import server_process
-from backline.models.hafm.interleaved.config import DEFAULT
+from backline.models.hafm.interleaved.config import SMALL
 from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.hafm.load import tiny_random
 from backline.packs.pack import write_pack
@@ -120,12 +120,12 @@ def busy(address: str, pack: str) -> Iterator[None]:
 
 
 def write_random_pack(folder: Path) -> None:
-    """A pack that computes as much as the default one does; what it plays is noise."""
+    """A pack of three small stages; what it plays is noise."""
     config, tensors = tiny_random()
-    stages = {name: StageNetwork(sizes).state_dict() for name, sizes in DEFAULT.stages().items()}
+    stages = {name: StageNetwork(sizes).state_dict() for name, sizes in SMALL.stages().items()}
     kept = {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] not in stages}
     random = {f"{stage}.{name}": tensor for stage, state in stages.items() for name, tensor in state.items()}
-    write_pack(folder, {**config, "name": folder.name, "network": DEFAULT.to_dict()}, {**kept, **random})
+    write_pack(folder, {**config, "name": folder.name, "network": SMALL.to_dict()}, {**kept, **random})
 
 
 def main() -> int:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backline.codecs.hubert import HOP, HubertConfig, HubertEncoder, hubert_layout, hubert_names
+from backline.codecs.clustered import HOP
+from backline.codecs.hubert import HubertConfig, HubertEncoder, hubert_layout, hubert_names
 from backline.codecs.torchaudio_import import import_torchaudio
 from tests.support.contract import Semantics, verify_streaming_contract
 

@@ -19,7 +19,7 @@ from backline.kernels.decode import DecodeStage
 from backline.kernels.decode_arrays import StageArrays, distance_buckets
 from backline.kernels.packed import to_bfloat16
 from backline.kernels.random import uniform_array
-from backline.models.hafm.interleaved.config import DEFAULT
+from backline.models.hafm.interleaved.config import SMALL
 from backline.models.hafm.interleaved.decode import stage_arrays
 from backline.models.hafm.interleaved.network import StageNetwork
 
@@ -163,9 +163,9 @@ def test_bfloat16_is_the_definition_with_rounded_matrices_over_three_wraps(size:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 5e-3)])
 def test_a_stage_is_its_torch_network_over_three_wraps(dtype: str, tolerance: float) -> None:
-    """At the shipped sizes but for the window. In bfloat16 both have the same, rounded, matrices."""
+    """At the small sizes but for the window. In bfloat16 both have the same, rounded, matrices."""
     torch.manual_seed(0)
-    config = replace(DEFAULT.coarse, window=48, max_distance=48)
+    config = replace(SMALL.coarse, window=48, max_distance=48)
     network = StageNetwork(config).eval().requires_grad_(False)
     if dtype == "bfloat16":
         for matrix in network.parameters():

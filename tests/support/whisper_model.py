@@ -13,7 +13,7 @@ TEXT, SPECIALS, STAMPS = 260, 105, 51  # tokens
 VOCABULARY = TEXT + SPECIALS + STAMPS
 
 
-def random_tensors(seed: int = 0) -> dict[str, NDArray[np.generic]]:
+def random_tensors(seed: int = 0, positions: int = POSITIONS) -> dict[str, NDArray[np.generic]]:
     """By CTranslate2's names."""
     draw = np.random.default_rng(seed)
 
@@ -36,7 +36,7 @@ def random_tensors(seed: int = 0) -> dict[str, NDArray[np.generic]]:
     for half in ("encoder", "decoder"):
         tensors[f"{half}/num_heads"] = np.array(HEADS, np.int16)
         norm(f"{half}/layer_norm")
-        tensors[f"{half}/position_encodings/encodings"] = normal(POSITIONS if half == "encoder" else LONGEST, WIDTH)
+        tensors[f"{half}/position_encodings/encodings"] = normal(positions if half == "encoder" else LONGEST, WIDTH)
         for layer in range(LAYERS):
             attention(f"{half}/layer_{layer}/self_attention", (3, 1))
             if half == "decoder":
@@ -77,8 +77,8 @@ def tokenizer_bytes() -> bytes:
     return json.dumps({"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": words}}).encode()
 
 
-def write_whisper(folder: Path, seed: int = 0) -> Path:
+def write_whisper(folder: Path, seed: int = 0, positions: int = POSITIONS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.bin").write_bytes(model_bytes(random_tensors(seed)))
+    (folder / "model.bin").write_bytes(model_bytes(random_tensors(seed, positions)))
     (folder / "tokenizer.json").write_bytes(tokenizer_bytes())
     return folder

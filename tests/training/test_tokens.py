@@ -25,7 +25,7 @@ from backline.training.tokens import (
     Tokens,
     crop,
     producer,
-    read_shard,
+    read_tokens,
     shard_path,
     write_shard,
 )
@@ -226,7 +226,7 @@ def test_a_reader_gets_the_songs_that_the_side_process_makes(tmp_path: Path, tok
     assert all(tokens["codes"].shape == (8, 90) for tokens in batch)
     write_shard(tmp_path / "again.npz", tokenizers, SHORT, 0, 2)  # what run 0 makes first
     for made, again in zip(
-        read_shard(shard_path(tmp_path / "shards", 0)), read_shard(tmp_path / "again.npz"), strict=True
+        read_tokens(shard_path(tmp_path / "shards", 0)), read_tokens(tmp_path / "again.npz"), strict=True
     ):
         assert made.keys() == again.keys()
         for name in made:

@@ -692,6 +692,37 @@ def check_matplotlib() -> None:
         raise UserError("a picture needs matplotlib: pip install 'backline[demo]', or leave --picture out")
 
 
+@evaluate.command()
+def stages(
+    pack: PackArgument = "hafm",
+    packs: options.PackFolders = None,
+    device: options.Device = "auto",
+    pieces: Pieces = 24,
+    songs: options.SongsFolder = None,
+    world: WorldName = None,
+    output: Output = None,
+) -> None:
+    """Measure what the stages of a HAFM predict, and how much of it they owe to the voice: beside the loss with its own
+    conditions, that without any and that with another song's. And how often a stream gives the whole clip's tokens.
+
+    Example: [cyan]backline evaluate stages hafm --songs corpus -o stages.json[/]
+    """
+    check_output(output, ".json")
+
+    from backline.cli.train import hafm_songs
+    from backline.evaluation.stages import evaluate_stages
+    from backline.measures.report import Report
+
+    with told_to_user():
+        opened = find(pack, packs)
+        world_name, _ = pick_world(opened, world)
+        source = hafm_songs(songs, None, world_name)
+        with progress_bar() as say:
+            rows, gates, notes = evaluate_stages(opened, source, pieces, options.pick_device(device), say=say)
+    settings = {"songs": source.options(), "passages": pieces}
+    show(Report("stages", f"{opened.name} {opened.version}", settings, rows, gates, notes), output)
+
+
 @contextmanager
 def told_to_user() -> Iterator[None]:
     """What an evaluation says of a wrong value, as one line."""

@@ -35,16 +35,37 @@ def render(
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
     layout: options.Layout = options.ChannelLayout.AUTO,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            metavar="paper|sliding",
+            help="Play as HAFM's paper does: the whole file as one clip, or a second after another, each at the end of "
+            "a clip of the length that the stages were trained on. Only for packs with its stages.",
+        ),
+    ] = None,
 ) -> None:
     """Play along with a file. The output is exactly as long as the file, and replaces an older one when it is whole.
 
     Example: [cyan]backline render voice.wav -o band.wav --seed 7 --tempo 96[/]
 
     Into a folder: [cyan]backline render song.wav --pack stems -o stems/[/]
+
+    As HAFM's paper does: [cyan]backline render voice.wav -o band.wav --pack hafm --clip paper[/]
     """
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout)
+
+    if clip is not None:
+        from backline.cli.whole_clip import WAYS, render_clip
+
+        if clip not in WAYS:
+            raise typer.BadParameter(f"there is no --clip {clip!r}: use {' or '.join(WAYS)}")
+        if server is not None or chunk is not None or visibility is not None:
+            raise typer.BadParameter("--clip has no session: leave --server, --chunk and --visibility out")
+        place = options.pick_device(device)
+        render_clip(source, output, pack, packs or [], place, clip, seed, parameters, transport)
+        return
 
     from rich.progress import Progress
 

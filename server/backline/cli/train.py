@@ -11,6 +11,7 @@ import typer
 from backline.cli import options
 
 if TYPE_CHECKING:
+    from backline.corpus.songs import Songs
     from backline.packs.pack import Pack
 
 train = typer.Typer(
@@ -32,9 +33,13 @@ Start = Annotated[
     str | None,
     typer.Option("--from", metavar="PACK", help="A pack of this kind to start from, at half the usual rate."),
 ]
+HafmRun = Annotated[Path, typer.Option(help="The run folder: tokens, checkpoints, logs. Goes on with what is there.")]
+HafmWorld = Annotated[str, typer.Option(help="What composed songs are like.")]
 
 RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
+HAFM_RUN = Path("runs/hafm")
+HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
 
 @train.command("default-pack")
@@ -221,6 +226,150 @@ def stems_pack(
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error
+
+
+@train.command()
+def kmeans(
+    semantics: Annotated[
+        str,
+        typer.Option(
+            metavar="hubert:FILE|whisper:PLACE|pack:NAME",
+            help="What hears voice and band; PLACE is a wheel or a folder. A pack brings its own clusters.",
+        ),
+    ],
+    run: HafmRun = HAFM_RUN,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: HafmWorld = "trio",
+    clusters: Annotated[int, typer.Option(help="How many tokens there are to be.", min=2, max=32_767)] = 500,
+    layer: Annotated[
+        int | None, typer.Option(help="Of the network, counted from 1; without it the usual one.", min=1)
+    ] = None,
+    passages: Annotated[int, typer.Option(help="Most passages, of 30 s and less, that are heard.", min=1)] = 1000,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    packs: options.PackFolders = None,
+) -> None:
+    """Fit HAFM's semantic tokens: k-means over what a network makes of voices and bands, the paper's 500 of HuBERT's
+    layer 9; and say how often a stream gives the same tokens.
+
+    Example: [cyan]backline train kmeans --songs corpus --semantics hubert:hubert_fairseq_large_ll60k.pth[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.packs.parts import read_semantics_part
+    from backline.packs.registry import PackRegistry
+    from backline.training.hafm_pack import HafmRecipe, fit
+
+    try:
+        recipe = HafmRecipe(hafm_songs(songs, composed, world), seed=seed, device=device)
+        part = read_semantics_part(semantics, PackRegistry(packs or []), layer)
+        fit(run, recipe, part, clusters, passages, console.print)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command()
+def hafm(
+    run: HafmRun = HAFM_RUN,
+    output: Output = None,
+    stage: Annotated[str | None, typer.Option(metavar="semantic|coarse|fine", help="Train this stage alone.")] = None,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: HafmWorld = "trio",
+    composed_songs: Annotated[int, typer.Option(help="How many, where all are composed.", min=1)] = 1000,
+    codec: Annotated[
+        str | None,
+        typer.Option(metavar="encodec:FILE|pack:NAME", help="What makes the band's codes; told once for a run."),
+    ] = None,
+    size: Annotated[str, typer.Option(help="Of the stages: paper or small.")] = "paper",
+    stages: Annotated[int, typer.Option(help="3, or 2: the coarse one hears the voice itself.", min=2, max=3)] = 3,
+    layout: Annotated[
+        str, typer.Option(help="paper: clips, conditions first; stream: in chunks too, as a session is played.")
+    ] = "paper",
+    steps: Annotated[int | None, typer.Option(help="Of each stage; without it as in table 1.", min=1)] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Clips of one pass, over all processes; without it as in table 1.", min=1)
+    ] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Passes of one step; without it as in table 1.", min=1)] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes that make tokens; without it as many as there are cores.", min=1)
+    ] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train HAFM as it was published, on your songs: tokens first, then stage after stage, then the pack is written.
+
+    `backline train kmeans` comes before it. Steps, learning rate and batches are the paper's unless you say otherwise.
+    Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train hafm --songs corpus --codec encodec:encodec_24khz-d7cc33bc.th --run runs/hafm[/]
+
+    On seven GPUs: [cyan]torchrun --nproc-per-node 7 -m backline.cli.main train hafm --songs corpus --run runs/hafm[/]
+
+    Small, on a CPU: [cyan]backline train hafm --size small --codec pack:default --steps 2000 --batch 8[/]
+    """
+    import os
+    from dataclasses import replace
+    from typing import get_args
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from backline.cli.console import UserError, console, error_console
+    from backline.packs.parts import read_codec_part
+    from backline.packs.places import user_packs
+    from backline.packs.registry import PackRegistry
+    from backline.training.hafm_pack import HafmRecipe, train_hafm
+    from backline.training.interleaved import TABLE_1, Order, Precision
+
+    if layout not in get_args(Order):
+        raise typer.BadParameter(f"there is no layout {layout!r}: use {', '.join(get_args(Order))}")
+    if precision not in get_args(Precision):
+        raise typer.BadParameter(f"there is no precision {precision!r}: use {', '.join(get_args(Precision))}")
+    said = {"steps": steps, "batch": batch, "accumulate": accumulate, "order": layout}
+    changes = {name: value for name, value in said.items() if value is not None}
+    training = {name: replace(table, **changes) for name, table in TABLE_1.items()}  # type: ignore[arg-type]
+    columns = (TextColumn("making tokens"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def say(done: int, passages: int) -> None:
+            bar.update(task, completed=done, total=passages, visible=done < passages)
+
+        try:
+            recipe = HafmRecipe(
+                hafm_songs(songs, composed, world),
+                size=size,
+                stages=stages,
+                seed=seed,
+                device=device,
+                precision=precision,  # type: ignore[arg-type]
+                composed=composed_songs,
+                training=training,
+            )
+            part = None if codec is None else read_codec_part(codec, PackRegistry(packs or []))
+            wanted = () if stage is None else (stage,)
+            train_hafm(
+                run,
+                output or user_packs() / "hafm",
+                recipe,
+                part,
+                wanted,
+                jobs or len(os.sched_getaffinity(0)),
+                console.print,
+                say,
+            )
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+
+def hafm_songs(songs: Path | None, composed: float | None, world: str) -> Songs:
+    """Songs that pass the paper's filters (section 3.6)."""
+    from backline.corpus.filters import HAFM
+    from backline.corpus.multitrack import has_voice_and_band
+
+    return options.song_source(songs, composed, world, HAFM_RATE, has_voice_and_band, filters=HAFM)
 
 
 def _train(

@@ -12,15 +12,17 @@ The seed tells what a song is for (music/seeds.py), so no song is learnt from an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
 
 from backline.corpus.corpus import Corpus, Wanted
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import Composed, Multitrack
+from backline.corpus.multitrack import Composed, Excerpt, Multitrack
 from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose
 from backline.music.songs import song
 from backline.music.sources import licences
@@ -38,8 +40,18 @@ WHY = (
     "no sample and no recording is part of the pack, nor can one be had back from it: it learns from songs that were "
     "rendered with them, as a musician does who has heard an instrument"
 )
+FIRST_SEED: dict[Purpose, int] = {"training": 0, "validation": HELD_OUT_SEED, "test": TEST_SEED}
 CLIP_SECONDS = 30.0  # of a corpus' songs, where they are learnt from: about what a composed one lasts
 FILTERED_SECONDS = 10.0  # where they are to pass filters
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of a song, which is read, or composed, when it is asked for."""
+
+    title: str
+    seed: int  # of what is drawn for it
+    song: Callable[[], Multitrack]
 
 
 class Songs(Protocol):
@@ -55,6 +67,10 @@ class Songs(Protocol):
 
     def test_songs(self) -> int | None:
         """How many there are from TEST_SEED on; None: as many as seeds."""
+        ...
+
+    def passages(self, split: Purpose, composed: int) -> list[Passage]:
+        """All of a split, once, in passages of CLIP_SECONDS and less; of composed songs, so many."""
         ...
 
     def people(self) -> bool:
@@ -82,6 +98,10 @@ class Composer:
 
     def test_songs(self) -> None:
         return None
+
+    def passages(self, split: Purpose, composed: int) -> list[Passage]:
+        first = FIRST_SEED[split]
+        return [Passage(f"song {seed}", seed, partial(self.song, seed)) for seed in range(first, first + composed)]
 
     def people(self) -> bool:
         return self.world.people
@@ -120,6 +140,17 @@ class CorpusSongs:
     def test_songs(self) -> int:
         return len(self.corpus.songs("test", self.wanted))
 
+    def passages(self, split: Purpose, composed: int) -> list[Passage]:
+        found: list[Passage] = []
+        for whole in self.corpus.songs(split, self.wanted):
+            for begin, end in whole.passing(self.filters):
+                count = ceil((end - begin) / self.seconds)
+                for number in range(count):
+                    start, length = begin + number * (end - begin) / count, (end - begin) / count
+                    title = f"{whole.title} from {start:.1f} s"
+                    found.append(Passage(title, FIRST_SEED[split] + len(found), partial(Excerpt, whole, start, length)))
+        return found
+
     def people(self) -> bool:
         return True
 
@@ -152,6 +183,14 @@ class Mixed:
 
     def test_songs(self) -> int | None:
         return self.first.test_songs()
+
+    def passages(self, split: Purpose, composed: int) -> list[Passage]:
+        """Of the second for training only, and so many that they have their share."""
+        found = self.first.passages(split, composed)
+        if split != "training":
+            return found
+        wanted = round(len(found) * self.share / (1 - self.share)) if self.share < 1 else composed
+        return [*(found if self.share < 1 else []), *self.second.passages(split, wanted)]
 
     def people(self) -> bool:
         return self.first.people() or self.second.people()

@@ -28,6 +28,19 @@ def exponential_rate(step: int, peak: float, warmup_steps: int, decay: float = 0
     return peak * max(floor, decay ** max(0, step + 1 - warmup_steps)) * min(1.0, (step + 1) / warmup_steps)
 
 
+def counted_rate(step: int, steps: int, peak: float, warmup_steps: int, least: float) -> float:
+    """Learning rate where steps are counted: linear warm-up to `peak`, then half a cosine to `least` at the last step.
+
+    Args:
+        step: optimiser steps done, from 0 to `steps` - 1.
+        steps: in all.
+    """
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = min(1.0, (step + 1 - warmup_steps) / (steps - warmup_steps))
+    return least + (peak - least) * (1 + math.cos(math.pi * done)) / 2
+
+
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Gives every parameter group the learning rate."""
     for group in optimizer.param_groups:

@@ -49,7 +49,7 @@ from backline.training.tokens import (
     Tokenizers,
     Tokens,
     producer,
-    read_shard,
+    read_tokens,
     write_shard,
 )
 
@@ -316,7 +316,7 @@ def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Toke
     path = folder / "held-out.npz"
     if not path.exists():
         write_shard(path, tokenizers, recipe.world, HELD_OUT_SEED, recipe.held_out_songs)
-    return read_shard(path)
+    return read_tokens(path)
 
 
 # ---- what a run folder says of itself ----

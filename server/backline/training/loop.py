@@ -1,4 +1,4 @@
-"""The training loop that every trainer shares: time budget, resumable checkpoints, validation, progress, log.
+"""The training loop that every trainer shares: budget, resumable checkpoints, validation, progress, log.
 
 A trainer gives a step function, which does one optimiser step and returns its losses, and names whatever has state.
 The loop writes into one folder: `checkpoint.pt` (everything to carry on from), `best.pt` (the same at the best
@@ -27,6 +27,7 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from backline.training.memory import keep_freed_memory
+from backline.training.team import ALONE, Team
 
 Losses = Mapping[str, float]
 
@@ -41,14 +42,25 @@ class Stateful(Protocol):
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long to train and where to keep it."""
+    """How long to train, until the first of the two is used up, and where to keep it."""
 
     out: Path
-    minutes: float  # in all, over every resumed run: raise it to train on
+    minutes: float = math.inf  # in all, over every resumed run: raise it to train on
+    steps: float = math.inf  # likewise
     seed: int = 0
     checkpoint_seconds: float = 120.0
     validate_seconds: float = 180.0
     log_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if math.isinf(self.minutes) and math.isinf(self.steps):
+            raise ValueError("training would never end: give it minutes or steps")
+
+    def used(self, moment: Moment) -> float:
+        """The share of the budget, 1 where there is none left."""
+        of_time = moment.seconds / (self.minutes * 60) if self.minutes else 1.0
+        of_steps = moment.step / self.steps if self.steps else 1.0
+        return min(1.0, max(of_time, of_steps))
 
 
 @dataclass
@@ -57,7 +69,7 @@ class Moment:
 
     step: int = 0  # optimiser steps done
     seconds: float = 0.0  # spent training, validation left out
-    progress: float = 0.0  # 0 to 1 of the time budget
+    progress: float = 0.0  # 0 to 1 of the budget
 
 
 @dataclass
@@ -91,8 +103,9 @@ def train(
     validate: Callable[[], Losses] | None = None,
     watch: str | Callable[[Losses], float] = "",
     validate_first: bool = False,
+    team: Team = ALONE,
 ) -> Outcome:
-    """Calls `step` until the time is used up, from where `config.out` left off.
+    """Calls `step` until the budget is used up, from where `config.out` left off.
 
     Args:
         config: budget and folder.
@@ -103,6 +116,7 @@ def train(
         watch: the validation result whose lowest value marks `best.pt`, or what is to be lowest of them, infinite where
             they are no candidate; empty: none is kept.
         validate_first: before the first step as well, where training starts from something that is worth knowing.
+        team: the processes that train together. All take the same steps; the first one alone validates and writes.
 
     Raises:
         ValueError: the checkpoint there was written with another seed or other state.
@@ -119,7 +133,7 @@ def train(
 
     def validated() -> None:
         nonlocal best, validation
-        if validate is None:
+        if validate is None or not team.leads:
             return
         validation = dict(validate())
         log.write(moment, validation, "validation")
@@ -128,13 +142,18 @@ def train(
             best = found
             save(config.out / "best.pt", config, state, moment, best)
 
-    with stop_requested() as stopping, Log(config, moment) as log:
+    def saved() -> None:
+        if team.leads:
+            save(checkpoint, config, state, moment, best)
+
+    with stop_requested() as stopping, Log(config, moment, team.leads) as log:
         if validate_first and moment.step == 0:
             validated()
         now = time.monotonic()
         next_save, next_validation = now + config.checkpoint_seconds, now + config.validate_seconds
-        while moment.seconds < config.minutes * 60 and not stopping():
-            moment.progress = min(1.0, moment.seconds / (config.minutes * 60))
+        interrupted = False
+        while not team.any(config.used(moment) >= 1) and not (interrupted := team.any(stopping())):
+            moment.progress = config.used(moment)
             started = time.monotonic()
             losses = step(moment)
             moment.step += 1
@@ -151,12 +170,11 @@ def train(
                 validated()
                 next_validation = time.monotonic() + config.validate_seconds
             if now >= next_save:
-                save(checkpoint, config, state, moment, best)
+                saved()
                 next_save = time.monotonic() + config.checkpoint_seconds
-        interrupted = stopping()
         if not interrupted:
             validated()
-        save(checkpoint, config, state, moment, best)
+        saved()
     return Outcome(moment.step, moment.seconds, interrupted, best, validation)
 
 
@@ -226,17 +244,18 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 class Log:
     """Averages losses, writes them to `log.jsonl`, and shows a bar on a terminal or plain lines elsewhere."""
 
-    def __init__(self, config: LoopConfig, moment: Moment) -> None:
-        self.config = config
-        self.file = (config.out / "log.jsonl").open("a", encoding="utf-8")
+    def __init__(self, config: LoopConfig, moment: Moment, shown: bool = True) -> None:
+        """`shown`: whether anything is written, and seen."""
+        self.config, self.shown = config, shown
+        self.file = (config.out / "log.jsonl" if shown else Path(os.devnull)).open("a", encoding="utf-8")
         self.sums: dict[str, float] = defaultdict(float)
         self.counts: dict[str, int] = defaultdict(int)
         self.next = time.monotonic() + config.log_seconds
         self.bar: Progress | None = None
-        if sys.stderr.isatty():
+        if shown and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, transient=True)
-            self.task = self.bar.add_task(config.out.name, total=config.minutes * 60, completed=int(moment.seconds))
+            self.task = self.bar.add_task(config.out.name, total=1.0, completed=config.used(moment))
 
     def __enter__(self) -> Log:
         if self.bar:
@@ -265,10 +284,12 @@ class Log:
         self.file.write(json.dumps(entry) + "\n")
         self.file.flush()
         text = " ".join(f"{name} {value:.4g}" for name, value in values.items())
-        line = f"{kind} step {moment.step} ({moment.seconds / 60:.1f} of {self.config.minutes:g} min): {text}"
+        of_steps = "" if math.isinf(self.config.steps) else f" of {self.config.steps:g}"
+        of_minutes = "" if math.isinf(self.config.minutes) else f" of {self.config.minutes:g}"
+        line = f"{kind} step {moment.step}{of_steps} ({moment.seconds / 60:.1f}{of_minutes} min): {text}"
         if self.bar:
             if kind == "validation":
                 self.bar.console.print(line)
-            self.bar.update(self.task, completed=moment.seconds, description=f"{self.config.out.name} {text}")
-        else:
+            self.bar.update(self.task, completed=self.config.used(moment), description=f"{self.config.out.name} {text}")
+        elif self.shown:
             print(line, file=sys.stderr, flush=True)

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from backline.codecs.base import Codec, SemanticEncoder
+from backline.corpus.pair_tokens import Tokens, read_tokens, write_tokens
 from backline.models.hafm.aligned.config import BAND, BEAT
 from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.score import semitones_from_c
@@ -37,8 +37,6 @@ from backline.training.semantics import VOCAL_NOISE
 
 SHARDS_AHEAD = 16  # that lie ready for the trainer that has read most
 POLL_SECONDS = 0.2
-
-Tokens = dict[str, NDArray[np.int16]]  # name of a source or "codes" -> [codebook, frame]
 
 
 @dataclass(frozen=True)
@@ -89,23 +87,8 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def write_shard(path: Path, tokenizers: Tokenizers, world: World, first_seed: int, songs: int) -> None:
     """Composes, renders and tokenizes `songs` songs; the file appears whole or not at all."""
-    arrays: dict[str, Any] = {}
-    for number in range(songs):
-        tokens = tokenizers(song(first_seed + number, world), first_seed + number)
-        arrays |= {f"{number}.{name}": array for name, array in tokens.items()}
-    partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
-    np.savez(partial, **arrays)
-    partial.replace(path)
-
-
-def read_shard(path: Path) -> list[Tokens]:
-    """The songs of a shard."""
-    songs: dict[str, Tokens] = {}
-    with np.load(path) as arrays:
-        for key in arrays.files:
-            number, name = key.split(".")
-            songs.setdefault(number, {})[name] = arrays[key]
-    return list(songs.values())
+    seeds = range(first_seed, first_seed + songs)
+    write_tokens(path, (tokenizers(song(seed, world), seed) for seed in seeds))
 
 
 @contextmanager
@@ -203,7 +186,7 @@ class ShardReader:
             ValueError: a song is shorter than the clip.
         """
         while len(self.held) < self.crops_held:
-            self.held += self._crops(read_shard(self._wait_for_shard()))
+            self.held += self._crops(read_tokens(self._wait_for_shard()))
             self.number += 1
             (self.folder / f"read-{self.target}").write_text(str(self.number))
         return [self._draw() for _ in range(self.rows)]

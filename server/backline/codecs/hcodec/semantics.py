@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backline.codecs.hubert import HOP, SAMPLE_RATE, HubertConfig, hubert_layout, load_hubert
+from backline.codecs.clustered import HOP, SAMPLE_RATE
+from backline.codecs.hubert import HubertConfig, hubert_layout, load_hubert
 from backline.codecs.torchaudio_import import import_torchaudio
 from backline.nn.weights import misfits
 

@@ -15,8 +15,9 @@ from backline.codecs.base import Codec, SemanticEncoder
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from backline.codecs.encodec import EncodecStream
 from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
-from backline.codecs.hubert import HubertEncoder
+from backline.codecs.hubert import HubertConfig, HubertEncoder
 from backline.codecs.tables import EncodecConfig
+from backline.codecs.whisper_semantics import WhisperSemantics
 from backline.kernels.chroma import FEATURES
 from backline.models.errors import PackError
 from backline.models.hafm.aligned.band import AlignedBand
@@ -31,7 +32,7 @@ from backline.models.hafm.listening.beats import KINDS, POSITIONS
 from backline.models.hafm.listening.hints import ChordHints
 from backline.models.hafm.score import VOICE_VOCABULARY
 from backline.models.hafm.stream import CAPACITY, HafmParts, HafmStream
-from backline.models.hafm.tables import PackTables, read_tables, spec_of
+from backline.models.hafm.tables import PackTables, read_semantics, read_tables, spec_of
 from backline.models.rows import rows_of
 from backline.models.stream import StreamSpec
 from backline.nn.weights import misfits, mismatches, part
@@ -77,7 +78,7 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], device: str,
         for stage, sizes in tables.network.stages().items()
     }
     codec = attempt(lambda: _codec(tables.codec, tensors, device))
-    encoder = attempt(lambda: _encoder(tables, tensors, device))
+    encoder = attempt(lambda: load_encoder(config.get("semantics", {}), tensors, device))
     profile = attempt(lambda: _key_profile(tables, tensors))
     beats = attempt(lambda: _beat_table(tensors))
     hints = attempt(lambda: ChordHints.from_tensors(tensors)) if isinstance(tables.network, AlignedConfig) else None
@@ -163,23 +164,32 @@ def _codec(sizes: ConvNeXtCodecConfig | EncodecConfig, tensors: Mapping[str, Ten
     return EncodecStream(part(tensors, "codec."), codebooks=sizes.codebooks, device=device)
 
 
-def _encoder(tables: PackTables, tensors: Mapping[str, Tensor], device: str) -> SemanticEncoder:
-    vocabulary = tables.semantics.vocabulary
-    if tables.hubert is None:
+def load_encoder(table: Any, tensors: Mapping[str, Tensor], device: str) -> SemanticEncoder:
+    """What listens, by a pack's [semantics] table and its tensors "semantics.*".
+
+    Raises:
+        ValueError: names everything that is missing or does not fit.
+    """
+    semantics, sizes = read_semantics(table)
+    vocabulary = semantics.vocabulary
+    if sizes is None:
         encoder = HarmonyEncoder(HarmonyTables.from_tensors(tensors, "semantics.vocal."))
         if encoder.vocabulary != vocabulary:
             raise ValueError(
                 f"semantics.vocal.centroids has {encoder.vocabulary} entries, [semantics] vocabulary is {vocabulary}"
             )
         return encoder
-    prefix = "semantics.hubert."
-    given = part(tensors, prefix)
-    if "centroids" not in given:
+    prefix = f"semantics.{semantics.kind}."
+    given = dict(part(tensors, prefix))
+    centroids = given.pop("centroids", None)
+    if centroids is None:
         raise ValueError(f"{prefix}centroids is missing")
-    centroids = given["centroids"]
-    if wrong := misfits(f"{prefix}centroids", centroids, (vocabulary, tables.hubert.dimension)):
+    dimension = sizes.dimension if isinstance(sizes, HubertConfig) else sizes.width
+    if wrong := misfits(f"{prefix}centroids", centroids, (vocabulary, dimension)):
         raise ValueError(wrong[0])
-    return HubertEncoder(given, centroids, tables.hubert, device)
+    if isinstance(sizes, HubertConfig):
+        return HubertEncoder(given, centroids, sizes, device)
+    return WhisperSemantics(given, centroids, sizes, device)
 
 
 def _key_profile(tables: PackTables, tensors: Mapping[str, Tensor]) -> NDArray[np.float32] | None:

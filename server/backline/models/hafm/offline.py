@@ -9,6 +9,7 @@ must hold a clip. Both use the row that a stream keeps for warming up, so they l
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,13 +21,12 @@ import torch
 from backline.models.hafm.band import Sampling, Tokens
 from backline.models.hafm.grid import CHUNK_QUANTUM, Grid
 from backline.models.hafm.interleaved.band import PREDICTED, InterleavedBand
+from backline.models.hafm.interleaved.config import CLIPS
 from backline.models.hafm.interleaved.player import ChunkJob, StagePlayer
 from backline.models.hafm.sources import TRANSPORT, VOCAL
 from backline.models.hafm.stream import HafmStream, voice_noise
 from backline.models.hafm.transport import transport_tokens
 from backline.models.stream import Audio, Transport
-
-PAPER_CLIPS = {"semantic": Fraction(10), "coarse": Fraction(5), "fine": Fraction(3)}  # seconds
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def generate_sliding(
     seed: int,
     sampling: Sampling,
     transport: Transport | None = None,
-    clips: Mapping[str, Fraction] = PAPER_CLIPS,
+    clips: Mapping[str, Fraction] = CLIPS,
     hop: Fraction = Fraction(1),
 ) -> Rendered:
     """The accompaniment of voice [1, sample] of any length, a hop at a time; `clips` in seconds by stage.
@@ -65,6 +65,17 @@ def generate_sliding(
         if hop > seconds:
             raise ValueError(f"hop of {float(hop):g} s: use at most the clip of stage {name!r}, {float(seconds):g} s")
     return _render(stream, voice, seed, sampling, transport, clips, hop)
+
+
+def holding(config: Mapping[str, Any], clips: Mapping[str, Fraction]) -> dict[str, Any]:
+    """The tables of an interleaved pack with windows that hold a clip of so many seconds, by stage."""
+    network = dict(config["network"])
+    for name in PREDICTED.keys() & network.keys():
+        stage = network[name]
+        rates = [stage["rate"] * stage["quantizers"], *(source["rate"] for source in stage["sources"])]
+        quanta = math.ceil(clips[name] / CHUNK_QUANTUM)
+        network[name] = {**stage, "window": max(stage["window"], int(quanta * CHUNK_QUANTUM * sum(rates)))}
+    return {**config, "network": network}
 
 
 def slide(
@@ -135,8 +146,8 @@ def _render(
         VOCAL.name: encoder.encode(torch.from_numpy(noisy)[None]).cpu().numpy(),
         TRANSPORT.name: transport_tokens(transport, 0, int(length * TRANSPORT.rate))[None],
     }
-    for name, becomes in PREDICTED.items():
-        tokens[becomes] = slide(band.players[name], stream.capacity, tokens, length, clips[name], hop, seed, sampling)
+    for name, player in band.players.items():
+        tokens[PREDICTED[name]] = slide(player, stream.capacity, tokens, length, clips[name], hop, seed, sampling)
     codes = np.concatenate([tokens["coarse"], tokens["fine"]])
     audio = codec.decode(torch.from_numpy(codes)[None].to(stream.parts.device))[0].float().cpu().numpy()
     return Rendered(audio[:, : round(voice.shape[1] * codec.sample_rate / encoder.sample_rate)], codes)

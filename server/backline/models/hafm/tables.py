@@ -4,7 +4,7 @@
 [network.semantic] [network.coarse] [network.fine]   interleaved: fields of StageConfig
 [network.semantic] [network.acoustic]                aligned: fields of AlignedStageConfig
 [codec]      kind = "convnext" or "encodec", and its sizes
-[semantics]  kind = "harmony"; vocal_noise
+[semantics]  kind = "harmony", "hubert" or "whisper", and the sizes of the latter two; vocal_noise
 [sampling]   guidance, temperature, top_k: the parameters' defaults
 [stream]     default_chunk_seconds ("4/5"), default_visibility_seconds, cache = "evict" or "recompute"
 """
@@ -18,11 +18,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from msgspec import Meta
 
+from backline.codecs.clustered import ClusteredEncoder
 from backline.codecs.convnext import ConvNeXtCodecConfig
 from backline.codecs.harmony import HarmonyEncoder
 from backline.codecs.hcodec.network import HCodecConfig
-from backline.codecs.hubert import HubertConfig, HubertEncoder
+from backline.codecs.hubert import HubertConfig
 from backline.codecs.tables import EncodecConfig, Kind, read_codec_table
+from backline.codecs.whisper_semantics import WhisperSemanticsConfig
 from backline.models.errors import PackError
 from backline.models.hafm.aligned.config import LOOKAHEAD, AlignedConfig
 from backline.models.hafm.aligned.fit import problems as aligned_problems
@@ -37,7 +39,7 @@ from backline.models.stream import Parameter, Port, StreamSpec
 from backline.nn.tables import Entries, Seconds, TableError, read_table, shortened
 
 CODECS: tuple[Kind, ...] = ("convnext", "encodec")
-SEMANTIC_ENTRIES = ("kind", "vocabulary", "vocal_noise")  # of [semantics], of either kind
+SEMANTIC_ENTRIES = ("kind", "vocabulary", "vocal_noise")  # of [semantics], of any kind
 VOCAL_NOISE = 0.01  # the paper's
 BRANCHES = 2  # of a row, where there is guidance
 MOST_RING_BYTES = 1 << 31  # of one session and stage; the paper's largest has 100 MB
@@ -46,14 +48,20 @@ LAYOUTS: dict[str, type[InterleavedConfig | AlignedConfig]] = {
     "aligned": AlignedConfig,
 }
 
+# Kinds of semantics that are a network's features and k-means, and the sizes of the network.
+CLUSTERED: dict[str, type[HubertConfig | WhisperSemanticsConfig]] = {
+    "hubert": HubertConfig,
+    "whisper": WhisperSemanticsConfig,
+}
+
 Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class SemanticsTable:
-    """The [semantics] table, but for the sizes of HuBERT."""
+    """The [semantics] table, but for the sizes of a network."""
 
-    kind: Literal["harmony", "hubert"]
+    kind: Literal["harmony", "hubert", "whisper"]
     vocabulary: Entries = HarmonyEncoder.vocabulary
     vocal_noise: Annotated[float, Meta(ge=0, le=1)] = VOCAL_NOISE
 
@@ -82,7 +90,7 @@ class PackTables:
     network: InterleavedConfig | AlignedConfig
     codec: ConvNeXtCodecConfig | EncodecConfig
     semantics: SemanticsTable
-    hubert: HubertConfig | None  # where it is what listens
+    listener: HubertConfig | WhisperSemanticsConfig | None  # where a network is what listens
     sampling: Sampling
     stream: StreamTable
 
@@ -104,15 +112,11 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
 
     network = attempt(lambda: _network(config.get("network", {})))
     codec = attempt(lambda: read_codec_table(config.get("codec", {}), CODECS))
-    others = tuple(entry.name for entry in fields(HubertConfig))
-    said = config.get("semantics", {})
-    semantics = attempt(lambda: read_table(SemanticsTable, said, "semantics", known_elsewhere=others))
-    hubert = None
-    if semantics is not None and semantics.kind == "hubert":
-        hubert = attempt(lambda: read_table(HubertConfig, said, "semantics", known_elsewhere=SEMANTIC_ENTRIES))
+    heard = attempt(lambda: read_semantics(config.get("semantics", {})))
     sampling = attempt(lambda: read_table(Sampling, config.get("sampling", {}), "sampling"))
     stream = attempt(lambda: read_table(StreamTable, config.get("stream", {}), "stream"))
-    if network is not None and codec is not None and semantics is not None:
+    if network is not None and codec is not None and heard is not None:
+        semantics, listener = heard
         assert not isinstance(codec, HCodecConfig), "of CODECS"
         problems += _rate_problems(codec) + _memory_problems(network)
         if isinstance(network, AlignedConfig):
@@ -120,8 +124,30 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         else:
             problems += interleaved_problems(network, codec, semantics.vocabulary)
         if not problems and sampling is not None and stream is not None:
-            return PackTables(network, codec, semantics, hubert, sampling, stream)
+            return PackTables(network, codec, semantics, listener, sampling, stream)
     raise PackError(problems, str(config.get("name", "")))
+
+
+def read_semantics(said: Any) -> tuple[SemanticsTable, HubertConfig | WhisperSemanticsConfig | None]:
+    """A [semantics] table: what every kind says, and the sizes of the network, where one listens.
+
+    Raises:
+        TableError: names everything that is missing or impossible.
+    """
+    sizes = CLUSTERED.get(str(said.get("kind"))) if isinstance(said, Mapping) else None
+    if sizes is None:
+        return read_table(SemanticsTable, said, "semantics"), None
+    problems: list[str] = []
+    found: list[Any] = []
+    others = tuple(entry.name for entry in fields(sizes))
+    for kind, elsewhere in ((SemanticsTable, others), (sizes, SEMANTIC_ENTRIES)):
+        try:
+            found.append(read_table(kind, said, "semantics", known_elsewhere=elsewhere))
+        except TableError as error:
+            problems += error.problems
+    if problems:
+        raise TableError(problems)
+    return found[0], found[1]
 
 
 def spec_of(tables: PackTables) -> StreamSpec:
@@ -134,7 +160,7 @@ def spec_of(tables: PackTables) -> StreamSpec:
         "key", 0, 0, 24, "", "0: heard from the voice; 1 to 12: C to B major; 13 to 24: C to B minor", integer=True
     )
     return StreamSpec(
-        input_rate=(HarmonyEncoder if tables.hubert is None else HubertEncoder).sample_rate,
+        input_rate=(HarmonyEncoder if tables.listener is None else ClusteredEncoder).sample_rate,
         output_rate=CODEC_RATE,
         input_channels=1,
         ports=(Port("accompaniment", 1, "the band that plays along"),),

@@ -18,12 +18,27 @@ def read_hubert(file: Path, centroids: Path, config: HubertConfig = HubertConfig
     """The [semantics] table and the tensors "semantics.hubert.*" of a pack that listens through HuBERT.
 
     Args:
-        file: `hubert_fairseq_large_ll60k.pth` (torchaudio's names) or a Hugging Face checkpoint of the same network.
         centroids: k-means centroids [token, feature], .npy or .safetensors.
-        config: HuBERT Large, unless a checkpoint of another size is given.
+        file, config: as `read_network`.
 
     Raises:
         PackError: a file cannot be read or is something else; names everything that does not fit.
+    """
+    network = read_network(file, config)
+    table = _read_centroids(centroids, config.dimension)
+    tensors = {**network.tensors, "semantics.hubert.centroids": table}
+    return Component({**network.table, "vocabulary": len(table)}, tensors)
+
+
+def read_network(file: Path, config: HubertConfig = HubertConfig()) -> Component:  # noqa: B008
+    """`read_hubert` without centroids.
+
+    Args:
+        file: `hubert_fairseq_large_ll60k.pth` (torchaudio's names) or a Hugging Face checkpoint of the same network.
+        config: HuBERT Large, unless a checkpoint of another size is given.
+
+    Raises:
+        PackError: the file cannot be read or is something else; names everything that does not fit.
     """
     tensors = hubert_names(read_checkpoint(file), config)
     config = replace(config, conv_bias="feature_extractor.conv_layers.0.conv.bias" in tensors)  # as some exports have
@@ -35,10 +50,8 @@ def read_hubert(file: Path, centroids: Path, config: HubertConfig = HubertConfig
             problems.append(f"{name} is {list(tensors[name].shape)}, must be {list(shape)}")
     if problems:
         raise PackError([*problems, "give HuBERT Large, ll60k, by torchaudio's or Hugging Face's names"], file.name)
-    table = _read_centroids(centroids, config.dimension)
     kept = {f"semantics.hubert.{name}": tensors[name] for name in hubert_layout(config)}
-    kept["semantics.hubert.centroids"] = table
-    return Component({"kind": "hubert", "vocabulary": len(table), **config.to_table()}, kept)
+    return Component({"kind": "hubert", **config.to_table()}, kept)
 
 
 def _read_centroids(file: Path, dimension: int) -> Tensor:

@@ -9,9 +9,7 @@ import torch
 
 from backline.models.hafm.grid import Grid
 from backline.models.hafm.interleaved.config import (
-    PAPER_COARSE,
-    PAPER_FINE,
-    PAPER_SEMANTIC,
+    PAPER,
     TINY,
     InterleavedConfig,
     StageConfig,
@@ -44,7 +42,7 @@ def network(config: StageConfig) -> StageNetwork:
     return built
 
 
-@pytest.mark.parametrize(("config", "millions"), [(PAPER_SEMANTIC, 38.53), (PAPER_COARSE, 42.47), (PAPER_FINE, 44.06)])
+@pytest.mark.parametrize(("config", "millions"), [(PAPER.semantic, 38.53), (PAPER.coarse, 42.47), (PAPER.fine, 44.06)])
 def test_the_papers_stages_have_the_papers_sizes(config: StageConfig, millions: float) -> None:
     with torch.device("meta"):
         assert round(parameter_count(StageNetwork(config)) / 1e6, 2) == millions

@@ -1,4 +1,4 @@
-"""The paper's three stages playing chunk after chunk in the interleaved layout: the voice's tokens in, codes out."""
+"""The paper's stages playing chunk after chunk in the interleaved layout: the voice's tokens in, codes out."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ class InterleavedBand:
     ) -> None:
         self.config = config
         self.players = {
-            name: StagePlayer(networks[name], rows, number, backend, cache) for number, name in enumerate(PREDICTED)
+            name: StagePlayer(networks[name], rows, number, backend, cache)
+            for number, name in enumerate(PREDICTED)
+            if name in networks
         }
 
     def reset(self, row: int, seed: int) -> None:
@@ -40,8 +42,7 @@ class InterleavedBand:
     def play(self, cues: Sequence[Cue]) -> list[Tokens | Exception]:
         known = {cue.row: {VOCAL.name: cue.vocal, TRANSPORT.name: _beat(cue)} for cue in cues}
         failed: dict[int, Exception] = {}
-        for stage, becomes in PREDICTED.items():
-            player = self.players[stage]
+        for stage, player in self.players.items():
             jobs = [
                 ChunkJob(cue.row, cue.grid, cue.chunk, known[cue.row], cue.sampling, cue.ahead)
                 for cue in cues
@@ -51,7 +52,7 @@ class InterleavedBand:
                 if isinstance(predicted, Exception):
                     failed[job.row] = predicted
                 else:
-                    known[job.row][becomes] = predicted
+                    known[job.row][PREDICTED[stage]] = predicted
         return [failed[cue.row] if cue.row in failed else _codes(known[cue.row]) for cue in cues]
 
     def full_after(self) -> Fraction:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, Any, Literal, get_args
 
@@ -30,6 +30,8 @@ QuantizerIndex = Literal["target", "token"]
 
 INSTRUMENTAL = SourceConfig("instrumental", vocabulary=500, rate=50, reach="chunk_end")
 COARSE_CODES = SourceConfig("coarse", vocabulary=1024, rate=75, reach="chunk_end", codebooks=4)
+
+CLIPS = {"semantic": Fraction(10), "coarse": Fraction(5), "fine": Fraction(3)}  # seconds, the paper's (table 1)
 
 
 @dataclass(frozen=True)
@@ -105,15 +107,16 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class InterleavedConfig:
-    """The three stages."""
+    """The three stages; or two, where the codes follow the voice itself and no semantic stage stands between."""
 
-    semantic: StageConfig
     coarse: StageConfig
     fine: StageConfig
+    semantic: StageConfig | None = None
 
     def stages(self) -> dict[str, StageConfig]:
         """By the names that prefix their tensors, in the order in which they run."""
-        return {"semantic": self.semantic, "coarse": self.coarse, "fine": self.fine}
+        first = {} if self.semantic is None else {"semantic": self.semantic}
+        return {**first, "coarse": self.coarse, "fine": self.fine}
 
     def to_dict(self) -> dict[str, Any]:
         return {name: stage.to_dict() for name, stage in self.stages().items()}
@@ -133,20 +136,35 @@ def three_stages(
     layers: int,
     width: int,
     heads: int,
-    windows: tuple[int, int, int],
-    distances: tuple[int, int, int],
+    windows: tuple[int, int, int] | None = None,
+    distances: tuple[int, int, int] | None = None,
     transport: bool = False,
+    vocabulary: int = 500,
+    codebooks: int = 8,
+    entries: int = 1024,
     **options: Any,
 ) -> InterleavedConfig:
-    """The paper's three stages at the given sizes; `windows` and `distances` (max_distance) per stage.
+    """The paper's three stages at the given sizes.
 
-    Further `options` are fields of StageConfig and go to all stages.
+    Args:
+        windows, distances: `window` and `max_distance` per stage; else all of a clip's positions, and the sequence
+            lengths of table 1, which counts no conditioning in the latter two stages.
+        vocabulary: of the semantic tokens.
+        codebooks, entries: of the codec; the coarse stage predicts the first half of the codebooks.
+        options: fields of StageConfig, for all stages.
     """
+    coarse, fine = codebooks - codebooks // 2, codebooks // 2
     common = {"layers": layers, "width": width, "heads": heads, **options}
+    lengths = [int(seconds) for seconds in CLIPS.values()]
+    positions = (50 + 50, 50 + 50 + 75 * coarse, 75 + 75 * fine)  # a second
+    predicted = (50 + 50, 75 * coarse, 75 * fine)
+    windows = windows or tuple(n * each for n, each in zip(lengths, positions, strict=True))  # type: ignore[assignment]
+    distances = distances or tuple(n * each for n, each in zip(lengths, predicted, strict=True))  # type: ignore[assignment]
+    vocal = replace(VOCAL, vocabulary=vocabulary)
     return InterleavedConfig(
         semantic=StageConfig(
-            sources=(VOCAL, TRANSPORT) if transport else (VOCAL,),
-            vocabulary=500,
+            sources=(vocal, TRANSPORT) if transport else (vocal,),
+            vocabulary=vocabulary,
             quantizers=1,
             rate=50,
             window=windows[0],
@@ -154,18 +172,18 @@ def three_stages(
             **common,
         ),
         coarse=StageConfig(
-            sources=(VOCAL, INSTRUMENTAL),
-            vocabulary=1024,
-            quantizers=4,
+            sources=(vocal, replace(INSTRUMENTAL, vocabulary=vocabulary)),
+            vocabulary=entries,
+            quantizers=coarse,
             rate=75,
             window=windows[1],
             max_distance=distances[1],
             **common,
         ),
         fine=StageConfig(
-            sources=(COARSE_CODES,),
-            vocabulary=1024,
-            quantizers=4,
+            sources=(replace(COARSE_CODES, vocabulary=entries, codebooks=coarse),),
+            vocabulary=entries,
+            quantizers=fine,
             rate=75,
             window=windows[2],
             max_distance=distances[2],
@@ -174,21 +192,18 @@ def three_stages(
     )
 
 
-# The paper's sizes (table 1). Its window is the clip: 10, 5 and 3 s of conditioning and predictions.
-PAPER = three_stages(layers=12, width=512, heads=8, windows=(1000, 2000, 1125), distances=(1000, 1500, 900))
-PAPER_SEMANTIC, PAPER_COARSE, PAPER_FINE = PAPER.semantic, PAPER.coarse, PAPER.fine
+def without_semantic(network: InterleavedConfig) -> InterleavedConfig:
+    """Two stages of three: the coarse one hears the voice alone."""
+    heard = tuple(source for source in network.coarse.sources if source.name != INSTRUMENTAL.name)
+    return InterleavedConfig(coarse=replace(network.coarse, sources=heard), fine=network.fine)
 
-# Small enough to learn on two cores. The fine stage adds least to what is heard, so it has the fewest parameters.
-_DEFAULT = three_stages(
-    layers=4,
-    width=256,
-    heads=4,
-    windows=(1024, 512, 512),
-    distances=(1024, 512, 512),
-    transport=True,
-    chunk_clock=True,
-)
-DEFAULT = dataclasses.replace(_DEFAULT, fine=dataclasses.replace(_DEFAULT.fine, layers=3, width=192, heads=3))
+
+# The paper's sizes (section 3.4), and the same stages small enough to be learnt on a CPU and played on one live.
+SIZES: dict[str, dict[str, int]] = {
+    "paper": {"layers": 12, "width": 512, "heads": 8},
+    "small": {"layers": 4, "width": 256, "heads": 4},
+}
+PAPER, SMALL = three_stages(**SIZES["paper"]), three_stages(**SIZES["small"])
 
 # As small as it gets: opens at once, plays noise.
 TINY = three_stages(

@@ -17,7 +17,7 @@ KNOWN_SOURCES = {  # stage -> sources that exist when it runs
 
 
 def problems(network: InterleavedConfig, codec: ConvNeXtCodecConfig | EncodecConfig, vocabulary: int) -> list[str]:
-    """What keeps the three stages, the codec and a semantic encoder of so many tokens from working together."""
+    """What keeps the stages, the codec and a semantic encoder of so many tokens from working together."""
     found = []
     predicted = network.coarse.quantizers + network.fine.quantizers
     if predicted != codec.codebooks:
@@ -35,7 +35,8 @@ def problems(network: InterleavedConfig, codec: ConvNeXtCodecConfig | EncodecCon
     if network.coarse.rate != network.fine.rate:
         found.append(f"coarse and fine stage run at {network.coarse.rate} and {network.fine.rate} frames a second")
     for name, stage in network.stages().items():
-        unknown = sorted({source.name for source in stage.sources} - KNOWN_SOURCES[name])
+        known = KNOWN_SOURCES[name] - ({"instrumental"} if network.semantic is None else set())
+        unknown = sorted({source.name for source in stage.sources} - known)
         found += [
             f"[network.{name}] knows {source.vocabulary} vocal tokens, the semantic encoder has {vocabulary}"
             for source in stage.sources
@@ -43,8 +44,8 @@ def problems(network: InterleavedConfig, codec: ConvNeXtCodecConfig | EncodecCon
         ]
         if unknown:
             found.append(f"[network.{name}] is conditioned on {', '.join(unknown)}, which is not there when it runs")
-    for name, becomes in PREDICTED.items():
-        made = network.stages()[name]
+    for name, made in network.stages().items():
+        becomes = PREDICTED[name]
         for other, stage in network.stages().items():
             for source in stage.sources:
                 fits = (source.rate, source.codebooks, source.vocabulary) == (

@@ -165,6 +165,16 @@ class StageNetwork(nn.Module):
         return targets.transpose(1, 2).flatten(1)
 
 
+def quantizer_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy [row, quantizer] in nats per token; its mean is the paper's equation 6.
+
+    Args:
+        logits: [row, quantizer, frame, vocabulary].
+        targets: [row, quantizer, frame].
+    """
+    return F.cross_entropy(logits.permute(0, 3, 1, 2).float(), targets, reduction="none").mean(dim=2)
+
+
 def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
