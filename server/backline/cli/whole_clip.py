@@ -61,7 +61,7 @@ def render_clip(
     sampling = Sampling(float(values["guidance"]), float(values["temperature"]), int(values["top_k"]))
     clips = CLIPS if way == "sliding" else dict.fromkeys(CLIPS, seconds)
     stream = load(holding(found.config, clips), read_tensors(found), device)
-    voice = change_rate(with_channels(sound, 1), rate, stream.spec.input_rate)
+    voice = change_rate(with_channels(sound, 1), rate, stream.parts.encoder.sample_rate)
     beat = None
     if transport:
         told = transport[0]

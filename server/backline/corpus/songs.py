@@ -41,6 +41,7 @@ WHY = (
     "rendered with them, as a musician does who has heard an instrument"
 )
 FIRST_SEED: dict[Purpose, int] = {"training": 0, "validation": HELD_OUT_SEED, "test": TEST_SEED}
+SHORTEST_SECONDS = 1.0  # of a passage
 CLIP_SECONDS = 30.0  # of a corpus' songs, where they are learnt from: about what a composed one lasts
 FILTERED_SECONDS = 10.0  # where they are to pass filters
 
@@ -70,7 +71,7 @@ class Songs(Protocol):
         ...
 
     def passages(self, split: Purpose, composed: int) -> list[Passage]:
-        """All of a split, once, in passages of CLIP_SECONDS and less; of composed songs, so many."""
+        """All that passes of a split, once, in passages of CLIP_SECONDS and less; of composed songs, so many."""
         ...
 
     def people(self) -> bool:
@@ -144,6 +145,8 @@ class CorpusSongs:
         found: list[Passage] = []
         for whole in self.corpus.songs(split, self.wanted):
             for begin, end in whole.passing(self.filters):
+                if end - begin < SHORTEST_SECONDS:
+                    continue
                 count = ceil((end - begin) / self.seconds)
                 for number in range(count):
                     start, length = begin + number * (end - begin) / count, (end - begin) / count

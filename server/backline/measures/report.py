@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -24,7 +25,7 @@ class Figure:
     error: float | None = None  # None: one piece alone, or a figure of the whole set
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Figure:
+    def of(cls, values: Sequence[float] | NDArray[np.float64]) -> Figure:
         """The mean of one value per piece."""
         error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
         return cls(float(np.mean(values)), error)

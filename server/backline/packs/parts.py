@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backline.codecs.hubert import HubertConfig
 from backline.codecs.whisper_files import WhisperMissing, read_whisper
-from backline.codecs.whisper_semantics import WhisperSemanticsConfig
+from backline.codecs.whisper_semantics import WhisperSemanticsConfig, noise_baseline
 from backline.models.errors import PackError
 from backline.nn.weights import part
 from backline.packs.importers.checkpoint import Component
@@ -45,11 +45,12 @@ def read_semantics_part(source: str, registry: PackRegistry, layer: int | None =
         try:
             network = read_whisper(Path(place)).encoder()
             sizes = WhisperSemanticsConfig(**asdict(network.config))
-            table = (sizes if layer is None else replace(sizes, layer=layer)).to_table()
+            sizes = sizes if layer is None else replace(sizes, layer=layer)
         except (WhisperMissing, ValueError) as error:
             raise PackError([str(error)], place) from error
-        tensors = {f"semantics.whisper.{name}": tensor for name, tensor in network.state_dict().items()}
-        return Component({"kind": "whisper", **table}, tensors)
+        state = {**network.state_dict(), "baseline": noise_baseline(network, sizes.layer)}
+        tensors = {f"semantics.whisper.{name}": tensor for name, tensor in state.items()}
+        return Component({"kind": "whisper", **sizes.to_table()}, tensors)
     raise PackError([f"{source!r} names no semantic encoder: use {SEMANTICS}"])
 
 

@@ -45,7 +45,7 @@ from backline.training.run_folder import best_validation, best_weights, commit, 
 from backline.training.team import Team, joined
 
 SEMANTICS, CODEC = "semantics.safetensors", "codec.safetensors"
-JUDGED = 12  # passages that semantic tokens are judged by
+JUDGED = 8  # passages that semantic tokens are judged by
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class HafmRecipe:
     composed: int = 1000  # songs, where they are composed
     composed_held_out: int = 24
     training: dict[str, StageTraining] = field(default_factory=lambda: dict(TABLE_1))
-    sizes: dict[str, dict[str, int]] = field(default_factory=lambda: SIZES)
+    sizes: dict[str, dict[str, Any]] = field(default_factory=lambda: SIZES)
 
     def passages(self, split: Purpose) -> list[Passage]:
         """Raises ValueError: there are none."""
@@ -226,8 +226,9 @@ def token_folder(run: Path, recipe: HafmRecipe) -> Path:
     digest = hashlib.sha256()
     for name in (SEMANTICS, CODEC):
         digest.update(fingerprint(read_part(run / name)))
-    for split in ("training", "validation"):
-        for passage in recipe.passages(split):  # type: ignore[arg-type]
+    splits: tuple[Purpose, ...] = ("training", "validation")
+    for split in splits:
+        for passage in recipe.passages(split):
             digest.update(f"{split} {passage.title}\n".encode())
     digest.update(str(shortest(recipe)).encode())
     return run / f"tokens-{digest.hexdigest()[:8]}"

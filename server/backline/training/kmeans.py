@@ -25,6 +25,7 @@ from backline.packs.importers.checkpoint import Component
 FRAMES = 1000  # of a passage that are fitted on, half of them the voice's
 BATCH = 10_000  # points
 ROUNDS = 12  # how often every point is met
+STREAMED_SECONDS = 12  # of a voice, heard as a stream too: it takes many times as long
 CANDIDATES = 20  # points that k-means++ chooses a centroid from, for each
 
 
@@ -82,7 +83,8 @@ def judge_semantics(listening: Component, passages: Sequence[Passage], device: s
         voice, band = sounds(encoder, passage)
         for side, sound in (("vocal", voice), ("instrumental", band)):
             found[side].append(encoder.encode(torch.from_numpy(sound)[None, None])[0].cpu())
-        same.append(agreement(encoder, torch.from_numpy(voice)[None, None]))
+        beginning = voice[: STREAMED_SECONDS * encoder.sample_rate]
+        same.append(agreement(encoder, torch.from_numpy(beginning)[None, None]))
     used = {side: perplexity(torch.cat(tokens), encoder.vocabulary) for side, tokens in found.items()}
     return TokenReport(encoder.vocabulary, used, float(np.mean(same)))
 

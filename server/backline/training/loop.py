@@ -255,7 +255,8 @@ class Log:
         if shown and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, transient=True)
-            self.task = self.bar.add_task(config.out.name, total=1.0, completed=config.used(moment))
+            self.task = self.bar.add_task(config.out.name, total=1.0)
+            self.bar.update(self.task, completed=config.used(moment))
 
     def __enter__(self) -> Log:
         if self.bar:

@@ -158,8 +158,8 @@ def three_stages(
     lengths = [int(seconds) for seconds in CLIPS.values()]
     positions = (50 + 50, 50 + 50 + 75 * coarse, 75 + 75 * fine)  # a second
     predicted = (50 + 50, 75 * coarse, 75 * fine)
-    windows = windows or tuple(n * each for n, each in zip(lengths, positions, strict=True))  # type: ignore[assignment]
-    distances = distances or tuple(n * each for n, each in zip(lengths, predicted, strict=True))  # type: ignore[assignment]
+    held = windows or tuple(n * each for n, each in zip(lengths, positions, strict=True))
+    furthest = distances or tuple(n * each for n, each in zip(lengths, predicted, strict=True))
     vocal = replace(VOCAL, vocabulary=vocabulary)
     return InterleavedConfig(
         semantic=StageConfig(
@@ -167,8 +167,8 @@ def three_stages(
             vocabulary=vocabulary,
             quantizers=1,
             rate=50,
-            window=windows[0],
-            max_distance=distances[0],
+            window=held[0],
+            max_distance=furthest[0],
             **common,
         ),
         coarse=StageConfig(
@@ -176,8 +176,8 @@ def three_stages(
             vocabulary=entries,
             quantizers=coarse,
             rate=75,
-            window=windows[1],
-            max_distance=distances[1],
+            window=held[1],
+            max_distance=furthest[1],
             **common,
         ),
         fine=StageConfig(
@@ -185,8 +185,8 @@ def three_stages(
             vocabulary=entries,
             quantizers=fine,
             rate=75,
-            window=windows[2],
-            max_distance=distances[2],
+            window=held[2],
+            max_distance=furthest[2],
             **common,
         ),
     )
@@ -199,7 +199,7 @@ def without_semantic(network: InterleavedConfig) -> InterleavedConfig:
 
 
 # The paper's sizes (section 3.4), and the same stages small enough to be learnt on a CPU and played on one live.
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "paper": {"layers": 12, "width": 512, "heads": 8},
     "small": {"layers": 4, "width": 256, "heads": 4},
 }
