@@ -20,9 +20,10 @@ from backline.corpus.layouts import FoundSong, FoundStem, find_songs
 from backline.corpus.manifest import SAMPLE_RATE, CorpusError
 from backline.corpus.multitrack import Multitrack, span_samples
 from backline.corpus.song import BLOCK, stem_names
+from backline.corpus.songs import CLIP_SECONDS, Passage, in_passages
 from backline.corpus.sources import StemSource
 from backline.ffmpeg import NoSound
-from backline.music.seeds import TEST_SEED, purpose
+from backline.music.seeds import TEST_SEED, Purpose, purpose
 from backline.sound_files import Audio
 
 DATA_SETS = {"musdb18hq": "MUSDB18-HQ"}  # by what stands before the colon
@@ -68,6 +69,10 @@ class SongsInPlace:
 
     def test_songs(self) -> int:
         return len(self.found)
+
+    def passages(self, split: Purpose, composed: int) -> list[Passage]:
+        whole = [(song, [(0.0, song.seconds)]) for song in self.found] if split == "test" else []
+        return in_passages(whole, CLIP_SECONDS, split)
 
     def people(self) -> bool:
         return True

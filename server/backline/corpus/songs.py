@@ -12,7 +12,7 @@ The seed tells what a song is for (music/seeds.py), so no song is learnt from an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from backline.corpus.corpus import Corpus, Wanted
+from backline.corpus.corpus import Corpus, Span, Wanted
 from backline.corpus.manifest import CorpusError
 from backline.corpus.multitrack import Composed, Excerpt, Multitrack
 from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose
@@ -142,17 +142,8 @@ class CorpusSongs:
         return len(self.corpus.songs("test", self.wanted))
 
     def passages(self, split: Purpose, composed: int) -> list[Passage]:
-        found: list[Passage] = []
-        for whole in self.corpus.songs(split, self.wanted):
-            for begin, end in whole.passing(self.filters):
-                if end - begin < SHORTEST_SECONDS:
-                    continue
-                count = ceil((end - begin) / self.seconds)
-                for number in range(count):
-                    start, length = begin + number * (end - begin) / count, (end - begin) / count
-                    title = f"{whole.title} from {start:.1f} s"
-                    found.append(Passage(title, FIRST_SEED[split] + len(found), partial(Excerpt, whole, start, length)))
-        return found
+        spans = [(song, song.passing(self.filters)) for song in self.corpus.songs(split, self.wanted)]
+        return in_passages(spans, self.seconds, split)
 
     def people(self) -> bool:
         return True
@@ -207,6 +198,21 @@ class Mixed:
         if self.kept:
             second = second.replace("--world", "--keep-world")
         return f"{self.first.options()} {second} --composed {self.share:g}"
+
+
+def in_passages(songs: Iterable[tuple[Multitrack, Iterable[Span]]], seconds: float, split: Purpose) -> list[Passage]:
+    """Spans of songs in equal passages of `seconds` and less."""
+    found: list[Passage] = []
+    for whole, spans in songs:
+        for begin, end in spans:
+            if end - begin < SHORTEST_SECONDS:
+                continue
+            count = ceil((end - begin) / seconds)
+            for number in range(count):
+                start, length = begin + number * (end - begin) / count, (end - begin) / count
+                title = f"{whole.title} from {start:.1f} s"
+                found.append(Passage(title, FIRST_SEED[split] + len(found), partial(Excerpt, whole, start, length)))
+    return found
 
 
 def data(world: World) -> str:

@@ -85,7 +85,7 @@ def train_stage(
     torch.manual_seed(loop.seed)
     trainer = StageTrainer(name, stage, training, songs, loop.seed, device, precision, team)
     judge = Judge(name, stage, training.clip, held_out)
-    return train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss", team)
+    return train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss", team=team)
 
 
 class StageTrainer:
