@@ -86,6 +86,16 @@ def test_a_wrong_command_line_ends_with_2(backline: Backline, arguments: list[st
     assert remedy in said.err
 
 
+def test_training_says_before_it_begins_what_its_world_lacks(
+    backline: Backline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BACKLINE_SOUNDS", str(tmp_path))
+    said = backline("train", "stems-pack", "--world", "open", "--run", str(tmp_path / "run"))
+    assert said.code == 1
+    assert "apt-get install" in said.err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "remedy"),
     [

@@ -201,6 +201,7 @@ def stems_pack(
     from backline.corpus.filters import MSS_LM
     from backline.corpus.multitrack import has_four_tracks
     from backline.corpus.songs import Composer
+    from backline.music.sources import missing
     from backline.music.stems import SAMPLE_RATE
     from backline.music.world import WORLDS
     from backline.packs.importers.hcodec import read_hubert_base
@@ -223,6 +224,10 @@ def stems_pack(
         heard = None if hubert is None else read_hubert_base(hubert)
         known, target = found(start), found(codec_pack)
         recipe = StemsRecipe.of(minutes, seed, device, source, known, old, target, heard, wish)
+        if songs is None and (
+            reason := missing(WORLDS[world or "band"])
+        ):  # said now, not when some song comes to want it
+            raise UserError(reason)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error
