@@ -8,7 +8,9 @@ import soundfile
 
 from backline.models.stems.load import tiny_random
 from backline.packs.pack import write_pack as write_stems_pack
+from backline.service.server import start_server
 from tests.cli.test_commands import Backline, write_pack
+from tests.support.everything import everything_pack
 
 
 def sine(path: Path, rate: int, channels: int, samples: int) -> np.ndarray:
@@ -146,3 +148,47 @@ def test_a_server_that_is_not_there_is_said_so(backline: Backline, tmp_path: Pat
     said = backline("render", tmp_path / "in.wav", "-o", tmp_path / "out.wav", "--server", "127.0.0.1:1")
     assert said.code == 1
     assert "is `backline serve` running there?" in said.err
+
+
+def test_texts_task_and_inputs_are_told_and_shown(
+    backline: Backline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packs = everything_pack(tmp_path / "packs", monkeypatch)
+    shown = backline("packs", "show", "everything", "--packs", packs).out
+    for line in (
+        "input voice: 1 channels who sings",
+        "text prompt: 'a rhodes', or 'a rhodes', 'drums' what to play",
+        "task hum: hums along",
+        "plays the notes (MIDI) that a session sends",
+        "takes tokens: book0 of 8, book1 of 16, 25 a second",
+        "style: 0, 0 to 2 (plain, swing, wild)",
+    ):
+        assert line in shown.splitlines()
+    audio = sine(tmp_path / "in.wav", 24_000, 3, 24_000)
+    out = tmp_path / "out.wav"
+    with start_server(packs=[packs]) as server:
+        typed = ("render", tmp_path / "in.wav", "-o", out, "--pack", "everything", "--server", server.address)
+        said = backline(*typed, "--task", "hum", "--inputs", "band:2,voice:1")
+        assert "no input 'band'" in said.err  # hums to a voice alone
+        assert "no text 'lyrics'" in backline(*typed, "--text", "lyrics=la").err
+        assert "no task 'polka'" in backline(*typed, "--task", "polka").err
+        sine(tmp_path / "in.wav", 24_000, 1, 24_000)
+        assert backline(*typed, "--task", "hum", "--inputs", "voice:1").code == 0
+    np.testing.assert_array_equal(soundfile.read(out, always_2d=True, dtype="float32")[0], audio[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--text", "prompt"), "use NAME=TEXT"),
+        (("--inputs", "voice"), "use NAME:CHANNELS"),
+        (("--inputs", "voice:0"), "use NAME:CHANNELS"),
+        (("--inputs", "voice:1,voice:1"), "given twice"),
+    ],
+)
+def test_options_that_say_nothing_are_refused(
+    backline: Backline, tmp_path: Path, option: tuple[str, str], said: str
+) -> None:
+    typed = backline("render", tmp_path / "in.wav", "-o", tmp_path / "out.wav", *option)
+    assert typed.code == 2
+    assert said in typed.err

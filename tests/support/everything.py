@@ -1,7 +1,7 @@
 """A model family that uses all of the contract: two inputs, a text, notes, frames both ways, two tasks, several steps.
 
 What it plays is simple enough to be told beforehand. `play`: the band, plus the voice times a hundredth of the length
-of the text, plus a click of 1 at each note-on; `hum`: the voice alone, without notes. Frames come back with 1 added.
+of the text, plus a click of 1 at each note-on; frames come back with 1 added. `hum`: the voice alone.
 """
 
 from __future__ import annotations

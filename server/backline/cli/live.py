@@ -71,6 +71,9 @@ def live(
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     settings: options.Settings = None,
+    texts: options.Texts = None,
+    task: options.Task = None,
+    inputs: options.Inputs = None,
     tempo: options.Tempo = None,
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
@@ -91,7 +94,7 @@ def live(
         return
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
-    wanted = options.session_options(chunk, visibility, seed, parameters, layout)
+    wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
     wanted["jitter_buffer_seconds"] = jitter_buffer
 
     import numpy as np

@@ -125,6 +125,19 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A parameter of the pack, NAME=VALUE; may be given several times."),
 ]
+Texts = Annotated[
+    list[str] | None,
+    typer.Option("--text", help="A text of the pack, NAME=TEXT, such as a prompt; may be given several times."),
+]
+Task = Annotated[str | None, typer.Option(help="Which of its tasks the pack does; without it, its first.")]
+Inputs = Annotated[
+    str | None,
+    typer.Option(
+        "--inputs",
+        metavar="NAME:CHANNELS,...",
+        help="Which inputs of the pack the channels are, in their order: voice:1,band:2. Left out: one input.",
+    ),
+]
 Tempo = Annotated[
     float | None,
     typer.Option(help="Quarter notes per minute, for packs that follow the beat.", min=1, max=999, callback=finite),
@@ -169,6 +182,9 @@ def session_options(
     seed: int | None,
     parameters: dict[str, float],
     layout: ChannelLayout = ChannelLayout.AUTO,
+    texts: list[str] | None = None,
+    task: str | None = None,
+    inputs: str | None = None,
 ) -> SessionOptions:
     """What was asked for; what was not stays the pack's default."""
     options: SessionOptions = {"parameters": parameters, "client_name": "backline"}
@@ -180,7 +196,37 @@ def session_options(
         options["seed"] = seed
     if layout is not ChannelLayout.AUTO:
         options["channel_layout"] = layout.value
+    if texts:
+        options["texts"] = parse_texts(texts)
+    if task is not None:
+        options["task"] = task
+    if inputs is not None:
+        options["inputs"] = parse_inputs(inputs)
     return options
+
+
+def parse_texts(said: list[str]) -> dict[str, str]:
+    """`--text name=text` as the texts of a session."""
+    texts = {}
+    for entry in said:
+        name, equals, text = entry.partition("=")
+        if not equals or not name.strip():
+            raise typer.BadParameter(f"{entry!a}: use NAME=TEXT, for example prompt='a rhodes'")
+        texts[name.strip()] = text
+    return texts
+
+
+def parse_inputs(said: str) -> dict[str, int]:
+    """`--inputs name:channels,...` as the inputs of a session."""
+    inputs = {}
+    for entry in said.split(","):
+        name, _, channels = entry.strip().rpartition(":")
+        if not name or not channels.isascii() or not channels.isdigit() or not 0 < int(channels) <= 64:
+            raise typer.BadParameter(f"{entry!a}: use NAME:CHANNELS, for example voice:1,band:2")
+        if name in inputs:
+            raise typer.BadParameter(f"input {name!a} is given twice: give each once")
+        inputs[name] = int(channels)
+    return inputs
 
 
 def parse_transport(tempo: float | None, signature: str, downbeat: float) -> list[Transport]:

@@ -191,9 +191,23 @@ def facts(spec: StreamSpec) -> str:
     ]
     if spec.metres:
         lines.append(f"metres: {', '.join(spec.metre_names)}; in others it keeps the host's beats and cuts its bar")
+    for group in spec.inputs:
+        lines.append(f"input {group.name}: {group.channels} channels {group.description}".rstrip())
+    for text in spec.texts:
+        suggested = f", or {', '.join(map(repr, text.suggestions))}" if text.suggestions else ""
+        lines.append(f"text {text.name}: {text.default!r}{suggested} {text.description}".rstrip())
+    for task in spec.tasks:
+        lines.append(f"task {task.name}: {task.description}".rstrip())
+    if spec.takes_notes:
+        lines.append("plays the notes (MIDI) that a session sends")
+    for kind, books in (("gives", spec.codebooks), ("takes", spec.takes)):
+        if books:
+            told = ", ".join(f"{book.name} of {book.size}" for book in books)
+            lines.append(f"{kind} tokens: {told}, {float(spec.frame_rate):g} a second")
     for parameter in spec.parameters:
+        named = f" ({', '.join(parameter.labels)})" if parameter.labels else ""
         lines.append(
-            f"{parameter.name}: {parameter.default:g}, {parameter.minimum:g} to {parameter.maximum:g} "
+            f"{parameter.name}: {parameter.default:g}, {parameter.minimum:g} to {parameter.maximum:g}{named} "
             f"{parameter.unit} {parameter.description}".rstrip()
         )
     return "\n".join(lines)

@@ -31,6 +31,9 @@ def render(
     guidance: options.Guidance = None,
     temperature: options.Temperature = None,
     settings: options.Settings = None,
+    texts: options.Texts = None,
+    task: options.Task = None,
+    inputs: options.Inputs = None,
     tempo: options.Tempo = None,
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
@@ -54,7 +57,7 @@ def render(
     """
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
-    wanted = options.session_options(chunk, visibility, seed, parameters, layout)
+    wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
 
     if clip is not None:
         from backline.cli.whole_clip import WAYS, render_clip
@@ -80,14 +83,14 @@ def render(
         rate = served_rate(sound.rate)
         channels, blocks = served(sound, client.pack(pack))
         blocks = at_rate(blocks, sound.rate, rate, channels)
-        task = bar.add_task(f"{pack} plays", total=sound.frames)
+        shown = bar.add_task(f"{pack} plays", total=sound.frames)
         with client.render_blocks(pack, blocks, rate, channels, transport=transport, **wanted) as rendering:
             ports = {port.name: port.channels for port in rendering.ready.ports}
             paths = files.paths(list(ports), source)
             with RenderedTakes(paths, ports, (rate, sound.rate), sound.most_frames) as takes:
                 for block in rendering:
                     takes.write(block.port, block.position, block.audio)
-                    bar.update(task, completed=block.end * sound.rate / rate)
+                    bar.update(shown, completed=block.end * sound.rate / rate)
                 if not sound.read_frames:
                     raise UserError(sound.damage or f"{source} holds no samples: there is nothing to play along with")
                 takes.keep(sound.read_frames)

@@ -31,8 +31,19 @@ def parameters_of(config: StemsConfig) -> tuple[Parameter, ...]:
     readout = "what is decoded: 0 the codes told, the likeliest ones; 1 the mean of what the network expects"
     phase = "whose phases are heard: 0 the codec's; 1 the mixture's"
     return (
-        Parameter("readout", float(config.readout == "mean"), CODES, MEAN, "", readout, integer=True),
-        Parameter("phase", float(config.phase == "mixture"), OWN, MIXTURE, "", phase, integer=True),
+        Parameter(
+            "readout", float(config.readout == "mean"), CODES, MEAN, "", readout, integer=True, labels=("codes", "mean")
+        ),
+        Parameter(
+            "phase",
+            float(config.phase == "mixture"),
+            OWN,
+            MIXTURE,
+            "",
+            phase,
+            integer=True,
+            labels=("codec", "mixture"),
+        ),
     )
 
 
