@@ -14,9 +14,9 @@ from tests.support.server import address, client
 __all__ = ["address", "client"]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where plugins remember packs: none, at first."""
+    """Where plugins remember packs: none, at first; what one module's servers had is not in another's lists."""
     folder = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder))
