@@ -73,7 +73,7 @@ def semantics(
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
 ) -> None:
-    """Fit the semantic tokens of voice and band, the first part.
+    """Fit the semantic tokens of voice and band, the first part. It needs a score, so its songs are composed.
 
     Example: [cyan]backline train semantics --run runs/mine[/]
     """
@@ -112,7 +112,7 @@ def stage(
     start: Start = None,
     packs: options.PackFolders = None,
 ) -> None:
-    """Train one stage of the language model; semantics and codec must be there.
+    """Train one stage of the language model; semantics and codec must be there. Its songs are composed: it needs a score.
 
     Example: [cyan]backline train stage acoustic --run runs/mine[/]
     """
