@@ -62,6 +62,25 @@ def test_sources_mix_at_a_ratio_in_training_alone(corpus: Corpus) -> None:
     assert mixed.test_songs() == 2
 
 
+def test_passages_are_all_of_a_split_once_and_none_is_long(corpus: Corpus) -> None:
+    songs = CorpusSongs(corpus, has_four_tracks, seconds=2.0)
+    passages = songs.passages("training", 0)
+    assert [round(each.song().seconds, 3) for each in passages] == [2.0, 1.5, 1.5]
+    assert [each.title for each in passages] == ["song-0 from 0.0 s", "song-1 from 0.0 s", "song-1 from 1.5 s"]
+    halves = [four_tracks(each.song(), 24_000) for each in passages[1:]]
+    whole = four_tracks(corpus.songs("training")[1], 24_000)
+    np.testing.assert_allclose(np.concatenate(halves, axis=1), whole, atol=1e-3)
+    assert songs.passages("validation", 0)[0].title == "song-2 from 0.0 s"
+
+
+def test_passages_of_two_sources_are_in_their_share(corpus: Corpus) -> None:
+    mixed = Mixed(CorpusSongs(corpus, has_four_tracks, seconds=2.0), Composer(BAND, 24_000), share=0.25)
+    assert len(mixed.passages("training", 100)) == 3 + 1
+    assert len(mixed.passages("validation", 100)) == 2
+    seeds = [each.seed for each in Composer(BAND, 24_000).passages("test", 3)]
+    assert seeds == [TEST_SEED, TEST_SEED + 1, TEST_SEED + 2]
+
+
 def test_a_card_says_what_was_learnt_from_and_a_command_how(corpus: Corpus) -> None:
     real, composer = CorpusSongs(corpus, has_four_tracks), Composer(PEOPLE, 48_000)
     mixed = Mixed(real, composer, share=0.25)

@@ -82,6 +82,23 @@ def test_the_time_budget_ends_the_run_and_validates(tmp_path: Path) -> None:
     assert lines[-1]["step"] == outcome.step
 
 
+def test_counted_steps_end_the_run_and_progress_counts_them(tmp_path: Path) -> None:
+    problem, seen = Problem(), []
+
+    def step(moment: Moment) -> Losses:
+        seen.append(moment.progress)
+        return problem.step(moment)
+
+    assert train(LoopConfig(tmp_path, steps=3), step, problem.state).step == 3
+    assert train(LoopConfig(tmp_path, steps=5), step, problem.state).step == 5
+    assert seen == [0, 1 / 3, 2 / 3, 3 / 5, 4 / 5]
+
+
+def test_a_budget_without_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give it minutes or steps"):
+        LoopConfig(tmp_path)
+
+
 def test_a_finished_run_is_not_trained_on_until_its_budget_grows(
     tmp_path: Path, seconds_a_step: Callable[[float], None]
 ) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from backline.models.hafm.band import Sampling, Tokens
-from backline.models.hafm.interleaved.config import TINY, StageConfig
+from backline.models.hafm.interleaved.config import PAPER, TINY, StageConfig, without_semantic
 from backline.models.hafm.interleaved.layout import paper
 from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.hafm.interleaved.player import StagePlayer
 from backline.models.hafm.load import build, tiny_random
-from backline.models.hafm.offline import generate, generate_sliding, slide
+from backline.models.hafm.offline import generate, generate_sliding, holding, slide
 from backline.models.hafm.stream import HafmStream
 from tests.support.hafm import Player, play, session, voice
 
@@ -99,3 +99,27 @@ def test_an_impossible_hop_is_refused(stream: HafmStream) -> None:
         generate_sliding(stream, voice(0.1), 1, Sampling(), hop=Fraction(4))
     with pytest.raises(ValueError, match=r"hop of 0.5 s: use a multiple of 0.04 s"):
         generate_sliding(stream, voice(0.1), 1, Sampling(), hop=Fraction(1, 2))
+
+
+def test_windows_are_widened_to_hold_a_clip() -> None:
+    config = {"network": PAPER.to_dict(), "name": "paper"}
+    clips = {"semantic": Fraction(12), "coarse": Fraction(12), "fine": Fraction(1)}
+    network = holding(config, clips)["network"]
+    windows = {name: stage["window"] for name, stage in network.items()}
+    assert windows == {"semantic": 12 * 100, "coarse": 12 * 400, "fine": 1125}  # one that holds it stays as it is
+    assert config["network"]["coarse"]["window"] == 2000
+    assert type(PAPER).from_dict(network).coarse.window == 4800
+
+
+@pytest.mark.parametrize("backend", ["float32", "torch"])
+def test_two_stages_play_without_a_semantic_one(backend: str) -> None:
+    config, tensors = tiny_random()
+    two = without_semantic(TINY)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(("semantic.", "coarse."))}
+    kept |= {f"coarse.{name}": tensor for name, tensor in network(two.coarse).state_dict().items()}
+    stream = build({**config, "network": two.to_dict()}, kept, "cpu", backend)  # type: ignore[arg-type]
+    player = Player(stream, session(0.4, 0.4, seed=5), voice(0.8))
+    play([player], 2)
+    assert player.codes().shape == (60, 8)
+    rendered = generate(stream, voice(0.4), 5, Sampling())
+    assert rendered.codes.shape == (8, 30)
