@@ -219,7 +219,7 @@ def test_three_composed_songs_have_the_same_figures_from_the_disk_as_from_memory
     for name, row in memory.items():
         for column, figure in row.items():
             # Where somebody hardly sings, a second's figure sees the 24th bit.
-            near = 0.05 if column == SECONDS_SDR else 0.01
+            near = 0.2 if column == SECONDS_SDR else 0.01
             assert again[name][column].mean == pytest.approx(figure.mean, abs=near), (name, column)
             assert again[name][column].error == pytest.approx(figure.error, abs=near), (name, column)
 

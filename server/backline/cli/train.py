@@ -112,7 +112,7 @@ def stage(
     start: Start = None,
     packs: options.PackFolders = None,
 ) -> None:
-    """Train one stage of the language model; semantics and codec must be there. Its songs are composed: it needs a score.
+    """Train one stage of the language model; semantics and codec must be there. Songs are composed: it needs a score.
 
     Example: [cyan]backline train stage acoustic --run runs/mine[/]
     """
