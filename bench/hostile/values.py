@@ -91,12 +91,18 @@ def odd(random: Random, message: Message, share: float = 0.5) -> Message:
 def _set(random: Random, message: Message, field: Any) -> None:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         if field.message_type.GetOptions().map_entry:
+            entries, kind = getattr(message, field.name), field.message_type.fields_by_name["value"]
             for _ in range(random.choice((1, 1, 2, 300))):
-                getattr(message, field.name)[text(random)] = double(random)
+                entries[text(random)] = _value(random, kind)
+        elif field.is_repeated:
+            for _ in range(random.choice((1, 1, 2, 70))):
+                odd(random, getattr(message, field.name).add())
         else:
             odd(random, getattr(message, field.name))
-        return
-    setattr(message, field.name, _value(random, field))
+    elif field.is_repeated:
+        getattr(message, field.name).extend(_value(random, field) for _ in range(random.choice((1, 2, 64, 5_000))))
+    else:
+        setattr(message, field.name, _value(random, field))
 
 
 def _value(random: Random, field: FieldDescriptor) -> Any:

@@ -41,10 +41,24 @@ KINDS: dict[str, Any] = {
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
-    "ClientMessage": {"resume", "marker", "credit"},
-    "ServerMessage": {"frames", "marker"},
-    "Open": {"want_frames", "on_jump", "channel_layout"},
-    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license"},
+    "ClientMessage": {"resume", "marker", "credit", "text", "frames"},
+    "ServerMessage": {"frames", "marker", "text"},
+    "Open": {"want_frames", "on_jump", "channel_layout", "texts", "inputs", "task", "want_audio"},
+    "Ready": {"texts", "task"},
+    "Parameter": {"labels"},
+    "Pack": {
+        "frame_rate",
+        "latency",
+        "resident_bytes",
+        "sessions",
+        "license",
+        "inputs",
+        "texts",
+        "takes_notes",
+        "codebooks",
+        "takes",
+        "tasks",
+    },
 }
 SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: st.text(max_size=20),
@@ -136,7 +150,8 @@ def messages(draw: st.DrawFn, descriptor: Descriptor) -> Any:
             continue
         value = getattr(message, field.name)
         if is_map(field):
-            value.update(draw(st.dictionaries(st.text(max_size=8), st.floats(), max_size=4)))
+            kind = SCALARS[field.message_type.fields_by_name["value"].type]
+            value.update(draw(st.dictionaries(st.text(max_size=8), kind, max_size=4)))
         elif is_list(value) and field.message_type is not None:
             value.extend(draw(st.lists(messages(field.message_type), max_size=3)))
         elif field.message_type is not None:

@@ -700,6 +700,10 @@ def stages(
     pieces: Pieces = 24,
     songs: options.SongsFolder = None,
     world: WorldName = None,
+    chunk: Annotated[
+        float | None,
+        typer.Option(help="Seconds played at a time; without it clips as in the paper.", callback=options.finite),
+    ] = None,
     output: Output = None,
 ) -> None:
     """Measure what the stages of a HAFM predict, and how much of it they owe to the voice: beside the loss with its own
@@ -718,8 +722,8 @@ def stages(
         world_name, _ = pick_world(opened, world)
         source = hafm_songs(songs, None, world_name)
         with progress_bar() as say:
-            rows, gates, notes = evaluate_stages(opened, source, pieces, options.pick_device(device), say=say)
-    settings = {"songs": source.options(), "passages": pieces}
+            rows, gates, notes = evaluate_stages(opened, source, pieces, options.pick_device(device), chunk, say=say)
+    settings = {"songs": source.options(), "passages": pieces, "chunk_seconds": chunk}
     show(Report("stages", f"{opened.name} {opened.version}", settings, rows, gates, notes), output)
 
 

@@ -154,7 +154,8 @@ def judge(
                 beside = measure(again, coded[part], with_visqol)
                 row |= {column + CODED: value for column, value in beside.items()}
         whole = found.get(name, sounds)
-        figures[name, ALL] = {**mean_of(rows.values()), SUM: sum_error(np.stack([*whole.values()]), truth.mixed)}
+        mean = mean_of(rows.values()) if len(rows) == len(sounding) else {}  # of fewer it would compare with no other's
+        figures[name, ALL] = {**mean, SUM: sum_error(np.stack([*whole.values()]), truth.mixed)}
         figures |= {(name, part): row for part, row in rows.items()}
     for name, sounds in {**methods, TRUE: true}.items():
         for part, sound in sounds.items():

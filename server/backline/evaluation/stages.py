@@ -1,6 +1,7 @@
 """How well each stage of a HAFM predicts songs that nothing was trained on, and how much it owes to the voice.
 
-Teacher forcing, in the paper's layout, clips one after another through every song; figures are means over songs.
+Teacher forcing, in the paper's layout or in chunks, clips one after another through every song; figures are means over
+songs.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from backline.corpus.songs import Passage, Songs
 from backline.measures.report import Figure, Gate, Row
 from backline.measures.stages import stage_losses
 from backline.models.errors import PackError
-from backline.models.hafm.grid import CHUNK_QUANTUM
+from backline.models.hafm.grid import CHUNK_QUANTUM, Grid
 from backline.models.hafm.interleaved.config import CLIPS, InterleavedConfig
-from backline.models.hafm.interleaved.layout import paper
+from backline.models.hafm.interleaved.layout import interleaved
 from backline.models.hafm.interleaved.network import StageNetwork, parameter_count
 from backline.models.hafm.load import load_encoder, read_network
 from backline.models.hafm.tables import read_tables
@@ -36,6 +37,7 @@ def evaluate_stages(
     songs: Songs,
     count: int,
     device: str = "cpu",
+    chunk: float | None = None,
     clips: Mapping[str, Fraction] = CLIPS,
     say: Say = lambda doing, share: None,
 ) -> tuple[dict[str, Row], list[Gate], list[str]]:
@@ -43,6 +45,7 @@ def evaluate_stages(
 
     Args:
         count: passages to judge by, of the songs for tests.
+        chunk: seconds that a session would play at a time; None: the paper's layout, a clip at a time.
         clips: seconds, by stage.
     Raises:
         PackError: the pack's stages are not the paper's, or do not fit.
@@ -70,7 +73,9 @@ def evaluate_stages(
         assert isinstance(network, StageNetwork), "of an interleaved pack"
         found, of_song = _clips(tokens, clips[name])
         conditions, targets = batch_of(found, name, stage)
-        losses = stage_losses(network.to(device).eval(), conditions, targets, paper(stage, clips[name]), of_song)
+        grid = Grid.of(clips[name] if chunk is None else chunk, clips[name] if chunk is None else chunk)
+        layout = interleaved(stage, clips[name], grid)
+        losses = stage_losses(network.to(device).eval(), conditions, targets, layout, of_song)
         rows[name] = {**losses.figures(), "parameters (M)": Figure(parameter_count(network) / 1e6)}
         gates += [_beyond_chance(name, column, rows[name][column]) for column in ("gain", "gain over shuffled")]
     rows["voice"] = {"tokens as of the whole clip": Figure.of(streamed)}

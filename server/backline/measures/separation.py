@@ -24,6 +24,7 @@ Sound = NDArray[np.float32]  # [sample], mono
 SI_SDR, SDR, SECONDS_SDR = "SI-SDR dB", "SDR dB", "SDR by the second dB"  # columns
 LOG_MEL, VISQOL = "log-mel L1", "ViSQOL"
 LIMIT_DB = 100.0  # of SI-SDR and SDR, either way: what is perfect, or silent, stays a number
+FAINTEST = 2.0**-24  # root mean square of what 24 bits hold
 WORST_VISQOL = 1.0  # the lowest that the scale has
 
 
@@ -69,14 +70,16 @@ def seconds_sdr(found: Sound, wanted: Sound) -> float:
     """Signal-to-distortion ratio as museval has it for MUSDB18 (BSS Eval 4, images), in dB, of mono sounds.
 
     The median over whole seconds of the ratio of the stem to all that differs from it, no filter and no scale allowed;
-    seconds in which the stem is silent do not count. A sound of less than a second is one.
+    seconds in which the stem is silent, or quieter than a recording of 24 bits can hold, do not count. A sound of less
+    than a second is one.
     """
     length = min(SAMPLE_RATE, len(wanted))
     true, error = (
         np.square(each[: len(each) // length * length].astype(np.float64)).reshape(-1, length).sum(axis=1)
         for each in (wanted, found - wanted)
     )
-    ratios = 10 * np.log10(true[true > 0] / np.maximum(error[true > 0], 1e-20))
+    sounding = true > length * FAINTEST**2
+    ratios = 10 * np.log10(true[sounding] / np.maximum(error[sounding], 1e-20))
     return float(np.clip(np.median(ratios), -LIMIT_DB, LIMIT_DB))
 
 

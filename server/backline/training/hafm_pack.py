@@ -37,7 +37,7 @@ from backline.music.seeds import Purpose
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import write_pack
 from backline.packs.parts import read_part, save_part
-from backline.training.interleaved import TABLE_1, Precision, StageTraining, train_stage
+from backline.training.interleaved import SERVED, TABLE_1, Precision, StageTraining, train_stage
 from backline.training.kmeans import fit_semantics, judge_semantics
 from backline.training.loop import LoopConfig, pick_device
 from backline.training.report import hardware, plot_losses
@@ -263,7 +263,7 @@ def export(run: Path, out: Path, recipe: HafmRecipe, network: InterleavedConfig)
         weights = best_weights(run / name)
         tensors |= {f"{name}.{key}": value.to(torch.float16).contiguous() for key, value in weights.items()}
     streams = all(training.order == "stream" for training in recipe.training.values())
-    chunk = Fraction(4, 5) if streams else CLIPS["fine"]
+    chunk = SERVED if streams else CLIPS["fine"]
     config: dict[str, Any] = {
         "format": 1,
         "name": out.name,

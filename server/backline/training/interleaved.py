@@ -29,6 +29,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Order = Literal["paper", "stream"]
 
 WARM_UP = 4_000  # steps, of the paper's 100,000 and more; a shorter training warms up for a tenth of its steps
+SERVED = Fraction(4, 5)  # seconds, the chunk that a stream's pack is played in unless a session asks otherwise
 CHUNKS = tuple(Fraction(n, 5) for n in (2, 4, 8, 16))  # seconds, that a stream's stage is trained in
 FURTHEST = Fraction(2)  # seconds that it may have to play ahead
 
@@ -84,7 +85,7 @@ def train_stage(
     """
     torch.manual_seed(loop.seed)
     trainer = StageTrainer(name, stage, training, songs, loop.seed, device, precision, team)
-    judge = Judge(name, stage, training.clip, held_out)
+    judge = Judge(name, stage, training, held_out)
     return train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss", team=team)
 
 
@@ -219,15 +220,17 @@ class Clips:
 
 
 class Judge:
-    """Cross-entropy on songs that nothing is learnt from, a clip from the middle of each, in the paper's layout."""
+    """Cross-entropy on songs that nothing is learnt from, a clip from the middle of each, in the layout of serving."""
 
-    def __init__(self, name: str, stage: StageConfig, clip: Fraction, songs: Sequence[Tokens]) -> None:
+    def __init__(self, name: str, stage: StageConfig, training: StageTraining, songs: Sequence[Tokens]) -> None:
+        clip = training.clip
         quanta = int(clip / CHUNK_QUANTUM)
         clips = [crop(song, (quanta_of(song) - quanta) // 2, quanta) for song in songs if quanta_of(song) >= quanta]
         if len(clips) < 2:
             raise ValueError(f"{len(clips)} songs to choose by last {float(clip):g} s: prepare more for validation")
         self.conditions, self.targets = batch_of(clips, name, stage)
-        self.layout = paper(stage, clip)
+        served = clip if training.order == "paper" else min(SERVED, clip)
+        self.layout = interleaved(stage, clip, Grid(served, served))
 
     def __call__(self, network: StageNetwork) -> dict[str, float]:
         """Means and standard errors, in nats per token."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backline.evaluation.accompaniment import ONSETS, figures_of
+from backline.evaluation.accompaniment import ONSETS, Sung, figures_of
 from backline.evaluation.live import default_setting, piece_take, play, song_rate
 from backline.models.hafm.listening.hints import HINT_RATE, BarCount
 from backline.models.hafm.listening.leading import ChordLeader
@@ -90,5 +90,8 @@ def test_the_band_that_ships_plays_on_the_hosts_eighths(signature: tuple[int, in
         told = replace(transport, numerator=signature[0], denominator=signature[1])
         takes.append(replace(take, transports=(told,)))
     sounds = play(stream, takes, rate, default_setting(stream.spec))
-    onsets = [figures_of(sound, one)[ONSETS] for sound, one in zip(sounds, songs, strict=True)]
+    onsets = [
+        figures_of(sound, Sung(one.vocal, one.accompaniment, rate, one))[ONSETS]
+        for sound, one in zip(sounds, songs, strict=True)
+    ]
     assert np.mean(onsets) >= 0.8
