@@ -175,7 +175,18 @@ def test_a_network_that_ignores_the_voice_gains_nothing_by_it() -> None:
     figures = stage_losses(network, conditions, targets, paper(stage, Fraction(2, 5))).figures()
     assert figures["gain"].mean == pytest.approx(0, abs=1e-6)
     assert figures["gain over shuffled"].mean == pytest.approx(0, abs=1e-6)
+    assert figures["gain over shuffled voice"].mean == pytest.approx(0, abs=1e-6)
     assert figures["loss"].mean == pytest.approx(math.log(12), rel=0.05)
+
+
+def test_a_stage_that_hears_the_voice_among_others_is_judged_by_the_voice_alone_too() -> None:
+    torch.manual_seed(0)
+    network = StageNetwork(TOY.coarse)
+    network.conditions["vocal"].data.zero_()
+    conditions, targets = batch_of([crop(song, 0, 10) for song in songs(6)], "coarse", TOY.coarse)
+    losses = stage_losses(network, conditions, targets, paper(TOY.coarse, Fraction(2, 5)))
+    assert np.abs(losses.by_condition["another voice"] - losses.by_condition["own"]).max() < 1e-6
+    assert np.abs(losses.by_condition["others"] - losses.by_condition["own"]).max() > 1e-5
 
 
 def test_voices_are_exchanged_between_songs_only() -> None:

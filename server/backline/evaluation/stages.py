@@ -27,7 +27,8 @@ from backline.models.hafm.tables import read_tables
 from backline.models.through_codec import load_codec
 from backline.packs.pack import Pack, read_tensors
 
-STREAMED = 8  # passages whose voice is heard as a stream too, which takes many times as long
+GAINS = ("gain", "gain over shuffled", "gain over shuffled voice")
+STREAMED, STREAMED_SECONDS = 8, 12  # passages whose voice is heard as a stream too, which takes many times as long
 
 Say = Callable[[str, float], None]  # what is being done, and which share of it is done
 
@@ -77,7 +78,7 @@ def evaluate_stages(
         layout = interleaved(stage, clips[name], grid)
         losses = stage_losses(network.to(device).eval(), conditions, targets, layout, of_song)
         rows[name] = {**losses.figures(), "parameters (M)": Figure(parameter_count(network) / 1e6)}
-        gates += [_beyond_chance(name, column, rows[name][column]) for column in ("gain", "gain over shuffled")]
+        gates += [_beyond_chance(name, column, rows[name][column]) for column in GAINS if column in rows[name]]
     rows["voice"] = {"tokens as of the whole clip": Figure.of(streamed)}
     notes = ["losses in nats per token; gains are differences song by song, with their standard errors"]
     return rows, gates, notes
@@ -88,7 +89,7 @@ def streamed_alike(tokenizer: PairTokenizer, passage: Passage) -> float:
     encoder = tokenizer.encoder
     voice, _ = voice_and_band_heard(passage.song(), passage.seed, encoder.sample_rate, tokenizer.noise)
     with torch.inference_mode():
-        return agreement(encoder, torch.from_numpy(voice)[None, None])
+        return agreement(encoder, torch.from_numpy(voice[: STREAMED_SECONDS * encoder.sample_rate])[None, None])
 
 
 def _clips(songs: list[Tokens], seconds: Fraction) -> tuple[list[Tokens], list[int]]:

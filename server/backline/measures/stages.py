@@ -17,28 +17,32 @@ from torch import Tensor
 from backline.measures.report import Figure
 from backline.models.hafm.interleaved.layout import Layout
 from backline.models.hafm.interleaved.network import StageNetwork, quantizer_losses
+from backline.models.hafm.sources import VOCAL
 
 Losses = NDArray[np.float64]  # [clip] nats per token
 
-OWN, NONE, OTHERS = "own", "none", "others"  # conditions
+OWN, NONE, OTHERS, VOICE = "own", "none", "others", "another voice"  # conditions
 
 
 @dataclass(frozen=True)
 class StageLosses:
     """The losses of the same clips."""
 
-    by_condition: Mapping[str, Losses]  # with its own conditions, without any, with those of another song
+    by_condition: Mapping[str, Losses]  # with its own, without any, with another song's; with another's voice alone
 
     def figures(self) -> dict[str, Figure]:
         """Means with their standard errors; gains are differences clip by clip."""
         own, none, others = (self.by_condition[name] for name in (OWN, NONE, OTHERS))
-        return {
-            "loss": Figure.of(own),
-            "unconditional": Figure.of(none),
-            "shuffled": Figure.of(others),
-            "gain": Figure.of(none - own),
-            "gain over shuffled": Figure.of(others - own),
+        found = {
+            "loss": own,
+            "unconditional": none,
+            "shuffled": others,
+            "gain": none - own,
+            "gain over shuffled": others - own,
         }
+        if VOICE in self.by_condition:
+            found["gain over shuffled voice"] = self.by_condition[VOICE] - own
+        return {name: Figure.of(losses) for name, losses in found.items()}
 
 
 @torch.no_grad()
@@ -65,14 +69,22 @@ def stage_losses(
     if len(np.unique(number)) < 2:
         raise ValueError("all clips are of one song: give songs enough to exchange their voices")
     away = others(number)
-    found: dict[str, list[Tensor]] = {OWN: [], NONE: [], OTHERS: []}
+    names = [source.name for source in network.config.sources]
+    exchanged = {OWN: set[str](), NONE: set[str](), OTHERS: set(names)}  # sources that are another song's
+    if VOCAL.name in names:
+        exchanged[VOICE] = {VOCAL.name}
+    found: dict[str, list[Tensor]] = {name: [] for name in exchanged}
     for at in range(0, len(targets), rows):
         part = torch.arange(at, min(at + rows, len(targets)))
         wanted = targets[part].to(device)
         drop = torch.ones(len(part), len(conditions), dtype=torch.bool, device=device)
-        for name, chosen, dropped in ((OWN, part, None), (NONE, part, drop), (OTHERS, away[part], None)):
-            given = [tokens[chosen].to(device) for tokens in conditions]
-            found[name].append(quantizer_losses(network(given, wanted, layout, dropped), wanted).mean(1).cpu())
+        for condition, others_own in exchanged.items():
+            given = [
+                tokens[away[part] if name in others_own else part].to(device)
+                for name, tokens in zip(names, conditions, strict=True)
+            ]
+            logits = network(given, wanted, layout, drop if condition == NONE else None)
+            found[condition].append(quantizer_losses(logits, wanted).mean(1).cpu())
     each = {name: torch.cat(losses).double().numpy() for name, losses in found.items()}
     return StageLosses({name: _by_song(losses, number) for name, losses in each.items()})
 
