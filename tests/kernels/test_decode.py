@@ -175,7 +175,10 @@ def test_a_stage_is_its_torch_network_over_three_wraps(dtype: str, tolerance: fl
     stage = DecodeStage(stage_arrays(network), 1, config.window, dtype)
     got = np.stack([stage.step([0], x[None, :, n].numpy())[0] for n in range(x.shape[1])], axis=1)
     assert np.abs(got - expected).max() < tolerance * np.abs(expected).max()
-    np.testing.assert_array_equal(got.argmax(-1), expected.argmax(-1))
+    runner_up, best = np.sort(expected, axis=-1)[..., -2:].transpose(2, 0, 1)
+    decided = best - runner_up > 2 * np.abs(got - expected).max()  # nearer ones may swap
+    assert decided.mean() > 0.9
+    np.testing.assert_array_equal(got.argmax(-1)[decided], expected.argmax(-1)[decided])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
