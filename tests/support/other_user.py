@@ -30,8 +30,9 @@ def accept():
     while True:
         taken, _ = listening.accept()
         received.append(0)
-        threads.append(threading.Thread(target=read, args=[taken], daemon=True))
-        threads[-1].start()
+        thread = threading.Thread(target=read, args=[taken], daemon=True)
+        thread.start()  # before whoever joins may see it
+        threads.append(thread)
 threading.Thread(target=accept, daemon=True).start()
 print("listening", flush=True)
 sys.stdin.read()

@@ -56,7 +56,7 @@ if __name__ == "__main__":
         loop = LoopConfig(out / "run", steps=STEPS, seed=4)
         torch.manual_seed(team.rank)  # the first one's weights count
         trainer = StageTrainer("coarse", TOY.coarse, TRAINING, songs(6), 4, device, "float32", team)
-        train(loop, trainer.step, trainer.state(), lambda: {"loss": 0.0}, "loss", team)
+        train(loop, trainer.step, trainer.state(), lambda: {"loss": 0.0}, "loss", team=team)
         torch.save(trainer.network.state_dict(), out / f"rank-{team.rank}.pt")
         if team.leads:
             torch.save(expected(0), out / "expected.pt")

@@ -284,6 +284,7 @@ def song_source(
     wanted: Wanted,
     kept: str | None = None,
     filters: Collection[str] = (),
+    seconds: float | None = None,
 ) -> Songs:
     """What `--songs`, `--composed`, a world's name and that of `--keep-world` say.
 
@@ -292,6 +293,7 @@ def song_source(
         wanted: which songs of a corpus: `has_four_tracks`, for example.
         kept: the world that the composed share is of, beside a corpus or the songs of `world`.
         filters: that clips of a corpus pass; they are shorter then, since few spans are long that do.
+        seconds: of such clips; without, as short as that.
     Raises:
         CorpusError: the corpus cannot be read.
     """
@@ -305,7 +307,7 @@ def song_source(
     composer = Composer(WORLDS[world], sample_rate)
     learnt: Songs = composer if songs is None else CorpusSongs(Corpus.open(songs), wanted)
     if filters and isinstance(learnt, CorpusSongs):
-        learnt = replace(learnt, seconds=FILTERED_SECONDS, filters=filters)
+        learnt = replace(learnt, seconds=seconds or FILTERED_SECONDS, filters=filters)
     if not composed or (songs is None and kept is None):
         return learnt
     return Mixed(learnt, Composer(WORLDS[kept or world], sample_rate), composed, kept=kept is not None)

@@ -373,8 +373,11 @@ def hafm_songs(songs: Path | None, composed: float | None, world: str) -> Songs:
     """Songs that pass the paper's filters (section 3.6)."""
     from backline.corpus.filters import HAFM
     from backline.corpus.multitrack import has_voice_and_band
+    from backline.corpus.songs import CLIP_SECONDS
 
-    return options.song_source(songs, composed, world, HAFM_RATE, has_voice_and_band, filters=HAFM)
+    return options.song_source(
+        songs, composed, world, HAFM_RATE, has_voice_and_band, filters=HAFM, seconds=CLIP_SECONDS
+    )
 
 
 def _train(
