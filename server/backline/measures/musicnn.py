@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backline.measures.tf_bundle import BadBundle, read_bundle
 from backline.models.errors import PackError
+from backline.packs.importers.tensorflow import read_bundle
 
 SAMPLE_RATE = 16_000
 FFT, HOP, BANDS = 512, 256, 96
@@ -109,8 +109,8 @@ def read_musicnn(place: Path) -> Musicnn:
     """
     try:
         index, data = _files(place)
-        given = read_bundle(index, data)
-    except (BadBundle, KeyError, zipfile.BadZipFile, FileNotFoundError) as error:
+        given = read_bundle(index, lambda shard: data)
+    except (ValueError, KeyError, zipfile.BadZipFile, FileNotFoundError) as error:
         raise PackError([f"it is no musicnn ({error})", REMEDY], str(place)) from error
     wanted = dict(_wanted())
     problems = [f"{name} {list(shape)} is missing" for name, shape in wanted.items() if name not in given]
@@ -158,7 +158,7 @@ def _files(place: Path) -> tuple[bytes, bytes]:
     with zipfile.ZipFile(place) as wheel:
         infos = [wheel.getinfo(f"musicnn/{name}") for name in FILES]
         if any(info.file_size > LARGEST for info in infos):
-            raise BadBundle("its files are too large")
+            raise ValueError("its files are too large")
         return wheel.read(infos[0]), wheel.read(infos[1])
 
 
