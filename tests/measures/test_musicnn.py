@@ -1,6 +1,5 @@
 """musicnn's checkpoint is read as TensorFlow writes it, and its network computes what its layers say."""
 
-import os
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -12,7 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from backline.measures.musicnn import APART, DIMENSIONS, FILES, HOP, PATCH, _wanted, log_mel, read_musicnn
+from backline.evaluation.voices import recorded
+from backline.measures.musicnn import APART, DIMENSIONS, FILES, HOP, PATCH, _files, _wanted, log_mel, read_musicnn
 from backline.models.errors import PackError
 from backline.packs.importers.tensorflow import MAGIC, read_bundle
 
@@ -167,19 +167,15 @@ def test_a_wheel_is_read_as_its_folder_is(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.skipif("BACKLINE_MUSICNN" not in os.environ, reason="BACKLINE_MUSICNN names no wheel of musicnn")
-def test_the_real_one_hears_people_in_people(tmp_path: Path) -> None:
+@pytest.mark.weights
+def test_the_real_one_hears_people_in_people(musicnn: Path, recordings: Path) -> None:
     """What it says of recordings, by its own last layer."""
-    pytest.importorskip("soundfile")
-    from backline.evaluation.voices import recorded
-    from backline.measures.musicnn import _files
-
-    place = Path(os.environ["BACKLINE_MUSICNN"])
-    embedding, weights = read_musicnn(place), bundled(*_files(place))
+    index, data = _files(musicnn)
+    embedding, weights = read_musicnn(musicnn), read_bundle(index, lambda shard: data)
     tags = {"classical": 1, "female": 15, "male": 18, "singing": 19, "no vocals": 21}
 
     def heard(name: str) -> dict[str, float]:
-        sound = recorded(Path(os.environ["BACKLINE_AUDIO"]), name)
+        sound = recorded(recordings, name)
         assert sound is not None
         frames = torch.from_numpy(embedding.frames(sound[::3])) @ torch.tensor(weights["dense_1/kernel"])
         means = torch.sigmoid(frames + torch.tensor(weights["dense_1/bias"])).mean(dim=0)
