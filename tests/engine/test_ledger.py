@@ -122,10 +122,10 @@ def test_what_follows_from_contracts_is_what_chunks_really_wait_for(
         declared = sum(i.seconds for i in session.ledger.items if i.name in ("front_end", "visibility", "codec")) * rate
         waits: list[int] = []
         while len(waits) < 6:
-            needed, before = session._needed, len(heard.blocks())
-            end = session._timeline.end
+            needed, before = session.take.needed, len(heard.blocks())
+            end = session.take.timeline.end
             session.write(end, np.zeros((1, max(1, needed - end)), np.float32))
             settle(engine)
             # The first block starts at 0, whatever the model would have said before that.
-            waits += [session._timeline.end - block.position for block in heard.blocks()[max(1, before) :]]
+            waits += [session.take.timeline.end - block.position for block in heard.blocks()[max(1, before) :]]
         assert max(waits) == pytest.approx(declared, abs=2)

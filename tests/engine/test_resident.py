@@ -174,7 +174,7 @@ def test_chunks_and_tasks_take_turns() -> None:
     with running(gain=stream) as engine:
         gate = Gate(stream)
         session, heard = open_session(engine, "gain", offline=False)
-        resident = engine._resident("gain")
+        resident = engine.resident("gain")
         session.write(0, noise(CHUNK))
         gate.entered.wait(20)
         order: list[str] = []
@@ -201,7 +201,7 @@ def test_short_tasks_do_not_wait_for_a_chunk_each() -> None:
     with running(gain=stream) as engine:
         gate = Gate(stream)
         session, _ = open_session(engine, "gain", offline=False)
-        resident = engine._resident("gain")
+        resident = engine.resident("gain")
         session.write(0, noise(CHUNK))
         gate.entered.wait(20)
         order: list[str] = []
@@ -309,7 +309,7 @@ def test_the_thread_sleeps_while_nobody_has_a_chunk() -> None:
     with running(gain=plain()) as engine:
         session, _ = open_session(engine, "gain")
         looks = []
-        resident = engine._resident("gain")
+        resident = engine.resident("gain")
         next_batch = resident._next_batch
         resident._next_batch = lambda: looks.append(1) or next_batch()  # type: ignore[method-assign, func-returns-value]
         for position in range(0, CHUNK - 64, 64):
@@ -326,7 +326,6 @@ def test_statistics_add_up() -> None:
         stats = engine.stats()
         assert (stats.sessions, stats.sessions_total, stats.chunks, stats.device) == (1, 2, 3, "cpu")
         assert 0 < stats.call_seconds_p50 <= stats.call_seconds_p99
-        assert stats.resident_bytes == 1_000
         assert stats.uptime_seconds > 0
 
 
@@ -413,7 +412,7 @@ def test_a_session_that_opens_while_its_model_goes_is_refused_and_never_left_beh
     stream = plain()
     engine = Engine()
     engine.add_stream("gain", stream)
-    resident = engine._resident("gain")
+    resident = engine.resident("gain")
     held = threading.Event()
 
     def hold() -> None:

@@ -125,15 +125,15 @@ def settle(engine: Engine) -> None:
     """Waits until no session has a chunk's worth left."""
     while any(session.ready() for session in engine.list_sessions()):
         time.sleep(0.0005)
-    for resident in engine._all_residents():
+    for resident in engine.residents().values():
         resident.call(lambda: None)  # its call in progress is over, too
 
 
 def fill(engine: Engine, session: Session, block: int) -> None:
     """Silence into a session whose client reads nothing, until it takes no more and waits for that client."""
     silence = np.zeros((session.config.channels, block), np.float32)
-    while session.try_write(session._timeline.end, silence):
-        while session.try_write(session._timeline.end, silence):
+    while session.try_write(session.take.timeline.end, silence):
+        while session.try_write(session.take.timeline.end, silence):
             pass
         settle(engine)
 

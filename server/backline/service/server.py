@@ -27,7 +27,10 @@ from backline.engine.limits import MESSAGE_BYTES
 from backline.nn import threads
 from backline.packs.registry import PackRegistry
 from backline.service.decoding import Decoding
+from backline.service.desk import Desk
+from backline.service.handling import Handling
 from backline.service.idle import IDLE_SECONDS
+from backline.service.loads import Loads
 from backline.service.servicer import Servicer
 from backline.service.unix_socket import claim, others_shut_out
 from backline_client.unix_socket import socket_path
@@ -101,13 +104,14 @@ async def serve(
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
     engine = Engine(device, load_limit)
-    servicer = Servicer(engine, PackRegistry(packs, device, rows), max_sessions, idle_seconds)
+    loads = Loads(engine, PackRegistry(packs, device, rows))
+    desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
-            await servicer.load(name)
-        await asyncio.to_thread(servicer.look_through)
-        server, healths = _make_server(servicer)
+            await loads.load(name)
+        await asyncio.to_thread(loads.look_through)
+        server, healths = _make_server(Servicer(engine, loads, desk))
         bound = [_listen(server, address)]
         try:
             if beside is not None:
@@ -130,9 +134,10 @@ async def serve(
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
-        servicer.drain()
+        loads.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
-        servicer.close()
+        loads.close()
+        desk.close()
     await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
 
 
