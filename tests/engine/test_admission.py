@@ -244,7 +244,7 @@ def test_a_model_with_sessions_is_removed_only_if_asked_to() -> None:
         assert len(engine.resident("gain").open_sessions()) == 1
         engine.remove_stream("gain", close_sessions=True)
         assert isinstance(heard.failed().error, NotFound)
-        assert not engine.residents()
+        assert not engine.residents
 
 
 def test_a_stopped_engine_says_so() -> None:

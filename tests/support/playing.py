@@ -125,7 +125,7 @@ def settle(engine: Engine) -> None:
     """Waits until no session has a chunk's worth left."""
     while any(session.ready() for session in engine.list_sessions()):
         time.sleep(0.0005)
-    for resident in engine.residents().values():
+    for resident in engine.residents.values():
         resident.call(lambda: None)  # its call in progress is over, too
 
 

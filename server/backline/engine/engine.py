@@ -1,8 +1,8 @@
 """The engine as the service sees it: resident models, sessions, and figures about both.
 
 engine = Engine()
-engine.add_stream("passthrough", stream)
-session = engine.open_session("passthrough", config, "me", on_event=events.put, block_size=512)
+engine.add_stream("mine", stream)
+session = engine.open_session("mine", config, "me", on_event=events.put, block_size=512)
 session.write(0, audio)      # [channel, sample]
 session.close_input()        # ... OutputBlock, OutputBlock, Finished arrive in `events`
 engine.shutdown(drain_seconds=5)
@@ -11,7 +11,7 @@ engine.shutdown(drain_seconds=5)
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,7 +76,7 @@ class Engine:
         self.device, self.clock = device, clock
         cores = usable_cores() if cores is None else cores
         self._machine = Machine(cores if device == "cpu" else 1, limit=load_limit)
-        self._residents: dict[str, Resident] = {}
+        self.residents: Mapping[str, Resident] = {}  # by name; never changed, but replaced whole
         self._precedence = Precedence()
         self._started = self.clock()
         self._lock = threading.Lock()  # of the models above, and of the claims and figures below
@@ -106,7 +106,8 @@ class Engine:
         cost = stream.warm_up(default_config(stream.spec))
         with self._lock:
             self._check_free(name)  # it may have been taken meanwhile
-            self._residents[name] = Resident(name, stream, cost, self.device, self.clock, self._precedence, entry)
+            resident = Resident(name, stream, cost, self.device, self.clock, self._precedence, entry)
+            self.residents = {**self.residents, name: resident}
 
     def remove_stream(self, name: str, close_sessions: bool = False) -> None:
         """Lets go of a model. Waits for the engine call in progress.
@@ -126,16 +127,12 @@ class Engine:
             for session in list(resident.sessions):
                 resident.end(session, NotFound(f"{name!r} has been unloaded: load it and open a new session"))
             with self._lock:
-                del self._residents[name]
+                self.residents = {key: other for key, other in self.residents.items() if other is not resident}
                 self._chunks_of_removed += resident.chunks
                 self._late_chunks_of_removed += resident.late_chunks
 
         resident.call(end_sessions)
         resident.stop()
-
-    def residents(self) -> dict[str, Resident]:
-        """The resident models by name."""
-        return dict(self._residents)
 
     def resident(self, name: str) -> Resident:
         """The resident model of a name.
@@ -143,9 +140,9 @@ class Engine:
         Raises:
             NotFound: there is none.
         """
-        resident = self._residents.get(name)
+        resident = self.residents.get(name)
         if resident is None:
-            names = ", ".join(self._residents) or "none"
+            names = ", ".join(self.residents) or "none"
             raise NotFound(f"{name!r} is not resident: load it first (resident: {names})")
         return resident
 
@@ -233,7 +230,7 @@ class Engine:
 
     def list_sessions(self) -> list[Session]:
         """All open sessions."""
-        return [session for resident in self.residents().values() for session in resident.open_sessions()]
+        return [session for resident in self.residents.values() for session in resident.open_sessions()]
 
     def close_session(self, session_id: str) -> None:
         """Closes a session's input: its client still gets what is due, then `Finished`.
@@ -259,7 +256,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Figures of now and since the start."""
-        residents = list(self._residents.values())
+        residents = self.residents.values()
         calls = [seconds for resident in residents for seconds in list(resident.call_seconds)] or [0.0]
         with self._lock:
             return EngineStats(
@@ -290,13 +287,14 @@ class Engine:
         self._wait_for_sessions(CLOSING_SECONDS)
         for session in self.list_sessions():
             session.abort(Refused("the server is shutting down: open a new session on another one"))
-        for resident in self.residents().values():
+        for resident in self.residents.values():
             resident.stop()
 
     # ---- parts ---------------------------------------------------------------------------------------
 
     def _claims(self) -> list[Claim]:
-        return [claim for resident in self.residents().values() for claim in resident.claims()]
+        residents = self.residents.values()
+        return [resident.claim(session) for resident in residents for session in resident.open_sessions()]
 
     def _claim(self, key: object, resident: Resident, config: SessionConfig, block_size: int) -> None:
         """Admits a session, or refuses it; until it is let in, its claim stands under `key`."""
@@ -322,7 +320,7 @@ class Engine:
     def _check_free(self, name: str) -> None:
         """Whether a model of this name may become resident."""
         self._check_open()
-        if name in self._residents:
+        if name in self.residents:
             raise BadInput(f"{name!r} is resident already: remove it first")
 
     def _wait_for_sessions(self, seconds: float) -> None:

@@ -82,10 +82,6 @@ class Resident:
         """Those that have not ended. Any thread."""
         return [session for session in self.sessions if not session.closed.is_set()]
 
-    def claims(self) -> list[Claim]:
-        """What its open sessions ask of the machine. Any thread."""
-        return [self.claim(session) for session in self.open_sessions()]
-
     def claim(self, session: Session) -> Claim:
         """What one of its sessions asks of the machine. Any thread."""
         return self.asked(session.config, session.block_size)

@@ -45,7 +45,7 @@ class Loads:
             PackNotFound, PackError, Damaged: it cannot be loaded.
             Refused: there is no memory for it, or the server is about to stop.
         """
-        if (resident := self._engine.residents().get(name)) is not None:
+        if (resident := self._engine.residents.get(name)) is not None:
             return resident
         self._check_serving()
         return await asyncio.wrap_future(self._thread.submit(self._load, findable(name)))  # a cancel takes it back
@@ -69,7 +69,7 @@ class Loads:
 
     def _load(self, name: str) -> Resident:
         """`load`, on its thread."""
-        if (resident := self._engine.residents().get(name)) is not None:
+        if (resident := self._engine.residents.get(name)) is not None:
             return resident
         self._check_serving()
         entry = self._registry.entry(name)
@@ -102,7 +102,7 @@ class Loads:
         log.info("pack %r has been unloaded", name)
 
     def _resident(self) -> dict[str, PackEntry]:
-        found = self._engine.residents().items()
+        found = self._engine.residents.items()
         return {name: resident.entry for name, resident in found if resident.entry is not None}
 
     def _check_serving(self) -> None:

@@ -100,7 +100,7 @@ class Servicer(BacklineServicer):
 
     def _pack(self, entry: PackEntry) -> pb.Pack:
         message = convert.pack(entry)
-        resident = self._engine.residents().get(entry.name)
+        resident = self._engine.residents.get(entry.name)
         if resident is not None:
             stream = resident.stream
             message.latency.extend(convert.ledger_items(stream.latency(default_config(stream.spec))))
