@@ -148,15 +148,6 @@ def test_a_model_that_plays_ahead_starts_with_the_first_block() -> None:
         assert len(heard.blocks()) == 7
 
 
-def test_revised_output_is_held_back_and_cross_faded_into_the_same() -> None:
-    plain, revising = GainStream(), GainStream(revision_seconds=Fraction(1, 50))
-    audio = noise(2, 30_000)
-    with running(plain=plain, revising=revising) as engine:
-        expected = play(engine, "plain", audio, 1_000).audio()
-        output = play(engine, "revising", audio, 1_000).audio()
-    np.testing.assert_allclose(output, expected, atol=1e-6)
-
-
 def test_sessions_of_one_model_share_its_calls() -> None:
     stream = GainStream(capacity=8)
     with running(gain=stream) as engine:
