@@ -1,6 +1,5 @@
 """The way between the session's rate and the model's, against resampling the whole signal at once."""
 
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,6 +1,5 @@
 """The ledger names every part of the latency and adds up; the measured parts change by steps."""
 
-
 import numpy as np
 import pytest
 

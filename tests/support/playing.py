@@ -17,6 +17,7 @@ from backline.engine.engine import Engine
 from backline.engine.events import Event, Failed, Finished, Frames, OutputBlock, Warned
 from backline.engine.session import Session
 from backline.models.stream import Audio, SessionConfig, Stream
+from tests.support.clock import TurnedClock
 
 PATIENCE_SECONDS = 20.0  # after which a test fails instead of hanging
 
@@ -84,6 +85,8 @@ def running(cores: float | None = None, clock: Clock = CLOCK, **streams: Stream)
             engine.add_stream(name, stream)
         yield engine
     finally:
+        if isinstance(clock, TurnedClock):
+            clock.release()
         engine.shutdown(drain_seconds=0.0)
 
 

@@ -326,7 +326,7 @@ class Engine:
     def _wait_for_sessions(self, seconds: float) -> None:
         deadline = self.clock() + seconds
         for session in self.list_sessions():
-            session.closed.wait(max(0.0, deadline - self.clock()))
+            self.clock.wait(session.closed.wait, max(0.0, deadline - self.clock()))
 
 
 def usable_cores() -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -73,7 +72,7 @@ class Resident:
         self.late_chunks = 0
         self._condition = threading.Condition()
         self._tasks: deque[Callable[[], None]] = deque()
-        self._gives_way_since: float | None = None  # monotonic seconds, while work that has time waits for others
+        self._gives_way_since: float | None = None  # by the clock, while work that has time waits for others
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -212,12 +211,12 @@ class Resident:
                     self._gives_way_since = None
                     if self._stopping:
                         return False
-                self._condition.wait(GIVE_WAY_SECONDS if batch else None)
+                self._clock.wait(self._condition.wait, GIVE_WAY_SECONDS if batch else None)
             return True
 
     def _may_begin(self) -> bool:
         """Whether work that has time may begin now, or has given way for long enough."""
-        now = time.monotonic()
+        now = self._clock()
         if self._gives_way_since is None:
             self._gives_way_since = now
         return self._precedence.free(self, self.wake) or now - self._gives_way_since >= GIVE_WAY_SECONDS

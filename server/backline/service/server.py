@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from backline.engine.admission import LOAD_LIMIT
+from backline.engine.clock import CLOCK, Clock
 from backline.engine.engine import Engine
 from backline.engine.limits import MESSAGE_BYTES
 from backline.nn import threads
@@ -76,6 +77,7 @@ async def serve(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
+    clock: Clock = CLOCK,
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -93,6 +95,7 @@ async def serve(
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
+        clock: by which sessions play; whether a client is idle, the event loop's says.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
         stop: ends the serving, for whoever has no signals.
 
@@ -103,7 +106,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
-    engine = Engine(device, load_limit)
+    engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
     desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
     try:
@@ -153,6 +156,7 @@ def start_server(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
+    clock: Clock = CLOCK,
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
     started = threading.Event()
@@ -169,7 +173,8 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, on_ready=ready, stop=stop,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, clock=clock,
+            on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:
