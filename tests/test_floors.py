@@ -1,9 +1,12 @@
 """Imports go down the floors of the house only."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from backline.models.families import FAMILIES
 
 PACKAGE = Path(__file__).parent.parent / "server" / "backline"
 # What serves, from bottom to top: each floor may use those below it.
@@ -88,6 +91,18 @@ def test_rooms_are_entered_by_their_doors(folder: str) -> None:
         may = {*rooms, *doors} if place in doors else {place, *rooms.get(place, ())}
         wrong = (used & {*rooms, *doors}) - may
         assert not wrong, f"{path.relative_to(PACKAGE)} imports {sorted(wrong)}"
+
+
+@pytest.mark.parametrize("floor", ["engine", "service"])
+def test_no_line_of_the_engine_or_the_service_names_a_model(floor: str) -> None:
+    names = set(FAMILIES) - {"codec"}  # which every ledger has, too
+    what_all_share = {"errors", "stream", "warm_up"}
+    for path in (PACKAGE / floor).glob("*.py"):
+        used = {name.split(".")[2] for name in imported(path) if name.startswith("backline.models.")}
+        assert used <= what_all_share, f"{path} imports {sorted(used - what_all_share)}"
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            named = names & set(re.findall(r"[a-z]+", line.lower()))
+            assert not named, f"{path}:{number} names {sorted(named)}"
 
 
 def test_kernels_do_without_torch() -> None:

@@ -135,7 +135,7 @@ def test_live_sessions_claim_load_and_offline_ones_take_what_is_left() -> None:
 
 def test_sessions_that_open_at_the_same_time_see_each_others_claims() -> None:
     with running(cores=2, big=GainStream(cost=0.4, capacity=8)) as engine:
-        resident = engine._resident("big")
+        resident = engine.resident("big")
         held = threading.Event()
         resident.post(lambda: held.wait(20) and None)
         outcomes: list[object] = []
@@ -241,10 +241,10 @@ def test_a_model_with_sessions_is_removed_only_if_asked_to() -> None:
         _, heard = open_session(engine, "gain")
         with pytest.raises(BadInput, match="1 sessions are open on 'gain'"):
             engine.remove_stream("gain")
-        assert engine.session_count("gain") == 1
+        assert len(engine.resident("gain").open_sessions()) == 1
         engine.remove_stream("gain", close_sessions=True)
         assert isinstance(heard.failed().error, NotFound)
-        assert not engine.streams()
+        assert not engine.residents
 
 
 def test_a_stopped_engine_says_so() -> None:

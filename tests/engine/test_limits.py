@@ -54,10 +54,10 @@ def test_what_a_session_holds_is_bounded_whatever_it_asks_for(
             assert engine.list_sessions() == []
             return
         session, _ = open_session(engine, "echo", block_size=4096, **config)
-        ring = session._input.ring
+        ring = session.take.input.ring
         assert 4 * ring.capacity * ring.channels <= INPUT_BYTES
         chunk_bytes = 4 * channels * chunk * rate
-        unread = session._unread_limit
+        unread = session._outlet.limit
         assert unread >= 3
         assert unread == 3 or unread * chunk_bytes <= UNREAD_BYTES
         session.abort()
@@ -77,9 +77,9 @@ def test_a_client_that_never_reads_is_sent_no_more_than_may_wait() -> None:
             visibility_seconds=float(chunk),
         )
         block = np.zeros((channels, 4_096), np.float32)
-        while session.try_write(session._timeline.end, block) or session.ready():
+        while session.try_write(session.take.timeline.end, block) or session.ready():
             pass
-        heard.wait(lambda: len(heard.blocks()) == session._unread_limit)
+        heard.wait(lambda: len(heard.blocks()) == session._outlet.limit)
         assert sum(entry.audio.nbytes for entry in heard.blocks()) <= UNREAD_BYTES
         other = play(engine, "gain", np.ones((2, 20_000), np.float32), 1_000)  # nobody else is disturbed
         assert other.audio().shape[1] == 20_000

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import threading
-import time
+from fractions import Fraction
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from backline.models.stream import Audio, ChunkInput
 from tests.support.clock import TurnedClock
 from tests.support.playing import open_session, running, settle, write_blocks
 from tests.support.streams import GainStream
+from tests.support.wire import eventually
 
 CHUNK = 3_840
 
@@ -59,6 +60,7 @@ def test_a_flood_on_one_model_leaves_room_for_the_live_chunk_of_another() -> Non
     """Who has sent ahead of time, or renders, steps while the chunk is computed only after waiting for it each time."""
     live_stream, busy_stream = (GainStream(rate=None, channels=None) for _ in range(2))
     entered, let_go = threading.Event(), threading.Event()
+    clock = TurnedClock()
     inside: list[float] = []  # when a step of the busy model began while the live one computed
 
     def hold(_: object) -> None:
@@ -67,24 +69,26 @@ def test_a_flood_on_one_model_leaves_room_for_the_live_chunk_of_another() -> Non
 
     def note(_: object) -> None:
         if entered.is_set() and not let_go.is_set():
-            inside.append(time.monotonic())
+            inside.append(clock())
 
     live_stream.before_step, busy_stream.before_step = hold, note
-    clock = TurnedClock()
     with running(live=live_stream, busy=busy_stream, clock=clock) as engine:
         live, _ = open_session(engine, "live", offline=False)
-        flood, _ = open_session(engine, "busy", offline=False)
-        render, _ = open_session(engine, "busy", offline=True)
+        chunk, long = Fraction(2, 5), 19_200  # many times as long as the waits, in which nobody's time comes
+        flood, _ = open_session(engine, "busy", long, offline=False, chunk_seconds=chunk, visibility_seconds=0.4)
+        render, _ = open_session(engine, "busy", long, offline=True, chunk_seconds=chunk, visibility_seconds=0.4)
+        busy = engine.resident("busy")
         live.write(0, noise(CHUNK))
         assert entered.wait(20)
-        write_blocks(flood, noise(4 * CHUNK), CHUNK)
-        write_blocks(render, noise(2 * CHUNK), CHUNK)
-        while len(inside) < 5:
-            time.sleep(0.01)
+        write_blocks(flood, noise(4 * long), long)
+        write_blocks(render, noise(2 * long), long)
+        for steps in range(2, 6):  # after two that a client may have on its way: the flood's first are urgent
+            assert eventually(lambda n=steps: len(inside) == n and busy._gives_way_since is not None)  # type: ignore[misc]
+            clock.turn(GIVE_WAY_SECONDS)
+        assert eventually(lambda: len(inside) == 6)
         let_go.set()
         settle(engine)
-    waits = np.diff(inside[:5])[1:]  # after two that a client may have on its way: the flood's first are urgent
-    assert (waits > 0.8 * GIVE_WAY_SECONDS).all(), waits
+    np.testing.assert_allclose(np.diff(inside), [0.0, *[GIVE_WAY_SECONDS] * 4], atol=1e-9)
     assert flood.totals.chunks == 4
     assert render.totals.chunks == 2
 

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backline.engine.engine import Engine
+from backline.engine.engine import CLOSING_SECONDS, Engine
 from backline.engine.errors import ChunkFailed, NotFound, Refused
 from backline.engine.resident import TASKS_SECONDS
 from backline.engine.session import Session
@@ -18,6 +18,7 @@ from backline.models.stream import Audio, ChunkInput, ChunkOutput, RowFailed
 from tests.support.clock import TurnedClock
 from tests.support.playing import fill, open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
+from tests.support.wire import eventually
 
 CHUNK = 3_840
 
@@ -174,7 +175,7 @@ def test_chunks_and_tasks_take_turns() -> None:
     with running(gain=stream) as engine:
         gate = Gate(stream)
         session, heard = open_session(engine, "gain", offline=False)
-        resident = engine._resident("gain")
+        resident = engine.resident("gain")
         session.write(0, noise(CHUNK))
         gate.entered.wait(20)
         order: list[str] = []
@@ -201,7 +202,7 @@ def test_short_tasks_do_not_wait_for_a_chunk_each() -> None:
     with running(gain=stream) as engine:
         gate = Gate(stream)
         session, _ = open_session(engine, "gain", offline=False)
-        resident = engine._resident("gain")
+        resident = engine.resident("gain")
         session.write(0, noise(CHUNK))
         gate.entered.wait(20)
         order: list[str] = []
@@ -297,25 +298,41 @@ def test_a_client_that_sends_ahead_of_real_time_loses_nothing() -> None:
 
 def test_offline_nothing_is_late() -> None:
     stream = plain()
-    stream.before_step = lambda inputs: time.sleep(0.02)
-    with running(gain=stream) as engine:
+    clock = TurnedClock()
+    stream.before_step = lambda inputs: clock.turn(3_600.0)
+    with running(clock=clock, gain=stream) as engine:
         audio = noise(10 * CHUNK)
         heard = play(engine, "gain", audio, 480, chunk_seconds=Fraction(1, 25), visibility_seconds=0.04)
         assert np.array_equal(heard.audio(), audio)
         assert heard.finished().totals.late_chunks == 0
 
 
+class WaitsNoted(TurnedClock):
+    """Notes for how long somebody waits: None is until there is something to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float | None] = []
+
+    def wait(self, for_it: Callable[[float | None], bool], seconds: float | None) -> bool:
+        self.waits.append(seconds)
+        return super().wait(for_it, seconds)
+
+
 def test_the_thread_sleeps_while_nobody_has_a_chunk() -> None:
-    with running(gain=plain()) as engine:
+    clock = WaitsNoted()
+    with running(clock=clock, gain=plain()) as engine:
+        resident, woken = engine.resident("gain"), []
+        wake = resident.wake
+        resident.wake = lambda: woken.append(1) or wake()  # type: ignore[method-assign, func-returns-value]
         session, _ = open_session(engine, "gain")
-        looks = []
-        resident = engine._resident("gain")
-        next_batch = resident._next_batch
-        resident._next_batch = lambda: looks.append(1) or next_batch()  # type: ignore[method-assign, func-returns-value]
         for position in range(0, CHUNK - 64, 64):
             session.write(position, noise(64))
-        time.sleep(0.05)
-        assert len(looks) <= 1
+        assert not woken
+        session.write(CHUNK - 64, noise(64))
+        settle(engine)
+        assert woken == [1]
+        assert set(clock.waits) == {None}
 
 
 def test_statistics_add_up() -> None:
@@ -326,8 +343,16 @@ def test_statistics_add_up() -> None:
         stats = engine.stats()
         assert (stats.sessions, stats.sessions_total, stats.chunks, stats.device) == (1, 2, 3, "cpu")
         assert 0 < stats.call_seconds_p50 <= stats.call_seconds_p99
-        assert stats.resident_bytes == 1_000
-        assert stats.uptime_seconds > 0
+
+
+def test_times_are_the_clocks() -> None:
+    clock = TurnedClock()
+    with running(clock=clock, gain=plain()) as engine:
+        clock.turn(30.0)
+        session, _ = open_session(engine, "gain")
+        clock.turn(12.0)
+        assert engine.stats().uptime_seconds == 42.0
+        assert clock() - session.opened_at == 12.0
 
 
 def test_shutdown_lets_streams_finish() -> None:
@@ -350,20 +375,26 @@ def test_shutdown_lets_streams_finish() -> None:
     assert not stream.rows
 
 
-def test_shutdown_gives_endless_streams_what_is_due_and_ends_those_who_do_not_read(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    engine = Engine()
+def test_shutdown_gives_endless_streams_what_is_due_and_ends_those_who_do_not_read() -> None:
+    clock = WaitsNoted()
+    engine = Engine(clock=clock)
     engine.add_stream("gain", plain())
     playing, heard = open_session(engine, "gain", offline=False)
     audio = noise(CHUNK + 100)
     write_blocks(playing, audio, 1_000)
     deaf, deaf_heard = open_session(engine, "gain", acknowledges=False)
     fill(engine, deaf, 4_096)
-    monkeypatch.setattr("backline.engine.engine.CLOSING_SECONDS", 0.2)
-    engine.shutdown(0.0)
+    closing = threading.Thread(target=engine.shutdown, args=(60.0,))
+    closing.start()
+    assert eventually(lambda: 60.0 in clock.waits)
+    clock.turn(60.0)
     heard.finished()
     assert np.array_equal(heard.audio(), audio)
+    assert eventually(lambda: CLOSING_SECONDS in clock.waits)
+    assert not deaf.closed.is_set()
+    clock.turn(CLOSING_SECONDS)
+    closing.join(20)
+    assert not closing.is_alive()
     assert isinstance(deaf_heard.failed().error, Refused)
 
 
@@ -413,7 +444,7 @@ def test_a_session_that_opens_while_its_model_goes_is_refused_and_never_left_beh
     stream = plain()
     engine = Engine()
     engine.add_stream("gain", stream)
-    resident = engine._resident("gain")
+    resident = engine.resident("gain")
     held = threading.Event()
 
     def hold() -> None:

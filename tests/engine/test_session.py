@@ -14,7 +14,7 @@ from backline.engine.events import Failed, Finished, Totals
 from backline.engine.session import State
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio, Transport
-from tests.support.playing import fill, open_session, play, running, settle, write_blocks
+from tests.support.playing import fill, make_config, open_session, play, running, settle, write_blocks
 from tests.support.streams import GainStream
 
 CHUNK = 3_840  # samples of 80 ms at 48 kHz
@@ -49,11 +49,11 @@ def test_a_gap_longer_than_the_ring_is_filled_piece_by_piece() -> None:
         session, heard = open_session(engine, "gain")
         session.write(0, noise(100))
         session.write(48_000 * 10, noise(100))
-        assert session._timeline.received == 48_000 * 10 + 100
+        assert session.take.timeline.received == 48_000 * 10 + 100
         session.close_input()
         assert heard.finished().totals.samples_out == 48_000 * 10 + 100
     assert sum(warning.count for warning in heard.warnings("input_gap")[-1:]) <= 48_000 * 10
-    assert session._counts["input_gap"] == 48_000 * 10 - 100
+    assert session.warnings.counts["input_gap"] == 48_000 * 10 - 100
 
 
 def test_samples_that_are_not_finite_become_zero_and_the_show_goes_on() -> None:
@@ -113,7 +113,7 @@ def test_midi_is_logged_at_its_place_in_the_session() -> None:
             session.midi(origin - 1, b"\x80<\0")
         session.close_input()
         heard.finished()
-    assert [(event.at, event.change) for event in session.changes.log] == [
+    assert [(event.at, event.change) for event in session.take.changes.log] == [
         (0, b"\x90<d\x90@d"),
         (CHUNK + 3, b"\x80<\0"),
     ]
@@ -130,7 +130,7 @@ def test_a_control_holds_from_the_first_chunk_at_or_after_its_position() -> None
         heard.finished()
     levels = heard.audio()[0, CHUNK // 2 :: CHUNK]
     assert levels.tolist() == [1.0, 0.5, 0.5, 0.25]
-    assert [(event.at, event.change) for event in session.changes.log] == [
+    assert [(event.at, event.change) for event in session.take.changes.log] == [
         (CHUNK, ("gain", 0.5)),
         (3 * CHUNK, ("gain", 0.25)),
     ]
@@ -171,7 +171,7 @@ def test_a_control_that_comes_too_late_is_applied_and_warned_of() -> None:
         heard.finished()
     assert heard.audio()[0, -1] == 0.5
     assert heard.warnings("late_event")[0].position == 0
-    assert session.changes.log[0].at == 2 * CHUNK
+    assert session.take.changes.log[0].at == 2 * CHUNK
 
 
 def test_impossible_controls_are_refused() -> None:
@@ -198,7 +198,7 @@ def test_a_chunk_gets_the_newest_transport_before_the_end_of_its_input() -> None
     seen = [call[0].transport for call in stream.calls]
     assert [transport.tempo for transport in seen if transport] == [120, 90, 60, 60]
     assert seen[1] == Transport(CHUNK / 48_000, True, 90, 3)
-    assert [event.at for event in session.changes.log] == [0, CHUNK, 2 * CHUNK + 1]
+    assert [event.at for event in session.take.changes.log] == [0, CHUNK, 2 * CHUNK + 1]
 
 
 def test_a_transport_that_only_says_what_follows_from_the_last_is_no_event() -> None:
@@ -212,8 +212,8 @@ def test_a_transport_that_only_says_what_follows_from_the_last_is_no_event() -> 
         write_blocks(session, noise(CHUNK), 4_096, start=4 * CHUNK)
         session.close_input()
         heard.finished()
-    assert [event.at for event in session.changes.log] == [0, 4 * CHUNK]
-    assert all(call[0].transport == session.changes.log[0].change for call in stream.calls[:4])
+    assert [event.at for event in session.take.changes.log] == [0, 4 * CHUNK]
+    assert all(call[0].transport == session.take.changes.log[0].change for call in stream.calls[:4])
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_client_that_does_not_read_pauses_its_session_and_nothing_grows() -> N
     with running(gain=stream) as engine:
         session, heard = open_session(engine, "gain", acknowledges=False)
         fill(engine, session, 480)
-        assert len(heard.blocks()) == session._unread_limit == 50
+        assert len(heard.blocks()) == session._outlet.limit == 50
         assert session.free_input() < 480
         other = play(engine, "gain", noise(20_000), 1_000)  # nobody else is disturbed
         assert other.audio().shape[1] == 20_000
@@ -283,7 +283,7 @@ def test_a_vanished_client_frees_its_row_and_wakes_whoever_waits() -> None:
         assert session.state is State.CLOSED
         assert not any(isinstance(event, Finished | Failed) for event in heard.events)
         session.abort()
-        session.write(session._timeline.end, np.zeros((2, 10), np.float32))  # heard by nobody, harmful to nobody
+        session.write(session.take.timeline.end, np.zeros((2, 10), np.float32))  # heard by nobody, harmful to nobody
         session.close_input()
         settle(engine)
 
@@ -291,12 +291,11 @@ def test_a_vanished_client_frees_its_row_and_wakes_whoever_waits() -> None:
 def test_a_client_whose_callback_fails_loses_its_own_session_only() -> None:
     stream = plain()
     with running(gain=stream) as engine:
-        broken, _ = open_session(engine, "gain")
 
         def fail(event: object) -> None:
             raise OSError("gone")
 
-        broken._on_event = fail
+        broken = engine.open_session("gain", make_config(), "test", fail, block_size=4_096)
         broken.write(0, noise(CHUNK))
         assert broken.closed.wait(10)
         assert play(engine, "gain", noise(10_000), 1_000).audio().shape[1] == 10_000

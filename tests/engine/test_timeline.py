@@ -42,9 +42,9 @@ def test_what_is_not_finite_becomes_zero_and_is_counted() -> None:
 class SampleByPosition:
     """The output timeline, one dictionary entry per sample."""
 
-    def __init__(self, revision: int) -> None:
+    def __init__(self) -> None:
         self.samples: dict[int, float] = {}
-        self.committed, self.end, self.revision, self.dropped, self.missing = 0, 0, revision, 0, 0
+        self.committed, self.end, self.dropped, self.missing = 0, 0, 0, 0
 
     def lay(self, position: int, values: list[float]) -> None:
         new = {position + i: value for i, value in enumerate(values) if position + i >= self.committed}
@@ -61,23 +61,19 @@ class SampleByPosition:
         self.end = max([self.end, *(at + 1 for at in new)])
 
     def commit(self) -> list[float]:
-        until = max(self.committed, self.end - self.revision)
-        done = [self.samples[at] for at in range(self.committed, until)]
-        self.committed = until
+        done = [self.samples[at] for at in range(self.committed, self.end)]
+        self.committed = self.end
         return done
 
 
 @given(
-    revision=st.integers(0, 30),
     chunks=st.lists(st.tuples(st.integers(-40, 12), st.integers(0, 40), st.booleans()), max_size=15),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=200, deadline=None)
-def test_output_is_revised_filled_and_committed_like_the_oracle(
-    revision: int, chunks: list[tuple[int, int, bool]], seed: int
-) -> None:
+def test_output_is_laid_filled_and_committed_like_the_oracle(chunks: list[tuple[int, int, bool]], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    timeline, oracle = OutputTimeline(2, revision), SampleByPosition(revision)
+    timeline, oracle = OutputTimeline(2), SampleByPosition()
     for offset, count, commits in chunks:
         audio = rng.standard_normal((1, count)).astype(np.float32) * np.ones((2, 1), np.float32)
         position = max(0, oracle.end + offset)

@@ -182,7 +182,7 @@ def test_a_text_is_prepared_elsewhere_and_heard_at_the_position_that_is_told(
         np.testing.assert_array_equal(listener.audio(0)[:, span], expected)
     threads = {thread for _, _, thread in stream.prepared}
     assert not threads & stream.stepped_on
-    assert [entry.change for entry in session.changes.log if isinstance(entry.change, tuple)] == [
+    assert [entry.change for entry in session.take.changes.log if isinstance(entry.change, tuple)] == [
         ("prompt", "drums"),
         ("prompt", "drums and a trumpet"),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ SHIPPED = ("passthrough", "default", "stems")
 
 
 @pytest.fixture(scope="module")
-def registry() -> PackRegistry:
-    return PackRegistry()
+def load() -> Callable[[str], Stream]:
+    """A pack's model, built once."""
+    return cache(PackRegistry().load)
 
 
 def test_the_lowest_free_row_is_taken() -> None:
@@ -31,8 +33,8 @@ def test_the_lowest_free_row_is_taken() -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_model_without_a_free_row_says_so(registry: PackRegistry, name: str) -> None:
-    stream = registry.load(name)
+def test_a_model_without_a_free_row_says_so(load: Callable[[str], Stream], name: str) -> None:
+    stream = load(name)
     config = default_config(stream.spec)
     rows = [stream.open(config) for _ in range(stream.capacity)]
     try:
@@ -76,8 +78,8 @@ class Opening:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_what_is_resident_is_counted_while_sessions_come_and_go(registry: PackRegistry, name: str) -> None:
-    stream: Any = registry.load(name)
+def test_what_is_resident_is_counted_while_sessions_come_and_go(load: Callable[[str], Stream], name: str) -> None:
+    stream: Any = load(name)
     config = default_config(stream.spec)
     rows = [stream.open(config) for _ in range(2)]
     inner: Stream = stream

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -355,7 +356,6 @@ def problem_of(registry: PackRegistry, entry: PackEntry) -> str:
     begin = time.monotonic()
     try:
         registry.load(entry.name)
-        registry.unload(entry.name)
         problem = ""
     except PackError as error:
         problem = str(error)
@@ -443,7 +443,6 @@ def test_a_session_plays_on_exactly_while_every_damaged_pack_is_tried(
             heard = play(engine, "echo", audio, block=480)
             tried.join(0)
         assert np.array_equal(heard.audio(), audio)
-    registry.unload("echo")
 
 
 def try_to_load(registry: PackRegistry, name: str) -> None:
@@ -503,10 +502,10 @@ def test_a_resident_pack_stays_what_it_is_when_its_folder_is_damaged(home: Path)
     config = {"name": "mine", "version": "1", "family": "passthrough", "description": "d", "license": "MIT"}
     write_pack(home / "folder", config, {})
     registry = PackRegistry()
-    registry.load("mine")
+    resident = {"mine": replace(registry.entry("mine"), state=PackState.RESIDENT)}
     (home / "folder" / "pack.toml").write_text("name = ")
-    assert [entry.state for entry in registry.entries() if entry.folder == home / "folder"] == [PackState.RESIDENT]
-    registry.unload("mine")
+    assert [entry for entry in registry.entries(resident) if entry.folder == home / "folder"] == [resident["mine"]]
+    assert registry.entry("mine", resident) is resident["mine"]
     assert registry.entry("folder").state is PackState.DAMAGED
 
 

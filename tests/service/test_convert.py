@@ -13,6 +13,7 @@ from backline.engine.events import OutputBlock
 from backline.models.passthrough import PassthroughConfig, make_spec
 from backline.models.stream import ChannelLayout
 from backline.service import convert
+from backline.service.status import status_of
 from backline_client.wire import open_message
 from tests.support.wire import noise, opening
 
@@ -59,6 +60,6 @@ def test_pcm_must_be_whole_frames(length: int, channels: int) -> None:
 
 
 def test_an_error_that_nobody_foresaw_is_internal() -> None:
-    status, message = convert.status_of(ZeroDivisionError("division by zero"))
+    status, message = status_of(ZeroDivisionError("division by zero"))
     assert status is grpc.StatusCode.INTERNAL
     assert "ZeroDivisionError: division by zero" in message

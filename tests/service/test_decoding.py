@@ -10,8 +10,8 @@ import pytest
 
 from backline.engine.limits import MAXIMUM_BLOCK, MAXIMUM_CHANNELS, MESSAGE_BYTES, OTHER_BYTES, STATUS_BYTES
 from backline.models.errors import PackError
-from backline.service import convert
 from backline.service.server import RunningServer
+from backline.service.status import status_of
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from tests.support.wire import OPTIONS, Answer, Bystander, block, client, eventually, held, noise, opening
@@ -148,7 +148,7 @@ def test_a_long_name_is_not_found_and_nothing_else(stub: BacklineStub, name: str
 
 @pytest.mark.parametrize("letter", ["x", "ü", "%", "\n", "\udcff"])
 def test_a_status_is_never_longer_than_a_header_may_be(letter: str) -> None:
-    status, message = convert.status_of(PackError([letter * 100] * 1_000))
+    status, message = status_of(PackError([letter * 100] * 1_000))
     assert status is grpc.StatusCode.FAILED_PRECONDITION
     assert message.startswith("the pack cannot be loaded: ")
     escaped = sum(1 if 0x20 <= byte < 0x7F and byte != 0x25 else 3 for byte in message.encode())

@@ -15,7 +15,8 @@ import torch
 from backline.models.passthrough import PassthroughStream
 from backline.models.stream import Stream
 from backline.packs.registry import PackRegistry
-from backline.service import servicer
+from backline.service import desk
+from backline.service.loads import Loads
 from backline.service.server import RunningServer, start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
@@ -57,14 +58,14 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
 def opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Packs that sessions were asked for, as soon as the server knows."""
     seen: list[str] = []
-    check = servicer.check_first
+    check = desk.check_first
 
     def noted(request: Any) -> pb.Open:
         first = check(request)
         seen.append(first.pack)
         return first
 
-    monkeypatch.setattr(servicer, "check_first", noted)
+    monkeypatch.setattr(desk, "check_first", noted)
     return seen
 
 
@@ -133,13 +134,13 @@ def test_clients_that_leave_while_they_wait_leave_nothing_behind(
 
 
 def test_a_load_that_a_stop_overtakes_is_told_so(tmp_path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    draining, drain = threading.Event(), servicer.Servicer.drain
+    draining, drain = threading.Event(), Loads.drain
 
-    def noted(self: servicer.Servicer) -> None:
+    def noted(self: Loads) -> None:
         drain(self)
         draining.set()
 
-    monkeypatch.setattr(servicer.Servicer, "drain", noted)
+    monkeypatch.setattr(Loads, "drain", noted)
     for name in SLOW[:2]:
         make_pack(tmp_path / name, {})
     with ExitStack() as stack:

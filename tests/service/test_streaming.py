@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backline.service.server import RunningServer
+from backline.service.server import RunningServer, start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
+from tests.support.clock import TurnedClock
 from tests.support.wire import OPTIONS, Answer, block, blocks, client, eventually, held, noise, opening
 
 
@@ -93,17 +94,21 @@ def test_a_render_is_the_stream_without_a_clock(stub: BacklineStub) -> None:
     assert answer.of("closed")[0].samples_in == 20_000
 
 
-def test_a_live_session_in_time_loses_nothing(stub: BacklineStub) -> None:
-    audio = noise(2, 9_600)
+def test_a_live_session_in_time_loses_nothing() -> None:
+    audio, clock = noise(2, 9_600), TurnedClock()
 
     def paced() -> Iterator[pb.ClientMessage]:
         yield from client(opening(mode=pb.MODE_LIVE, chunk_seconds=0.1, jitter_buffer_seconds=0.5))
-        begin = time.perf_counter()
         for entry in blocks(audio, [480]):
-            time.sleep(max(0.0, begin + (entry.position + 480) / 48_000 - time.perf_counter()))
+            clock.turn(480 / 48_000)
             yield pb.ClientMessage(audio=entry)
 
-    answer = Answer(stub.Stream(paced()))
+    with (
+        start_server(device="cpu", clock=clock) as server,
+        grpc.insecure_channel(server.address, options=OPTIONS) as channel,
+    ):
+        answer = Answer(BacklineStub(channel).Stream(paced()))
+        clock.release()
     assert np.array_equal(answer.port(), audio)
     (jitter,) = [item.seconds for item in answer.ready.ledger.items if item.name == "jitter_buffer"]
     assert jitter == 0.5

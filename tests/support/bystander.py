@@ -149,7 +149,7 @@ def held(engine: Engine, name: str) -> Iterator[None]:
         entered.set()
         assert go.wait(60)
 
-    engine._resident(name).post(hold)
+    engine.resident(name).post(hold)
     assert entered.wait(60)
     try:
         yield
@@ -160,7 +160,7 @@ def held(engine: Engine, name: str) -> Iterator[None]:
 @contextmanager
 def company(engine: Engine, name: str, victims: int = 1) -> Iterator[Table]:
     """A table for a test's attack. Afterwards the bystander plays to its end, and is compared with itself alone."""
-    stream = engine._resident(name).stream
+    stream = engine.resident(name).stream
     assert isinstance(stream, Watched)
     expected = alone(engine, name)
     stream.restore()
@@ -193,7 +193,7 @@ def chunk_of(stream: Any) -> Fraction:
 
 
 def open_guest(engine: Engine, name: str, seed: int, block_size: int = 65_536, **changes: Any) -> Guest:
-    stream = engine._resident(name).stream
+    stream = engine.resident(name).stream
     chunk = chunk_of(stream)
     usual = {"chunk_seconds": chunk, "visibility_seconds": stream.spec.visibility(chunk), "seed": seed}
     listener = Listener()

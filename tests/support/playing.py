@@ -17,6 +17,7 @@ from backline.engine.engine import Engine
 from backline.engine.events import Event, Failed, Finished, Frames, OutputBlock, Warned
 from backline.engine.session import Session
 from backline.models.stream import Audio, SessionConfig, Stream
+from tests.support.clock import TurnedClock
 
 PATIENCE_SECONDS = 20.0  # after which a test fails instead of hanging
 
@@ -84,6 +85,8 @@ def running(cores: float | None = None, clock: Clock = CLOCK, **streams: Stream)
             engine.add_stream(name, stream)
         yield engine
     finally:
+        if isinstance(clock, TurnedClock):
+            clock.release()
         engine.shutdown(drain_seconds=0.0)
 
 
@@ -125,15 +128,15 @@ def settle(engine: Engine) -> None:
     """Waits until no session has a chunk's worth left."""
     while any(session.ready() for session in engine.list_sessions()):
         time.sleep(0.0005)
-    for resident in engine._all_residents():
+    for resident in engine.residents.values():
         resident.call(lambda: None)  # its call in progress is over, too
 
 
 def fill(engine: Engine, session: Session, block: int) -> None:
     """Silence into a session whose client reads nothing, until it takes no more and waits for that client."""
     silence = np.zeros((session.config.channels, block), np.float32)
-    while session.try_write(session._timeline.end, silence):
-        while session.try_write(session._timeline.end, silence):
+    while session.try_write(session.take.timeline.end, silence):
+        while session.try_write(session.take.timeline.end, silence):
             pass
         settle(engine)
 

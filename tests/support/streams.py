@@ -1,4 +1,4 @@
-"""A small real model for the engine's tests: its input times a gain, at its own rate, with look-ahead and revisions."""
+"""A small real model for the engine's tests: its input times a gain, at its own rate, with look-ahead."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ class GainRow:
 
     chunk: int
     visibility: int
-    revision: int
     chunks: int = 0
     heard: list[Audio] = field(default_factory=list)
 
 
 class GainStream:
-    """Chunk c is the input of chunk c times the parameter `gain`, plus as many samples of its past as it may revise.
+    """Chunk c is the input of chunk c times the parameter `gain`.
 
     Input beyond what a chunk has heard is silence. `before_step` runs first in every call: tests fail or wait there.
     """
@@ -44,7 +43,6 @@ class GainStream:
         ports: int = 1,
         capacity: int = 4,
         look_ahead: int = 0,
-        revision_seconds: Fraction = Fraction(0),
         cost: float = 0.001,
     ) -> None:
         self.spec = StreamSpec(
@@ -56,7 +54,6 @@ class GainStream:
             chunk_quantum_seconds=Fraction(1, 25),
             default_chunk_seconds=Fraction(2, 25),
             default_visibility_seconds=0.08,
-            revision_seconds=revision_seconds,
         )
         self.capacity, self.look_ahead, self.cost = capacity, look_ahead, cost
         self.rows: dict[int, GainRow] = {}
@@ -70,7 +67,6 @@ class GainStream:
                 self.rows[row] = GainRow(
                     int(config.chunk_seconds * rate),
                     round(config.visibility_seconds * rate),
-                    int(self.spec.revision_seconds * rate),
                 )
                 return row
         raise RuntimeError("no row is free")
@@ -105,7 +101,7 @@ class GainStream:
         state.heard.append(given.audio)
         heard = np.concatenate(state.heard, axis=1)
         end = (state.chunks + 1) * state.chunk
-        start = max(0, end - state.chunk - state.revision)
+        start = end - state.chunk
         audio = np.zeros((heard.shape[0], end - start), np.float32)
         there = heard[:, start:end]
         audio[:, : there.shape[1]] = there * np.float32(given.parameters["gain"])

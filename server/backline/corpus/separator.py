@@ -85,7 +85,7 @@ class _Playing:
         self._to_pack = RateChange(SAMPLE_RATE, self._rate_in, self._channels)
         counts = [port.channels or self._channels for port in spec.ports]
         self._ends = np.cumsum(counts)  # of the ports in the timeline, which holds all of them
-        self._timeline = OutputTimeline(sum(counts), int(spec.revision_seconds * self._rate_out))
+        self._timeline = OutputTimeline(sum(counts))
         self._back = RateChange(self._rate_out, SAMPLE_RATE, sum(counts))
         self._waiting = np.zeros((self._channels, 0), np.float32)  # for the pack, at its rate
         self._taken = 0  # samples that it has been given

@@ -138,7 +138,7 @@ class InputPath:
 
 
 class OutputPath:
-    """Chunks at the model's rate -> revisions and commits -> the client's rate. Engine thread.
+    """Chunks at the model's rate -> in their places -> the client's rate. Engine thread.
 
     The channels of all ports go through as one array, so that ports cannot come apart either.
     """
@@ -146,12 +146,12 @@ class OutputPath:
     def __init__(self, spec: StreamSpec, config: SessionConfig, port_channels: list[int]) -> None:
         self._rate, self._model_rate = config.sample_rate, spec.output_rate or config.sample_rate
         channels = sum(port_channels)
-        self.timeline = OutputTimeline(channels, int(spec.revision_seconds * self._model_rate))
+        self.timeline = OutputTimeline(channels)
         self._resampler = Resampler(self._model_rate, self._rate, channels)
         self._lead = self._resampler.delay_out
         self._splits = np.cumsum(port_channels)[:-1]
         self.end = 0  # samples of the client since the session's start that have come out
-        self.delay_seconds = float(self._resampler.latency_seconds + spec.revision_seconds)
+        self.delay_seconds = float(self._resampler.latency_seconds)
 
     def add(self, output: ChunkOutput) -> Audio:
         """The client's audio [channel of all ports, sample] from `end` on that this chunk makes final."""

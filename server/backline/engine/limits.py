@@ -17,6 +17,7 @@ MAXIMUM_BLOCK = 65_536  # samples of one channel
 # ---- time --------------------------------------------------------------------------------------------
 
 FURTHEST_SAMPLE = 2**53  # either side of 0: what a double counts without loss, at 192 kHz 1,500 years
+LONGEST_JITTER_BUFFER = 60  # seconds
 FURTHEST_QUARTER = 1e7  # quarter notes either side of 0: at 300 a minute 23 days
 
 # ---- what may wait in a session ----------------------------------------------------------------------

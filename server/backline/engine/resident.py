@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,13 +16,24 @@ from typing import TypeVar
 
 from backline.engine.admission import Claim, Cost
 from backline.engine.clock import CLOCK, Clock
-from backline.engine.errors import ChunkFailed, EngineError, NotFound, is_out_of_memory, out_of_memory
+from backline.engine.errors import (
+    BadInput,
+    ChunkFailed,
+    EngineError,
+    NotFound,
+    Refused,
+    is_out_of_memory,
+    out_of_memory,
+)
 from backline.engine.ledger import MARGIN
 from backline.engine.precedence import GIVE_WAY_SECONDS, Precedence
-from backline.engine.session import Session, UnfinishedChunk
+from backline.engine.session import Session
+from backline.engine.take import Needs, UnfinishedChunk, needs
 from backline.engine.texts import TextDesk
-from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Stream
+from backline.models.errors import NoRowFree
+from backline.models.stream import ChunkInput, ChunkOutput, LatencyItem, RowFailed, SessionConfig, Stream
 from backline.models.warm_up import compute_clock
+from backline.packs.registry import PackEntry
 
 T = TypeVar("T")
 
@@ -43,9 +53,15 @@ class Resident:
         device: str = "cpu",
         clock: Clock = CLOCK,
         precedence: Precedence | None = None,
+        entry: PackEntry | None = None,
     ) -> None:
-        """`precedence` is what it shares with the other models of the machine."""
-        self.name, self.stream = name, stream
+        """
+        Args:
+            precedence: what it shares with the other models of the machine.
+            entry: the pack that it was built from, if it was one.
+        """
+        self.name, self.stream, self.entry = name, stream, entry
+        self.gone = False  # nobody is let in any more; the engine thread's
         self._precedence = precedence or Precedence()
         self._clock, self._compute_clock = clock, compute_clock(device)
         self.cost = Cost(warm_up_cost)
@@ -56,7 +72,7 @@ class Resident:
         self.late_chunks = 0
         self._condition = threading.Condition()
         self._tasks: deque[Callable[[], None]] = deque()
-        self._gives_way_since: float | None = None  # monotonic seconds, while work that has time waits for others
+        self._gives_way_since: float | None = None  # by the clock, while work that has time waits for others
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -64,10 +80,6 @@ class Resident:
     def open_sessions(self) -> list[Session]:
         """Those that have not ended. Any thread."""
         return [session for session in self.sessions if not session.closed.is_set()]
-
-    def claims(self) -> list[Claim]:
-        """What its open sessions ask of the machine. Any thread."""
-        return [self.claim(session) for session in self.open_sessions()]
 
     def claim(self, session: Session) -> Claim:
         """What one of its sessions asks of the machine. Any thread."""
@@ -80,9 +92,9 @@ class Resident:
         messages = config.sample_rate / block_size + (len(spec.ports) if config.want_audio else 1) / seconds
         return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
-    def company_seconds(self, session: Session) -> float:
-        """How long the others on the model may keep one of a session's chunks waiting: a chunk of each, as long as one
-        may take when the machine stumbles. Any thread.
+    def company_seconds(self, session: Session | None = None) -> float:
+        """How long the others on the model may keep a chunk waiting, of a session or of one that is to come: a chunk of
+        each, as long as one may take when the machine stumbles. Any thread.
         """
         others = [other for other in self.open_sessions() if other is not session]
         return MARGIN * sum(self.cost.value * float(other.config.chunk_seconds) for other in others)
@@ -92,6 +104,38 @@ class Resident:
         for session in self.open_sessions():
             if not session.config.offline:
                 session.announce(session.book.expect_queue(self.company_seconds(session)))
+
+    def take_row(self, config: SessionConfig) -> tuple[int, Needs, tuple[LatencyItem, ...]]:
+        """A free row, what its first chunk needs, and what the model costs. The engine thread.
+
+        Raises:
+            NotFound: the model goes.
+            Refused: there is no row, or no memory for it.
+            BadInput: the model cannot play such a session.
+        """
+        self.check_there()
+        stream, name = self.stream, self.name
+        try:
+            row = stream.open(config)
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                raise out_of_memory(name, error) from error
+            # A stream of a third party may know no NoRowFree, but then its rows are counted here.
+            if isinstance(error, NoRowFree) or len(self.open_sessions()) >= stream.capacity:
+                raise Refused(f"all {stream.capacity} rows of {name!r} are taken: close a session first") from error
+            raise
+        except ValueError as error:
+            raise BadInput(f"{name!r} cannot play such a session: {error}") from error
+        try:
+            return row, needs(stream.spec.for_task(config.task), stream, row), stream.latency(config)
+        except BaseException:
+            stream.close(row)
+            raise
+
+    def check_there(self) -> None:
+        """Raises NotFound where the model goes. The engine thread."""
+        if self.gone:
+            raise NotFound(f"{self.name!r} has been unloaded: load it and open a new session")
 
     def wake(self) -> None:
         """Has the engine thread look for ready sessions. Any thread; never waits for a model."""
@@ -167,12 +211,12 @@ class Resident:
                     self._gives_way_since = None
                     if self._stopping:
                         return False
-                self._condition.wait(GIVE_WAY_SECONDS if batch else None)
+                self._clock.wait(self._condition.wait, GIVE_WAY_SECONDS if batch else None)
             return True
 
     def _may_begin(self) -> bool:
         """Whether work that has time may begin now, or has given way for long enough."""
-        now = time.monotonic()
+        now = self._clock()
         if self._gives_way_since is None:
             self._gives_way_since = now
         return self._precedence.free(self, self.wake) or now - self._gives_way_since >= GIVE_WAY_SECONDS

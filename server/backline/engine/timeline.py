@@ -1,4 +1,4 @@
-"""Positions: where input belongs, what output may still be revised, and what comes too late to be played."""
+"""Positions: where input belongs, where output goes, and what comes too late to be played."""
 
 from __future__ import annotations
 
@@ -76,16 +76,12 @@ def zero_non_finite(audio: Audio) -> tuple[Audio, int]:
 
 
 class OutputTimeline:
-    """Output at the model's rate: a chunk may revise what is not committed, and is cross-faded over it.
+    """Output at the model's rate: what is not committed may be laid over, and is then cross-faded."""
 
-    Audio is committed once no chunk can reach it: `revision` samples before the newest.
-    """
-
-    def __init__(self, channels: int, revision: int) -> None:
+    def __init__(self, channels: int) -> None:
         self.committed = 0  # samples since the session's start that will not change
         self.dropped = 0  # samples that came for committed positions
         self.missing = 0  # samples that no chunk covered; they are silence
-        self._revision = revision
         self._open = np.zeros((channels, 0), np.float32)  # from `committed` on
 
     @property
@@ -94,9 +90,9 @@ class OutputTimeline:
         return self.committed + self._open.shape[1]
 
     def lay(self, position: int, audio: Audio) -> None:
-        """Lays a chunk [channel, sample] at `position`, linearly cross-faded where it revises earlier output.
+        """Lays a chunk [channel, sample] at `position`, linearly cross-faded over what is there.
 
-        Equal audio cross-fades into itself, so a chunk that merely repeats its past changes nothing.
+        Equal audio cross-fades into itself, so what merely repeats its past changes nothing.
         """
         too_late = min(max(0, self.committed - position), audio.shape[1])
         self.dropped += too_late
@@ -112,15 +108,14 @@ class OutputTimeline:
             np.zeros((audio.shape[0], gap), np.float32),
             crossfade(self._open[:, kept : kept + overlap], audio[:, :overlap], "linear"),
             audio[:, overlap:],
-            self._open[:, kept + overlap :],  # a revision may be shorter than what it revises
+            self._open[:, kept + overlap :],  # it may be shorter than what it lies over
         ]
         self._open = np.concatenate(parts, axis=1)
 
     def commit(self) -> Audio:
         """The samples [channel, sample] that have become final since the last call."""
-        final = max(0, self._open.shape[1] - self._revision)
-        done, self._open = self._open[:, :final], self._open[:, final:]
-        self.committed += final
+        done, self._open = self._open, self._open[:, :0]
+        self.committed += done.shape[1]
         return done
 
 

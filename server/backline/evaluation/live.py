@@ -160,7 +160,7 @@ class _Player:
         self._fed, self._chunks, self._chunk_seconds = 0, 0, setting.chunk_seconds
         channels = [port.channels or len(self._voice) for port in spec.ports]
         self._port_ends = np.cumsum(channels)  # in the timeline, which holds the channels of all ports
-        self._timeline = OutputTimeline(sum(channels), int(spec.revision_seconds * self._output_rate))
+        self._timeline = OutputTimeline(sum(channels))
         self._length = -(-len(take.voice) * self._output_rate // sample_rate)  # of the output, in its own samples
         # What is final, in place from the start: a long session then grows by nothing but what the stream itself keeps.
         self._sounds = {port.name: np.full(self._length, np.float32(0)) for port in spec.ports}

@@ -86,7 +86,7 @@ def resynthesis(codec: Codec) -> Resynthesise:
 
     def there_and_back(sound: Sound) -> Sound:
         audio = at_rate(sound, SAMPLE_RATE, codec.sample_rate)
-        timeline = OutputTimeline(channels=1, revision=0)
+        timeline = OutputTimeline(channels=1)
         for start in range(0, len(audio), step):
             heard = audio[start : start + window]
             timeline.lay(start, decode(codec, encode(codec, np.pad(heard, (0, window - len(heard)))))[np.newaxis])

@@ -124,7 +124,6 @@ class StreamSpec:
     minimum_visibility_seconds: float = -2.0
     lookahead_seconds: float = 0.0  # by which the visibility may exceed the session's chunk
     metres: tuple[tuple[int, int], ...] = ()  # that the model has learnt, such as (4, 4); none: it plays by no bar
-    revision_seconds: Fraction = Fraction(0)  # how far before the end of earlier output a chunk may begin
     inputs: tuple[Input, ...] = ()  # channel groups that `input_channels` is the sum of; none: one input of no name
     texts: tuple[Text, ...] = ()  # that a session may set: see TextStream
     takes_notes: bool = False  # MIDI: ChunkInput.notes
@@ -299,7 +298,7 @@ class ChunkInput:
 
 @dataclass(frozen=True)
 class ChunkOutput:
-    """What one row answers. `position` may lie before the end of earlier output: that much is revised."""
+    """What one row answers. What lies before the end of earlier output is too late, and dropped."""
 
     row: int
     position: int  # output rate; of the first sample of `audio`

@@ -1,4 +1,4 @@
-"""Which packs there are: where they are looked for, what state each is in, and which are resident.
+"""Which packs there are: where they are looked for, what state each is in, and how a model is built of one.
 
 The first pack of a name wins: folders that were asked for, then ~/.local/share/backline/packs (XDG), then the packs
 that come with Backline. A damaged pack hides none: it is listed by the name that its pack.toml gives, or else by its
@@ -10,8 +10,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -48,12 +47,16 @@ class PackEntry:
     problem: str = ""
 
 
+NONE: Mapping[str, PackEntry] = {}  # that is resident
 FolderState = tuple[tuple[str | int, ...], ...]
 Reading = tuple[Pack, StreamSpec | PackError] | PackError
 
 
 class PackRegistry:
-    """The packs of one server on one device. All methods may be called from any thread; most read the disk."""
+    """The packs of one server on one device. It reads and builds, and holds no model.
+
+    All methods may be called from any thread; most read the disk.
+    """
 
     def __init__(self, folders: Sequence[Path] = (), device: str = "cpu", rows: int | None = None) -> None:
         """
@@ -63,63 +66,36 @@ class PackRegistry:
         """
         self.device, self.rows = device, rows
         self.folders = [*folders, *usual_places()]
-        self._resident: dict[str, tuple[Pack, Stream]] = {}
         self._failed: dict[str, PackError] = {}  # what loading found that reading the manifest does not
-        self._lock = threading.Lock()  # of the two above
         self._known: dict[Path, tuple[FolderState | None, Reading]] = {}  # by folder; written whole, so without a lock
-        self._loading: dict[str, threading.Lock] = {}
 
-    def entries(self) -> list[PackEntry]:
-        """Every pack, by name."""
-        return [self._entry(name, folder) for name, folder in sorted(self._folders().items())]
+    def entries(self, resident: Mapping[str, PackEntry] = NONE) -> list[PackEntry]:
+        """Every pack, by name. What is `resident` stays as it was loaded, whatever has become of its folder."""
+        return [self._entry(name, folder, resident) for name, folder in sorted(self._folders(resident).items())]
 
-    def entry(self, name: str) -> PackEntry:
-        """One pack. Raises PackNotFound."""
-        return self._entry(name, self._folder(name))
-
-    def resident(self) -> dict[str, Stream]:
-        """The loaded packs. Reads no disk."""
-        with self._lock:
-            return {name: stream for name, (_, stream) in self._resident.items()}
+    def entry(self, name: str, resident: Mapping[str, PackEntry] = NONE) -> PackEntry:
+        """One pack, likewise. Raises PackNotFound."""
+        return self._entry(name, self._folder(name, resident), resident)
 
     def load(self, name: str) -> Stream:
-        """The resident stream of a pack; loads it if need be, once however many ask at the same time.
+        """A model built of a pack; a further one each time.
 
         Raises:
             PackNotFound: there is no such pack.
             PackError: it is damaged; the entry stays `DAMAGED` until a later load succeeds.
         """
-        with self._lock:
-            if name in self._resident:
-                return self._resident[name][1]
-            loading = self._loading.setdefault(name, threading.Lock())
-        with loading:
-            with self._lock:
-                if name in self._resident:
-                    return self._resident[name][1]
-            folder = self._folder(name)
-            try:
-                pack = read_pack(folder)
-                stream = load_stream(pack, self.device, self.rows)
-            except PackError as error:
-                with self._lock:
-                    self._failed[name] = error
-                raise
-            with self._lock:
-                self._failed.pop(name, None)
-                self._resident[name] = (pack, stream)
-            return stream
+        folder = self._folder(name)
+        try:
+            stream = load_stream(read_pack(folder), self.device, self.rows)
+        except PackError as error:
+            self._failed[name] = error
+            raise
+        self._failed.pop(name, None)
+        return stream
 
-    def unload(self, name: str) -> None:
-        """Forgets a resident stream; whoever plays it must have let go of it before. Raises PackNotFound."""
-        with self._lock:
-            if self._resident.pop(name, None) is None:
-                raise PackNotFound(f"pack {name!r} is not resident: nothing to unload")
-
-    def _folders(self) -> dict[str, Path]:
+    def _folders(self, resident: Mapping[str, PackEntry] = NONE) -> dict[str, Path]:
         """Name to folder of every pack."""
-        with self._lock:  # what is resident stays under its name, whatever has become of its folder
-            found = {name: pack.folder for name, (pack, _) in self._resident.items()}
+        found = {name: entry.folder for name, entry in resident.items()}
         damaged: list[tuple[str, Path]] = []
         for root in self.folders:
             for folder in packs_in(root):
@@ -132,8 +108,8 @@ class PackRegistry:
                 found[next(free for free in _numbered(name) if free not in found)] = folder
         return found
 
-    def _folder(self, name: str) -> Path:
-        found = self._folders()
+    def _folder(self, name: str, resident: Mapping[str, PackEntry] = NONE) -> Path:
+        found = self._folders(resident)
         if name in found:
             return found[name]
         close = difflib.get_close_matches(name, found, n=1)
@@ -156,12 +132,10 @@ class PackRegistry:
             raise PackError(reading.problems, reading.pack)
         return reading
 
-    def _entry(self, name: str, folder: Path) -> PackEntry:
-        with self._lock:
-            if name in self._resident:
-                pack, stream = self._resident[name]
-                return PackEntry(name, folder, PackState.RESIDENT, pack, stream.spec)
-            failed = self._failed.get(name)
+    def _entry(self, name: str, folder: Path, resident: Mapping[str, PackEntry]) -> PackEntry:
+        if name in resident:
+            return resident[name]
+        failed = self._failed.get(name)
         try:
             pack, spec = self._read(folder)
         except PackError as error:

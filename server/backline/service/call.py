@@ -14,19 +14,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import grpc
-
 from backline.engine.errors import BadInput, Unserved
 from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, TextInForce, Warned
 from backline.engine.session import Session
 from backline.service import convert
+from backline.service.carrier import Carrier
 from backline.service.idle import OFFLINE_FACTOR, IdleWatch
 from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
 
 Request: TypeAlias = "pb.ClientMessage | pb.RenderRequest"
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 UNSERVED = {
     "resume": "taking up a detached session is not served yet: open a new one",
@@ -62,12 +60,12 @@ class Outbox:
         return self._events.popleft()
 
 
-def check_first(request: Request | Any) -> pb.Open:
-    """The Open that a stream must begin with; `request` is grpc.aio.EOF where nothing came."""
-    kind = None if request is grpc.aio.EOF else request.WhichOneof("message")
+def check_first(request: Request | None) -> pb.Open:
+    """The Open that a stream must begin with; `request` is None where nothing came."""
+    kind = None if request is None else request.WhichOneof("message")
     if kind == "resume":
         raise Unserved(UNSERVED["resume"])
-    if kind != "open":
+    if request is None or kind != "open":
         raise BadInput(f"the first message is {kind or 'missing'}: begin with Open")
     opening: pb.Open = request.open
     if opening.on_jump == pb.ON_JUMP_NEW_TAKE:
@@ -76,20 +74,19 @@ def check_first(request: Request | Any) -> pb.Open:
 
 
 class SessionCall:
-    """Serves one session over one Stream or Render call until either side ends it."""
+    """Serves one session over one carrier until either side ends it."""
 
     def __init__(
         self,
-        context: Context,
+        carrier: Carrier,
         session: Session,
         outbox: Outbox,
-        response: type[pb.ServerMessage] | type[pb.RenderResponse],
         want_frames: bool,
         idle_seconds: float,
         count: Callable[[], None],
     ) -> None:
         """`count` is called for every message of either direction."""
-        self._context, self._session, self._outbox, self._response = context, session, outbox, response
+        self._carrier, self._session, self._outbox = carrier, session, outbox
         self._want_frames, self._count = want_frames, count
         patience = idle_seconds * (OFFLINE_FACTOR if session.config.offline else 1)
         self._idle = IdleWatch(patience, lambda: session.waits_for_client)
@@ -119,7 +116,7 @@ class SessionCall:
     async def _read(self) -> None:
         """Passes messages on until the client closes; what is wrong with one ends the session."""
         try:
-            while (request := await self._context.read()) is not grpc.aio.EOF:
+            while (request := await self._carrier.read()) is not None:
                 self._idle.stir()
                 self._count()
                 kind = request.WhichOneof("message")
@@ -212,7 +209,8 @@ class SessionCall:
 
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""
-        if all(name in self._response.DESCRIPTOR.fields_by_name for name in message):
+        response = self._carrier.response
+        if all(name in response.DESCRIPTOR.fields_by_name for name in message):
             self._count()
             with self._idle.taking():
-                await self._context.write(self._response(**message))
+                await self._carrier.write(response(**message))

@@ -6,15 +6,12 @@ import secrets
 from collections.abc import Iterable
 from fractions import Fraction
 
-import grpc
 import numpy as np
 
 from backline.engine import errors
 from backline.engine.events import Frames, OutputBlock, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
-from backline.engine.limits import STATUS_BYTES
 from backline.engine.session import Session
-from backline.models.errors import PackError
 from backline.models.stream import (
     Audio,
     ChannelLayout,
@@ -26,20 +23,9 @@ from backline.models.stream import (
     SessionConfig,
     StreamSpec,
 )
-from backline.packs.registry import PackEntry, PackNotFound, PackState
+from backline.packs.registry import PackEntry, PackState
 from backline_protos.v1 import backline_pb2 as pb
 
-STATUS: dict[type[Exception], grpc.StatusCode] = {
-    errors.BadInput: grpc.StatusCode.INVALID_ARGUMENT,
-    errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    errors.Refused: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    errors.Damaged: grpc.StatusCode.FAILED_PRECONDITION,
-    errors.ChunkFailed: grpc.StatusCode.ABORTED,
-    errors.Unserved: grpc.StatusCode.UNIMPLEMENTED,
-    errors.Idle: grpc.StatusCode.DEADLINE_EXCEEDED,
-    PackNotFound: grpc.StatusCode.NOT_FOUND,
-    PackError: grpc.StatusCode.FAILED_PRECONDITION,
-}
 STATES = {
     PackState.AVAILABLE: pb.PACK_STATE_AVAILABLE,
     PackState.RESIDENT: pb.PACK_STATE_RESIDENT,
@@ -54,27 +40,6 @@ LAYOUTS = {
     pb.CHANNEL_LAYOUT_7_1: ChannelLayout.SURROUND_7_1,
 }
 FINEST = 1_000_000  # denominator: times on the wire are doubles, and mean the simple fraction next to them
-
-
-def status_of(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """The status and message that a call ends with because of `error`."""
-    if type(error) in STATUS:
-        return STATUS[type(error)], as_header(str(error))
-    if errors.is_out_of_memory(error):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, as_header(str(errors.out_of_memory("this", error)))
-    text = f"{type(error).__name__}: {error}"
-    return grpc.StatusCode.INTERNAL, as_header(f"the server failed ({text}): see its log, and open a new session")
-
-
-def as_header(message: str) -> str:
-    """`message` as far as a gRPC status holds it: an HTTP/2 header, in which all but printable ASCII is escaped."""
-    message = message.encode("utf-8", "replace").decode()  # names of files may hold what is no text
-    size = 0
-    for index, character in enumerate(message):
-        size += 1 if " " <= character <= "~" and character != "%" else 3 * len(character.encode())
-        if size > STATUS_BYTES:
-            return message[:index] + "…"
-    return message
 
 
 # ---- from the wire -----------------------------------------------------------------------------------
@@ -272,7 +237,7 @@ def pack(entry: PackEntry) -> pb.Pack:
 
 
 def session(playing: Session, now: float) -> pb.Session:
-    """An open session; `now` by time.monotonic."""
+    """An open session; `now` by the engine's clock."""
     totals, config = playing.totals, playing.config
     audio_seconds = totals.chunks * float(config.chunk_seconds)
     return pb.Session(

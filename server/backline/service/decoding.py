@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from backline.engine.errors import BadInput
 from backline.engine.limits import OTHER_BYTES
-from backline.service import convert
+from backline.service.status import status_of
 from backline_protos.v1 import backline_pb2 as pb
 
 Parse = Callable[[bytes], Any]
@@ -76,7 +76,7 @@ def _refusing(answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[
 
     async def checked(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         if isinstance(request, BadInput):
-            await context.abort(*convert.status_of(request))
+            await context.abort(*status_of(request))
         return await answer(request, context)
 
     return checked
@@ -90,6 +90,6 @@ def _refusing_midway(answer: Callable[..., AsyncIterator[Any]]) -> Callable[...,
             async for response in answer(requests, context):
                 yield response
         except BadInput as error:
-            await context.abort(*convert.status_of(error))
+            await context.abort(*status_of(error))
 
     return checked

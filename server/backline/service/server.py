@@ -22,12 +22,16 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from backline.engine.admission import LOAD_LIMIT
+from backline.engine.clock import CLOCK, Clock
 from backline.engine.engine import Engine
 from backline.engine.limits import MESSAGE_BYTES
 from backline.nn import threads
 from backline.packs.registry import PackRegistry
 from backline.service.decoding import Decoding
+from backline.service.desk import Desk
+from backline.service.handling import Handling
 from backline.service.idle import IDLE_SECONDS
+from backline.service.loads import Loads
 from backline.service.servicer import Servicer
 from backline.service.unix_socket import claim, others_shut_out
 from backline_client.unix_socket import socket_path
@@ -73,6 +77,7 @@ async def serve(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
+    clock: Clock = CLOCK,
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -90,6 +95,7 @@ async def serve(
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
+        clock: by which sessions play; whether a client is idle, the event loop's says.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
         stop: ends the serving, for whoever has no signals.
 
@@ -100,14 +106,15 @@ async def serve(
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
-    engine = Engine(device, load_limit)
-    servicer = Servicer(engine, PackRegistry(packs, device, rows), max_sessions, idle_seconds)
+    engine = Engine(device, load_limit, clock=clock)
+    loads = Loads(engine, PackRegistry(packs, device, rows))
+    desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
-            await servicer.load(name)
-        await asyncio.to_thread(servicer.look_through)
-        server, healths = _make_server(servicer)
+            await loads.load(name)
+        await asyncio.to_thread(loads.look_through)
+        server, healths = _make_server(Servicer(engine, loads, desk))
         bound = [_listen(server, address)]
         try:
             if beside is not None:
@@ -130,9 +137,10 @@ async def serve(
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
-        servicer.drain()
+        loads.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
-        servicer.close()
+        loads.close()
+        desk.close()
     await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
 
 
@@ -148,6 +156,7 @@ def start_server(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
+    clock: Clock = CLOCK,
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
     started = threading.Event()
@@ -164,7 +173,8 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, on_ready=ready, stop=stop,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, clock=clock,
+            on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:

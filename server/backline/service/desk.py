@@ -1,0 +1,114 @@
+"""Where sessions are asked for: who gets one of the seats, and what becomes of a call from its Open to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from backline.engine.engine import Engine
+from backline.engine.errors import Idle, Refused
+from backline.engine.limits import check_name
+from backline.engine.session import Session
+from backline.service import convert
+from backline.service.call import Outbox, SessionCall, check_first
+from backline.service.carrier import Carrier, Gone
+from backline.service.loads import Loads
+from backline_protos.v1 import backline_pb2 as pb
+
+log = logging.getLogger(__name__)
+
+
+class Desk:
+    """Serves calls, whatever carries them. The event loop."""
+
+    def __init__(
+        self, engine: Engine, loads: Loads, max_sessions: int, idle_seconds: float, count: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            max_sessions: open at the same time.
+            idle_seconds: after which a client that neither sends nor takes its output is ended.
+            count: called for every message of either direction.
+        """
+        self.refused = 0  # for want of a seat
+        self._engine, self._loads, self._max_sessions = engine, loads, max_sessions
+        self._idle_seconds, self._count = idle_seconds, count
+        self._taken = 0
+        self._threads = ThreadPoolExecutor(max_sessions, thread_name_prefix="backline-open")
+
+    async def serve(self, carrier: Carrier) -> None:
+        """A session from its Open to its end, whichever it comes to. A client that goes in the midst of a message ends
+        its call as one that goes between two: it is cancelled.
+        """
+        try:
+            try:
+                opening = check_first(await self._first(carrier))
+                with self._seat():
+                    await self._play(carrier, opening)
+            except Gone:
+                raise
+            except Exception as error:
+                await carrier.fail(error)
+        except Gone:
+            raise asyncio.CancelledError from None
+
+    def close(self) -> None:
+        """Lets the threads go, as soon as those who wait for them have been told."""
+        self._threads.shutdown(wait=False)
+
+    async def _first(self, carrier: Carrier) -> Any:
+        """The message that a call begins with."""
+        try:
+            return await asyncio.wait_for(carrier.read(), self._idle_seconds)
+        except TimeoutError:
+            raise Idle(f"no Open came within {self._idle_seconds:g} s: call again when there is a session") from None
+
+    @contextmanager
+    def _seat(self) -> Iterator[None]:
+        if self._taken >= self._max_sessions:
+            self.refused += 1
+            raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+    async def _play(self, carrier: Carrier, opening: pb.Open) -> None:
+        check_name(opening.client_name, "the client's name")
+        offline = carrier.response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
+        outbox = Outbox(asyncio.get_running_loop())
+        session = await self._open(opening, offline, outbox)
+        log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
+        want_frames = opening.want_frames or not session.config.want_audio
+        await SessionCall(carrier, session, outbox, want_frames, self._idle_seconds, self._count).serve()
+
+    async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
+        """Opens the session on a thread: an engine's call in progress is waited for."""
+        resident = await self._loads.load(opening.pack)
+        task = self._threads.submit(
+            self._engine.open_session,
+            opening.pack,
+            convert.session_config(opening, resident.stream.spec, offline),
+            opening.client_name,
+            outbox.put,
+            block_size=opening.block_size,
+            jitter_buffer_seconds=opening.jitter_buffer_seconds,
+        )
+        waited = asyncio.wrap_future(task)
+        try:
+            return await asyncio.shield(waited)
+        except asyncio.CancelledError:  # the client has gone; its session must not stay
+            waited.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks for it
+            if not task.cancel():
+                task.add_done_callback(_abandon)
+            raise
+
+
+def _abandon(task: Future[Session]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().abort()
