@@ -1,7 +1,9 @@
 """Nobody waits for a load but those who asked for it, and what is resident opens at once."""
 
+import gc
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from backline.engine.engine import Engine
+from backline.engine.session import Session
 from backline.models.passthrough import PassthroughStream
 from backline.models.stream import Stream
 from backline.packs.registry import PackRegistry
@@ -190,3 +194,44 @@ def test_a_device_without_memory_is_not_a_damaged_pack(
         monkeypatch.undo()
         gate.error = None
         assert Answer(stub.Stream(client(opening(pack=SLOW[0])))).status is grpc.StatusCode.OK
+
+
+def test_what_stays_is_not_looked_through_for_garbage(server: RunningServer, stub: BacklineStub) -> None:
+    """Hundreds of thousands of objects: a full look takes .3 s, in which nobody's chunk is computed."""
+    gc.unfreeze()
+    stub.LoadPack(pb.LoadPackRequest(name="stems"))
+    assert gc.get_freeze_count() > 100_000
+    with Bystander(server.address):
+        looks = gc.get_stats()[2]["collections"]
+        gc.disable()
+        stub.UnloadPack(pb.UnloadPackRequest(name="stems"))
+        gc.enable()
+        assert gc.get_freeze_count() > 100_000
+        assert gc.get_stats()[2]["collections"] == looks, "somebody played, and everything was looked through"
+
+
+@pytest.mark.parametrize("last", [block(noise(1, 11)), pb.Control(parameter="none"), pb.Resume(), pb.Close(), None])
+def test_no_session_waits_for_the_collector_of_garbage(
+    stub: BacklineStub, last: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes rarely, and a session has rings of up to 64 MiB."""
+    sessions: list[weakref.ref[Session]] = []
+    open_session = Engine.open_session
+
+    def seen(*arguments: Any, **more: Any) -> Session:
+        session = open_session(*arguments, **more)
+        sessions.append(weakref.ref(session))
+        return session
+
+    monkeypatch.setattr(Engine, "open_session", seen)
+    gc.disable()
+    try:
+        if last is None:  # the client goes
+            call = stub.Stream(held(opening(), block(noise(2, 100))))
+            assert next(call).HasField("ready")
+            call.cancel()
+        else:
+            Answer(stub.Stream(client(opening(), block(noise(2, 100)), last)))
+        assert eventually(lambda: sessions[0]() is None)
+    finally:
+        gc.enable()

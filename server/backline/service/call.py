@@ -109,6 +109,7 @@ class SessionCall:
         finally:
             for task in (reader, writer, watch):
                 task.cancel()
+            del task, reader, writer, watch  # they hold what they failed of, which holds this frame, which holds them
             self._session.abort()  # has no effect on one that has ended
 
     # ---- client to engine ----------------------------------------------------------------------------

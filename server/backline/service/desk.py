@@ -45,16 +45,23 @@ class Desk:
         its call as one that goes between two: it is cancelled.
         """
         try:
-            try:
-                opening = check_first(await self._first(carrier))
-                with self._seat():
-                    await self._play(carrier, opening)
-            except Gone:
-                raise
-            except Exception as error:
-                await carrier.fail(error)
+            failure = await self._failure(carrier)
+            if failure is not None:
+                await carrier.fail(failure)
         except Gone:
             raise asyncio.CancelledError from None
+
+    async def _failure(self, carrier: Carrier) -> Exception | None:
+        """Serves a call, and returns what it failed of."""
+        try:
+            opening = check_first(await self._first(carrier))
+            with self._seat():
+                await self._play(carrier, opening)
+            return None
+        except Gone:
+            raise
+        except Exception as error:
+            return error
 
     def close(self) -> None:
         """Lets the threads go, as soon as those who wait for them have been told."""

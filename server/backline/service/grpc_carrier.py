@@ -36,6 +36,9 @@ class GrpcCarrier:
 
     async def fail(self, error: Exception) -> None:
         status, message = status_of(error)
+        # What gRPC raises to end a call keeps this frame in a circle, which only the collector of garbage takes apart;
+        # all frames that the error has come through, and a session's rings with them, would stay as long.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         # Clients that cannot read trailers get it as a message, too, unless they have not even taken the last one.
         if self.response is pb.ServerMessage and not (isinstance(error, Idle) and error.untaken):
             await self.write(pb.ServerMessage(error=pb.Error(status=status.value[0], message=message)))

@@ -12,6 +12,7 @@ from backline.engine.errors import BadInput, Damaged, Refused, is_out_of_memory,
 from backline.engine.limits import findable
 from backline.engine.resident import Resident
 from backline.packs.registry import PackEntry, PackRegistry, PackState
+from backline.service.garbage import set_aside
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Loads:
         for entry in self.entries():
             if entry.problem:
                 log.warning("pack %r is damaged: %s", entry.name, entry.problem)
+        self._set_aside()
 
     async def load(self, name: str) -> Resident:
         """Makes a pack resident where it is not.
@@ -89,6 +91,7 @@ class Loads:
                 raise out_of_memory(name, error) from error
             log.exception("%s failed in its warm-up", name)
             raise Damaged(f"pack {name!r} failed in its warm-up ({error}): install it again") from error
+        self._set_aside()
         log.info("pack %r is resident", name)
         return self._engine.resident(name)
 
@@ -99,7 +102,11 @@ class Loads:
             self._engine.remove_stream(name, close_sessions)
         except BadInput as error:
             raise Damaged(str(error)) from error  # in use: a state of things, not a fault of the request
+        self._set_aside()
         log.info("pack %r has been unloaded", name)
+
+    def _set_aside(self) -> None:
+        set_aside(quiet=not self._engine.list_sessions())
 
     def _resident(self) -> dict[str, PackEntry]:
         found = self._engine.residents.items()
