@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from backline.measures.report import Figure, Gate, Quoted, Report, figures_table, gates_table, read_report, write_report
+from backline.measures.report import Figure, FiguresTable, Gate, Quoted, Report, gates_table, read_report, write_report
 
 REPORT = Report(
     kind="accompaniment",
@@ -21,8 +21,8 @@ REPORT = Report(
 )
 
 
-def shown(table: object) -> str:
-    console = Console(width=120, markup=False, file=StringIO())
+def shown(table: object, width: int = 120) -> str:
+    console = Console(width=width, markup=False, file=StringIO())
     with console.capture() as capture:
         console.print(table)
     return capture.get()
@@ -50,9 +50,14 @@ def test_what_is_not_finite_stays_valid_json_and_comes_back_as_not_a_number(tmp_
 
 
 def test_tables_show_every_figure_with_its_error_and_every_gate_with_its_verdict() -> None:
-    figures = shown(figures_table(REPORT.rows))
+    figures = shown(FiguresTable(REPORT.rows))
     for text in ("generated", "FAD", "chords", "level", "distance", "0.25 ±0.05", "-20", "1.5"):
         assert text in figures
+    many = {name: {f"column {n} of figures": Figure(n + 0.25, 0.5) for n in range(9)} for name in ("one row", "other")}
+    narrow = shown(FiguresTable(many), width=60)
+    assert max(map(len, narrow.splitlines())) <= 60
+    for n in range(9):
+        assert narrow.count(f"{n}.25 ±0.5") == 2, "a figure is cut"
     gates = [line for line in shown(gates_table(REPORT.gates)).splitlines() if "at least" in line]
     assert "missed" in gates[0]
     assert "0.25" in gates[0]

@@ -763,16 +763,16 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 def show(report: Report, output: Path | None) -> None:
     """Prints the tables and writes the figures."""
     from backline.cli.console import console, error_console, labelled
-    from backline.measures.report import figures_table, gates_table, write_report
+    from backline.measures.report import FiguresTable, gates_table, write_report
 
     said = ", ".join(f"{name} {value}" for name, value in report.settings.items() if value != {})
     console.print(f"{report.kind} of {report.pack}: {said}", soft_wrap=True)
-    console.print(figures_table(report.rows))
+    console.print(FiguresTable(report.rows))
     if report.gates:
         console.print(gates_table(report.gates))
     for quoted in report.quoted:
         console.print(f"quoted, not measured: {quoted.source}", soft_wrap=True)
-        console.print(figures_table(quoted.rows))
+        console.print(FiguresTable(quoted.rows))
     for note in report.notes:
         error_console.print(labelled("note", note, "yellow"), soft_wrap=True)
     if output is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -74,6 +76,9 @@ class Report:
         return columns_of(self.rows)
 
 
+BESIDE = 3  # characters of a table's column that are no text
+
+
 def columns_of(rows: Mapping[str, Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows.values() for column in row))
 
@@ -93,13 +98,37 @@ def read_report(path: Path) -> Report:
     return Report(**said, rows=rows, gates=gates, quoted=quoted)
 
 
-def figures_table(rows: Mapping[str, Row]) -> Table:
-    """One line per row."""
-    columns = columns_of(rows)
-    table = Table(Column(no_wrap=True), *columns)
-    for name, row in rows.items():
-        table.add_row(name, *(str(row[column]) if column in row else "" for column in columns))
-    return table
+@dataclass(frozen=True)
+class FiguresTable:
+    """One line per row, for a `rich` console: in several tables below each other where one is too wide for it."""
+
+    rows: Mapping[str, Row]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        names = max(map(cell_len, self.rows), default=0) + BESIDE + 1
+        some: list[str] = []
+        room = options.max_width - names
+        for column in columns_of(self.rows):
+            needed = max(map(cell_len, (*column.split(), *self._cells(column)))) + BESIDE
+            if some and needed > room:
+                yield self._table(some)
+                some, room = [], options.max_width - names
+            some.append(column)
+            room -= needed
+        yield self._table(some)
+
+    def _cells(self, column: str) -> list[str]:
+        return [str(row[column]) if column in row else "" for row in self.rows.values()]
+
+    def _table(self, columns: Sequence[str]) -> Table:
+        cells = [self._cells(column) for column in columns]
+        widths = [max(map(cell_len, (*name.split(), *found))) for name, found in zip(columns, cells, strict=True)]
+        heads = [Column(name, min_width=width) for name, width in zip(columns, widths, strict=True)]
+        table = Table(Column(no_wrap=True), *heads)
+        for name, *line in zip(self.rows, *cells, strict=True):
+            if any(line) or not columns:
+                table.add_row(name, *line)
+        return table
 
 
 def gates_table(gates: Sequence[Gate]) -> Table:
