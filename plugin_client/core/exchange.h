@@ -8,9 +8,9 @@
 #include <limits>
 #include <mutex>
 
+#include "block.h"
 #include "demand.h"
 #include "output_ring.h"
-#include "plugin.h"
 #include "spsc.h"
 
 namespace backline {

@@ -4,12 +4,12 @@
 #include <chrono>
 #include <cstdint>
 
+#include "block.h"
 #include "delay.h"
 #include "exchange.h"
 #include "midi_backlog.h"
 #include "mixer.h"
 #include "pace.h"
-#include "plugin.h"
 #include "settings.h"
 
 namespace backline {

@@ -8,6 +8,7 @@
 
 #include "exchange.h"
 #include "net/connection.h"
+#include "parameters.h"
 
 namespace backline {
 

@@ -5,8 +5,8 @@
 #include <cmath>
 #include <string_view>
 
+#include "block.h"
 #include "parameters.h"
-#include "plugin.h"
 
 namespace backline {
 namespace {
