@@ -7,13 +7,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "block.h"
+#include "pack_texts.h"
 #include "parameters.h"
 
 namespace backline {
+
+// How a parameter is shown.
+struct Face {
+    std::string name;
+    std::string unit;
+    double initial = 0.0;
+    uint32_t steps = 0;   // 0: continuous
+    bool named = false;   // each step has a name
+    bool hidden = false;  // it stands for nothing
+};
+
+// A text of the chosen pack.
+struct WrittenText {
+    std::string name;
+    std::string description;
+    std::vector<std::string> suggestions;
+    std::string text;                      // as it is written, or the pack's default
+    std::optional<TextInForce> in_force;   // that a session plays by
+};
 
 class Plugin {
   public:
@@ -58,6 +79,19 @@ class Plugin {
     // [any] A parameter's largest value as hosts are shown it: that of Pack is the last pack's number, and grows with
     // show_packs() and load_state() only.
     double maximum(uint32_t index) const noexcept;
+    // [any but audio] A parameter's face. For those that the pack names it changes, and their values with it: then
+    // renames() grows [any].
+    Face face(uint32_t index) const;
+    uint32_t renames() const noexcept;
+    // [main] While inactive: has the chosen pack name its parameters, as far as a server has ever described it. While
+    // active they follow by themselves, as soon as no session plays by other names.
+    void follow_pack();
+
+    // [any but audio] The chosen pack's texts, and a text for packs that have one of this name: false where it is none
+    // (see is_text). A session that plays takes it up as soon as it can.
+    std::vector<WrittenText> texts() const;
+    bool write_text(const std::string& name, const std::string& text);
+
     // [any] The packs that stored automation counts by where it is in shares of the list: see packs.h.
     uint32_t packs_counted() const noexcept;
     // [any] A server has packs that the host is not shown yet, and nothing plays that the news would disturb.
@@ -65,7 +99,8 @@ class Plugin {
     // [main] Shows them; false where nothing has changed.
     bool show_packs();
 
-    // [main] Everything that a project file must keep: endpoint, packs known, parameters. Equal settings: equal bytes.
+    // [main] Everything that a project file must keep: endpoint, packs known, parameters, texts. Equal settings: equal
+    // bytes.
     std::vector<uint8_t> save_state() const;
     // [main] False, and nothing changed, where the bytes are not such a state.
     bool load_state(const uint8_t* data, size_t size);
