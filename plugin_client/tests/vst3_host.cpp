@@ -941,6 +941,39 @@ void new_packs(const Module& module) {
     object.stop();
 }
 
+// The pack "everything" of tests/support names two parameters: one of three steps with names, one without steps.
+void names(const Module& module) {
+    Object object(module);
+    const auto info_of = [&](uint32_t parameter) {
+        v3_param_info info = {};
+        const auto index = static_cast<int32_t>(parameter);
+        REQUIRE(v3_cpp_obj(object.controller)->get_parameter_info(object.controller, index, &info) == V3_OK);
+        return info;
+    };
+    const std::u16string style = u"style";
+    object.set(kPack, 3.0);
+    REQUIRE(object.text(kPack, 3) == "everything");
+    object.start(48000, 480);
+    object.handler.told = 0;
+    for (int block = 0; block < 1000 && (object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) == 0; ++block) {
+        play_silence(object, 0.01);
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    v3_param_info info = info_of(kFirstSlot);
+    REQUIRE(std::equal(style.begin(), style.end(), info.title) && info.title[style.size()] == 0);
+    REQUIRE(info.step_count == 2 && (info.flags & V3_PARAM_IS_LIST) != 0 && (info.flags & V3_PARAM_IS_HIDDEN) == 0);
+    REQUIRE(object.text(kFirstSlot, 0.5) == "swing" && info.default_normalised_value == 0.0);
+    info = info_of(kFirstSlot + 1);
+    REQUIRE(info.step_count == 0 && info.default_normalised_value == 1.0 && object.value(kFirstSlot + 1) == 1.0);
+    REQUIRE((info_of(kFirstSlot + 2).flags & V3_PARAM_IS_HIDDEN) != 0);
+    object.set(kFirstSlot, 0.9);
+    REQUIRE(object.value(kFirstSlot) == 1.0);  // the last of its steps
+    Object other(module);
+    REQUIRE(other.load(object.state()) == V3_OK && other.state() == object.state());
+    object.stop();
+}
+
 // A point at frame 100 of a block is heard from that very sample on.
 void automation(const Module& module) {
     Object object(module);
@@ -1034,6 +1067,7 @@ int main(int count, char** arguments) {
         {"server_project_of_five_outputs", project_of_five_outputs},
         {"server_automation", automation},
         {"server_packs", new_packs},
+        {"server_names", names},
         {"server_seed", seed},
         {"server_realtime", realtime},
         {"server_threads", threads},

@@ -208,6 +208,5 @@ def everything_pack(folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits_for_
     """A folder with the pack `everything`, whose family is served while the test runs."""
     monkeypatch.setitem(families.FAMILIES, "everything", f"{__name__}:load")
     (folder / "everything").mkdir(parents=True)
-    config = "" if waits_for_frames else "[config]\nwaits_for_frames = false\n"
-    (folder / "everything" / "pack.toml").write_text(MANIFEST + config)
+    (folder / "everything" / "pack.toml").write_text(f"{MANIFEST}waits_for_frames = {str(waits_for_frames).lower()}\n")
     return folder
