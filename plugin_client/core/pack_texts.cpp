@@ -11,8 +11,8 @@ bool is_utf8(const std::string& text) {
     for (size_t at = 0; at < text.size();) {
         const auto byte = [&](size_t index) { return index < text.size() ? static_cast<uint8_t>(text[index]) : 0; };
         const int first = byte(at), second = byte(at + 1);
-        const size_t size = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
-        if (size == 0) return false;
+        if ((first >= 0x80 && first < 0xC2) || first > 0xF4) return false;
+        const size_t size = first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
         for (size_t index = 1; index < size; ++index)
             if ((byte(at + index) & 0xC0) != 0x80) return false;
         if ((first == 0xE0 && second < 0xA0) || (first == 0xED && second >= 0xA0)) return false;

@@ -64,8 +64,8 @@ std::vector<std::string>::const_iterator found_in(const std::vector<std::string>
 // Leaves those whose names are among `names`.
 template <class Named>
 void keep(std::vector<Named>& all, const std::vector<std::string>& names) {
-    const auto unnamed = [&](const Named& one) { return std::find(names.begin(), names.end(), one.name) == names.end(); };
-    all.erase(std::remove_if(all.begin(), all.end(), unnamed), all.end());
+    const auto other = [&](const Named& one) { return std::find(names.begin(), names.end(), one.name) == names.end(); };
+    all.erase(std::remove_if(all.begin(), all.end(), other), all.end());
 }
 
 }  // namespace

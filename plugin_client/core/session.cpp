@@ -82,7 +82,7 @@ const net::PackParameter* Session::parameter_of(uint32_t index) const {
     if (is_slot(index)) return index - kFirstSlot < slots_.size() ? &slots_[index - kFirstSlot] : nullptr;
     const char* name = wire_name(index);
     const auto found = std::find_if(pack_.parameters.begin(), pack_.parameters.end(),
-                                    [&](const net::PackParameter& parameter) { return name && parameter.name == name; });
+                                    [&](const net::PackParameter& taken) { return name && taken.name == name; });
     return found == pack_.parameters.end() ? nullptr : &*found;
 }
 

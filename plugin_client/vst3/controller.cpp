@@ -47,7 +47,8 @@ v3_result get_parameter_info(void* self, int32_t index, v3_param_info* result) {
     to_utf16(face.name, result->title, 128);
     to_utf16(face.name, result->short_title, 128);
     to_utf16(face.unit, result->units, 128);
-    result->step_count = is_slot(parameter) ? static_cast<int32_t>(face.steps) : step_count(parameter, instance.packs());
+    result->step_count =
+        is_slot(parameter) ? static_cast<int32_t>(face.steps) : step_count(parameter, instance.packs());
     result->default_normalised_value = to_normalised(parameter, face.initial, instance.packs());
     result->flags = flags_of(instance, parameter, face);
     return V3_OK;

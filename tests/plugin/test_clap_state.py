@@ -110,7 +110,21 @@ def test_the_status_is_no_setting(bundle: Bundle) -> None:
         assert plugin.save() == idle
 
 
-SAVED = [1.0, 0.0, 1.0, -4.5, 2.5, 0.75, 22.0, 4711.0, 0.5, 0.2, 0.25, 1.0, 0.0]  # all of the parameters that there were
+SAVED = [
+    1.0,
+    0.0,
+    1.0,
+    -4.5,
+    2.5,
+    0.75,
+    22.0,
+    4711.0,
+    0.5,
+    0.2,
+    0.25,
+    1.0,
+    0.0,
+]  # all that it had
 
 
 def test_a_project_of_45799d0_opens_with_its_values_and_routing(bundle: Bundle, served: str) -> None:

@@ -43,12 +43,12 @@ def serving(folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits_for_frames: 
 
 @contextmanager
 def playing(
-    built: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits_for_frames: bool = False
+    built: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits_for_frames: bool = False, **environment: str
 ) -> Iterator[Drive]:
     """The core with the pack chosen, all wet, in a bounce; a voice on its main input and a band on its sidechain."""
     with (
         serving(folder, monkeypatch, waits_for_frames=waits_for_frames) as address,
-        driver(built, folder, address, XDG_STATE_HOME=os.environ["XDG_STATE_HOME"]) as drive,
+        driver(built, folder, address, XDG_STATE_HOME=os.environ["XDG_STATE_HOME"], **environment) as drive,
     ):
         assert drive.say("pack", "everything") == ""
         drive.say("set", DRY_WET, 1.0)
@@ -148,6 +148,23 @@ def test_a_pack_that_waits_for_frames_says_so(built: Path, tmp_path: Path, monke
         while "codec frames" not in drive.message() and time.monotonic() < deadline:
             drive.run(2400, 512, 1)
         assert "codec frames beside the audio, which no plugin sends" in drive.message()
+
+
+@pytest.mark.slow
+@pytest.mark.paced
+def test_neither_texts_nor_moving_slots_break_the_real_time_rule(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with playing(built, tmp_path, monkeypatch, LD_PRELOAD=str(built / "realtime_guard.so")) as drive:
+        drive.say("activate", RATE, 512)
+        assert int(drive.say("await", PLAYING, PATIENCE_SECONDS, 128)) >= 0
+        drive.say("sweep", DEPTH, 0, 1, 480)
+        for prompt in ("drums", "a rhodes"):
+            assert drive.say("write", "prompt", prompt) == ""
+            drive.run(RATE, -512, 1)
+        assert drive.say("text", "prompt").endswith(" a rhodes")
+        assert drive.say("slots") == "2|style=plain|depth=0.067", "the last step of the sweep"
+        assert drive.sessions() == 1
 
 
 # ---- parameters that the pack names ------------------------------------------------------------------------------
