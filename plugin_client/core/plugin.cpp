@@ -177,8 +177,7 @@ double Plugin::maximum(uint32_t index) const noexcept {
 Face Plugin::face(uint32_t index) const {
     if (index >= kParameterCount) return {};
     const ParameterInfo& info = parameters()[index];
-    Face face{info.name, info.unit, info.initial, 0, info.named, is_slot(index)};
-    if (info.stepped) face.steps = static_cast<uint32_t>(info.maximum - info.minimum);
+    const Face face{info.name, info.unit, info.initial, 0, info.named, is_slot(index)};
     net::PackParameter parameter;
     if (!is_slot(index) || !impl_->settings.slots.describe(index - kFirstSlot, parameter)) return face;
     const uint32_t steps = slot_steps(parameter);

@@ -22,8 +22,8 @@ struct Face {
     std::string name;
     std::string unit;
     double initial = 0.0;
-    uint32_t steps = 0;   // 0: continuous
-    bool named = false;   // each step has a name
+    uint32_t steps = 0;   // of one that the pack names; 0: continuous
+    bool named = false;   // each value has a name
     bool hidden = false;  // it stands for nothing
 };
 
