@@ -184,13 +184,14 @@ bool Player::tell_parameters() noexcept {
     return tell_slots() && all;
 }
 
-// The same where they are just being given other meanings.
+// While they are being given other meanings none is told: the worker, which does it, knows them, and the next piece
+// tells what has moved since.
 bool Player::tell_slots() noexcept {
     bool all = true;
     for (uint32_t slot = 0; slot < settings_.slots.used(); ++slot) {
         double value;
         uint32_t binding;
-        if (!settings_.slots.read(slot, value, binding)) return false;
+        if (!settings_.slots.read(slot, value, binding)) return all;
         if (value == told_[kFirstSlot + slot] && binding == told_binding_[slot]) continue;
         if (tell_parameter(kFirstSlot + slot, value, binding))
             told_binding_[slot] = binding;
