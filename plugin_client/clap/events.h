@@ -5,7 +5,8 @@
 
 #include <array>
 
-#include "../core/plugin.h"
+#include "../core/block.h"
+#include "../core/parameters.h"
 
 namespace backline::clap {
 

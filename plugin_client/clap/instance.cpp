@@ -155,10 +155,10 @@ const void* get_extension(const clap_plugin_t*, const char* id) {
     return nullptr;
 }
 
-// What notify_host() asked for: the status has another value, and it or the seed another text.
+// What notify_host() asked for: the status has another value, and it or the seed another text, or the pack has named its
+// parameters.
 void on_main_thread(const clap_plugin_t* plugin) {
-    const Instance& self = instance_of(plugin);
-    if (self.host_params) self.host_params->rescan(self.host, CLAP_PARAM_RESCAN_VALUES | CLAP_PARAM_RESCAN_TEXT);
+    instance_of(plugin).tell_values();
 }
 
 }  // namespace
@@ -174,7 +174,15 @@ void Instance::tell_packs() {
     if (last_pack_told.exchange(last) != last && host_params) host_params->rescan(host, CLAP_PARAM_RESCAN_ALL);
 }
 
+void Instance::tell_values() {
+    const uint32_t names = plugin.renames();
+    const bool renamed = renames_told.exchange(names) != names;
+    const uint32_t flags = CLAP_PARAM_RESCAN_VALUES | CLAP_PARAM_RESCAN_TEXT | (renamed ? CLAP_PARAM_RESCAN_INFO : 0);
+    if (host_params) host_params->rescan(host, flags);
+}
+
 void Instance::notify_host() {
+    if (!plugin.active()) plugin.follow_pack();
     const bool packs = host_params && (plugin.more_packs() || plugin.maximum(kPack) != last_pack_told);
     const bool restart = plugin.active() && (plugin.wants_restart() || packs);
     if (restart_requested.exchange(restart) != restart && restart) host->request_restart(host);
@@ -182,7 +190,9 @@ void Instance::notify_host() {
     const uint64_t changes = plugin.changes();
     const bool other_status = status_shown.exchange(status) != status;
     const bool other_text = changes_shown.exchange(changes) != changes;
-    if (other_status || other_text) host->request_callback(host);
+    const uint32_t names = plugin.renames();
+    const bool other_names = names != renames_told && renames_shown.exchange(names) != names;
+    if (other_status || other_text || other_names) host->request_callback(host);
 }
 
 }  // namespace backline::clap

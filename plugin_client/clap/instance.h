@@ -27,10 +27,13 @@ struct Instance {
     std::atomic<bool> restart_requested{false};
     std::atomic<Status> status_shown{Status::idle};
     std::atomic<uint64_t> changes_shown{0};
+    std::atomic<uint32_t> renames_shown{0}, renames_told{0};
 
     // [any] Asks for what only the host can do: a restart where the latency or a range is to change, a new look at the
     // status. Called wherever any may have changed; asks once for each change.
     void notify_host();
+    // [main] Tells the host to look at values and texts again, and at names where they have changed.
+    void tell_values();
     // [main, inactive: only then may a range change] Tells the host of packs that it does not know.
     void tell_packs();
 };

@@ -16,28 +16,6 @@ uint32_t count(const clap_plugin_t*) {
     return kParameterCount;
 }
 
-bool get_info(const clap_plugin_t* plugin, uint32_t index, clap_param_info_t* info) {
-    if (!info || index >= kParameterCount) return false;
-    const ParameterInfo& parameter = parameters()[index];
-    *info = {};
-    info->id = index;
-    if (parameter.stepped) info->flags |= CLAP_PARAM_IS_STEPPED;
-    if (parameter.named) info->flags |= kIsEnum;
-    info->flags |= parameter.read_only ? CLAP_PARAM_IS_READONLY : CLAP_PARAM_IS_AUTOMATABLE;
-    if (index == kBypass) info->flags |= CLAP_PARAM_IS_BYPASS;
-    info->min_value = parameter.minimum;
-    info->max_value = instance_of(plugin).plugin.maximum(index);
-    info->default_value = parameter.initial;
-    std::snprintf(info->name, sizeof info->name, "%s", parameter.name);
-    return true;
-}
-
-bool get_value(const clap_plugin_t* plugin, clap_id id, double* value) {
-    if (!value || id >= kParameterCount) return false;
-    *value = instance_of(plugin).plugin.parameter(id);
-    return true;
-}
-
 // Cuts a text that is too long between two characters, not within one of several bytes.
 void copy_text(const std::string& text, char* out, uint32_t size) {
     size_t length = text.size();
@@ -47,6 +25,30 @@ void copy_text(const std::string& text, char* out, uint32_t size) {
     }
     text.copy(out, length);
     out[length] = '\0';
+}
+
+bool get_info(const clap_plugin_t* plugin, uint32_t index, clap_param_info_t* info) {
+    if (!info || index >= kParameterCount) return false;
+    const ParameterInfo& parameter = parameters()[index];
+    const Face face = instance_of(plugin).plugin.face(index);
+    *info = {};
+    info->id = index;
+    if (parameter.stepped) info->flags |= CLAP_PARAM_IS_STEPPED;
+    if (parameter.named) info->flags |= kIsEnum;
+    info->flags |= parameter.read_only ? CLAP_PARAM_IS_READONLY : CLAP_PARAM_IS_AUTOMATABLE;
+    if (face.hidden) info->flags |= CLAP_PARAM_IS_HIDDEN;
+    if (index == kBypass) info->flags |= CLAP_PARAM_IS_BYPASS;
+    info->min_value = parameter.minimum;
+    info->max_value = instance_of(plugin).plugin.maximum(index);
+    info->default_value = face.initial;
+    copy_text(face.name, info->name, sizeof info->name);
+    return true;
+}
+
+bool get_value(const clap_plugin_t* plugin, clap_id id, double* value) {
+    if (!value || id >= kParameterCount) return false;
+    *value = instance_of(plugin).plugin.parameter(id);
+    return true;
 }
 
 // The present status says more than its name: what to do, after a colon.

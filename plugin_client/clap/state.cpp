@@ -33,7 +33,7 @@ bool load(const clap_plugin_t* plugin, const clap_istream_t* stream) {
     }
     if (!self.plugin.load_state(state.data(), state.size())) return false;
     if (!self.plugin.active()) self.tell_packs();
-    if (self.host_params) self.host_params->rescan(self.host, CLAP_PARAM_RESCAN_VALUES | CLAP_PARAM_RESCAN_TEXT);
+    self.tell_values();
     self.notify_host();
     return true;
 }

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "plugin.h"
+#include "block.h"
 
 namespace backline {
 

@@ -8,9 +8,9 @@
 #include <limits>
 #include <mutex>
 
+#include "block.h"
 #include "demand.h"
 #include "output_ring.h"
-#include "plugin.h"
 #include "spsc.h"
 
 namespace backline {
@@ -19,9 +19,11 @@ constexpr double kInputSeconds = 2.5;   // that the ring holds
 constexpr double kAheadSeconds = 6.5;   // by which output can come before its input: the lowest visibility and a chunk
 constexpr size_t kChanges = 2048;       // that may wait beside the input
 
-// One sample of what the server hears.
+constexpr uint32_t kInputs = 2;         // of a pack that a session can have
+
+// One sample of what the server hears: the input that is heard, and the other one for packs that take two.
 struct Frame {
-    float channels[kChannels];
+    float inputs[kInputs][kChannels];
 };
 
 // What the mode and the latency budget come to.
@@ -50,6 +52,7 @@ struct Change {
     bool same_seed = false;  // where it is left to chance, the take before has drawn it
     Timing timing;
     uint32_t parameter = 0;
+    uint32_t binding = 0;  // of a slot: by which the value means something
     double value = 0.0;
     Transport transport;
     uint8_t midi[3] = {};
@@ -84,6 +87,7 @@ struct Exchange {
     std::atomic<int64_t> session_start;  // position from which wet is due; the largest number: no session
     std::atomic<int64_t> wet_from{0};    // position of the oldest input that a session has or can still get
     std::atomic<uint32_t> hopeless{0};   // the take that nobody waits for any more, offline or hurried
+    std::atomic<uint32_t> inputs{1};     // of the pack
     std::atomic<bool> reached{false};    // a server has answered, since activate
     std::atomic<bool> missed{false};     // the newest attempt to reach one has failed
     std::atomic<uint64_t> progress{0};   // counts what the worker has brought forward

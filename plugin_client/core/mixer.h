@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
+#include "block.h"
 #include "output_ring.h"
-#include "plugin.h"
 
 namespace backline {
 

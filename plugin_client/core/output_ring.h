@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "plugin.h"
+#include "block.h"
 
 namespace backline {
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "net/address.h"
+#include "numbers.h"
 
 namespace backline {
 namespace {
@@ -60,7 +61,22 @@ std::vector<std::string>::const_iterator found_in(const std::vector<std::string>
     return similar == end ? names.end() : similar;
 }
 
+// Leaves those whose names are among `names`.
+template <class Named>
+void keep(std::vector<Named>& all, const std::vector<std::string>& names) {
+    const auto other = [&](const Named& one) { return std::find(names.begin(), names.end(), one.name) == names.end(); };
+    all.erase(std::remove_if(all.begin(), all.end(), other), all.end());
+}
+
 }  // namespace
+
+void narrow_to_first_task(net::Pack& pack) {
+    if (pack.tasks.empty()) return;
+    const net::Task task = pack.tasks.front();
+    keep(pack.inputs, task.inputs);
+    keep(pack.texts, task.texts);
+    keep(pack.parameters, task.parameters);
+}
 
 Packs::Packs() {
     add(remembered());
@@ -100,14 +116,31 @@ bool Packs::find(const std::string& text, double& number) const {
     return number = static_cast<double>(found - names_.begin()), true;
 }
 
-void Packs::offer(const std::vector<std::string>& names) {
+void Packs::offer(const std::vector<net::Pack>& packs) {
     std::vector<std::string> offered;
-    std::copy_if(names.begin(), names.end(), std::back_inserter(offered), is_name);
+    for (const net::Pack& pack : packs)
+        if (is_name(pack.name)) offered.push_back(pack.name);
     remember(offered);
+    for (const net::Pack& pack : packs) describe(pack);
     const std::lock_guard lock(mutex_);
     add(offered);
     known_ = static_cast<uint32_t>(names_.size());
     offered_.swap(offered);
+}
+
+void Packs::describe(const net::Pack& pack) {
+    const std::lock_guard lock(mutex_);
+    narrow_to_first_task(described_[pack.name] = pack);
+    ++revision_;
+}
+
+net::Pack Packs::description(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = described_.find(name);
+    if (found != described_.end()) return found->second;
+    net::Pack unknown;
+    unknown.name = name;
+    return unknown;
 }
 
 bool Packs::show() {

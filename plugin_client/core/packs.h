@@ -11,13 +11,18 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "net/messages.h"
 #include "parameters.h"
 
 namespace backline {
+
+// Cuts the description down to what a session has that names no task: the pack's first one.
+void narrow_to_first_task(net::Pack& pack);
 
 // What a project file keeps of it.
 struct PackState {
@@ -36,13 +41,16 @@ class Packs {
     std::string name(uint32_t number) const;                   // empty where there is no such pack
     std::string text(uint32_t number) const;                   // as users read it; beyond what is shown, the last
     bool find(const std::string& text, double& number) const;  // among those that are shown
-    void offer(const std::vector<std::string>& names);         // a server has these, and no others
+    void offer(const std::vector<net::Pack>& packs);           // a server has these, and no others
+    void describe(const net::Pack& pack);                      // as the server has it now
+    net::Pack description(const std::string& name) const;      // as it was described last; else but its name
     bool show();                                               // all that are known; false where they all are
 
     // Any thread; the audio thread too.
     uint32_t shown() const { return shown_; }
     uint32_t counted() const { return counted_ ? counted_ : shown_; }
     bool more() const { return known_ > shown_; }  // than hosts are shown
+    uint32_t revision() const { return revision_; }  // of the descriptions: grows
     void note_automation() { counted_ = counted(), automated_ = true; }
 
   private:
@@ -52,6 +60,8 @@ class Packs {
     mutable std::mutex mutex_;
     std::vector<std::string> names_{"default", "passthrough", "stems"};  // that ship
     std::vector<std::string> offered_;                                   // by the server; empty: not known
+    std::map<std::string, net::Pack> described_;
+    std::atomic<uint32_t> revision_{0};
     std::atomic<uint32_t> known_, shown_, counted_{0};
     std::atomic<bool> automated_{false};
 };

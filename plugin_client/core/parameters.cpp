@@ -23,8 +23,29 @@ const ParameterInfo* parameters() {
         {"Input", "", 0, 1, 0, true, true, false, false, false},
         {"Bypass", "", 0, 1, 0, true, true, false, false, false},
         {"Status", "", 0, 7, 0, true, true, true, false, false},
+        {"Pack parameter 1", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 2", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 3", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 4", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 5", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 6", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 7", "", 0, 1, 0, false, false, false, false, false},
+        {"Pack parameter 8", "", 0, 1, 0, false, false, false, false, false},
     };
     return table;
+}
+
+const char* wire_name(uint32_t index) {
+    switch (index) {
+        case kGuidance:
+            return "guidance";
+        case kTemperature:
+            return "temperature";
+        case kKey:
+            return "key";
+        default:
+            return nullptr;
+    }
 }
 
 double clamp_parameter(uint32_t index, double value) {

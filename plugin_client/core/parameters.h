@@ -7,6 +7,8 @@
 
 namespace backline {
 
+constexpr uint32_t kSlots = 8;  // parameters that the pack names
+
 // Indices into parameters(); never reorder: hosts store automation by id.
 enum Parameter : uint32_t {
     kPack,           // index into the list of packs that this instance knows; its text is the name
@@ -23,8 +25,12 @@ enum Parameter : uint32_t {
     kInput,          // 0 the main input is heard, 1 the sidechain
     kBypass,         // 1: the input, delayed as reported
     kStatus,         // read only: a Status
-    kParameterCount
+    kFirstSlot,      // of those that the pack names, 0 to 1 each: see slots.h
+    kParameterCount = kFirstSlot + kSlots
 };
+
+inline bool is_slot(uint32_t index) { return index >= kFirstSlot && index < kParameterCount; }
+inline bool is_setting(uint32_t index) { return index < kParameterCount && index != kStatus; }
 
 struct ParameterInfo {
     const char* name;
@@ -46,6 +52,9 @@ constexpr double kShortestChunk = 0.001;    // seconds; below: left to the pack
 
 const ParameterInfo* parameters();  // [kParameterCount]
 
+// What packs call a parameter that they take, or null where it is none of theirs, or theirs to name.
+const char* wire_name(uint32_t index);
+
 // Within the parameter's range and, where it is stepped, whole; not a number becomes the initial value.
 double clamp_parameter(uint32_t index, double value);
 
@@ -53,7 +62,5 @@ double clamp_parameter(uint32_t index, double value);
 // nothing is changed, for what says nothing or lies out of range.
 std::string parameter_to_text(uint32_t index, double value);
 bool parameter_from_text(uint32_t index, const std::string& text, double& value);
-
-std::string lower_case(std::string text);
 
 }  // namespace backline

@@ -179,22 +179,42 @@ bool Player::tell_parameters() noexcept {
     bool all = true;
     for (const uint32_t index : kTold) {
         const double value = settings_.value(index);
-        if (value == told_[index]) continue;
-        Change change;
-        change.kind = Change::Kind::parameter;
-        change.parameter = index;
-        change.value = value;
-        if (push(change))
-            told_[index] = value;
+        if (value != told_[index]) all = tell_parameter(index, value) && all;
+    }
+    return tell_slots() && all;
+}
+
+// While they are being given other meanings none is told: the worker, which does it, knows them, and the next piece
+// tells what has moved since.
+bool Player::tell_slots() noexcept {
+    bool all = true;
+    for (uint32_t slot = 0; slot < settings_.slots.used(); ++slot) {
+        double value;
+        uint32_t binding;
+        if (!settings_.slots.read(slot, value, binding)) return all;
+        if (value == told_[kFirstSlot + slot] && binding == told_binding_[slot]) continue;
+        if (tell_parameter(kFirstSlot + slot, value, binding))
+            told_binding_[slot] = binding;
         else
             all = false;
     }
     return all;
 }
 
+bool Player::tell_parameter(uint32_t index, double value, uint32_t binding) noexcept {
+    Change change;
+    change.kind = Change::Kind::parameter;
+    change.parameter = index;
+    change.value = value;
+    change.binding = binding;
+    if (!push(change)) return false;
+    told_[index] = value;
+    return true;
+}
+
 void Player::take_event(const Event& event) noexcept {
     if (event.kind == Event::Kind::parameter) {
-        if (event.parameter >= kStatus) return;
+        if (!is_setting(event.parameter)) return;
         const double before = settings_.value(event.parameter);
         settings_.set_value(event.parameter, event.value);
         if (event.parameter == kPack && rolling_ && settings_.value(kPack) != before) settings_.packs.note_automation();
@@ -241,10 +261,13 @@ void Player::process_piece(const Block& block, uint32_t offset, uint32_t count) 
 
 void Player::send_input(const Block& block, uint32_t offset, uint32_t count) noexcept {
     const bool sidechain = settings_.value(kInput) != 0.0;
-    const float* const* heard = sidechain ? block.sidechain : block.main_input;
-    const float peak = peak_of(heard, offset, count);
+    const float* const* const inputs[kInputs] = {sidechain ? block.sidechain : block.main_input,
+                                                 sidechain ? block.main_input : block.sidechain};
+    const float peak = peak_of(inputs[0], offset, count);
+    const bool beside = exchange_.inputs.load(std::memory_order_relaxed) > 1;
     raise(exchange_.input_peak, peak);
-    if (peak >= kSilence) exchange_.sounded.fetch_add(1, std::memory_order_release);
+    if (peak >= kSilence || (beside && peak_of(inputs[1], offset, count) >= kSilence))
+        exchange_.sounded.fetch_add(1, std::memory_order_release);
     wait_until([&] { return exchange_.input.room() >= count; });
     if (lost_input_ && exchange_.input.room() >= count) {
         Change change;
@@ -256,9 +279,10 @@ void Player::send_input(const Block& block, uint32_t offset, uint32_t count) noe
         return;
     }
     Frame frames[kPiece];
-    for (uint32_t channel = 0; channel < kChannels; ++channel)
-        for (uint32_t i = 0; i < count; ++i)
-            frames[i].channels[channel] = heard[channel] ? heard[channel][offset + i] : 0.0f;
+    for (uint32_t input = 0; input < kInputs; ++input)
+        for (uint32_t channel = 0; channel < kChannels; ++channel)
+            for (uint32_t i = 0; i < count; ++i)
+                frames[i].inputs[input][channel] = inputs[input][channel] ? inputs[input][channel][offset + i] : 0.0f;
     exchange_.input.write(frames, count);
 }
 

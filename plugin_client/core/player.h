@@ -4,12 +4,12 @@
 #include <chrono>
 #include <cstdint>
 
+#include "block.h"
 #include "delay.h"
 #include "exchange.h"
 #include "midi_backlog.h"
 #include "mixer.h"
 #include "pace.h"
-#include "plugin.h"
 #include "settings.h"
 
 namespace backline {
@@ -37,6 +37,8 @@ class Player {
     void restart() noexcept;
     void tell_transport(const Transport& transport) noexcept;
     bool tell_parameters() noexcept;
+    bool tell_slots() noexcept;
+    bool tell_parameter(uint32_t index, double value, uint32_t binding = 0) noexcept;
     void take_event(const Event& event) noexcept;
     void tell_midi(const uint8_t* midi, uint8_t size) noexcept;
     void tell_backlog() noexcept;
@@ -72,6 +74,7 @@ class Player {
     bool lost_input_ = false;   // since the last sample that the worker got
 
     double told_[kParameterCount];  // parameters as the worker knows them
+    uint32_t told_binding_[kSlots] = {};
     Transport transport_;           // that the worker knows, true at `transport_position_`
     int64_t transport_position_ = -1;
     MidiBacklog backlog_;

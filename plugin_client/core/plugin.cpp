@@ -79,6 +79,7 @@ bool Plugin::activate(double sample_rate, uint32_t max_frames, bool retimes) {
     Impl& impl = *impl_;
     if (impl.is_active || !(sample_rate >= kLowestRate && sample_rate <= kHighestRate) || max_frames == 0) return false;
     const Timing timing = impl.wanted(sample_rate);
+    follow_pack();
     const double most = retimes ? std::ceil(parameters()[kLatencyBudget].maximum * sample_rate) : timing.latency;
     const Activation activation{sample_rate, max_frames, timing, static_cast<uint32_t>(most)};
     try {
@@ -160,7 +161,7 @@ void Plugin::retime() noexcept {
 // ---- parameters and state --------------------------------------------------------------------------------------
 
 void Plugin::set_parameter(uint32_t index, double value) noexcept {
-    if (index >= kStatus) return;
+    if (!is_setting(index)) return;
     impl_->settings.set_value(index, value);
     if (parameters()[index].restarts) impl_->look_at_wanted(0.0);
 }
@@ -171,6 +172,43 @@ double Plugin::parameter(uint32_t index) const noexcept {
 
 double Plugin::maximum(uint32_t index) const noexcept {
     return index < kParameterCount ? impl_->settings.maximum(index) : 0.0;
+}
+
+Face Plugin::face(uint32_t index) const {
+    if (index >= kParameterCount) return {};
+    const ParameterInfo& info = parameters()[index];
+    const Face face{info.name, info.unit, info.initial, 0, info.named, is_slot(index)};
+    net::PackParameter parameter;
+    if (!is_slot(index) || !impl_->settings.slots.describe(index - kFirstSlot, parameter)) return face;
+    const uint32_t steps = slot_steps(parameter);
+    return {parameter.name, parameter.unit, slot_from_plain(parameter, parameter.default_value), steps,
+            steps > 0 && parameter.labels.size() > steps, false};
+}
+
+uint32_t Plugin::renames() const noexcept {
+    return impl_->settings.slots.renames();
+}
+
+void Plugin::follow_pack() {
+    if (!impl_->is_active) impl_->settings.follow_pack(static_cast<uint32_t>(impl_->settings.value(kPack)));
+}
+
+std::vector<WrittenText> Plugin::texts() const {
+    const Settings& settings = impl_->settings;
+    const NamedTexts written = settings.texts.written();
+    std::vector<WrittenText> texts;
+    const auto number = static_cast<uint32_t>(settings.value(kPack));
+    for (const net::PackText& text : settings.packs.description(settings.packs.name(number)).texts) {
+        const auto found = written.find(text.name);
+        texts.push_back({text.name, text.description, text.suggestions,
+                         found == written.end() ? text.default_value : found->second,
+                         settings.texts.in_force(text.name)});
+    }
+    return texts;
+}
+
+bool Plugin::write_text(const std::string& name, const std::string& text) {
+    return impl_->settings.texts.write(name, text);
 }
 
 uint32_t Plugin::packs_counted() const noexcept {
@@ -187,6 +225,9 @@ bool Plugin::show_packs() {
 
 std::string Plugin::parameter_text(uint32_t index, double value) const {
     if (index == kPack) return impl_->settings.packs.text(static_cast<uint32_t>(clamp_parameter(kPack, value)));
+    net::PackParameter parameter;
+    if (is_slot(index) && impl_->settings.slots.describe(index - kFirstSlot, parameter))
+        return slot_to_text(parameter, clamp_parameter(index, value));
     const std::string text = parameter_to_text(index, value);
     const bool drawn = index == kSeed && value < 1.0 && drawn_seed() != 0;
     return drawn ? text + " (" + std::to_string(drawn_seed()) + ")" : text;
@@ -194,6 +235,9 @@ std::string Plugin::parameter_text(uint32_t index, double value) const {
 
 bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) const {
     if (index == kPack && impl_->settings.packs.find(text, value)) return true;
+    net::PackParameter parameter;
+    if (is_slot(index) && impl_->settings.slots.describe(index - kFirstSlot, parameter))
+        return slot_from_text(parameter, text, value);
     double found;
     if (!parameter_from_text(index, text, found) || found > maximum(index)) return false;
     return value = found, true;
@@ -207,6 +251,7 @@ bool Plugin::load_state(const uint8_t* data, size_t size) {
     State state;
     if (!decode_state(data, size, state)) return false;
     impl_->settings.set_state(state);
+    follow_pack();
     impl_->look_at_wanted(0.0);
     impl_->settling.stand();
     return true;

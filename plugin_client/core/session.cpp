@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "slots.h"
+
 namespace backline {
 namespace {
 
@@ -12,34 +14,25 @@ constexpr double kLiveVisibility = -1.0;  // seconds: live mode plays what belon
 constexpr uint32_t kLargestBlock = 8192;  // samples
 constexpr size_t kUnsentBytes = 64 << 10;
 
-const net::PackParameter* find(const net::Pack& pack, const char* name) {
-    const auto found = std::find_if(pack.parameters.begin(), pack.parameters.end(),
-                                    [&](const net::PackParameter& parameter) { return parameter.name == name; });
-    return found == pack.parameters.end() ? nullptr : &*found;
+// Of the pack's inputs, those that we have an input for.
+uint32_t inputs_of(const net::Pack& pack) {
+    return std::clamp<uint32_t>(static_cast<uint32_t>(pack.inputs.size()), 1, kInputs);
 }
 
 }  // namespace
 
-const char* Session::wire_name(uint32_t index) {
-    switch (index) {
-        case kGuidance:
-            return "guidance";
-        case kTemperature:
-            return "temperature";
-        case kKey:
-            return "key";
-        default:
-            return nullptr;
-    }
-}
-
-Session::Session(net::Connection& connection, Exchange& exchange, const net::Pack& pack, const Wishes& wishes)
+Session::Session(net::Connection& connection, Exchange& exchange, PackTexts& texts, const net::Pack& pack,
+                 const Wishes& wishes)
     : exchange_(exchange),
+      texts_(texts),
       pack_(pack),
+      slots_(slots_of(pack)),
       wishes_(wishes),
       call_(connection.start(net::kStream, [this](net::Bytes bytes) { take(bytes); })) {
+    exchange_.inputs = inputs_of(pack);
     net::ClientMessage message;
     message.open = opening();
+    sent_texts_ = message.open->texts;
     call_->send(message);
 }
 
@@ -48,7 +41,11 @@ net::Open Session::opening() const {
     net::Open open;
     open.pack = wishes_.pack;
     open.sample_rate = static_cast<uint32_t>(std::lround(activation.sample_rate));
-    open.channels = kChannels;
+    const uint32_t inputs = inputs_of(pack_);
+    open.channels = inputs * kChannels;
+    if (inputs == 1) open.channel_layout = net::ChannelLayout::stereo;
+    for (uint32_t input = 0; inputs > 1 && input < inputs; ++input)
+        open.inputs.push_back({pack_.inputs[input].name, kChannels});
     open.block_size = std::clamp<uint32_t>(activation.max_frames, kPiece, kLargestBlock);
     // Without latency the output must run ahead of the input, which an offline session's never does; a live one is
     // just as repeatable as long as nobody hurries it.
@@ -71,12 +68,30 @@ net::Open Session::opening() const {
         open.visibility_seconds = std::min(std::max(wanted, pack_.minimum_visibility_seconds), latest);
     }
     open.seed = wishes_.seed;
-    for (uint32_t index = 0; index < kParameterCount; ++index) {
-        const char* name = wire_name(index);
-        if (const net::PackParameter* parameter = name ? find(pack_, name) : nullptr)
-            open.parameters[name] = allowed(*parameter, wishes_.values[index]);
-    }
+    for (uint32_t index = 0; index < kParameterCount; ++index)
+        if (const net::PackParameter* parameter = parameter_of(index))
+            open.parameters[parameter->name] = sent(index, wishes_.values[index]);
+    for (const net::PackText& text : pack_.texts)
+        if (const auto written = wishes_.texts.find(text.name); written != wishes_.texts.end())
+            open.texts.insert(*written);
     return open;
+}
+
+// What the pack calls one of the plugin's parameters, and its range; null where it takes none like that.
+const net::PackParameter* Session::parameter_of(uint32_t index) const {
+    if (is_slot(index)) return index - kFirstSlot < slots_.size() ? &slots_[index - kFirstSlot] : nullptr;
+    const char* name = wire_name(index);
+    const auto found = std::find_if(pack_.parameters.begin(), pack_.parameters.end(),
+                                    [&](const net::PackParameter& taken) { return name && taken.name == name; });
+    return found == pack_.parameters.end() ? nullptr : &*found;
+}
+
+// The value as the pack allows it.
+double Session::sent(uint32_t index, double value) const {
+    const net::PackParameter& parameter = *parameter_of(index);
+    if (is_slot(index)) return slot_to_plain(parameter, value);
+    value = std::min(std::max(value, parameter.minimum), parameter.maximum);
+    return parameter.integer ? std::round(value) : value;
 }
 
 bool Session::congested() const {
@@ -88,18 +103,20 @@ size_t Session::sent_bytes() const {
 }
 
 bool Session::fixes(uint32_t index) const {
-    const char* name = wire_name(index);
-    const net::PackParameter* parameter = name ? find(pack_, name) : nullptr;
+    const net::PackParameter* parameter = parameter_of(index);
     return parameter && !parameter->automatable;
 }
 
 void Session::send_audio(int64_t position, const Frame* frames, uint32_t count) {
-    static_assert(sizeof(Frame) == kChannels * sizeof(float), "frames are interleaved samples");
+    static_assert(sizeof(Frame) == kInputs * kChannels * sizeof(float), "frames are interleaved samples");
+    const uint32_t channels = inputs_of(pack_) * kChannels;
+    pcm_.resize(size_t{count} * channels);
+    for (uint32_t i = 0; i < count; ++i) std::memcpy(&pcm_[size_t{i} * channels], &frames[i], channels * sizeof(float));
     net::ClientMessage message;
     message.audio.emplace();
     message.audio->sequence = sequence_++;
     message.audio->position = position;
-    message.audio->pcm = {reinterpret_cast<const uint8_t*>(frames), count * sizeof(Frame)};
+    message.audio->pcm = {reinterpret_cast<const uint8_t*>(pcm_.data()), pcm_.size() * sizeof(float)};
     audio_bytes_ += message.audio->pcm.size;
     call_->send(message);
 }
@@ -130,15 +147,28 @@ void Session::send_midi(int64_t position, const uint8_t* data, size_t size) {
 }
 
 void Session::send_parameter(int64_t position, uint32_t index, double value) {
-    const char* name = wire_name(index);
-    const net::PackParameter* parameter = name ? find(pack_, name) : nullptr;
+    const net::PackParameter* parameter = parameter_of(index);
     if (!parameter || !parameter->automatable) return;
     net::ClientMessage message;
     message.control.emplace();
-    message.control->parameter = name;
-    message.control->value = allowed(*parameter, value);
+    message.control->parameter = parameter->name;
+    message.control->value = sent(index, value);
     message.control->position = position;
     call_->send(message);
+}
+
+// As soon as possible: nobody writes a text at a sample.
+void Session::send_texts(const NamedTexts& texts) {
+    for (const net::PackText& text : pack_.texts) {
+        const auto written = texts.find(text.name);
+        const auto last = sent_texts_.find(text.name);
+        if (written == texts.end() || (last != sent_texts_.end() && last->second == written->second)) continue;
+        net::ClientMessage message;
+        message.text.emplace();
+        message.text->name = text.name;
+        message.text->text = sent_texts_[text.name] = written->second;
+        call_->send(message);
+    }
 }
 
 void Session::finish() {
@@ -146,11 +176,6 @@ void Session::finish() {
     message.close.emplace();
     call_->send(message);
     call_->finish();
-}
-
-double Session::allowed(const net::PackParameter& parameter, double value) const {
-    value = std::min(std::max(value, parameter.minimum), parameter.maximum);
-    return parameter.integer ? std::round(value) : value;
 }
 
 // ---- what comes down -------------------------------------------------------------------------------------------
@@ -166,8 +191,10 @@ void Session::take(net::Bytes bytes) {
         for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
         block_.resize(channels_.size());
         take_ledger(ready.ledger);
+        texts_.begin(ready.texts);
         ready_ = true;
     }
+    if (message.text) texts_.take_force(message.text->name, message.text->text, message.text->position);
     if (message.ledger) take_ledger(*message.ledger);
     if (message.warning && message.warning->code == "late_output") {
         late_samples_ += message.warning->count - late_at_server_;

@@ -8,6 +8,8 @@
 
 #include "exchange.h"
 #include "net/connection.h"
+#include "pack_texts.h"
+#include "parameters.h"
 
 namespace backline {
 
@@ -18,6 +20,7 @@ struct Wishes {
     Timing timing;
     bool offline = false;
     uint64_t seed = 0;
+    NamedTexts texts;
 };
 
 // The latency that a ledger announces, told apart.
@@ -32,7 +35,8 @@ struct Needs {
 class Session {
   public:
     // Asks for the session; it is open once `ready`.
-    Session(net::Connection& connection, Exchange& exchange, const net::Pack& pack, const Wishes& wishes);
+    Session(net::Connection& connection, Exchange& exchange, PackTexts& texts, const net::Pack& pack,
+            const Wishes& wishes);
 
     bool ready() const { return ready_; }
     bool ended() const { return call_->ended(); }  // status() says why
@@ -52,21 +56,24 @@ class Session {
     void send_midi(int64_t position, const uint8_t* data, size_t size);
     // Nothing is sent where the pack has none like this, or fixes it.
     void send_parameter(int64_t position, uint32_t index, double value);
+    void send_texts(const NamedTexts& texts);  // those that the pack has and that are not what was sent last
     void finish();  // the input ends here; what is still due comes before ended()
-
-    // The parameters' names on the wire, or null.
-    static const char* wire_name(uint32_t index);
 
   private:
     void take(net::Bytes bytes);
     void take_audio(const net::AudioBlock& block);
     void take_ledger(const net::Ledger& ledger);
-    double allowed(const net::PackParameter& parameter, double value) const;
+    const net::PackParameter* parameter_of(uint32_t index) const;
+    double sent(uint32_t index, double value) const;
     net::Open opening() const;
 
     Exchange& exchange_;
+    PackTexts& texts_;
     const net::Pack pack_;
+    const std::vector<net::PackParameter> slots_;
     const Wishes wishes_;
+    NamedTexts sent_texts_;
+    std::vector<float> pcm_;  // of the block that goes up
     bool ready_ = false;
     Needs needs_;
     double chunk_seconds_ = 0.0, visibility_seconds_ = 0.0;  // as granted

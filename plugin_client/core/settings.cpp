@@ -4,12 +4,24 @@
 namespace backline {
 
 Settings::Settings() {
-    for (uint32_t index = 0; index < kParameterCount; ++index) set_value(index, parameters()[index].initial);
+    for (uint32_t index = 0; index < kFirstSlot; ++index) set_value(index, parameters()[index].initial);
+}
+
+bool Settings::follow_pack(uint32_t number) {
+    const std::string name = packs.name(number);
+    const std::lock_guard lock(mutex_);
+    const uint32_t revision = packs.revision();
+    if (name == followed_ && revision == followed_revision_) return false;
+    followed_ = name;
+    followed_revision_ = revision;
+    return slots.bind(packs.description(name));
 }
 
 State Settings::state() const {
     State state;
-    for (uint32_t index = 0; index < kParameterCount; ++index) state.values[index] = value(index);
+    for (uint32_t index = 0; index < kFirstSlot; ++index) state.values[index] = value(index);
+    state.named_values = slots.named();
+    state.texts = texts.written();
     state.packs = packs.state();
     state.endpoint = endpoint();
     return state;
@@ -23,6 +35,8 @@ void Settings::set_state(const State& state) {
     packs.set_state(state.packs);
     for (uint32_t index = 0; index < kStatus; ++index) set_value(index, state.values[index]);
     if (state.values[kPack] >= state.packs.names.size()) set_value(kPack, parameters()[kPack].initial);  // names none
+    slots.set_named(state.named_values);
+    texts.set_written(state.texts);
     ++version_;
 }
 

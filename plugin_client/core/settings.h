@@ -6,8 +6,10 @@
 #include <mutex>
 #include <string>
 
+#include "pack_texts.h"
 #include "packs.h"
 #include "parameters.h"
+#include "slots.h"
 #include "state.h"
 
 namespace backline {
@@ -17,9 +19,15 @@ class Settings {
     Settings();
 
     // Any thread; the audio thread too.
-    double value(uint32_t index) const { return values_[index].load(std::memory_order_relaxed); }
+    double value(uint32_t index) const {
+        return is_slot(index) ? slots.value(index - kFirstSlot) : values_[index].load(std::memory_order_relaxed);
+    }
     void set_value(uint32_t index, double value) {
-        values_[index].store(std::min(clamp_parameter(index, value), maximum(index)), std::memory_order_relaxed);
+        value = std::min(clamp_parameter(index, value), maximum(index));
+        if (is_slot(index))
+            slots.set_value(index - kFirstSlot, value);
+        else
+            values_[index].store(value, std::memory_order_relaxed);
     }
     double maximum(uint32_t index) const { return index == kPack ? packs.shown() - 1.0 : parameters()[index].maximum; }
 
@@ -32,13 +40,20 @@ class Settings {
     std::string endpoint() const;
     void set_endpoint(const std::string& endpoint);
 
+    // Gives the slots the meanings that they have for the pack of this number; false where they have them.
+    bool follow_pack(uint32_t number);
+
     Packs packs;
+    Slots slots;
+    PackTexts texts;
 
   private:
-    std::atomic<double> values_[kParameterCount];
+    std::atomic<double> values_[kFirstSlot];
     std::atomic<uint32_t> version_{0};
     mutable std::mutex mutex_;
     std::string endpoint_;  // under it
+    std::string followed_;  // the pack that the slots follow, as it was described at `followed_revision_`
+    uint32_t followed_revision_ = 0;
 };
 
 }  // namespace backline

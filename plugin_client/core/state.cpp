@@ -11,8 +11,11 @@ namespace {
 constexpr char kMagic[8] = {'B', 'A', 'C', 'K', 'L', 'I', 'N', 'E'};
 constexpr uint32_t kVersion = 1;
 constexpr size_t kHeader = sizeof kMagic + 4 + 4;
-constexpr size_t kLongestText = 4096;
-constexpr uint32_t kCounted = 1000;  // among the parameters, where older versions pass over it: packs by automation
+constexpr size_t kLongestString = 4096;
+constexpr uint64_t kMostNames = 1024;
+// Among the parameters, where older versions pass over them.
+constexpr uint32_t kCounted = 1000;  // packs by automation
+constexpr uint32_t kNamed = 1001;    // the next eight bytes of what goes by name
 
 // FNV-1a: tells a damaged project file from a whole one.
 uint32_t checksum(const uint8_t* data, size_t size) {
@@ -45,7 +48,7 @@ class Reader {
 
     std::string text() {
         const size_t length = number(4);
-        if (length > kLongestText || !take(length)) return whole_ = false, "";
+        if (length > kLongestString || !take(length)) return whole_ = false, "";
         std::string value(reinterpret_cast<const char*>(data_), length);
         data_ += length;
         return value;
@@ -66,6 +69,54 @@ class Reader {
     bool whole_ = true;
 };
 
+uint64_t bits_of(double value) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+double double_of(uint64_t bits) {
+    double value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// Values of packs' parameters, then texts; nothing where there are none.
+std::vector<uint8_t> encode_named(const State& state) {
+    std::vector<uint8_t> out;
+    if (state.named_values.empty() && state.texts.empty()) return out;
+    put_number(out, state.named_values.size(), 4);
+    for (const auto& [name, value] : state.named_values) {
+        put_text(out, name);
+        put_number(out, bits_of(value), 8);
+    }
+    put_number(out, state.texts.size(), 4);
+    for (const auto& [name, text] : state.texts) {
+        put_text(out, name);
+        put_text(out, text);
+    }
+    return out;
+}
+
+// What follows the texts is a newer version's.
+bool decode_named(const std::vector<uint8_t>& bytes, State& state) {
+    Reader body(bytes.data(), bytes.size());
+    const uint64_t values = body.number(4);
+    if (values > kMostNames) return false;
+    for (uint64_t i = 0; i < values && body.whole(); ++i) {
+        const std::string name = body.text();
+        const double value = double_of(body.number(8));
+        if (std::isfinite(value)) state.named_values[name] = value;
+    }
+    const uint64_t texts = body.number(4);
+    if (texts > kMostNames) return false;
+    for (uint64_t i = 0; i < texts && body.whole(); ++i) {
+        const std::string name = body.text(), text = body.text();
+        if (is_text(name) && is_text(text)) state.texts[name] = text;
+    }
+    return body.whole();
+}
+
 }  // namespace
 
 std::vector<uint8_t> encode_state(const State& state) {
@@ -73,15 +124,20 @@ std::vector<uint8_t> encode_state(const State& state) {
     put_text(body, state.endpoint);
     put_number(body, state.packs.names.size(), 4);
     for (const std::string& pack : state.packs.names) put_text(body, pack);
-    put_number(body, kStatus + 1, 4);  // the parameters before Status are the settings
+    std::vector<uint8_t> named = encode_named(state);
+    const size_t pieces = (named.size() + 7) / 8;
+    named.resize(8 * pieces);
+    put_number(body, kStatus + 1 + pieces, 4);  // the parameters before Status are the settings
     for (uint32_t index = 0; index < kStatus; ++index) {
-        uint64_t bits;
-        std::memcpy(&bits, &state.values[index], sizeof bits);
         put_number(body, index, 4);
-        put_number(body, bits, 8);
+        put_number(body, bits_of(state.values[index]), 8);
     }
     put_number(body, kCounted, 4);
     put_number(body, state.packs.automated ? state.packs.counted : 0, 8);
+    for (size_t piece = 0; piece < pieces; ++piece) {
+        put_number(body, kNamed, 4);
+        body.insert(body.end(), named.begin() + 8 * piece, named.begin() + 8 * (piece + 1));
+    }
     std::vector<uint8_t> out(kMagic, kMagic + sizeof kMagic);
     put_number(out, kVersion, 4);
     put_number(out, checksum(body.data(), body.size()), 4);
@@ -102,19 +158,20 @@ bool decode_state(const uint8_t* data, size_t size, State& state) {
     if (packs == 0 || packs > kMaximumPacks) return false;
     for (uint64_t i = 0; i < packs && body.whole(); ++i) read.packs.names.push_back(body.text());
     read.packs.counted = static_cast<uint32_t>(kMaximumPacks);  // unless it is told
-    for (uint32_t index = 0; index < kParameterCount; ++index) read.values[index] = parameters()[index].initial;
+    for (uint32_t index = 0; index < kFirstSlot; ++index) read.values[index] = parameters()[index].initial;
     const uint64_t count = body.number(4);
+    std::vector<uint8_t> named;
     for (uint64_t i = 0; i < count && body.whole(); ++i) {
         const uint64_t index = body.number(4), bits = body.number(8);
-        double value;
-        std::memcpy(&value, &bits, sizeof value);
+        if (index == kNamed) put_number(named, bits, 8);
         if (index == kCounted) {
             read.packs.counted = static_cast<uint32_t>(std::min<uint64_t>(bits, kMaximumPacks));
             read.packs.automated = bits > 0;
         }
-        if (index < kStatus) read.values[index] = clamp_parameter(static_cast<uint32_t>(index), value);
+        if (index < kStatus) read.values[index] = clamp_parameter(static_cast<uint32_t>(index), double_of(bits));
     }
     if (!body.at_end()) return false;
+    if (!named.empty() && !decode_named(named, read)) return false;
     state = read;
     return true;
 }

@@ -6,22 +6,26 @@
 #include <string>
 #include <vector>
 
+#include "pack_texts.h"
 #include "packs.h"
 #include "parameters.h"
+#include "slots.h"
 
 namespace backline {
 
 struct State {
     std::string endpoint;            // as set_endpoint takes it
     PackState packs;                 // that the parameter Pack counts
-    double values[kParameterCount];  // in the parameters' units; Status has none
+    double values[kFirstSlot];       // in the parameters' units; Status has none
+    NamedValues named_values;        // of packs' parameters
+    NamedTexts texts;
 };
 
 // Equal states: equal bytes, on any machine.
 std::vector<uint8_t> encode_state(const State& state);
 
 // False where the bytes are not those of a state; then `state` is unchanged. Parameters that the bytes lack, as an
-// older version's do, keep their initial values.
+// older version's do, keep their initial values; older versions pass over what they do not know.
 bool decode_state(const uint8_t* data, size_t size, State& state);
 
 }  // namespace backline

@@ -1,12 +1,11 @@
 // Values as users read and write them: units, names, and what people type instead.
 #include <algorithm>
-#include <cctype>
-#include <charconv>
 #include <cmath>
 #include <string_view>
 
+#include "block.h"
+#include "numbers.h"
 #include "parameters.h"
-#include "plugin.h"
 
 namespace backline {
 namespace {
@@ -39,14 +38,8 @@ const char* const* names_of(uint32_t index) {
     }
 }
 
-// How a parameter that is a number is written: what it is multiplied with, decimals, unit.
-struct Format {
-    double scale;
-    int decimals;
-    const char* unit;
-};
-
-Format format_of(uint32_t index) {
+// How a parameter that is a number is written.
+NumberFormat format_of(uint32_t index) {
     switch (index) {
         case kDryWet:
             return {100.0, 1, "%"};
@@ -83,21 +76,6 @@ const char* special_name(uint32_t index, double value) {
 
 // ---- what people type --------------------------------------------------------------------------------------------
 
-std::string trimmed(const std::string& text) {
-    const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
-    return first == std::string::npos ? "" : text.substr(first, last - first + 1);
-}
-
-// Signs that keyboards and fonts offer for those that we write.
-std::string plain_signs(std::string text) {
-    constexpr std::pair<std::string_view, std::string_view> kSigns[] = {
-        {"\u266f", "#"}, {"\u266d", "b"}, {"\u2212", "-"}, {"\u221e", "inf"}, {"\u00d7", "x"}, {"\u00a0", " "},
-        {"\u202f", " "}};
-    for (const auto& [sign, plain] : kSigns)
-        for (size_t at; (at = text.find(sign)) != std::string::npos;) text.replace(at, sign.size(), plain);
-    return trimmed(text);
-}
-
 bool takes(std::string_view& text, std::string_view beginning) {
     if (text.substr(0, beginning.size()) != beginning) return false;
     text.remove_prefix(beginning.size());
@@ -126,22 +104,6 @@ bool key_of(const std::string& typed, double& key) {
     return key = pitch % 12 + (minor ? 13.0 : 1.0), true;
 }
 
-// A number with its unit, or without, as the parameter counts it.
-bool number_of(uint32_t index, std::string text, double& number) {
-    const size_t comma = text.find(',');
-    const bool decimal_comma = comma != std::string::npos && text.find('.') == std::string::npos;
-    if (decimal_comma) text[comma] = '.';
-    const bool plus = text[0] == '+' && text.size() > 1 && text[1] != '-';
-    const auto [end, error] = std::from_chars(text.c_str() + plus, text.c_str() + text.size(), number);
-    if (error != std::errc() || !std::isfinite(number)) return false;
-    const Format format = format_of(index);
-    const std::string unit = trimmed(end), own = lower_case(format.unit);
-    // "2,700 ms" is 2.7 s to some and 2.7 ms to others.
-    const bool milliseconds = own == "s" && unit == "ms" && !decimal_comma;
-    number /= milliseconds ? 1000.0 : format.scale;
-    return milliseconds || unit.empty() || unit == own || (own == "s" && (unit == "sec" || unit == "seconds"));
-}
-
 // The least that can be written as a number; what is less has a name.
 double least_number(uint32_t index) {
     return index == kVisibility ? kLowestVisibility : parameters()[index].minimum;
@@ -149,26 +111,12 @@ double least_number(uint32_t index) {
 
 }  // namespace
 
-std::string lower_case(std::string text) {
-    // Not the locale's: only ASCII has two cases here.
-    std::transform(text.begin(), text.end(), text.begin(),
-                   [](char c) { return 'A' <= c && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    return text;
-}
-
 std::string parameter_to_text(uint32_t index, double value) {
     if (index >= kParameterCount) return "";
     value = clamp_parameter(index, value);
     if (const char* name = special_name(index, value)) return name;
     if (const char* const* names = names_of(index)) return names[static_cast<size_t>(value)];
-    const Format format = format_of(index);
-    char digits[64];
-    // Not printf: its decimal point is the locale's, which the host may change.
-    const double scaled = value * format.scale + 0.0;
-    const auto end = std::to_chars(digits, digits + sizeof digits, scaled, std::chars_format::fixed, format.decimals);
-    std::string text(digits, end.ptr);
-    if (text[0] == '-' && text.find_first_not_of("-0.") == std::string::npos) text.erase(0, 1);  // no "-0.0"
-    return *format.unit ? text + " " + format.unit : text;
+    return number_to_text(format_of(index), value);
 }
 
 bool parameter_from_text(uint32_t index, const std::string& given, double& value) {
@@ -187,7 +135,8 @@ bool parameter_from_text(uint32_t index, const std::string& given, double& value
         return value = info.minimum, true;
     if (index == kSeed && text.rfind("random (", 0) == 0 && text.back() == ')') return value = info.minimum, true;
     double number = 0.0;
-    if (!number_of(index, text, number) || number < least_number(index) || number > info.maximum) return false;
+    if (!number_from_text(format_of(index), text, number)) return false;
+    if (number < least_number(index) || number > info.maximum) return false;
     if (info.stepped && number != std::round(number)) return false;
     return value = number, true;
 }

@@ -120,6 +120,10 @@ Words playing(const Play& play) {
         whole += " Some output came too late lately; the input passed dry where it was missing.";
         what_to_do = "give the server's machine less to do";
     }
+    if (play.missed && play.frames) {
+        whole += " It takes codec frames beside the audio, which no plugin sends, and may be waiting for them.";
+        what_to_do = "choose another Pack: this one may wait for codec frames, which no plugin sends";
+    }
     if (play.cut) {
         whole += " Something on the way to the server ends each stream after 1 MB: in nginx, client_max_body_size 0.";
         what_to_do = "in nginx, client_max_body_size 0: a proxy ends each stream after 1 MB";

@@ -41,6 +41,7 @@ struct Play {
     bool missed = false;     // wet was due lately and was not there
     bool too_small = false;  // and the budget is less than what is needed
     bool cut = false;        // streams end as if a proxy allowed no more
+    bool frames = false;     // the pack takes codec frames
     uint64_t lost_midi = 0;
     std::string learnt, metre;  // the metres that the pack has learnt, and the host's, where that is none of them
 };

@@ -126,9 +126,7 @@ void Worker::ask_for_packs() {
     list_ = connection_->start(net::kListPacks, [this](net::Bytes bytes) {
         net::ListPacksResponse list;
         if (!net::decode(bytes, list)) return;
-        std::vector<std::string> names;
-        for (const net::Pack& pack : list.packs) names.push_back(pack.name);
-        settings_.packs.offer(names);
+        settings_.packs.offer(list.packs);
     });
     list_->send(net::ListPacksRequest());
     list_->finish();
@@ -147,7 +145,7 @@ void Worker::pause() {
 // Whether the server may say something else now, or need not be asked any more.
 bool Worker::may_be_taken() const {
     return !wanted() || demand_.calls() != waiting_since_ || version_ != settings_.version() ||
-           connection_->lost() || (!settle_ && stale());
+           texts_version_ != settings_.texts.version() || connection_->lost() || (!settle_ && stale());
 }
 
 // Lets time pass where nothing can be sent: the connection lives on, and input that is too old goes.
@@ -169,6 +167,7 @@ bool Worker::play() {
     version_ = settings_.version();
     for (bool told = false;; step(started_ ? kIdleMilliseconds : kCarryMilliseconds)) {
         look_at_host();
+        follow_pack(static_cast<uint32_t>(settings_.value(kPack)));
         if (started_ && !hopeless() && wanted() && !unheard()) break;
         if (stopping() || version_ != settings_.version()) return true;
         if (connection_->lost()) return false;
@@ -192,15 +191,20 @@ bool Worker::open() {
     if (waiting_since_ != demand_.calls()) refusals_ = 0;
     waiting_since_ = demand_.calls();
     waiting_ = false;
+    const auto number = static_cast<uint32_t>(values_[kPack]);
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
-    wishes_.pack = settings_.packs.name(static_cast<uint32_t>(values_[kPack]));
+    wishes_.pack = settings_.packs.name(number);
     wishes_.timing = timing_;
     wishes_.offline = offline_;
     wishes_.seed = seed();
     say(Status::opening, words::opening(wishes_.pack));
 
     if (!find_pack()) return false;
-    session_ = std::make_unique<Session>(*connection_, exchange_, pack_, wishes_);
+    follow_pack(number);
+    std::copy(values_ + kFirstSlot, std::end(values_), wishes_.values + kFirstSlot);
+    texts_version_ = settings_.texts.version();
+    wishes_.texts = settings_.texts.written();
+    session_ = std::make_unique<Session>(*connection_, exchange_, settings_.texts, pack_, wishes_);
     while (!session_->ready()) {
         if (session_->ended()) fail(session_->status());
         if (session_->ended() || stopping() || reopen_ || hopeless()) return false;
@@ -232,7 +236,23 @@ bool Worker::find_pack() {
     const net::Status found =
         net::ask(*connection_, net::kGetPack, net::GetPackRequest{wishes_.pack}, pack_, kAnswerMilliseconds, needed);
     if (!found.ok() && needed()) fail(found);
-    return found.ok();
+    if (!found.ok()) return false;
+    settings_.packs.describe(pack_);
+    narrow_to_first_task(pack_);
+    return true;
+}
+
+// Has the pack name its parameters, where no session plays by other names.
+void Worker::follow_pack(uint32_t number) {
+    if (!settings_.follow_pack(number)) return;
+    for (uint32_t index = kFirstSlot; index < kParameterCount; ++index) values_[index] = settings_.value(index);
+}
+
+void Worker::tell_texts() {
+    const uint32_t version = settings_.texts.version();
+    if (version == texts_version_) return;
+    texts_version_ = version;
+    session_->send_texts(settings_.texts.written());
 }
 
 // Whether waiting can help whoever waits for this session's output.
@@ -250,6 +270,7 @@ bool Worker::stream() {
     while (!session_->ended() && !hopeless()) {
         look_at_host();
         carry();
+        tell_texts();
         if (version_ != settings_.version()) reopen_ = true;
         if (!awaited() && seconds(exchange_.input.available()) > kBehindSeconds) reopen_ = true;
         if (reopen_ || stopping()) {

@@ -133,6 +133,7 @@ void Worker::apply_restart(const Change& change) {
 // automated, opens one session and not fifty. Until then the old one plays on.
 void Worker::apply_parameter(const Change& change) {
     const uint32_t index = change.parameter;
+    if (is_slot(index) && change.binding != settings_.slots.binding()) return;  // it meant another parameter
     if (values_[index] == change.value) return;
     values_[index] = change.value;
     if (index == kSeed || index == kPack) take_seed_.reset();

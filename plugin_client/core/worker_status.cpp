@@ -60,6 +60,7 @@ void Worker::say_playing() {
     play.missed = missed;
     play.too_small = too_small;
     play.cut = cuts_ >= kCutStreams;
+    play.frames = !pack_.takes.empty();
     play.lost_midi = lost;
     play.metre = metre;
     for (const std::string& learnt : pack_.metres) play.learnt += (play.learnt.empty() ? "" : ", ") + learnt;

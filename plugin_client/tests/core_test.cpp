@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <memory>
 #include <random>
@@ -19,6 +20,7 @@
 #include "player.h"
 #include "plugin.h"
 #include "settling.h"
+#include "slots.h"
 #include "spsc.h"
 #include "state.h"
 #include "words.h"
@@ -168,6 +170,7 @@ void a_state_comes_back_and_nothing_else_is_one() {
     plugin.set_parameter(kPack, 1);
     plugin.set_parameter(kGain, -7.25);
     plugin.set_parameter(kSeed, 12345);
+    CHECK(plugin.write_text("prompt", "a M\u00e4rchen") && plugin.write_text("nothing", ""));
     const std::vector<uint8_t> saved = plugin.save_state();
     CHECK(saved == plugin.save_state());
 
@@ -189,6 +192,71 @@ void a_state_comes_back_and_nothing_else_is_one() {
     CHECK(other.load_state(saved.data(), saved.size()));
     CHECK(other.save_state() == saved);
     CHECK(other.parameter(kGain) == -7.25 && other.parameter(kSeed) == 12345);
+}
+
+void a_text_is_utf_8_of_512_bytes_and_nothing_else() {
+    const std::string zero("\0", 1);
+    for (const std::string& good : {std::string(), std::string(512, 'x'), std::string("\u00e4\u266b\U0001F3B9"),
+                                    std::string("\xed\x9f\xbf\xf4\x8f\xbf\xbf")})
+        CHECK(is_text(good));
+    // Too long, NUL, cut short, overlong, a surrogate, beyond Unicode, Latin-1.
+    for (const std::string& bad :
+         {std::string(513, 'x'), zero, std::string("\xe2\x99"), std::string("\xc0\xaf"), std::string("\xe0\x80\xaf"),
+          std::string("\xf0\x80\x80\xaf"), std::string("\xed\xa0\x80"), std::string("\xf4\x90\x80\x80"),
+          std::string("M\xe4rchen"), std::string("\x80")})
+        CHECK(!is_text(bad));
+    Plugin plugin;
+    CHECK(!plugin.write_text("prompt", zero) && !plugin.write_text(std::string("\xff"), ""));
+    for (size_t text = 0; text < kMostTexts; ++text) CHECK(plugin.write_text(std::to_string(text), "x"));
+    CHECK(plugin.write_text("0", "y") && !plugin.write_text("one too many", "x"));
+}
+
+net::PackParameter pack_parameter(const std::string& name, double initial, double minimum, double maximum,
+                                  bool integer = false) {
+    net::PackParameter parameter;
+    parameter.name = name;
+    parameter.default_value = initial;
+    parameter.minimum = minimum;
+    parameter.maximum = maximum;
+    parameter.integer = integer;
+    return parameter;
+}
+
+void slots_are_the_packs_own_values_by_name() {
+    net::Pack pack;
+    pack.parameters = {pack_parameter("guidance", 1, 0, 10), pack_parameter("gate", -96, -96, 0),
+                       pack_parameter("style", 0, 0, 2, true), pack_parameter("no range", 0, 0, 0),
+                       pack_parameter("endless", 0, 0, std::numeric_limits<double>::infinity()),
+                       pack_parameter("depth", 0.7, 0.1, 1.0)};
+    pack.parameters[1].unit = "dB";
+    pack.parameters[2].labels = {"plain", "swing", "wild"};
+    const std::vector<net::PackParameter> found = slots_of(pack);
+    CHECK(found.size() == 3 && found[0].name == "gate" && found[1].name == "style" && found[2].name == "depth");
+
+    Slots slots;
+    slots.set_value(0, 0.5);
+    CHECK(slots.used() == 0 && slots.value(0) == 0.0);
+    CHECK(slots.bind(pack) && !slots.bind(pack) && slots.renames() == 1 && slots.used() == 3);
+    CHECK(slots.named().empty() && slots.value(0) == 0.0 && slot_to_plain(found[2], slots.value(2)) == 0.7);
+    slots.set_value(0, 0.25);
+    slots.set_value(1, 0.4);
+    CHECK(slots.value(1) == 0.5 && slot_to_text(found[1], 0.4) == "swing");
+    CHECK(slot_to_text(found[0], 0.25) == "-72.00 dB");
+    double value = 0.0;
+    CHECK(slot_from_text(found[0], "-48", value) && value == 0.5 && slot_from_text(found[0], "\u221224 dB", value));
+    CHECK(!slot_from_text(found[0], "1", value) && !slot_from_text(found[1], "0.5", value));
+    CHECK(slots.named() == (NamedValues{{"gate", -72.0}, {"style", 1.0}}));
+
+    uint32_t binding = 0, other = 0;
+    CHECK(slots.read(0, value, binding) && value == 0.25);
+    std::swap(pack.parameters[1], pack.parameters[2]);  // the pack has changed: each finds its own again
+    pack.parameters[2].minimum = -60;
+    CHECK(slots.bind(pack) && slots.value(0) == 0.5 && slots.value(1) == 0.0);
+    CHECK(slots.read(0, value, other) && other != binding && slots.named().at("gate") == -72.0);
+    CHECK(slots.bind({}) && slots.used() == 0 && slots.named().size() == 2);
+    pack.parameters.clear();
+    for (int count = 0; count < 20; ++count) pack.parameters.push_back(pack_parameter(std::to_string(count), 0, 0, 1));
+    CHECK(slots_of(pack).size() == kSlots);
 }
 
 void text_comes_back_as_the_value_and_the_same_text() {
@@ -579,6 +647,8 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(the_output_ring_serves_two_threads),
     ENTRY(a_state_comes_back_and_nothing_else_is_one),
     ENTRY(text_comes_back_as_the_value_and_the_same_text),
+    ENTRY(a_text_is_utf_8_of_512_bytes_and_nothing_else),
+    ENTRY(slots_are_the_packs_own_values_by_name),
     ENTRY(without_a_server_dry_comes_at_the_reported_latency),
     ENTRY(without_a_server_nothing_waits),
     ENTRY(a_reset_forgets_what_is_under_way),

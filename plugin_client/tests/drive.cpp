@@ -8,11 +8,18 @@
 //     roll -1|0|1                  no transport with the calls, one that stands, one that plays
 //     song QUARTERS                where the song is when a run begins; 0 at first
 //     sing 0|1                     silence as input, or noise, from its beginning; noise at first
+//     sidechain 0|1                none, or other noise; none at first
+//     pack NAME                    chooses it, of the packs that are known
+//     write NAME TEXT              a text of the pack's
+//     text NAME                    where it is in force since (or "beginning", or "nowhere"), and how it reads there
+//     slots                        how many parameters the pack names; then for each its present value as users read it
+//     note AT                      a note begins at this sample of the next run
 //     sweep NAME LOW HIGH EVERY    while running, a parameter by steps from one value to the other and again, each so
 //                                  many samples; 0: no more
 //     run SAMPLES BLOCK SPEED FILE plays noise in blocks of BLOCK samples, or random ones up to -BLOCK, at SPEED times
 //                                  real time (0: as fast as it goes); appends input and outputs of each sample to FILE,
-//                                  2 + 10 float32; answers the longest call of process in seconds
+//                                  2 + 12 float32, and the sidechain's 2; answers the longest call of process in
+//                                  seconds
 //     await STATUS SECONDS BLOCK   plays silence in real time until the status is that one; answers the samples, or -1
 //     reset
 //     status                       status, sessions, underrun and late samples, needed latency, lost MIDI, message
@@ -74,6 +81,36 @@ class Driver {
         } else if (word == "sing") {
             words >> sing_;
             random_.seed(1);
+        } else if (word == "sidechain") {
+            words >> sidechain_;
+            beside_.seed(2);
+        } else if (word == "pack") {
+            double number = 0.0;
+            words >> word;
+            plugin_.show_packs();
+            if (!plugin_.parameter_value(kPack, word, number)) return "unknown";
+            plugin_.set_parameter(kPack, number);
+        } else if (word == "write") {
+            words >> word;
+            std::getline(words >> std::ws, text_);
+            return plugin_.write_text(word, text_) ? "" : "refused";
+        } else if (word == "text") {
+            words >> word;
+            for (const WrittenText& text : plugin_.texts())
+                if (text.name == word) return in_force(text);
+            return "unknown";
+        } else if (word == "slots") {
+            std::string shown;
+            uint32_t count = 0;
+            for (uint32_t index = kFirstSlot; index < kParameterCount; ++index) {
+                const Face face = plugin_.face(index);
+                if (face.hidden) continue;
+                ++count;
+                shown += "|" + face.name + "=" + plugin_.parameter_text(index, plugin_.parameter(index));
+            }
+            out << count << shown;
+        } else if (word == "note") {
+            words >> note_;
         } else if (word == "sweep") {
             words >> swept_ >> sweep_low_ >> sweep_high_ >> sweep_every_;
         } else if (word == "run") {
@@ -112,7 +149,7 @@ class Driver {
     double run(size_t samples, int block, double speed, const std::string& path) {
         std::ofstream file(path, std::ios::binary | std::ios::app);
         std::uniform_real_distribution<float> noise(-1.0f, 1.0f);
-        std::vector<float> input[kChannels], outputs[kOutputs][kChannels];
+        std::vector<float> input[kChannels], sidechain[kChannels], outputs[kOutputs][kChannels];
         const auto begin = Clock::now();
         double longest = 0.0;
         for (size_t done = 0; done < samples;) {
@@ -126,12 +163,16 @@ class Driver {
             transport.song_position = song_begin_ + static_cast<double>(done) / rate_ * transport.tempo / 60;
             transport.bar_start = std::floor(transport.song_position / 4) * 4;
             if (roll_ >= 0) call.transport = &transport;
-            const Event swept = sweep(done);
-            call.events = &swept;
-            call.event_count = sweep_every_ > 0 && done / sweep_every_ != (done + frames) / sweep_every_ ? 1 : 0;
+            Event events[2];
+            call.events = events;
+            if (sweep_every_ > 0 && done / sweep_every_ != (done + frames) / sweep_every_)
+                events[call.event_count++] = sweep(done);
+            if (note_ >= done && note_ < done + frames) events[call.event_count++] = note(note_ - done);
             for (uint32_t channel = 0; channel < kChannels; ++channel) {
                 input[channel].resize(frames);
                 call.main_input[channel] = input[channel].data();
+                sidechain[channel].assign(frames, 0.0f);
+                if (sidechain_) call.sidechain[channel] = sidechain[channel].data();
                 for (uint32_t output = 0; output < kOutputs; ++output) {
                     outputs[output][channel].assign(frames, 0.0f);
                     call.outputs[output][channel] = outputs[output][channel].data();
@@ -139,6 +180,8 @@ class Driver {
             }
             for (uint32_t i = 0; i < frames; ++i)  // sample by sample: the same noise in blocks of any size
                 for (auto& channel : input) channel[i] = sing_ ? noise(random_) : 0.0f;
+            for (uint32_t i = 0; sidechain_ && i < frames; ++i)
+                for (auto& channel : sidechain) channel[i] = noise(beside_);
             const auto called = Clock::now();
             guard(!offline_ && !bounce_ && speed == 1.0);
             plugin_.process(call);
@@ -148,6 +191,7 @@ class Driver {
                 for (const auto& channel : input) write(file, channel[i]);
                 for (const auto& output : outputs)
                     for (const auto& channel : output) write(file, channel[i]);
+                for (const auto& channel : sidechain) write(file, channel[i]);
             }
             done += frames;
             if (speed > 0.0) {
@@ -155,6 +199,7 @@ class Driver {
                 std::this_thread::sleep_until(begin + std::chrono::duration_cast<Clock::duration>(lived));
             }
         }
+        note_ = kNoNote;
         return longest;
     }
 
@@ -183,6 +228,21 @@ class Driver {
         return event;
     }
 
+    static Event note(size_t frame) {
+        Event event;
+        event.kind = Event::Kind::midi;
+        event.frame = static_cast<uint32_t>(frame);
+        event.midi_size = 3;
+        event.midi[0] = 0x90, event.midi[1] = 60, event.midi[2] = 100;
+        return event;
+    }
+
+    static std::string in_force(const WrittenText& text) {
+        if (!text.in_force) return "nowhere";
+        const std::optional<int64_t> since = text.in_force->since;
+        return (since ? std::to_string(*since) : "beginning") + " " + text.in_force->text;
+    }
+
     static void guard(bool on) {
         if (backline_realtime) backline_realtime(on);
     }
@@ -193,13 +253,16 @@ class Driver {
 
     Plugin plugin_;
     double rate_ = 0.0;
-    bool offline_ = false, bounce_ = false, sing_ = true;
+    bool offline_ = false, bounce_ = false, sing_ = true, sidechain_ = false;
     int roll_ = -1;
     double song_begin_ = 0.0;  // quarter notes
     uint32_t swept_ = 0;
     double sweep_low_ = 0.0, sweep_high_ = 0.0;
     size_t sweep_every_ = 0;
-    std::mt19937 random_{1};
+    static constexpr size_t kNoNote = SIZE_MAX;
+    size_t note_ = kNoNote;
+    std::string text_;
+    std::mt19937 random_{1}, beside_{2};
 };
 
 }  // namespace

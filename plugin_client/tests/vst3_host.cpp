@@ -222,6 +222,12 @@ void parameter_list(const Module& module) {
         REQUIRE(((info.flags & V3_PARAM_READ_ONLY) != 0) == (info.param_id == kStatus));
         REQUIRE(((info.flags & V3_PARAM_CAN_AUTOMATE) != 0) == (info.param_id != kStatus));  // else some hide it
         REQUIRE(((info.flags & V3_PARAM_IS_LIST) != 0) == (info.step_count > 0 && info.param_id != kSeed));
+        REQUIRE(((info.flags & V3_PARAM_IS_HIDDEN) != 0) == is_slot(info.param_id));
+        if (is_slot(info.param_id)) {  // which stands for nothing: no server has described a pack
+            object.set(info.param_id, 0.5);
+            REQUIRE(object.value(info.param_id) == 0.0);
+            continue;
+        }
         for (int step = 0; step <= std::min(info.step_count, 100); ++step) {
             // Steps keep their place also where a host stores them as float.
             const double share = info.step_count > 0 ? static_cast<float>(double(step) / info.step_count) : 0.3;
@@ -872,6 +878,38 @@ void sidechain(const Module& module) {
     object.stop();
 }
 
+// A host's project of version 45799d0, which had five outputs: values, and what plays where.
+void project_of_five_outputs(const Module& module) {
+    std::ifstream file(std::getenv("BACKLINE_OLDER_PROJECT"), std::ios::binary);
+    const std::vector<uint8_t> older{std::istreambuf_iterator<char>(file), {}};
+    Object object(module);
+    auto* processor = v3_cpp_obj(object.processor);
+    std::vector<v3_speaker_arrangement> inputs(2, kStereo), outputs(5, kStereo);
+    REQUIRE(processor->set_bus_arrangements(object.processor, inputs.data(), 2, outputs.data(), 5) == V3_OK);
+    for (int32_t bus = 0; bus < 2; ++bus)
+        REQUIRE(v3_cpp_obj(object.component)->activate_bus(object.component, V3_AUDIO, V3_INPUT, bus, true) == V3_OK);
+    for (int32_t bus = 0; bus < 5; ++bus)
+        REQUIRE(v3_cpp_obj(object.component)->activate_bus(object.component, V3_AUDIO, V3_OUTPUT, bus, true) == V3_OK);
+    REQUIRE(object.load(older) == V3_OK);
+    const double saved[] = {1, 0, 1, -4.5, 2.5, 0.75, 22, 4711, 0.5, 0.2, 0.25, 1, 0};
+    for (uint32_t index = 0; index < kStatus; ++index) REQUIRE(std::fabs(object.value(index) - saved[index]) < 1e-9);
+    object.set(kGain, 0.0);
+    object.start(48000, 480, V3_OFFLINE);
+    Signal voice = noise(96000, 13), band = noise(96000, 14), main = silence(96000);
+    std::vector<Signal> stems(4, silence(96000));
+    for (size_t frame = 0; frame < 96000; frame += 480) {
+        Call call;
+        call.inputs = {at(band, frame), at(voice, frame)};
+        call.outputs = {at(main, frame)};
+        for (Signal& stem : stems) call.outputs.push_back(at(stem, frame));
+        REQUIRE(object.process(call, 480) == V3_OK);
+    }
+    require_playing(object);
+    REQUIRE(same(main, delayed(voice, object.latency())));  // its Input is the sidechain
+    REQUIRE(same(stems[0], main) && same(stems[3], silence(96000)));
+    object.stop();
+}
+
 // What was drawn for a seed that is left to chance stands beside it, and the host is told to read it again.
 void seed(const Module& module) {
     Object object(module);
@@ -900,6 +938,39 @@ void new_packs(const Module& module) {
     }
     REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
     REQUIRE(steps_of(object, kPack) == 3 && object.text(kPack, 3) == "mine");
+    object.stop();
+}
+
+// The pack "everything" of tests/support names two parameters: one of three steps with names, one without steps.
+void names(const Module& module) {
+    Object object(module);
+    const auto info_of = [&](uint32_t parameter) {
+        v3_param_info info = {};
+        const auto index = static_cast<int32_t>(parameter);
+        REQUIRE(v3_cpp_obj(object.controller)->get_parameter_info(object.controller, index, &info) == V3_OK);
+        return info;
+    };
+    const std::u16string style = u"style";
+    object.set(kPack, 3.0);
+    REQUIRE(object.text(kPack, 3) == "everything");
+    object.start(48000, 480);
+    object.handler.told = 0;
+    for (int block = 0; block < 1000 && (object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) == 0; ++block) {
+        play_silence(object, 0.01);
+        std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
+    v3_param_info info = info_of(kFirstSlot);
+    REQUIRE(std::equal(style.begin(), style.end(), info.title) && info.title[style.size()] == 0);
+    REQUIRE(info.step_count == 2 && (info.flags & V3_PARAM_IS_LIST) != 0 && (info.flags & V3_PARAM_IS_HIDDEN) == 0);
+    REQUIRE(object.text(kFirstSlot, 0.5) == "swing" && info.default_normalised_value == 0.0);
+    info = info_of(kFirstSlot + 1);
+    REQUIRE(info.step_count == 0 && info.default_normalised_value == 1.0 && object.value(kFirstSlot + 1) == 1.0);
+    REQUIRE((info_of(kFirstSlot + 2).flags & V3_PARAM_IS_HIDDEN) != 0);
+    object.set(kFirstSlot, 0.9);
+    REQUIRE(object.value(kFirstSlot) == 1.0);  // the last of its steps
+    Object other(module);
+    REQUIRE(other.load(object.state()) == V3_OK && other.state() == object.state());
     object.stop();
 }
 
@@ -993,8 +1064,10 @@ int main(int count, char** arguments) {
         {"server_offline_by_call", offline_by_call},
         {"server_slow_bounce", slow_bounce},
         {"server_sidechain", sidechain},
+        {"server_project_of_five_outputs", project_of_five_outputs},
         {"server_automation", automation},
         {"server_packs", new_packs},
+        {"server_names", names},
         {"server_seed", seed},
         {"server_realtime", realtime},
         {"server_threads", threads},

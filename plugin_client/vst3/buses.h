@@ -7,7 +7,7 @@
 #include <atomic>
 #include <vector>
 
-#include "plugin.h"
+#include "block.h"
 
 namespace backline::vst3 {
 

@@ -55,6 +55,7 @@ v3_result set_state(void* self, v3_bstream** stream) {
     const auto bytes = read_all(stream);
     const uint32_t packs = instance.packs();
     if (!bytes || !instance.plugin.load_state(bytes->data(), bytes->size())) return V3_FALSE;
+    note_names(instance);
     tell_host(instance, V3_RESTART_PARAM_VALUES_CHANGED |
                             (instance.packs() == packs ? 0 : V3_RESTART_PARAM_TITLES_CHANGED));
     return V3_OK;

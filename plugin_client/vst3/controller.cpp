@@ -28,9 +28,11 @@ int32_t get_parameter_count(void*) {
 }
 
 // To Ardour the status is none of the read-only values, so that it shows words; what it sets is ignored all the same.
-int32_t flags_of(const Instance& instance, uint32_t parameter) {
+// Nor does it look again at what has once been hidden.
+int32_t flags_of(const Instance& instance, uint32_t parameter, const Face& face) {
     const ParameterInfo& info = parameters()[parameter];
-    int32_t flags = info.named ? V3_PARAM_IS_LIST : 0;
+    int32_t flags = face.named ? V3_PARAM_IS_LIST : 0;
+    if (face.hidden && !instance.ardour) flags |= V3_PARAM_IS_HIDDEN;
     if (parameter == kBypass) flags |= V3_PARAM_IS_BYPASS;
     return flags | (info.read_only && !instance.ardour ? V3_PARAM_READ_ONLY : V3_PARAM_CAN_AUTOMATE);
 }
@@ -39,15 +41,16 @@ v3_result get_parameter_info(void* self, int32_t index, v3_param_info* result) {
     if (result == nullptr || index < 0 || index >= int32_t{kParameterCount}) return V3_INVALID_ARG;
     const auto parameter = static_cast<uint32_t>(index);
     const Instance& instance = instance_of(self);
-    const ParameterInfo& info = parameters()[parameter];
+    const Face face = instance.plugin.face(parameter);
     *result = {};
     result->param_id = parameter;
-    to_utf16(info.name, result->title, 128);
-    to_utf16(info.name, result->short_title, 128);
-    to_utf16(info.unit, result->units, 128);
-    result->step_count = step_count(parameter, instance.packs());
-    result->default_normalised_value = to_normalised(parameter, info.initial, instance.packs());
-    result->flags = flags_of(instance, parameter);
+    to_utf16(face.name, result->title, 128);
+    to_utf16(face.name, result->short_title, 128);
+    to_utf16(face.unit, result->units, 128);
+    result->step_count =
+        is_slot(parameter) ? static_cast<int32_t>(face.steps) : step_count(parameter, instance.packs());
+    result->default_normalised_value = to_normalised(parameter, face.initial, instance.packs());
+    result->flags = flags_of(instance, parameter, face);
     return V3_OK;
 }
 
@@ -62,7 +65,7 @@ v3_result get_parameter_string_for_value(void* self, v3_param_id parameter, doub
     const bool asks = plain >= static_cast<double>(Status::late);
     if (parameter == kStatus && plain == plugin.parameter(kStatus) && (asks || !instance.ardour))
         text += ": " + plugin.brief_message();
-    const std::string unit = std::string(" ") + parameters()[parameter].unit;
+    const std::string unit = " " + plugin.face(parameter).unit;
     if (unit.size() > 1 && text.size() > unit.size() && text.compare(text.size() - unit.size(), unit.size(), unit) == 0)
         text.resize(text.size() - unit.size());
     to_utf16(text, result, 128);
@@ -105,6 +108,8 @@ v3_result set_parameter_normalised(void* self, v3_param_id parameter, double nor
         instance.plugin.set_parameter(parameter, plain);
     else if (instance.ardour && plain != instance.plugin.parameter(parameter))
         instance.untold |= V3_RESTART_PARAM_VALUES_CHANGED;  // its user has moved it: it is to move back
+    if (!instance.active) instance.plugin.follow_pack();
+    note_names(instance);
     if (instance.active) note_news(instance);
     tell_host(instance, 0);
     return V3_OK;

@@ -28,7 +28,13 @@ bool is_ardour(v3_funknown** context) {
     return name.rfind("Ardour", 0) == 0 || name.rfind("Mixbus", 0) == 0;
 }
 
+void note_names(Instance& instance) noexcept {
+    const uint32_t names = instance.plugin.renames();
+    if (instance.names_told.exchange(names) != names) instance.untold |= kListChanged;
+}
+
 void note_news(Instance& instance) noexcept {
+    note_names(instance);
     const uint32_t latency = instance.plugin.latency_samples(instance.setup.sample_rate);
     const uint32_t told = instance.latency_told;
     if (told != kNeverTold && told != latency) {
@@ -43,7 +49,8 @@ void note_news(Instance& instance) noexcept {
 
 void tell_host(Instance& instance, int32_t changed) noexcept {
     changed |= instance.untold.exchange(0);
-    if (!instance.ardour && (changed & kListChanged) == kListChanged) instance.plugin.show_packs();
+    if (!instance.ardour && (changed & kListChanged) == kListChanged && instance.plugin.more_packs())
+        instance.plugin.show_packs();
     v3_component_handler** const handler = instance.handler;
     if (changed == 0 || handler == nullptr) return;
     if (instance.telling.exchange(true)) {  // it may call back

@@ -21,7 +21,8 @@ struct Instance;
 // - keep values, which they compare, as float, and automation in plain units.
 bool is_ardour(v3_funknown** context);
 
-// [any] Notes what the host does not know yet.
+// [any] Notes what the host does not know yet; of the parameters that the pack names, or all.
+void note_names(Instance& instance) noexcept;
 void note_news(Instance& instance) noexcept;
 
 // [main; audio in Ardour] Tells the host what has changed (V3_RESTART_...), and what has been noted.

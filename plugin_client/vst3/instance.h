@@ -56,6 +56,7 @@ struct Instance {
     std::atomic<uint32_t> latency_told{kNeverTold};        // that it has asked for, or been told to ask for
 
     std::atomic<uint32_t> seed_told{0};
+    std::atomic<uint32_t> names_told{0};  // of Plugin::renames()
 
     // [audio]
     EventList events;

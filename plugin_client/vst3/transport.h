@@ -5,7 +5,7 @@
 
 #include <optional>
 
-#include "plugin.h"
+#include "block.h"
 
 namespace backline::vst3 {
 

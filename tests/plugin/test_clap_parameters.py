@@ -13,8 +13,9 @@ from tests.plugin.clap_host import Bundle, ClapPlugin
 
 NAMES = [
     "Pack", "Mode", "Dry/Wet", "Gain", "Guidance", "Temperature", "Key", "Seed", "Visibility", "Chunk",
-    "Latency budget", "Input", "Bypass", "Status",
+    "Latency budget", "Input", "Bypass", "Status", *(f"Pack parameter {slot}" for slot in range(1, 9)),
 ]  # fmt: skip
+UNUSED = range(NAMES.index("Status") + 1, len(NAMES))  # as long as no pack names them
 MODE, DRY_WET, GAIN, KEY, BUDGET, BYPASS, STATUS = (
     NAMES.index(name) for name in ("Mode", "Dry/Wet", "Gain", "Key", "Latency budget", "Bypass", "Status")
 )
@@ -72,6 +73,14 @@ def test_flags_say_what_a_host_may_do(plugin: ClapPlugin) -> None:
 def test_hosts_that_show_only_what_can_be_automated_show_everything(plugin: ClapPlugin) -> None:
     for info in plugin.params():
         assert bool(info.flags & abi.PARAM_AUTOMATABLE) == (info.id != STATUS), info.name
+
+
+def test_what_no_pack_names_is_hidden_and_inert(plugin: ClapPlugin) -> None:
+    assert [info.id for info in plugin.params() if info.flags & abi.PARAM_HIDDEN] == list(UNUSED)
+    before = plugin.save()
+    plugin.flush([parameter(identifier, 0.75) for identifier in UNUSED])
+    assert [plugin.value(identifier) for identifier in UNUSED] == [0.0] * len(UNUSED)
+    assert plugin.save() == before
 
 
 def test_choices_are_lists_of_names(plugin: ClapPlugin) -> None:
@@ -156,7 +165,7 @@ def test_many_more_events_than_frames_are_all_read(plugin: ClapPlugin, way: str)
 @WAYS
 def test_values_out_of_range_are_clamped(plugin: ClapPlugin, way: str) -> None:
     for info in plugin.params():
-        if info.id == STATUS:
+        if info.id == STATUS or info.id in UNUSED:
             continue
         for value, clamped in ((1e300, info.max_value), (-1e300, info.min_value), (math.inf, info.max_value)):
             deliver(plugin, [parameter(info.id, value)], way)

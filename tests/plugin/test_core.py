@@ -20,6 +20,8 @@ CHECKS = (
     "the_output_ring_serves_two_threads",
     "a_state_comes_back_and_nothing_else_is_one",
     "text_comes_back_as_the_value_and_the_same_text",
+    "a_text_is_utf_8_of_512_bytes_and_nothing_else",
+    "slots_are_the_packs_own_values_by_name",
     "without_a_server_dry_comes_at_the_reported_latency",
     "without_a_server_nothing_waits",
     "a_reset_forgets_what_is_under_way",

@@ -41,24 +41,13 @@ KINDS: dict[str, Any] = {
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
-    "ClientMessage": {"resume", "marker", "credit", "text", "frames"},
-    "ServerMessage": {"frames", "marker", "text"},
-    "Open": {"want_frames", "on_jump", "channel_layout", "texts", "inputs", "task", "want_audio"},
-    "Ready": {"texts", "task"},
-    "Parameter": {"labels"},
-    "Pack": {
-        "frame_rate",
-        "latency",
-        "resident_bytes",
-        "sessions",
-        "license",
-        "inputs",
-        "texts",
-        "takes_notes",
-        "codebooks",
-        "takes",
-        "tasks",
-    },
+    "ClientMessage": {"resume", "marker", "credit", "frames"},
+    "ServerMessage": {"frames", "marker"},
+    "Open": {"want_frames", "on_jump", "task", "want_audio"},
+    "Ready": {"task"},
+    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "takes_notes", "codebooks"},
+    "Codebook": {"size", "rate", "track"},
+    "Task": {"description", "ports"},
 }
 SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: st.text(max_size=20),

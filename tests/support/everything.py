@@ -62,12 +62,16 @@ class Row:
 
 
 class EverythingStream:
-    """A `Stream`, a `TextStream` and a `TokenStream`. Tests fail or wait in `before_prepare` and `before_step`."""
+    """A `Stream`, a `TextStream` and a `TokenStream`. Tests fail or wait in `before_prepare` and `before_step`.
+
+    Where `waits_for_frames` is not set it plays on with those that come, as for clients that have none.
+    """
 
     capacity = CAPACITY
 
-    def __init__(self) -> None:
+    def __init__(self, *, waits_for_frames: bool = True) -> None:
         self.spec = spec()
+        self.waits_for_frames = waits_for_frames
         self.rows: dict[int, Row] = {}
         self.prepared: list[tuple[str, str, str]] = []  # name, text, and the thread it was prepared on
         self.stepped_on: set[str] = set()  # names of threads
@@ -99,7 +103,7 @@ class EverythingStream:
         return (self.rows[row].chunks + 1) * CHUNK_SAMPLES
 
     def required_frames(self, row: int) -> int:
-        return (self.rows[row].chunks + 1) * CHUNK_FRAMES
+        return (self.rows[row].chunks + 1) * CHUNK_FRAMES if self.waits_for_frames else 0
 
     def prepare(self, name: str, text: str) -> float:
         self.before_prepare(text)
@@ -192,7 +196,7 @@ LOADED: list[EverythingStream] = []  # by servers of this process, newest last
 
 
 def load(config: Mapping[str, Any], tensors: Mapping[str, Any], device: str) -> EverythingStream:
-    LOADED.append(EverythingStream())
+    LOADED.append(EverythingStream(waits_for_frames=config.get("waits_for_frames", True)))
     return LOADED[-1]
 
 
@@ -200,9 +204,9 @@ def describe(config: Mapping[str, Any]) -> StreamSpec:
     return spec()
 
 
-def everything_pack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def everything_pack(folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits_for_frames: bool = True) -> Path:
     """A folder with the pack `everything`, whose family is served while the test runs."""
     monkeypatch.setitem(families.FAMILIES, "everything", f"{__name__}:load")
     (folder / "everything").mkdir(parents=True)
-    (folder / "everything" / "pack.toml").write_text(MANIFEST)
+    (folder / "everything" / "pack.toml").write_text(f"{MANIFEST}waits_for_frames = {str(waits_for_frames).lower()}\n")
     return folder

@@ -6,6 +6,11 @@
 namespace backline::net::protobuf {
 
 template <>
+struct FieldsOf<InputGroup> {
+    static constexpr auto list = std::tuple{at(1, &InputGroup::name), at(2, &InputGroup::channels)};
+};
+
+template <>
 struct FieldsOf<Open> {
     static constexpr auto list = std::tuple{at(1, &Open::pack),
                                             at(2, &Open::sample_rate),
@@ -17,7 +22,10 @@ struct FieldsOf<Open> {
                                             at(8, &Open::seed),
                                             at(9, &Open::parameters),
                                             at(12, &Open::client_name),
-                                            at(13, &Open::jitter_buffer_seconds)};
+                                            at(13, &Open::jitter_buffer_seconds),
+                                            at(14, &Open::channel_layout),
+                                            at(15, &Open::texts),
+                                            at(16, &Open::inputs)};
 };
 
 template <>
@@ -31,6 +39,11 @@ template <>
 struct FieldsOf<Control> {
     static constexpr auto list =
         std::tuple{at(1, &Control::parameter), at(2, &Control::value), at(3, &Control::position)};
+};
+
+template <>
+struct FieldsOf<Text> {
+    static constexpr auto list = std::tuple{at(1, &Text::name), at(2, &Text::text), at(3, &Text::position)};
 };
 
 template <>
@@ -57,7 +70,8 @@ template <>
 struct FieldsOf<ClientMessage> {
     static constexpr auto list =
         std::tuple{at(1, &ClientMessage::open),      at(3, &ClientMessage::audio), at(4, &ClientMessage::control),
-                   at(5, &ClientMessage::transport), at(6, &ClientMessage::midi),  at(9, &ClientMessage::close)};
+                   at(5, &ClientMessage::transport), at(6, &ClientMessage::midi),  at(9, &ClientMessage::close),
+                   at(10, &ClientMessage::text)};
 };
 
 template <>
@@ -88,7 +102,8 @@ struct FieldsOf<Ready> {
                                             at(6, &Ready::chunk_seconds),
                                             at(7, &Ready::visibility_seconds),
                                             at(8, &Ready::parameters),
-                                            at(9, &Ready::max_block)};
+                                            at(9, &Ready::max_block),
+                                            at(10, &Ready::texts)};
 };
 
 template <>
@@ -113,7 +128,8 @@ template <>
 struct FieldsOf<ServerMessage> {
     static constexpr auto list =
         std::tuple{at(1, &ServerMessage::ready),   at(2, &ServerMessage::audio), at(4, &ServerMessage::ledger),
-                   at(6, &ServerMessage::warning), at(7, &ServerMessage::error), at(8, &ServerMessage::closed)};
+                   at(6, &ServerMessage::warning), at(7, &ServerMessage::error), at(8, &ServerMessage::closed),
+                   at(9, &ServerMessage::text)};
 };
 
 template <>
@@ -121,7 +137,31 @@ struct FieldsOf<PackParameter> {
     static constexpr auto list = std::tuple{at(1, &PackParameter::name),    at(2, &PackParameter::default_value),
                                             at(3, &PackParameter::minimum), at(4, &PackParameter::maximum),
                                             at(5, &PackParameter::unit),    at(6, &PackParameter::description),
-                                            at(7, &PackParameter::integer), at(8, &PackParameter::automatable)};
+                                            at(7, &PackParameter::integer), at(8, &PackParameter::automatable),
+                                            at(9, &PackParameter::labels)};
+};
+
+template <>
+struct FieldsOf<PackText> {
+    static constexpr auto list = std::tuple{at(1, &PackText::name), at(2, &PackText::default_value),
+                                            at(3, &PackText::description), at(4, &PackText::suggestions)};
+};
+
+template <>
+struct FieldsOf<PackInput> {
+    static constexpr auto list =
+        std::tuple{at(1, &PackInput::name), at(2, &PackInput::channels), at(3, &PackInput::description)};
+};
+
+template <>
+struct FieldsOf<Codebook> {
+    static constexpr auto list = std::tuple{at(1, &Codebook::name)};
+};
+
+template <>
+struct FieldsOf<Task> {
+    static constexpr auto list =
+        std::tuple{at(1, &Task::name), at(4, &Task::inputs), at(5, &Task::texts), at(6, &Task::parameters)};
 };
 
 template <>
@@ -141,7 +181,11 @@ struct FieldsOf<Pack> {
                                             at(13, &Pack::default_visibility_seconds),
                                             at(14, &Pack::minimum_visibility_seconds),
                                             at(20, &Pack::lookahead_seconds),
-                                            at(21, &Pack::metres)};
+                                            at(21, &Pack::metres),
+                                            at(22, &Pack::inputs),
+                                            at(23, &Pack::texts),
+                                            at(26, &Pack::takes),
+                                            at(27, &Pack::tasks)};
 };
 
 template <>

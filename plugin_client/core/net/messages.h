@@ -21,9 +21,16 @@ struct Bytes {
 };
 
 enum class Mode : int32_t { unspecified = 0, live = 1, offline = 2 };
+enum class ChannelLayout : int32_t { unspecified = 0, stereo = 3 };  // of the contract's, what a plugin has
 enum class PackState : int32_t { unspecified = 0, available = 1, resident = 2, damaged = 3 };
 
 // ---- client to server ------------------------------------------------------------------------------------------
+
+// Channels of a session that belong together: one of a pack's inputs.
+struct InputGroup {
+    std::string name;
+    uint32_t channels = 0;
+};
 
 struct Open {
     std::string pack;
@@ -37,6 +44,9 @@ struct Open {
     std::map<std::string, double> parameters;
     std::string client_name;
     std::optional<double> jitter_buffer_seconds;
+    ChannelLayout channel_layout = ChannelLayout::unspecified;
+    std::map<std::string, std::string> texts;
+    std::vector<InputGroup> inputs;
 };
 
 // Both directions. `pcm` is little-endian float32, interleaved, and need not be aligned.
@@ -51,6 +61,13 @@ struct AudioBlock {
 struct Control {
     std::string parameter;
     double value = 0.0;
+    std::optional<int64_t> position;
+};
+
+// Both directions.
+struct Text {
+    std::string name;
+    std::string text;
     std::optional<int64_t> position;
 };
 
@@ -82,6 +99,7 @@ struct ClientMessage {
     std::optional<TransportMessage> transport;
     std::optional<Midi> midi;
     std::optional<Close> close;
+    std::optional<Text> text;
 };
 
 // ---- server to client ------------------------------------------------------------------------------------------
@@ -115,6 +133,7 @@ struct Ready {
     double visibility_seconds = 0.0;
     std::map<std::string, double> parameters;
     uint32_t max_block = 0;
+    std::map<std::string, std::string> texts;
 };
 
 struct Warning {
@@ -145,6 +164,7 @@ struct ServerMessage {
     std::optional<Warning> warning;
     std::optional<Error> error;
     std::optional<Closed> closed;
+    std::optional<Text> text;
 };
 
 // ---- packs -----------------------------------------------------------------------------------------------------
@@ -158,6 +178,32 @@ struct PackParameter {
     std::string description;
     bool integer = false;
     bool automatable = false;
+    std::vector<std::string> labels;  // of its whole values, from `minimum` on
+};
+
+struct PackText {
+    std::string name;
+    std::string default_value;
+    std::string description;
+    std::vector<std::string> suggestions;
+};
+
+struct PackInput {
+    std::string name;
+    uint32_t channels = 0;
+    std::string description;
+};
+
+struct Codebook {
+    std::string name;
+};
+
+// Names of what the pack has in it.
+struct Task {
+    std::string name;
+    std::vector<std::string> inputs;
+    std::vector<std::string> texts;
+    std::vector<std::string> parameters;
 };
 
 struct Pack {
@@ -177,6 +223,10 @@ struct Pack {
     double minimum_visibility_seconds = 0.0;
     double lookahead_seconds = 0.0;
     std::vector<std::string> metres;  // such as "4/4"
+    std::vector<PackInput> inputs;    // none: one of no name
+    std::vector<PackText> texts;
+    std::vector<Codebook> takes;      // of codec frames that a session must be sent
+    std::vector<Task> tasks;          // none: it does all there is
 };
 
 struct ListPacksRequest {};

@@ -5,7 +5,7 @@
 //     };
 //
 // A member's type decides how it goes over the wire: whole numbers, bool and enums as varint, double as fixed64, text
-// and Bytes by length, std::optional with presence, std::vector repeated, std::map<std::string, double> as a map.
+// and Bytes by length, std::optional with presence, std::vector repeated, std::map from text to one of these as a map.
 // Fields that the struct lacks are skipped. Input is refused where it is cut short, or claims what no sender means.
 #pragma once
 
@@ -41,14 +41,15 @@ constexpr FieldAt<Message, Member> at(uint32_t number, Member Message::*member) 
 enum Wire : uint32_t { kVarint = 0, kFixed64 = 1, kLength = 2, kFixed32 = 5 };
 
 // One entry of a map. Both parts are written even where they are zero, as other encoders do.
+template <class Value>
 struct Entry {
     std::optional<std::string> key;
-    std::optional<double> value;
+    std::optional<Value> value;
 };
 
-template <>
-struct FieldsOf<Entry> {
-    static constexpr auto list = std::tuple{at(1, &Entry::key), at(2, &Entry::value)};
+template <class Value>
+struct FieldsOf<Entry<Value>> {
+    static constexpr auto list = std::tuple{at(1, &Entry<Value>::key), at(2, &Entry<Value>::value)};
 };
 
 template <class T, template <class...> class Template>
@@ -59,7 +60,7 @@ struct IsA<Template<Arguments...>, Template> : std::true_type {};
 template <class T>
 constexpr bool is_whole = std::is_integral_v<T> || std::is_enum_v<T>;
 template <class T>
-constexpr bool is_map = std::is_same_v<T, std::map<std::string, double>>;
+constexpr bool is_map = IsA<T, std::map>::value;
 template <class T>
 constexpr bool is_message =
     !is_whole<T> && !is_map<T> && !std::is_same_v<T, double> && !std::is_same_v<T, std::string> &&
@@ -138,7 +139,8 @@ void write_field(Sink& out, uint32_t number, const T& value) {
     } else if constexpr (IsA<T, std::vector>::value) {
         for (const auto& element : value) write_present(out, number, element);
     } else if constexpr (is_map<T>) {
-        for (const auto& [name, content] : value) write_present(out, number, Entry{name, content});
+        for (const auto& [name, content] : value)
+            write_present(out, number, Entry<typename T::mapped_type>{name, content});
     } else if constexpr (is_message<T>) {
         if (size_of(value) > 0) write_present(out, number, value);
     } else if constexpr (std::is_same_v<T, double>) {
@@ -245,9 +247,9 @@ bool read_field(const Field& field, T& value) {
     } else if constexpr (std::is_same_v<T, Bytes>) {
         value = field.bytes;
     } else if constexpr (is_map<T>) {
-        Entry entry;
+        Entry<typename T::mapped_type> entry;
         if (value.size() >= kMaximumEntries || !read(field.bytes, entry)) return false;
-        value[entry.key.value_or(std::string())] = entry.value.value_or(0.0);
+        value[entry.key.value_or(std::string())] = entry.value.value_or(typename T::mapped_type());
     } else if constexpr (IsA<T, std::vector>::value) {
         if (value.size() >= kMaximumEntries) return false;
         if constexpr (is_message<typename T::value_type>)
