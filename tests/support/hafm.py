@@ -12,7 +12,7 @@ from backline.models.hafm.aligned.network import AlignedNetwork
 from backline.models.hafm.listening.hints import ChordHints
 from backline.models.hafm.stream import HafmStream
 from backline.models.rows import sounding
-from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Transport
+from backline.models.stream import ChunkInput, ChunkOutput, Notes, SessionConfig, Transport
 
 RATE = 24_000
 
@@ -46,6 +46,7 @@ class Player:
     config: SessionConfig
     signal: np.ndarray  # [1, sample]; silence follows
     transport: Transport | None = None
+    notes: Sequence[Notes] = ()
     fed: int = 0
     row: int = -1
     outputs: list[ChunkOutput] = field(default_factory=list)
@@ -57,8 +58,10 @@ class Player:
         required = max(self.fed, self.stream.required_input(self.row))
         block = self.signal[:, self.fed : required]
         silence = np.zeros((1, required - self.fed - block.shape[1]), np.float32)
+        notes = tuple(some for some in self.notes if self.fed <= some.position < required)
         self.fed = required
-        return ChunkInput(self.row, np.concatenate([block, silence], axis=1), self.transport, self.config.parameters)
+        audio = np.concatenate([block, silence], axis=1)
+        return ChunkInput(self.row, audio, self.transport, self.config.parameters, notes=notes)
 
     def audio(self) -> np.ndarray:
         """All output, checked to be without gaps."""

@@ -107,6 +107,9 @@ def accompaniment(
     visibility: options.Visibility = None,
     transport: Beat = True,
     key: Told = False,
+    chords_held: Annotated[
+        bool, typer.Option("--notes", help="Hold each piece's chords on a keyboard, for a pack that takes notes.")
+    ] = False,
     settings: options.Settings = None,
     seed: EvaluationSeed = 0,
     separator: VoiceSeparator = "stems",
@@ -138,7 +141,10 @@ def accompaniment(
 
     with told_to_user():
         opened = find(pack, packs)
-        setting = replace(session_setting(opened.spec(), chunk, visibility, transport, parameters), key=key)
+        setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
+        setting = replace(setting, key=key, notes=chords_held)
+        if chords_held and not opened.spec().takes_notes:
+            raise typer.BadParameter(f"{opened.name} takes no notes: leave --notes out")
         told, source = judged_songs(opened, songs, world, song_rate(opened.spec()), has_voice_and_band)
         embeddings = pick_embeddings(vggish, musicnn)
         separators = {}
@@ -623,6 +629,7 @@ def described(setting: Setting) -> dict[str, object]:
         "visibility_seconds": setting.visibility_seconds,
         "transport": setting.transport,
         "key": setting.key,
+        **({"notes": True} if setting.notes else {}),
         "parameters": dict(setting.parameters),
     }
 

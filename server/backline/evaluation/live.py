@@ -8,7 +8,8 @@ What comes out lies under what went in: sample 0 answers sample 0, and the end i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from backline.engine.timeline import OutputTimeline
 from backline.models.rows import sounding, whole_chunks
-from backline.models.stream import ChunkInput, ChunkOutput, SessionConfig, Stream, StreamSpec, Transport
+from backline.models.stream import ChunkInput, ChunkOutput, Notes, SessionConfig, Stream, StreamSpec, Transport
 from backline.music.piece import Piece
 
 Sound = NDArray[np.float32]  # [sample]
@@ -35,6 +36,7 @@ class Setting:
     visibility_seconds: float
     transport: bool = True  # whether the host tells the beat
     key: bool = False  # whether the user tells the key, to packs that take one
+    notes: bool = False  # whether the user holds the chords on a keyboard, for packs that take notes
     parameters: Mapping[str, float] = field(default_factory=dict)  # the others are the pack's defaults
 
 
@@ -46,6 +48,7 @@ class Take:
     seed: int
     transports: tuple[Transport, ...] = ()  # by `at_seconds`
     key: int = 0  # what a pack's parameter of that name is to be where it is told; 0 is unknown
+    notes: tuple[tuple[float, bytes], ...] = ()  # seconds and MIDI messages, in order: the chords as they are held
 
 
 def default_setting(spec: StreamSpec) -> Setting:
@@ -92,7 +95,17 @@ def piece_transport(piece: Piece, at_seconds: float = 0.0) -> Transport:
 def piece_take(piece: Piece, voice: Sound, seed: int) -> Take:
     """The voice of a piece, with what a host knows of it."""
     key = 1 + piece.key.tonic + 12 * (piece.key.mode == "minor")
-    return Take(voice, seed, (piece_transport(piece),), key)
+    return Take(voice, seed, (piece_transport(piece),), key, tuple(held_chords(piece)))
+
+
+def held_chords(piece: Piece) -> Iterator[tuple[float, bytes]]:
+    """Seconds and MIDI messages of somebody who holds the piece's chords around middle C, each until the next."""
+    before: list[int] = []
+    for span in piece.chords:
+        pitches = [48 + span.chord.root, *(60 + pitch for pitch in span.chord.pitch_classes[1:])]
+        offs = b"".join(bytes([0x80, pitch, 0]) for pitch in before)
+        yield float(span.start) * piece.seconds_per_beat, offs + b"".join(bytes([0x90, p, 80]) for p in pitches)
+        before = pitches
 
 
 def play(
@@ -157,6 +170,7 @@ class _Player:
         self._parameters = {entry.name: entry.default for entry in spec.parameters} | dict(setting.parameters)
         if setting.key and take.key and "key" in self._parameters:
             self._parameters["key"] = take.key
+        self._notes = deque(take.notes if setting.notes and spec.takes_notes else ())
         self._fed, self._chunks, self._chunk_seconds = 0, 0, setting.chunk_seconds
         channels = [port.channels or len(self._voice) for port in spec.ports]
         self._port_ends = np.cumsum(channels)  # in the timeline, which holds the channels of all ports
@@ -192,7 +206,11 @@ class _Player:
             key=lambda transport: transport.at_seconds,
             default=None,
         )
-        return ChunkInput(self.row, audio, transport, self._parameters)
+        notes = []
+        while self._notes and self._notes[0][0] < required / self._input_rate:
+            seconds, data = self._notes.popleft()
+            notes.append(Notes(int(seconds * self._input_rate), data))
+        return ChunkInput(self.row, audio, transport, self._parameters, notes=tuple(notes))
 
     def hear(self, output: ChunkOutput) -> None:
         start = self._timeline.committed

@@ -6,7 +6,7 @@ on the timeline. Input beyond the session's visibility has not been heard when i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any
@@ -142,7 +142,7 @@ class PassthroughStream:
         first, last = max(start, row.held_from), min(end, row.heard(), row.held_from + row.held.shape[1])
         if first < last:
             audio[:, first - start : last - start] = row.held[:, first - row.held_from : last - row.held_from]
-        row.clicks += [notes.position for notes in given.notes if any(note_ons(notes.data))]
+        row.clicks += [notes.position for notes in given.notes if any(map(begins_a_note, notes.messages()))]
         for click in [click for click in row.clicks if click < end]:
             row.clicks.remove(click)
             audio[:, max(0, click - start)] += CLICK
@@ -171,13 +171,9 @@ def make_spec(config: PassthroughConfig) -> StreamSpec:
     )
 
 
-def note_ons(data: bytes) -> Iterator[bool]:
-    """Of whole MIDI channel messages, whether each begins a note."""
-    at = 0
-    while at < len(data):
-        kind = data[at] & 0xF0
-        yield kind == 0x90 and data[at + 2] > 0  # a velocity of 0 ends it
-        at += 2 if kind in (0xC0, 0xD0) else 3
+def begins_a_note(message: bytes) -> bool:
+    """Whether a MIDI channel message does."""
+    return message[0] & 0xF0 == 0x90 and message[2] > 0  # a velocity of 0 ends it
 
 
 def read_config(config: Mapping[str, Any]) -> PassthroughConfig:

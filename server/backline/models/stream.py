@@ -6,7 +6,7 @@ channel from the start of the session, at the rate that the name says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
@@ -281,6 +281,14 @@ class Notes:
 
     position: int  # samples since the session's start, at the input rate
     data: bytes  # whole messages
+
+    def messages(self) -> Iterator[bytes]:
+        """One after the other."""
+        at = 0
+        while at < len(self.data):
+            length = 2 if self.data[at] & 0xF0 in (0xC0, 0xD0) else 3
+            yield self.data[at : at + length]
+            at += length
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from backline.models.hafm.grid import Grid
+from backline.models.hafm.listening.held import HeldNotes
 from backline.models.stream import Transport
 from backline.nn.tables import Entries
 
@@ -42,6 +43,8 @@ class Cue:
     sampling: Sampling
     key: int | None = None  # tonic + 12 for minor; None: to be heard
     ahead: float = 0.0  # seconds by which the song's time, by which is drawn, runs ahead of the session's
+    held: HeldNotes | None = None  # what leads the band's chords, if a keyboard may
+    keep: bool = False  # whether a chord that was held stays
     heard: bool = False  # whether the transport was heard from the voice (listening/), where the host tells none
 
 

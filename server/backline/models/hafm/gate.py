@@ -1,7 +1,7 @@
-"""The gate: where nobody sings and no transport plays, the band is silent, whatever its stages would play.
+"""The gate: where nobody sings, no transport plays and no chord is held, the band is silent, whatever its stages play.
 
 The voice's level is taken frame by frame. After HOLD frames without a voice the band fades to exact zeros; it fades in
-where the voice is back, and where the host's transport plays, which is obeyed whatever the voice does.
+where the voice is back, and where the host's transport plays or a keyboard leads, whatever the voice does.
 
 A session's gate runs `lag` frames behind the voice: the chunk less its visibility, which is the least by which the end
 of every chunk can be decided before it is played. So the gate is the same wherever chunks are cut. Where a chunk hears
@@ -13,6 +13,7 @@ stands as it begins: closed, unless the transport plays from the start.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +46,14 @@ class Gate:
         self._phases: list[int] = []  # where the output's frames begin, from number `_first` on
         self._first = 0
 
-    def hear(self, audio: Audio, transport: Transport | None, level: float) -> None:
-        """Takes the input [1, sample], whole frames, that a chunk adds, and what is in force for it."""
+    def hear(
+        self, audio: Audio, transport: Transport | None, level: float, held: Callable[[float], bool] = lambda _: False
+    ) -> None:
+        """Takes the input [1, sample], whole frames, that a chunk adds, and what is in force for it.
+
+        Args:
+            held: whether a chord is, at a time of the session in seconds.
+        """
         if not self._phases:
             begins_open = level <= OFF or (_holds(transport, 0) and _plays(transport))
             self._phases = [OPEN if begins_open else 0] * (self._lag + 1)
@@ -57,7 +64,8 @@ class Gate:
             self._quiet = 0 if present else self._quiet + 1
             if _holds(transport, self._heard):
                 self._transport = transport
-            is_open = level <= OFF or _plays(self._transport) or self._quiet < HOLD
+            leads = _plays(self._transport) or held((self._heard + 1) / VOCAL.rate)
+            is_open = level <= OFF or leads or self._quiet < HOLD
             step = OPEN // FADE_IN if is_open else -(OPEN // FADE_OUT)
             self._phases.append(min(OPEN, max(0, self._phases[-1] + step)))
             self._heard += 1

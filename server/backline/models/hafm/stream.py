@@ -22,6 +22,7 @@ from backline.kernels.random import uniform_array
 from backline.models.hafm.band import Band, Cue, Sampling, Tokens
 from backline.models.hafm.gate import Gate
 from backline.models.hafm.grid import Grid
+from backline.models.hafm.listening.held import CHORD_SOURCE, HeldNotes, Leading
 from backline.models.hafm.sources import VOCAL
 from backline.models.hafm.transport import song_ahead
 from backline.models.rows import check_tokens, free_row
@@ -65,6 +66,7 @@ class Row:
     encoder_state: Any
     decoder_state: Any
     gate: Gate
+    held: HeldNotes
     chunk: int = 0  # the next one
     frames_fed: int = 0  # to the encoder
     frames_played: int = 0  # by the codec
@@ -111,7 +113,9 @@ class HafmStream:
                 answers[cue.row] = self._sound(cue.row, codes)
             except Exception as error:
                 answers[cue.row] = RowFailed(cue.row, error)
-            self._rows[cue.row].chunk += 1
+            row = self._rows[cue.row]
+            row.chunk += 1
+            row.held.forget(float(min(row.chunk * row.grid.chunk, Fraction(row.frames_fed, VOCAL.rate))))
         return [answers[given.row] for given in inputs]
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
@@ -145,12 +149,16 @@ class HafmStream:
             encoder_state=self.parts.encoder.init_state(1),
             decoder_state=self.parts.codec.init_decode_state(1),
             gate=Gate(grid, self.parts.encoder.hop, self.parts.codec.sample_rate),
+            held=HeldNotes(),
         )
         self.band.reset(row, config.seed)
 
     def _cue(self, given: ChunkInput) -> Cue:
         row, values = self._rows[given.row], {**self._defaults, **given.parameters}
-        row.gate.hear(given.audio, given.transport, values["gate"])
+        leading = Leading(int(values.get(CHORD_SOURCE.name, Leading.HEARD)))
+        row.held.hear(given.notes, self.parts.encoder.sample_rate)
+        held = None if leading is Leading.HEARD else row.held
+        row.gate.hear(given.audio, given.transport, values["gate"], lambda seconds: bool(held and held.at(seconds)))
         ahead = song_ahead(given.transport)
         return Cue(
             row=given.row,
@@ -161,6 +169,8 @@ class HafmStream:
             sampling=Sampling(values["guidance"], values["temperature"], int(values["top_k"])),
             key=int(values["key"]) - 1 if values.get("key") else None,
             ahead=ahead,
+            held=held,
+            keep=leading is Leading.NOTES,
         )
 
     def _hear(self, row: Row, audio: Audio, ahead: float) -> Tokens:

@@ -34,6 +34,7 @@ from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.interleaved.config import InterleavedConfig
 from backline.models.hafm.interleaved.fit import problems as interleaved_problems
 from backline.models.hafm.interleaved.player import Cache
+from backline.models.hafm.listening.held import CHORD_SOURCE
 from backline.models.hafm.transport import BAND_BAR
 from backline.models.stream import Parameter, Port, StreamSpec
 from backline.nn.tables import Entries, Seconds, TableError, read_table, shortened
@@ -160,6 +161,7 @@ def spec_of(tables: PackTables) -> StreamSpec:
         "key", 0, 0, 24, "", "0: heard from the voice; 1 to 12: C to B major; 13 to 24: C to B minor", integer=True
     )
     return StreamSpec(
+        takes_notes=aligned,
         input_rate=(HarmonyEncoder if tables.listener is None else ClusteredEncoder).sample_rate,
         output_rate=CODEC_RATE,
         input_channels=1,
@@ -177,7 +179,7 @@ def spec_of(tables: PackTables) -> StreamSpec:
             Parameter(
                 "top_k", sampling.top_k, 1, codes.vocabulary, "tokens", "likeliest tokens to draw from", integer=True
             ),
-            *((key,) if aligned else ()),
+            *((key, CHORD_SOURCE) if aligned else ()),
             GATE,
         ),
         frame_rate=Fraction(codes.rate),

@@ -3,7 +3,7 @@
 What holds for both layouts is in test_stream.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -19,7 +19,7 @@ from backline.models.hafm.listening.hints import CHORDS, HINT_LAGS
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.offline import generate
 from backline.models.hafm.stream import HafmStream
-from backline.models.stream import Transport
+from backline.models.stream import Notes, Transport
 from tests.support.hafm import RATE, Player, play, session, voice
 
 
@@ -28,9 +28,12 @@ def stream() -> HafmStream:
     return build(*tiny_random(layout="aligned"), "cpu", "float32")
 
 
-def codes(stream: HafmStream, chunks: int = 2, **parameters: float) -> np.ndarray:
-    """[frame, codebook] of a session of chunks of 0.4 s."""
-    player = Player(stream, session(parameters=parameters), voice(2))
+def codes(
+    stream: HafmStream, chunks: int = 2, notes: Sequence[Notes] = (), chunk: float = 0.4, **parameters: float
+) -> np.ndarray:
+    """[frame, codebook] of a session."""
+    transport = Transport(0.0, playing=True, tempo=100.0)
+    player = Player(stream, session(chunk, chunk, parameters=parameters), voice(2), transport, notes)
     play([player], chunks)
     stream.close(player.row)
     return player.codes()
@@ -72,6 +75,48 @@ def test_the_key_told_has_a_say_and_zero_is_none(stream: HafmStream) -> None:
     heard = codes(stream)
     np.testing.assert_array_equal(codes(stream, key=0), heard)
     assert (codes(stream, key=2) != codes(stream, key=7)).any()
+
+
+def held(seconds: float, *pitches: int, velocity: int = 90) -> Notes:
+    return Notes(int(seconds * RATE), b"".join(bytes([0x90, pitch, velocity]) for pitch in pitches))
+
+
+def test_a_chord_that_is_held_has_a_say_unless_the_voice_alone_shall_lead(stream: HafmStream) -> None:
+    assert stream.spec.takes_notes
+    alone = codes(stream)
+    f_sharp, c = held(0.0, 54, 58, 61), held(0.0, 48, 52, 55)
+    assert (codes(stream, notes=[f_sharp]) != codes(stream, notes=[c])).any()
+    np.testing.assert_array_equal(codes(stream, notes=[f_sharp], chords=0), alone)
+
+
+def test_what_is_let_go_of_before_it_counts_leaves_no_trace(stream: HafmStream) -> None:
+    """But where notes lead alone, the last chord stays."""
+    gone = [held(0.001, 54, 58, 61), held(0.002, 54, 58, 61, velocity=0)]
+    np.testing.assert_array_equal(codes(stream, notes=gone), codes(stream))
+    stays = codes(stream, notes=gone, chords=1)
+    np.testing.assert_array_equal(stays, codes(stream, notes=gone[:1], chords=1))
+    assert (stays != codes(stream, chords=1)).any()
+
+
+def test_a_chord_counts_from_its_own_step_wherever_chunks_are_cut(stream: HafmStream) -> None:
+    struck = [held(0.9, 54, 58, 61)]
+    once, twice = (codes(stream, round(1.6 / chunk), struck, chunk, key=1) for chunk in (0.4, 0.8))
+    np.testing.assert_array_equal(once, twice)
+    alone = codes(stream, 4, key=1)
+    before = int(0.88 * 75) - stream.band.held_back
+    np.testing.assert_array_equal(once[:before], alone[:before])
+    assert (once != alone).any()
+
+
+def test_a_held_chord_opens_the_gate(stream: HafmStream) -> None:
+    """Nobody sings: who holds a chord wants to hear it."""
+    quiet = Player(stream, session(), np.zeros((1, 2 * RATE), np.float32))
+    led = Player(stream, session(), np.zeros((1, 2 * RATE), np.float32), notes=[held(0.0, 48, 52, 55)])
+    play([quiet, led], 4)
+    for player in (quiet, led):
+        stream.close(player.row)
+    assert not quiet.audio().any()
+    assert led.audio().any()
 
 
 def test_c_minor_and_its_relative_are_one_key(stream: HafmStream) -> None:

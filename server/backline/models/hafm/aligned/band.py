@@ -17,7 +17,8 @@ from backline.models.hafm.aligned.decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.aligned.network import AlignedNetwork, aligned, lag_token
 from backline.models.hafm.band import Backend, Cue, Tokens
 from backline.models.hafm.listening.beats import BeatListener
-from backline.models.hafm.listening.hints import HINT_RATE, ChordHints, HintListener
+from backline.models.hafm.listening.held import chord_of
+from backline.models.hafm.listening.hints import CHORDS, HINT_RATE, ChordHints, HintListener
 from backline.models.hafm.listening.keys import KeyListener
 from backline.models.hafm.listening.leading import ChordLeader
 from backline.models.hafm.score import (
@@ -142,6 +143,10 @@ class AlignedBand:
         """Semitones by which the key that is told, or else heard, lies above C."""
         listener = self._listeners[cue.row]
         listener.hear(cue.vocal)
+        steps = int(cue.grid.chunk * HINT_RATE)
+        for held in _held(cue, cue.chunk * steps, steps):
+            if held:
+                listener.told(chord_of(held, np.zeros(CHORDS)))
         return listener.semitones if cue.key is None else semitones_from_c(cue.key)
 
     def _known(self, cue: Cue, up: int) -> dict[str, Tokens]:
@@ -154,8 +159,10 @@ class AlignedBand:
             voice[:, -new:] = pitch_and_colour(transposed(cue.vocal, VOICE_TURNS, -up))[:, -new:]
         self._hints[cue.row].hear(cue.vocal, cue.transport, counted=not cue.heard)
         beats, steps = int(chunk * BEAT.rate), int(chunk * HINT_RATE)
-        hints = self._hints[cue.row].told(cue.chunk * steps, steps, up, lag)
-        chords = self._leaders[cue.row].lead(hints, cue.chunk * steps, cue.transport)
+        first = cue.chunk * steps
+        hints = self._hints[cue.row].told(first, steps, up, lag)
+        held = [frozenset(pitch - up for pitch in step) for step in _held(cue, first, steps)]
+        chords = self._leaders[cue.row].lead(hints, first, cue.transport, held)
         return {
             VOICE.name: voice,
             CHORD.name: chords.repeat(CHORD.rate // HINT_RATE)[None],
@@ -209,6 +216,13 @@ class AlignedBand:
         self._begun[row] = every[frames:]
         delays = self.config.acoustic.delays
         return np.stack([every[delay : delay + frames, k] for k, delay in enumerate(delays)])
+
+
+def _held(cue: Cue, first: int, steps: int) -> list[frozenset[int]]:
+    """Pitches that are held in steps `first`.. of HINT_RATE: what is struck within a step is held from its start."""
+    if cue.held is None:
+        return []
+    return [cue.held.at((first + 1 + step) / HINT_RATE, cue.keep) for step in range(steps)]
 
 
 def _decoder(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from backline.models.hafm.listening.held import chord_of
 from backline.models.hafm.listening.hints import CERTAIN, CHORDS, HINT_RATE
 from backline.models.hafm.score import Tokens
 from backline.models.hafm.transport import BAND_BAR, bars_since
@@ -20,17 +23,30 @@ class ChordLeader:
     def __init__(self) -> None:
         self._chord = UNHEARD
 
-    def lead(self, told: Tokens, first: int, transport: Transport | None) -> NDArray[np.int64]:
+    def lead(
+        self,
+        told: Tokens,
+        first: int,
+        transport: Transport | None,
+        held: Sequence[frozenset[int]] = (),
+    ) -> NDArray[np.int64]:
         """The chord of every step of HINT_RATE, of what was told [chord, step] from step `first` on; UNHEARD at first.
 
-        With a beat it changes on beats only, else where another has become clearly likelier.
+        With a beat it changes on beats only, else where another has become clearly likelier. But what is held on a
+        keyboard is played from its own step on.
+
+        Args:
+            held: pitches of every step, in the same key; where nothing is held, the chord is what was told.
         """
         steps = told.shape[1]
         beats = _beats(transport, first - 1, steps + 1)
         found = np.full(steps, UNHEARD)
         for step in range(steps):
             shares = told[:, step]
-            if shares[0] <= CERTAIN:  # was heard
+            heard = shares[0] <= CERTAIN
+            if held and held[step]:
+                self._chord = chord_of(held[step], shares / CERTAIN if heard else np.zeros(len(shares)))
+            elif heard:
                 likeliest = int(shares.argmax())
                 if self._chord == UNHEARD:
                     self._chord = likeliest
