@@ -17,8 +17,8 @@ from backline.models.windowed.separator import History, Separated, Window
 
 
 class SpleeterSeparator:
-    """A `Separator`. Rows share a call of the networks on other devices than a CPU: there four of them take as long
-    together as one by one, and no row's numbers depend on the others.
+    """A `Separator`. Rows share a call of the networks where these are not on a CPU. There four take as long together as
+    one by one, and alone no row's samples depend on who else plays.
     """
 
     sample_rate = SAMPLE_RATE
