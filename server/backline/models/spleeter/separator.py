@@ -17,8 +17,8 @@ from backline.models.windowed.separator import History, Separated, Window
 
 
 class SpleeterSeparator:
-    """A `Separator`. Rows share a call of the networks where these are not on a CPU. There four take as long together as
-    one by one, and alone no row's samples depend on who else plays.
+    """A `Separator`. Rows share a call of the networks where these are not on a CPU. There four take as long together
+    as one by one, and alone no row's samples depend on who else plays.
     """
 
     sample_rate = SAMPLE_RATE
