@@ -127,7 +127,7 @@ def network_peers(network: StemsNetwork, hop: int) -> list[Peer]:
     config, weight = network.config, network.start
     samples = config.window_frames * config.hops_per_frame * config.mel.hop
     audio = 0.1 * torch.randn(1, 1, samples, device=weight.device, dtype=weight.dtype)
-    forced = np.zeros((1, len(config.stems), 2, config.codebooks, config.window_frames - hop), np.int64)
+    forced = [np.zeros((len(config.stems), 2, config.codebooks, config.window_frames - hop), np.int64)]
     wait = torch.cuda.synchronize if weight.is_cuda else lambda: None
 
     def kept() -> None:

@@ -117,6 +117,20 @@ def test_what_is_resident_opens_at_once_while_many_packs_load(
         assert {answered.result(PATIENCE).state for answered in loading} == {pb.PACK_STATE_RESIDENT}
 
 
+def test_a_pack_is_loaded_once_however_many_ask(
+    stub: BacklineStub, server: RunningServer, gate: Gate, opens: list[str]
+) -> None:
+    loading = [stub.LoadPack.future(pb.LoadPackRequest(name=SLOW[0])) for _ in range(8)]
+    waiting = [stub.Stream(held(opening(pack=SLOW[0]))) for _ in range(8)]
+    assert eventually(lambda: opens.count(SLOW[0]) == 8)
+    gate.opened.set()
+    assert {answered.result(PATIENCE).state for answered in loading} == {pb.PACK_STATE_RESIDENT}
+    assert {next(call).WhichOneof("message") for call in waiting} == {"ready"}
+    assert gate.entered == [SLOW[0]]
+    for call in waiting:
+        call.cancel()
+
+
 def test_clients_that_leave_while_they_wait_leave_nothing_behind(
     server: RunningServer, stub: BacklineStub, gate: Gate, opens: list[str]
 ) -> None:

@@ -95,6 +95,7 @@ class Take:
         self.chunks = 0  # that have been answered
         self.begun = False  # the first of the input is there
         self.closed = False  # the input is complete
+        self._chunk_samples = config.chunk_seconds * config.sample_rate  # not rounded
         self._name, self._warnings, self._clock = name, warnings, clock
         self._begun_at = 0.0  # by the clock
         self._metre = (0, 0)  # of the newest transport
@@ -203,7 +204,7 @@ class Take:
         if self.frames is not None and self.frames.received < self._needs.frames:
             return False
         # Output of a render never runs ahead of its input, to whose end it must keep.
-        return not self.config.offline or self.length >= math.ceil(self._chunk_start + self._chunk_samples)
+        return not self.config.offline or self.length >= (self.chunks + 1) * self._chunk_samples
 
     @property
     def ahead(self) -> bool:
@@ -217,10 +218,10 @@ class Take:
 
     def begin_chunk(self) -> list[LateControls]:
         """Puts the changes in force that the next chunk must obey; returns those that came too late for theirs."""
-        rate = self.config.sample_rate
-        previous = self._chunk_start - self._chunk_samples if self.chunks else None
+        rate, start = self.config.sample_rate, self._chunk_start
+        previous = start - self._chunk_samples if self.chunks else None
         heard = self._needs.samples * rate // (self.spec.input_rate or rate)
-        return self.changes.apply(self.timeline.origin or 0, self._chunk_start, previous, heard)
+        return self.changes.apply(self.timeline.origin or 0, start, previous, heard)
 
     @property
     def chunk_position(self) -> int:
@@ -296,10 +297,6 @@ class Take:
             return ()
         rate, model_rate = self.config.sample_rate, self.spec.input_rate or self.config.sample_rate
         return tuple(Notes(at * model_rate // rate, data) for at, data in self.changes.notes)
-
-    @property
-    def _chunk_samples(self) -> Fraction:
-        return self.config.chunk_seconds * self.config.sample_rate
 
     @property
     def _chunk_start(self) -> Fraction:

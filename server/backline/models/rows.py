@@ -24,7 +24,6 @@ class OfRow(Protocol):
 
 Given = TypeVar("Given", bound=OfRow)
 Answer = TypeVar("Answer")
-State = TypeVar("State")
 
 
 def rows_of(config: Mapping[str, Any], usual: int) -> int:
@@ -80,12 +79,13 @@ def raised(answer: Answer | Exception) -> Answer:
 def together(
     given: Sequence[Given],
     batch: Callable[[Sequence[Given]], Sequence[Answer]],
-    snapshot: Callable[[int], State],
-    restore: Callable[[int, State], None],
+    snapshot: Callable[[int], Any] = lambda row: None,
+    restore: Callable[[int, Any], None] = lambda row, state: None,
 ) -> list[Answer | Exception]:
     """`batch(given)`; where that raises, every row again from where it stood, alone, so that one row's fault stays its.
 
-    `snapshot` copies a row's state and `restore` puts it back; one row alone needs neither.
+    `snapshot` copies a row's state and `restore` puts it back; one row alone needs neither, nor do rows that a call
+    leaves where they are.
     """
     if not given:
         return []

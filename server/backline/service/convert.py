@@ -239,7 +239,6 @@ def pack(entry: PackEntry) -> pb.Pack:
 def session(playing: Session, now: float) -> pb.Session:
     """An open session; `now` by the engine's clock."""
     totals, config = playing.totals, playing.config
-    audio_seconds = totals.chunks * float(config.chunk_seconds)
     return pb.Session(
         id=playing.id,
         pack=playing.stream_name,
@@ -253,6 +252,6 @@ def session(playing: Session, now: float) -> pb.Session:
         samples_out=totals.samples_out,
         chunks=totals.chunks,
         late_chunks=totals.late_chunks,
-        realtime_factor=totals.compute_seconds / audio_seconds if audio_seconds else 0.0,
+        realtime_factor=playing.realtime_factor,
         ledger=ledger(playing.ledger),
     )

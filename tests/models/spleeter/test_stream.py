@@ -1,5 +1,6 @@
 """Spleeter as a stream gives what it makes of the whole file, in any channels; a pack that makes none is named."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -132,3 +133,23 @@ def test_tensors_that_do_not_fit_are_named_at_once() -> None:
     tensors["spleeter.0.mask.weight"] = torch.zeros(2, 1, 3, 3)
     with pytest.raises(PackError, match=r"(?s)1.up.3.bias \[2\] is missing.*0.mask.weight is \[2, 1, 3, 3\], must be"):
         load(config, tensors, "cpu")
+
+
+@pytest.mark.parametrize("extension", ["average", "zeros"])
+def test_rows_that_share_a_call_are_as_alone_and_one_that_fails_ends_alone(extension: str) -> None:
+    separator: Any = tiny(FIVE, extension=extension).separator
+    sounds = [music(3.0, channels)[:, : WINDOWS.window] for channels in (1, 2, 5)]
+    sounds.append(np.concatenate([sounds[0], -sounds[0]]))
+    windows = [Window(row, sound, separator.silence(), 10) for row, sound in enumerate(sounds)]
+    expected = separator.separate(windows)
+    calls, forward = [], separator.network.forward
+    separator.network.forward = lambda heard: calls.append(len(heard)) or forward(heard)
+    separator.batches = True
+    for one, other in zip(separator.separate(windows), expected, strict=True):
+        np.testing.assert_allclose(one.estimates, other.estimates, atol=1e-6)
+    assert calls == [4]
+    windows[1] = replace(windows[1], audio=windows[1].audio[:, :100])
+    answers = separator.separate(windows)
+    assert isinstance(answers[1], Exception)
+    for row in (0, 2, 3):
+        np.testing.assert_allclose(answers[row].estimates, expected[row].estimates, atol=1e-6)

@@ -15,6 +15,7 @@ from backline.nn.conformer import ConformerConfig
 from backline.nn.llama import LlamaConfig
 
 FRAMES, CODEBOOKS, ENTRIES = 10, 4, 16
+KNOWN = list(enumerate((7, 0, FRAMES, 3)))  # frames that each row of a call knows
 SMALL = StemsConfig(
     encoder=ConformerConfig(1, 32, 2, norm="layer"),
     decoder=LlamaConfig(2, 32, 2, 64),
@@ -121,6 +122,18 @@ def test_rows_are_independent() -> None:
     both = generate(network, mixtures(), nothing(), FRAMES)
     alone = generate(network, mixtures()[1:], nothing(1), FRAMES)
     assert np.array_equal(both.codes[1:], alone.codes)
+
+
+@pytest.mark.parametrize("config", KINDS, ids=lambda c: f"{c.order}-{c.tracks}-{c.condition}")
+def test_rows_that_know_different_numbers_of_frames_share_a_call(config: StemsConfig) -> None:
+    network = make(config)
+    known = [np.random.default_rng(row).integers(0, ENTRIES, (4, 2, CODEBOOKS, row_known)) for row, row_known in KNOWN]
+    together = generate(network, mixtures(len(known)), known, FRAMES)
+    for row, codes in enumerate(known):
+        alone = generate(network, mixtures(len(known))[row : row + 1], [codes], FRAMES)
+        assert np.array_equal(together.codes[row], alone.codes[0])
+        assert np.array_equal(together.codes[row, ..., : codes.shape[-1]], codes)
+        torch.testing.assert_close(together.hidden[row], alone.hidden[0], atol=1e-4, rtol=1e-4)
 
 
 def test_expected_vectors_are_means_over_the_entries() -> None:

@@ -1,6 +1,7 @@
 """A stems pack: what does not fit is named before anything plays; what fits separates."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,35 @@ def test_tensors_that_do_not_fit_are_named_at_once() -> None:
     tensors[codec] = tensors[codec][..., None]
     with pytest.raises(PackError, match=rf"(?s)stems.start \[16\] is missing.*{codec}"):
         load(config, tensors, "cpu")
+
+
+def windows_of_all_kinds(separator: Any) -> list[Window]:
+    """Mono, stereo and more, every readout and phase, and other numbers of known frames."""
+    random = np.random.default_rng(0)
+    length = separator.window_frames * separator.frame_samples
+    said = separator.silence()
+    asked = [{}, {"readout": 1.0}, {"phase": 1.0}, {"readout": 1.0, "phase": 1.0}]
+    return [
+        Window(row, (0.2 * random.standard_normal((1 + row, length))).astype(np.float32), said, 10 + 11 * row, wanted)
+        for row, wanted in enumerate(asked)
+    ]
+
+
+def test_rows_that_share_a_call_are_as_alone_and_one_that_fails_ends_alone() -> None:
+    separator: Any = load(*tiny_random(), "cpu").separator
+    separator.step = None  # it takes one row
+    windows = windows_of_all_kinds(separator)
+    expected = separator.separate(windows)
+    calls, hear = [], separator.network.hear
+    separator.network.hear = lambda audio: calls.append(len(audio)) or hear(audio)
+    separator.batches = True
+    found = separator.separate(windows)
+    assert calls == [4]
+    for one, other in zip(found, expected, strict=True):
+        assert np.array_equal(one.history.codes, other.history.codes)
+        np.testing.assert_allclose(one.estimates, other.estimates, atol=1e-5)
+    windows[2] = replace(windows[2], audio=windows[2].audio[:, :-100])
+    answers = separator.separate(windows)
+    assert isinstance(answers[2], Exception)
+    for row in (0, 1, 3):
+        np.testing.assert_allclose(answers[row].estimates, expected[row].estimates, atol=1e-5)

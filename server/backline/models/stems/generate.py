@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ Step = Callable[[Tensor, KeyValueCache], Tensor]  # the next position [row, 1, w
 
 @torch.inference_mode()
 def generate(
-    network: StemsNetwork, audio: Tensor, forced: NDArray[np.int64], frames: int, step: Step | None = None
+    network: StemsNetwork, audio: Tensor, forced: Sequence[NDArray[np.int64]], frames: int, step: Step | None = None
 ) -> Told:
     """The likeliest code at every place (greedy, as the paper has it), tracks in the order of the configuration.
 
@@ -37,7 +37,8 @@ def generate(
     Args:
         network: in evaluation mode.
         audio: [row, 1, sample], mixtures of `frames` codec frames.
-        forced: [row, track, path, codebook, known frame], codes of the first frames, which are taken as told.
+        forced: of each row [track, path, codebook, known frame], codes of the first frames, which are taken as told;
+            rows may know different numbers of them, and a row that knows more is told none of its own.
         frames: of each track in the end.
         step: how single positions are stepped; `network.decoder.extend` if not given.
     """
@@ -50,14 +51,16 @@ def generate(
     cache = network.decoder.empty_cache(rows, prefix.shape[1] + config.segments * (len(table) + 1))
     if prefix.shape[1]:
         network.decoder.extend(prefix, cache)
-    padded = np.zeros((*forced.shape[:-1], frames), np.int64)
-    padded[..., : forced.shape[-1]] = forced
+    padded = np.zeros((rows, *forced[0].shape[:-1], frames), np.int64)
+    for row, given in enumerate(forced):
+        padded[row, ..., : given.shape[-1]] = given
+    elements = PATH_COUNT * np.array([given.shape[-1] for given in forced])  # known, of each row
+    known = known_positions(table, int(elements.min()))
     codes = torch.from_numpy(to_positions(padded, table)).to(audio.device)  # [row, track, position, codebook]
     hidden = []
     between = heard[:, :0]  # the last position of the track before, which nothing has asked for yet
     for segment in range(config.segments):
         told = codes[:, segment * lanes : (segment + 1) * lanes]
-        known = known_positions(table, PATH_COUNT * forced.shape[-1])
         first = network.inputs(heard, told, segment, table, 0, min(known, len(table) - 1) + 1)
         out = network.decoder.extend(torch.cat([between, first], dim=1), cache)[:, between.shape[1] :]
         parts = [out]
@@ -65,19 +68,28 @@ def generate(
             if position > known:
                 out = step(network.inputs(heard, told, segment, table, position, position + 1), cache)
                 parts.append(out)
-            choose(network, out[:, -1:], told[:, :, position], table[position], PATH_COUNT * forced.shape[-1])
+            choose(network, out[:, -1:], told[:, :, position], table[position], elements)
         hidden.append(torch.cat(parts, dim=1))
         between = network.inputs(heard, told, segment, table, len(table), len(table) + 1)
     return Told(from_positions(codes.cpu().numpy(), table), torch.stack(hidden, dim=1))
 
 
-def choose(network: StemsNetwork, hidden: Tensor, told: Tensor, slot: NDArray[np.int64], known: int) -> None:
-    """Writes the likeliest codes of one slot [codebook] into `told` [row, lane, codebook], but for known elements."""
+def choose(
+    network: StemsNetwork, hidden: Tensor, told: Tensor, slot: NDArray[np.int64], known: NDArray[np.int64]
+) -> None:
+    """Writes the likeliest codes of one slot [codebook] into `told` [row, lane, codebook], but for the elements that a
+    row knows: `known` [row] of them.
+    """
     for path in range(PATH_COUNT):
-        books = np.flatnonzero((slot >= known) & (slot % PATH_COUNT == path))
+        books = np.flatnonzero((slot >= known.min()) & (slot % PATH_COUNT == path))
         if len(books):
             best = network.logits(hidden, path)[:, 0].argmax(dim=-1)  # [row, lane, codebook]
-            told[..., books] = best[..., books]
+            untold = slot[books] >= known[:, None]  # [row, codebook]
+            if untold.all():
+                told[..., books] = best[..., books]
+            else:
+                mask = torch.from_numpy(untold).to(told.device)[:, None]
+                told[..., books] = torch.where(mask, best[..., books], told[..., books])
 
 
 @torch.inference_mode()

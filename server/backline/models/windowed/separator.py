@@ -39,7 +39,9 @@ class Separated:
 
 
 class Separator(Protocol):
-    """Takes windows apart. It keeps nothing of a session: equal windows give equal results, whatever is beside them."""
+    """Takes windows apart. It keeps nothing of a session: equal windows give equal results, whatever is beside them; on
+    a CPU to the bit.
+    """
 
     device: str  # that it computes on
     sample_rate: int  # Hz
@@ -52,7 +54,8 @@ class Separator(Protocol):
         ...
 
     def separate(self, windows: Sequence[Window]) -> Sequence[Separated | Exception]:
-        """Every window, each row at most once, of as many channels as its session has; answered in this order.
+        """Every window, each row at most once, of as many channels as its session has; answered in this order. They may
+        be out of step: of the window before, each row keeps its own number of frames.
 
         What a row fails of is its answer. Where `separate` itself raises, the engine asks again, row by row.
         """
