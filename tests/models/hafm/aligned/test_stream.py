@@ -29,10 +29,14 @@ def stream() -> HafmStream:
 
 
 def codes(
-    stream: HafmStream, chunks: int = 2, notes: Sequence[Notes] = (), chunk: float = 0.4, **parameters: float
+    stream: HafmStream,
+    chunks: int = 2,
+    notes: Sequence[Notes] = (),
+    chunk: float = 0.4,
+    transport: Transport | None = None,
+    **parameters: float,
 ) -> np.ndarray:
     """[frame, codebook] of a session."""
-    transport = Transport(0.0, playing=True, tempo=100.0)
     player = Player(stream, session(chunk, chunk, parameters=parameters), voice(2), transport, notes)
     play([player], chunks)
     stream.close(player.row)
@@ -100,9 +104,10 @@ def test_what_is_let_go_of_before_it_counts_leaves_no_trace(stream: HafmStream) 
 
 def test_a_chord_counts_from_its_own_step_wherever_chunks_are_cut(stream: HafmStream) -> None:
     struck = [held(0.9, 54, 58, 61)]
-    once, twice = (codes(stream, round(1.6 / chunk), struck, chunk, key=1) for chunk in (0.4, 0.8))
+    beat = Transport(0.0, playing=True, tempo=100.0)
+    once, twice = (codes(stream, round(1.6 / chunk), struck, chunk, beat, key=1) for chunk in (0.4, 0.8))
     np.testing.assert_array_equal(once, twice)
-    alone = codes(stream, 4, key=1)
+    alone = codes(stream, 4, transport=beat, key=1)
     before = int(0.88 * 75) - stream.band.held_back
     np.testing.assert_array_equal(once[:before], alone[:before])
     assert (once != alone).any()
