@@ -73,6 +73,7 @@ class World:
     forms: tuple[str, ...] = ()  # names of styles.FORMS; none: plain pieces have a verse and a chorus of `bars` in all
     people: bool = False  # real people sing and speak, too, each recorded in a room of its own (people.py)
     cast: Cast = USUAL
+    tunes: float = 0.0  # share of arranged songs that sing an old tune (tunes.py), blues aside
     borrowed: float = 0.0  # share of an arranged song's chords that the parallel mode lends
     produced: bool = False  # kits of samples, amplifiers, a room and a master (production.py)
 
@@ -155,13 +156,14 @@ BAND = replace(
 # microphones and noise. A codec or a separator that is to know human voices has to hear some.
 PEOPLE = replace(BAND, voices=WIDE.voices, people=True)
 
-# Everything: every style, form, key and voice, borrowed chords, kits of real samples, amplifiers, rooms and masters:
-# for packs that are to hear what is not composed. sources.py says what has to be installed, and its licences.
+# Everything: every style, form, key and voice, old tunes, borrowed chords, kits of real samples, amplifiers, rooms and
+# masters: for packs that are to hear what is not composed. sources.py says what has to be installed, and its licences.
 OPEN = replace(
     WIDE,
     styles=(*WIDE.styles, "slow blues", "doo-wop", "gospel"),
     sevenths=0.35,
     dynamics=7.0,
+    tunes=0.25,
     borrowed=0.12,
     people=True,
     cast=EVERYONE,
