@@ -39,7 +39,9 @@ def compose(
 
     World people needs Debian's klettres-data and [cyan]pip install 'backline\\[voices]'[/]. World open has everything
     and needs [cyan]pip install 'backline\\[voices,sinsy,train,tunes]'[/] and [cyan]apt-get install klettres-data
-    hydrogen-data hydrogen-drumkits avldrums.lv2-soundfont musescore-general-soundfont[/]. What is missing is named.
+    hydrogen-data hydrogen-drumkits avldrums.lv2-soundfont musescore-general-soundfont ffmpeg
+    asterisk-core-sounds-es-g722 asterisk-core-sounds-ru-g722 asterisk-core-sounds-fr-g722
+    asterisk-core-sounds-it-g722[/]. What is missing is named.
     """
     if output is None and not play:
         raise typer.BadParameter("nothing to do: name a folder with --output, or use --play")

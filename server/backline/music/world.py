@@ -36,7 +36,8 @@ class Cast:
 
     formant: float = 0.25
     spoken: float = 0.12
-    sinsy: float = 0.0  # Sinsy's singer; the other songs are sung by people
+    sinsy: float = 0.0  # Sinsy's singer
+    prompts: float = 0.0  # whole sentences, spoken; the other songs are sung by people
     doubled: float = 0.2  # of these: a second take sounds along
     apart: float = 0.0  # seconds by which that take is late at most
     aged: float = 0.0  # of these: sung by someone of another size: a child, a smaller or a larger adult
@@ -47,7 +48,7 @@ class Cast:
 USUAL = Cast()
 # All voices that there are, and more that a recorded voice can do.
 EVERYONE = Cast(
-    formant=0.12, spoken=0.14, sinsy=0.08, doubled=0.3, apart=0.035, aged=0.3, clusters=0.3, exhaled=0.4
+    formant=0.12, spoken=0.14, sinsy=0.08, prompts=0.08, doubled=0.3, apart=0.035, aged=0.3, clusters=0.3, exhaled=0.4
 )  # fmt: skip
 
 
