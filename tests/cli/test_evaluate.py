@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from backline.evaluation.separation import row_name
+from backline.measures.nisqa import COLUMNS as NISQA
 from backline.music import fluidsynth
 from backline.music.stems import TRACKS
 from backline.packs.pack import write_pack
 from tests.cli.test_commands import Backline
 from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
+from tests.support.nisqa_checkpoint import write_nisqa
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 
@@ -32,6 +35,7 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
         (["accompaniment", "passthrough", "--vggish", "missing.pth"], 1, "missing.pth"),
         (["codec", "passthrough"], 1, "convnext"),
         (["grid", "passthrough", "--picture", "out.gif"], 1, ".png"),
+        (["separation", "stems", "--no-visqol", "--nisqa", "missing.tar"], 1, "missing.tar"),
         (["separation", "passthrough"], 1, "vocals, drums, bass and other"),
         (["separation", "passthrough", "--songs", "no-such-corpus"], 1, "backline data prepare"),
         (["separation", "passthrough", "--songs", "musdb18hq:nowhere"], 1, "that has it"),
@@ -95,6 +99,7 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
     said = backline(
         *("evaluate", "separation", "echo", "--packs", tmp_path / "packs", "--set", "gain=0.5", "--no-visqol"),
         *("--pieces", 1, "--beside", "two", "--picture", picture, "-o", out),
+        *("--nisqa", write_nisqa(tmp_path / "nisqa.tar")),
     )
     assert said.code == 0, said.err
     for text in ("separated, vocals", "ideal ratio mask", "HPSS", "missed", "nothing is compared with coded stems"):
@@ -108,4 +113,8 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
     assert written["rows"]["two, vocals"] == written["rows"]["mixture, vocals"]
     assert "two, drums" not in written["rows"]
     assert written["rows"]["two"].keys() == {"sum error dB"}  # no mean of fewer stems than the others have
+    judged = [name for name, row in written["rows"].items() if set(NISQA) <= row.keys()]
+    methods = ("separated", "mixture", "ideal ratio mask", "HPSS", "two", "true")
+    assert sorted(judged) == sorted(row_name(name, "vocals") for name in methods)
+    assert any("NISQA" in quoted["rows"]["MSS-LM"] for quoted in written["quoted"])
     assert picture.read_bytes().startswith(PNG)

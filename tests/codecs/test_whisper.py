@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from backline.codecs.ctranslate2 import ModelDamaged, read_model
-from backline.codecs.torchaudio_import import import_torchaudio
-from backline.codecs.whisper import HOP, Block, WhisperEncoder, log_mel, slaney_filters
+from backline.codecs.whisper import HOP, Block, WhisperEncoder, log_mel
 from backline.codecs.whisper_files import WhisperMissing, read_whisper
 from tests.support.whisper_model import BANDS, LAYERS, POSITIONS, WIDTH, model_bytes, random_tensors, write_whisper
 
@@ -22,11 +21,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> WhisperEncoder:
 
 def sound(samples: int, batch: int = 2) -> torch.Tensor:
     return 0.1 * torch.randn(batch, samples, generator=torch.Generator().manual_seed(3))
-
-
-def test_the_filters_are_slaneys() -> None:
-    theirs = import_torchaudio().functional.melscale_fbanks(201, 0, 8000, 80, 16_000, norm="slaney", mel_scale="slaney")
-    assert torch.allclose(slaney_filters(80), theirs.T, atol=1e-6)
 
 
 def test_the_spectrogram_spans_eighty_decibels_below_its_loudest() -> None:

@@ -12,6 +12,7 @@ from backline.music import people, vocoder
 from backline.music.composer import compose
 from backline.music.fluidsynth import missing as nothing_renders
 from backline.music.people import people_sing
+from backline.music.prompts import Prompter, prompters
 from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose, training_seed
 from backline.music.songs import song
 from backline.music.speakers import FOLDER, LANGUAGES, Speaker, VoicesMissing, recordings, speakers
@@ -32,11 +33,11 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> list[Speaker]:
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[Speaker | Prompter]:
     """Who was asked to sing or speak; nobody does."""
-    asked: list[Speaker] = []
+    asked: list[Speaker | Prompter] = []
 
-    def silent(who: Speaker, *_: object) -> NDArray[np.float32]:
+    def silent(who: Speaker | Prompter, *_: object) -> NDArray[np.float32]:
         asked.append(who)
         return np.zeros(48, np.float32)
 
@@ -93,9 +94,21 @@ def test_sinsy_sings_for_training_alone_and_who_is_heard_by_seed_holds_in_every_
 
     monkeypatch.setattr(people, "sinsy_sings", counted)
     for seed in range(first, first + 300):
-        people_sing(replace(PIECE, seed=seed), 48_000, replace(EVERYONE, sinsy=0.3))
+        people_sing(replace(PIECE, seed=seed), 48_000, replace(EVERYONE, sinsy=0.3, prompts=0.0))
     assert {who.language for who in heard} == set(LANGUAGES[wanted])
     assert (0.2 < len(sinsy) / 300 < 0.4) if wanted == "training" else not sinsy
+
+
+@pytest.mark.parametrize(("wanted", "first"), [("training", 0), ("validation", HELD_OUT_SEED), ("test", TEST_SEED)])
+def test_sentences_are_spoken_by_those_whose_purpose_it_is_and_by_no_other(
+    wanted: Purpose, first: int, folders: Path, heard: list[Speaker | Prompter]
+) -> None:
+    for seed in range(first, first + 400):
+        people_sing(replace(PIECE, seed=seed), 48_000, replace(EVERYONE, sinsy=0.0))
+    speaking = [who for who in heard if isinstance(who, Prompter)]
+    assert set(speaking) == set(prompters(wanted))
+    assert 0.04 < len(speaking) / 400 < 0.13
+    assert {who.language for who in heard} <= set(LANGUAGES[wanted])
 
 
 def test_languages_are_equally_likely(folders: Path, heard: list[Speaker]) -> None:

@@ -15,7 +15,7 @@ from backline.music.world import BAND, OPEN, PARTS
 
 with_pedalboard = pytest.mark.skipif(find_spec("pedalboard") is None, reason="pedalboard is not installed")
 RATE = 48_000
-PIECE = compose(1, replace(OPEN, styles=("rock",), forms=("short",)))
+PIECE = compose(1, replace(OPEN, styles=("rock",), forms=("short",), tunes=0.0))
 PLAN = Production(Gear(), drive=20.0, amplified_bass=8.0, room=5.0, master=-14.0, seed=3)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from backline.nn.mel import LogMel, mel_filters
+from backline.codecs.torchaudio_import import import_torchaudio
+from backline.nn.mel import LogMel, mel_filters, slaney_filters
 
 
 def test_a_window_of_n_hops_has_n_frames() -> None:
@@ -44,3 +45,11 @@ def test_the_triangles_meet_at_one() -> None:
 def test_a_window_that_cannot_be_centred_is_refused() -> None:
     with pytest.raises(ValueError, match="longer by an even number"):
         LogMel(48_000, 8, 2047, 960, 1e-10)
+
+
+@pytest.mark.parametrize(("bands", "window", "rate", "highest"), [(80, 400, 16_000, None), (48, 4096, 48_000, 20e3)])
+def test_the_filters_are_slaneys(bands: int, window: int, rate: int, highest: float | None) -> None:
+    top = highest or rate / 2
+    filters = import_torchaudio().functional.melscale_fbanks
+    theirs = filters(window // 2 + 1, 0, top, bands, rate, norm="slaney", mel_scale="slaney")
+    assert torch.allclose(slaney_filters(bands, window, rate, highest), theirs.T, atol=1e-6)

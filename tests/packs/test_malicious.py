@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from backline.codecs.hubert import HubertConfig
+from backline.measures.nisqa import read_nisqa
+from backline.measures.vggish import read_vggish
 from backline.models.errors import PackError
 from backline.packs.importers.demucs import import_demucs
 from backline.packs.importers.encodec import import_encodec
@@ -142,6 +144,11 @@ IMPORTERS: dict[str, Callable[[Path, Path], object]] = {
     "spleeter archive": spleeter_archive,
     "spleeter tensorflow": spleeter_tensorflow,
 }
+# Weights that measure and become no pack, read by the same hands.
+MEASURES: dict[str, Callable[[Path, Path], object]] = {
+    "nisqa": lambda evil, folder: read_nisqa(evil),
+    "vggish": lambda evil, folder: read_vggish(evil),
+}
 
 
 def test_every_importer_is_here() -> None:
@@ -159,7 +166,7 @@ def test_the_checkpoint_does_what_it_threatens_where_it_is_unpickled(way: str, t
     assert (tmp_path / "trace").exists()
 
 
-@pytest.mark.parametrize("importer", IMPORTERS)
+@pytest.mark.parametrize("importer", [*IMPORTERS, *MEASURES])
 def test_it_is_refused_and_nothing_is_written(importer: str, tmp_path: Path) -> None:
     for way, written in WAYS.items():
         for through in ("call", "eval", "nested"):
@@ -169,7 +176,7 @@ def test_it_is_refused_and_nothing_is_written(importer: str, tmp_path: Path) -> 
             tensors = {"a": torch.zeros(2), "state": Writing(trace, through), "klass": Writing(trace, through)}
             evil.write_bytes(written(tensors))
             with pytest.raises(PackError):
-                IMPORTERS[importer](evil, folder)
+                {**IMPORTERS, **MEASURES}[importer](evil, folder)
             assert not trace.exists(), f"{way}, {through}"
             assert not (folder / "pack").exists()
 

@@ -442,9 +442,12 @@ def test_the_card_of_the_open_world_lists_all_that_its_songs_were_made_with(
     monkeypatch.setenv("BACKLINE_SOUNDS", str(tmp_path))
     told = card(tmp_path, StemsRecipe.of(1, 0, "cpu", Composer(OPEN, SAMPLE_RATE), None))["data"]
     for package in ("fluid-soundfont-gm (MIT)", "musescore-general-soundfont (MIT", "klettres-data (GPL-2+)", "pysinsy",
+                    "asterisk-core-sounds-es-g722 (CC BY-SA 3.0)", "asterisk-core-sounds-ru-g722 (CC BY 3.0)",
+                    "O'Neill's Music of Ireland, 1903 of music21 (public domain",
                     "pedalboard (GPL-3", "Red_Zeppelin_4_LV2.sf2 of avldrums.lv2-soundfont (CC BY-SA 3.0)",
                     "BJA_Pacific of hydrogen-drumkits (licence of BJA_Pacific)"):  # fmt: skip
         assert package in told
+    assert "asterisk-core-sounds-it" not in told  # for testing only, as the next
     assert "Black Pearl" not in told  # for testing only
     assert "no sample and no recording is part of the pack" in told
 

@@ -28,11 +28,12 @@ def explanation(error: Exception) -> str | None:
     from backline.music.fluidsynth import FluidSynthMissing
     from backline.music.kits import KitsMissing
     from backline.music.speakers import VoicesMissing
+    from backline.music.tunes import TunesMissing
     from backline.packs.registry import PackNotFound
     from backline_client import BacklineError
 
     told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound)
-    missing = (FluidSynthMissing, VoicesMissing, KitsMissing, ToolMissing)
+    missing = (FluidSynthMissing, VoicesMissing, KitsMissing, TunesMissing, ToolMissing)
     if isinstance(error, told + missing):
         return str(error)
     if isinstance(error, OSError):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from backline.corpus.corpus import Wanted
     from backline.corpus.songs import Songs
     from backline.evaluation.live import Setting, Sound
+    from backline.evaluation.separation import Opinion
     from backline.measures.embeddings import Embedding
     from backline.measures.report import Report
     from backline.models.stream import Stream, StreamSpec
@@ -83,6 +84,14 @@ Visqol = Annotated[
 ]
 Dnsmos = Annotated[
     bool, typer.Option("--dnsmos", help="Say what listeners would of the vocals by themselves; needs speechmos.")
+]
+Nisqa = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="weights/nisqa.tar of gabrielmittag/NISQA (CC BY-NC-SA 4.0): say by it what listeners would of the vocals "
+        "by themselves, as the paper of MSS-LM does.",
+    ),
 ]
 CodecRun = Annotated[
     Path | None,
@@ -423,6 +432,7 @@ def separation(
     seed: EvaluationSeed = 0,
     visqol: Visqol = True,
     dnsmos: Dnsmos = False,
+    nisqa: Nisqa = None,
     beside: Beside = None,
     picture: StemsPicture = None,
     output: Output = None,
@@ -438,6 +448,8 @@ def separation(
 
     Beside Spleeter: [cyan]backline packs pull spleeter-4stems[/], then
     [cyan]backline evaluate separation stems --beside spleeter-4stems[/]
+
+    With what listeners would say of the voice: [cyan]backline evaluate separation stems --dnsmos --nisqa nisqa.tar[/]
     """
     parameters = options.parse_settings(settings)
     check_output(output, ".json")
@@ -452,8 +464,6 @@ def separation(
     from backline.evaluation.separation import evaluate_separation, pictured, session, token_settings
     from backline.evaluation.separation_baselines import resynthesis
     from backline.evaluation.truth import has_parts
-    from backline.measures.dnsmos import check_dnsmos
-    from backline.measures.dnsmos import dnsmos as opinion
     from backline.measures.pictures import plot_spectrograms
     from backline.measures.report import Report
     from backline.measures.separation import check_packages
@@ -462,8 +472,7 @@ def separation(
 
     with told_to_user():
         check_packages(visqol)
-        if dnsmos:
-            check_dnsmos()
+        opinions = pick_opinions(dnsmos, nisqa, SAMPLE_RATE)
         opened = find(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, False, parameters)
         told, source = judged_songs(opened, songs, world, SAMPLE_RATE, has_parts)
@@ -479,9 +488,7 @@ def separation(
             coded, not_coded = None, [f"nothing is compared with coded stems: {error}"]
         plan = Plan(source, pieces, seed)
         with progress_bar() as say:
-            rows, gates, notes = evaluate_separation(
-                judged, plan, others, coded, visqol, say, partial(opinion, sample_rate=SAMPLE_RATE) if dnsmos else None
-            )
+            rows, gates, notes = evaluate_separation(judged, plan, others, coded, visqol, say, opinions)
             if picture is not None:
                 say("drawing", 0.0)
                 signals = pictured(judged, source)
@@ -676,6 +683,25 @@ def pick_embeddings(vggish: Path | None, musicnn: Path | None) -> list[Embedding
         found.append(read_vggish(vggish))
     if musicnn is not None:
         found.append(read_musicnn(musicnn))
+    return found
+
+
+def pick_opinions(dnsmos: bool, nisqa: Path | None, sample_rate: int) -> list[Opinion]:
+    """What is to be said of voices by themselves.
+
+    Raises:
+        ValueError: a package is not installed, or a file holds no weights.
+    """
+    from backline.measures.dnsmos import check_dnsmos
+    from backline.measures.dnsmos import dnsmos as said
+    from backline.measures.nisqa import read_nisqa
+
+    found: list[Opinion] = []
+    if dnsmos:
+        check_dnsmos()
+        found.append(partial(said, sample_rate=sample_rate))
+    if nisqa is not None:
+        found.append(partial(read_nisqa(nisqa), sample_rate=sample_rate))
     return found
 
 

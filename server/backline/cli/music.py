@@ -38,8 +38,10 @@ def compose(
     To hear one and keep nothing: [cyan]backline music compose --seed 7 --play[/]
 
     World people needs Debian's klettres-data and [cyan]pip install 'backline\\[voices]'[/]. World open has everything
-    and needs [cyan]pip install 'backline\\[voices,sinsy,train]'[/] and [cyan]apt-get install klettres-data
-    hydrogen-data hydrogen-drumkits avldrums.lv2-soundfont musescore-general-soundfont[/]. What is missing is named.
+    and needs [cyan]pip install 'backline\\[voices,sinsy,train,tunes]'[/] and [cyan]apt-get install klettres-data
+    hydrogen-data hydrogen-drumkits avldrums.lv2-soundfont musescore-general-soundfont ffmpeg
+    asterisk-core-sounds-es-g722 asterisk-core-sounds-ru-g722 asterisk-core-sounds-fr-g722
+    asterisk-core-sounds-it-g722[/]. What is missing is named.
     """
     if output is None and not play:
         raise typer.BadParameter("nothing to do: name a folder with --output, or use --play")
@@ -74,7 +76,8 @@ def name(song: Song) -> str:
 
 def summary(song: Song) -> str:
     piece = song.piece
-    return f"{piece.style}, {piece.key.name}, {piece.metre.name}, {piece.tempo:.0f} BPM, {piece.seconds:.1f} s"
+    tune = f" on {piece.tune}" if piece.tune else ""
+    return f"{piece.style}{tune}, {piece.key.name}, {piece.metre.name}, {piece.tempo:.0f} BPM, {piece.seconds:.1f} s"
 
 
 def _world(name: str, style: str | None) -> World:

@@ -12,14 +12,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from backline.nn.mel import slaney_filters
 from backline.nn.tables import Heads, Layers, Width
 from backline.nn.weights import mismatches, part
 
@@ -233,24 +232,9 @@ def log_mel(audio: Tensor, bands: int) -> Tensor:
         audio, MEL_WINDOW, MEL_HOP, window=torch.hann_window(MEL_WINDOW, device=audio.device), return_complex=True
     )
     power = spectrum[..., :-1].abs().square()
-    mel = (slaney_filters(bands).to(power) @ power).clamp(min=1e-10).log10()
+    mel = (slaney_filters(bands, MEL_WINDOW, SAMPLE_RATE).to(power) @ power).clamp(min=1e-10).log10()
     loudest = mel.amax(dim=(1, 2), keepdim=True)
     return (torch.maximum(mel, loudest - 8.0) + 4.0) / 4.0
-
-
-@cache
-def slaney_filters(bands: int) -> Tensor:
-    """[band, bin] triangles of equal area on Slaney's mel scale: linear up to 1 kHz, then logarithmic."""
-    per_mel, knee, step = 200 / 3, 1000.0, np.log(6.4) / 27  # Hz, Hz, nats
-    top = knee / per_mel + np.log(SAMPLE_RATE / 2 / knee) / step
-    mels = np.linspace(0.0, top, bands + 2)
-    corners = np.where(mels < knee / per_mel, mels * per_mel, knee * np.exp(step * (mels - knee / per_mel)))
-    frequencies = np.linspace(0.0, SAMPLE_RATE / 2, MEL_WINDOW // 2 + 1)
-    widths = np.diff(corners)
-    rising = (frequencies - corners[:-2, None]) / widths[:-1, None]
-    falling = (corners[2:, None] - frequencies) / widths[1:, None]
-    areas = 2.0 / (corners[2:] - corners[:-2])
-    return torch.from_numpy(np.clip(np.minimum(rising, falling), 0.0, None) * areas[:, None]).float()
 
 
 # ---- weights -------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def evaluate_separation(
     resynthesise: Resynthesise | None,
     with_visqol: bool,
     say: Say,
-    opinion: Opinion | None = None,
+    opinions: Sequence[Opinion] = (),
 ) -> tuple[Mapping[str, Row], list[Gate], list[str]]:
     """Rows of figures, gates, and notes on what they leave out.
 
@@ -71,7 +71,7 @@ def evaluate_separation(
         find: what is judged: `session` of a pack.
         beside: further separators by the names of their rows.
         resynthesise: the pack's codec there and back; without one nothing is compared with coded sounds.
-        opinion: what is said of vocals by themselves.
+        opinions: what is said of vocals by themselves.
     Raises:
         ValueError: a package that measures is not installed, or there is no song to judge by.
     """
@@ -92,7 +92,7 @@ def evaluate_separation(
                 say(f"{prefix}: separating", place / len(finders))
                 found[name] = separate(truth.mixed, seed)
             say(f"{prefix}: measuring", 0.0)
-            pieces.append(judge(found, truth, resynthesise, with_visqol, opinion))
+            pieces.append(judge(found, truth, resynthesise, with_visqol, opinions))
         figures.append(mean_figures(pieces))
         separators[separated_by(song)] += 1
     rows = rows_of(figures)
@@ -130,7 +130,7 @@ def judge(
     truth: Truth,
     resynthesise: Resynthesise | None,
     with_visqol: bool,
-    opinion: Opinion | None = None,
+    opinions: Sequence[Opinion] = (),
 ) -> Figures:
     """Every separator beside the true parts, with the oracles.
 
@@ -161,8 +161,9 @@ def judge(
         for part, sound in sounds.items():
             below = level_dbfs(sound) - level_dbfs(truth.mixed)
             figures[name, part] = {**figures.get((name, part), {}), LEVEL: below}
-            if opinion is not None and part == VOCALS and part in sounding:
-                figures[name, part] |= opinion(sound)
+            if part == VOCALS and part in sounding:
+                for opinion in opinions:
+                    figures[name, part] |= opinion(sound)
     return figures
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.models.errors import PackError
+from backline.nn.mel import slaney_filters
 from backline.packs.importers.tensorflow import read_bundle
 
 SAMPLE_RATE = 16_000
@@ -132,20 +132,7 @@ def log_mel(audio: NDArray[np.float32]) -> Tensor:
     spectrum = torch.stft(
         torch.from_numpy(audio), FFT, HOP, window=shape, center=True, pad_mode="reflect", return_complex=True
     )
-    return torch.log10(SCALE * (_mel_bands() @ spectrum.abs().square()) + 1).T
-
-
-@cache
-def _mel_bands() -> Tensor:
-    """[band, bin] triangles of unit area on Slaney's mel scale, straight up to 1 kHz, then logarithmic, as librosa."""
-    top = 15.0 + 27.0 * np.log(SAMPLE_RATE / 2 / 1000.0) / np.log(6.4)
-    mels = np.linspace(0.0, top, BANDS + 2)
-    hertz = np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0)))
-    bins = np.fft.rfftfreq(FFT, 1 / SAMPLE_RATE)
-    rising = (bins - hertz[:-2, None]) / (hertz[1:-1] - hertz[:-2])[:, None]
-    falling = (hertz[2:, None] - bins) / (hertz[2:] - hertz[1:-1])[:, None]
-    triangles = np.maximum(0.0, np.minimum(rising, falling))
-    return torch.from_numpy(triangles * (2.0 / (hertz[2:] - hertz[:-2]))[:, None]).float()
+    return torch.log10(SCALE * (slaney_filters(BANDS, FFT, SAMPLE_RATE) @ spectrum.abs().square()) + 1).T
 
 
 def _files(place: Path) -> tuple[bytes, bytes]:

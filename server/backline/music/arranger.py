@@ -1,6 +1,7 @@
 """Arranges a song in a style: form, chords, melody and the band's parts, from the figures of styles.py.
 
 Sections of one name repeat their chords, melody and figures; how much the band plays goes by the section's level.
+In a world of tunes some melodies are old ones, whose chords are their own, or found to them.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 from numpy.random import Generator
 
 from backline.music.backing import (
@@ -25,11 +27,14 @@ from backline.music.backing import (
     lead,
     nearest_bass,
 )
-from backline.music.melody import sung_melody, syllable
+from backline.music.harmonise import harmonise
+from backline.music.melody import sung_melody, sung_tune, syllable
 from backline.music.piece import ChordSpan, Note, Piece, Section
+from backline.music.seeds import purpose
 from backline.music.styles import DRUMS, FORMS, LEVELS, STYLES, Groove, Style
 from backline.music.theory import Chord, Key, pitches_in
-from backline.music.world import World
+from backline.music.tunes import Tune, draw_tune
+from backline.music.world import Voice, World
 
 Drawn = TypeVar("Drawn")
 STEP = 0.25  # beats: figures are written in sixteenths
@@ -59,6 +64,7 @@ def arrange(rng: Generator, seed: int, world: World) -> Piece:
 
     Raises:
         ValueError: the world names no style or form that exists, or none that go together.
+        TunesMissing: it has tunes, and they are not installed.
     """
     style = _choice(rng, _styles(world))
     modes = [mode for mode in world.modes if mode in style.loops]
@@ -76,6 +82,9 @@ def arrange(rng: Generator, seed: int, world: World) -> Piece:
     voice = _choice(rng, world.voices)
     sections = _sections(FORMS[_choice(rng, forms)])
     bars, per_bar = sections[-1].first_bar + sections[-1].bars, style.metre.beats_per_bar
+    tune = _tune(seed, world, style, modes, voice)
+    if tune is not None:
+        key, mode = tune.key, tune.key.mode
 
     materials: dict[str, Material] = {}
     loops: dict[str, str] = {}
@@ -87,15 +96,20 @@ def arrange(rng: Generator, seed: int, world: World) -> Piece:
             unused = [loop for loop in style.loops[mode] if loop not in loops.values()]
             loops[source] = _choice(rng, unused or list(style.loops[mode]))
         if section.name not in materials:
-            own = _chords(rng, key, style, loops[source], section.bars, world)
+            excerpt = None if tune is None else _excerpt(tune, source, section.bars)
+            if excerpt is None:
+                own = _chords(rng, key, style, loops[source], section.bars, world)
+            else:
+                own = _tune_chords(rng, excerpt, world)
             if source in materials:
                 own = tuple(span for span in materials[source].chords if span.start < section.bars * per_bar) or own
             lift = 2 if section.name == "chorus" else -2
-            sung = (
-                sung_melody(rng, key, own, voice, section.bars, style.metre, lift, home=False)
-                if section.name in SUNG
-                else ()
-            )
+            if section.name not in SUNG:
+                sung: tuple[Note, ...] = ()
+            elif excerpt is None:
+                sung = sung_melody(rng, key, own, voice, section.bars, style.metre, lift, home=False)
+            else:
+                sung = sung_tune(rng, excerpt)
             level = LEVELS[section.name]
             materials[section.name] = Material(
                 own, sung, _choice(rng, style.drums[level]), _choice(rng, style.bass[level]),
@@ -124,7 +138,7 @@ def arrange(rng: Generator, seed: int, world: World) -> Piece:
         tuple(_swung(note, style) for note in melody),
         {part: tuple(_swung(note, style) for note in sorted(notes, key=lambda note: note.start))
          for part, notes in parts.items()},
-        world.onset_grid, style.name,
+        world.onset_grid, style.name, "" if tune is None else tune.name,
     )  # fmt: skip
 
 
@@ -168,6 +182,30 @@ def _chords(rng: Generator, key: Key, style: Style, loop: str, bars: int, world:
         if len(found) == 2:
             spans.append(ChordSpan(bar * per_bar + first, per_bar - first, found[1]))
     return tuple(spans)
+
+
+def _tune(seed: int, world: World, style: Style, modes: Sequence[str], voice: Voice) -> Tune | None:
+    """The tune that the song of that seed has, if it has one. A blues keeps its chords, and so its own melodies."""
+    rng = np.random.default_rng([seed, 11])  # its own: songs without a tune are as they were before there were any
+    if rng.random() >= world.tunes or "blues" in style.forms:
+        return None
+    return draw_tune(rng, purpose(seed), style.metre, modes, (voice.low, voice.high), world.tonics)
+
+
+def _excerpt(tune: Tune, section: str, bars: int) -> Tune:
+    """What a section has of it: verses its beginning, others its second half."""
+    return tune.excerpt(0 if section == "verse" else tune.bars // 2 // 4 * 4, bars)
+
+
+def _tune_chords(rng: Generator, tune: Tune, world: World) -> tuple[ChordSpan, ...]:
+    """Its chords. Those that were found to its melody alone take sevenths as others do."""
+    spans = harmonise(tune)
+    if tune.below:
+        return spans
+    return tuple(
+        replace(span, chord=tune.key.with_seventh(span.chord)) if rng.random() < world.sevenths else span
+        for span in spans
+    )
 
 
 def _settled(melody: list[Note], last_bar: float, key: Key, tonic: Chord, compass: tuple[int, int]) -> list[Note]:

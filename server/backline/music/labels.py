@@ -53,6 +53,7 @@ def labels(song: Song) -> dict[str, Any]:
     return {
         "seed": piece.seed,
         "style": piece.style,
+        **({"tune": piece.tune} if piece.tune else {}),
         "key": piece.key.name,
         "tempo": piece.tempo,
         "metre": piece.metre.name,

@@ -1,17 +1,20 @@
-"""Melodies to sing over given chords: rhythm, pitch and syllables."""
+"""Melodies to sing over given chords: rhythm, pitch and syllables; and old tunes, to which chords are found."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.random import Generator
 
 from backline.music.piece import ChordSpan, Note, chord_under
 from backline.music.theory import Key, Metre, pitches_in
+from backline.music.tunes import Tune
 from backline.music.world import Voice
 
 PHRASE_BARS = 2
+BREATH = 0.5  # beats, after a phrase of a tune
 
 CONSONANTS = ("l", "n", "m", "d", "b", "s", "h", "w", "y", "t", "")
 CONSONANT_SHARES = np.array([0.17, 0.15, 0.12, 0.12, 0.09, 0.09, 0.08, 0.07, 0.05, 0.04, 0.02])
@@ -63,6 +66,26 @@ def sung_melody(
             slur = index > 0 and length <= 0.5 and abs(notes[-1].pitch - pitch) <= 2 and rng.random() < 0.25
             velocity = int(np.clip(84 + 10 * (onset % beats_per_bar == 0) + rng.normal(0, 5), 60, 115))
             notes.append(Note(beat, length, pitch, velocity, "" if slur else syllable(rng)))
+    return tuple(notes)
+
+
+def sung_tune(rng: Generator, tune: Tune) -> tuple[Note, ...]:
+    """A tune with syllables. At the end of each phrase of two bars the singer breathes, for which a note is cut short,
+    or left out where it is short already.
+    """
+    per_bar = tune.metre.beats_per_bar
+    notes: list[Note] = []
+    for phrase in range(-(-tune.bars // PHRASE_BARS)):
+        begin, end = phrase * PHRASE_BARS * per_bar, (phrase + 1) * PHRASE_BARS * per_bar
+        own = [tone for tone in tune.melody if begin <= tone.start < end]
+        if own and own[-1].start + own[-1].length > end - BREATH:
+            length = end - BREATH - own[-1].start
+            own[-1:] = [replace(own[-1], length=length)] if length >= BREATH else []
+        for tone in own:
+            slurred = bool(notes) and tone.length <= 0.5 and abs(notes[-1].pitch - tone.pitch) <= 2
+            slur = slurred and notes[-1].start + notes[-1].length >= tone.start - 1e-6 and rng.random() < 0.25
+            velocity = int(np.clip(84 + 10 * (tone.start % per_bar == 0) + rng.normal(0, 5), 60, 115))
+            notes.append(Note(tone.start, tone.length, tone.pitch, velocity, "" if slur else syllable(rng)))
     return tuple(notes)
 
 

@@ -1,8 +1,9 @@
 """The voice of a song in a world of people: who sings or speaks it, and how it was recorded.
 
 Some are the formant singer, in some worlds some are Sinsy's (sinsy.py); the others are real speakers (speakers.py)
-whose syllables the vocoder sings (sung.py), or who speak. Each is recorded in its own way (recording.py). A song's
-seed says what it is for, and so whose voice may be drawn: nothing that learns ever hears a test voice.
+whose syllables the vocoder sings (sung.py), or who speak, in some worlds whole sentences (prompts.py). Each is recorded
+in its own way (recording.py). A song's seed says what it is for, and so whose voice may be drawn: nothing that learns
+ever hears a test voice.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from backline.music.piece import Piece
+from backline.music.prompts import Prompter, prompt, prompters, prompts
 from backline.music.recording import recorded
 from backline.music.seeds import Purpose, purpose
 from backline.music.singer import LOUDNESS, sing
@@ -37,6 +39,7 @@ def people_sing(piece: Piece, sample_rate: int, cast: Cast = USUAL) -> Sound:
 
     Raises:
         VoicesMissing: the recordings or the vocoder are not installed.
+        KitsMissing: the spoken prompts are not.
     """
     rng = np.random.default_rng([piece.seed, 7])  # its own, beside the composer's
     kind = rng.random()
@@ -45,6 +48,9 @@ def people_sing(piece: Piece, sample_rate: int, cast: Cast = USUAL) -> Sound:
         dry = sing(piece.melody, piece.tempo, piece.seconds, SAMPLE_RATE, piece.seed, piece.voice)
     elif kind > 1 - cast.sinsy and wanted == SINSY_PURPOSE:
         dry = sinsy_sings(piece.melody, piece.tempo, piece.seconds, rng)
+    elif 1 - cast.sinsy - cast.prompts < kind <= 1 - cast.sinsy:
+        every = prompters(wanted)
+        dry = spoken(every[int(rng.integers(len(every)))], piece.seconds, rng)
     else:
         who = draw_speaker(rng, wanted)
         dry = spoken(who, piece.seconds, rng) if kind < cast.formant + cast.spoken else sung(who, piece, rng, cast)
@@ -84,17 +90,16 @@ def sung(who: Speaker, piece: Piece, rng: Generator, cast: Cast) -> Sound:
     return take
 
 
-def spoken(who: Speaker, seconds: float, rng: Generator) -> Sound:
+def spoken(who: Speaker | Prompter, seconds: float, rng: Generator) -> Sound:
     """A speaker's recordings as they are, one after the other, with pauses between them."""
     length = round(seconds * SAMPLE_RATE)
     made = np.zeros(length, np.float32)
-    syllables = voice(who).syllables
+    lines = spoken_lines(who)
     pace = rng.uniform(0.92, 1.09)  # played faster, a voice is higher and smaller
     at = int(rng.uniform(0, 1) * SAMPLE_RATE)
     while at < length:
-        syllable = syllables[int(rng.integers(len(syllables)))]
-        begin, end = (round(place * SAMPLE_RATE) for place in syllable.seconds)
-        clip = soxr.resample(heard(syllable.file)[begin:end], SAMPLE_RATE, SAMPLE_RATE / pace)[: length - at]
+        file, begin, end = lines[int(rng.integers(len(lines)))]
+        clip = soxr.resample(heard(file)[begin:end], SAMPLE_RATE, SAMPLE_RATE / pace)[: length - at]
         edge = min(len(clip) // 2, SAMPLE_RATE // 200)
         clip[:edge] *= np.linspace(0, 1, edge, dtype=np.float32)
         clip[len(clip) - edge :] *= np.linspace(1, 0, edge, dtype=np.float32)
@@ -105,10 +110,18 @@ def spoken(who: Speaker, seconds: float, rng: Generator) -> Sound:
     return made
 
 
+def spoken_lines(who: Speaker | Prompter) -> list[tuple[Path, int, int | None]]:
+    """What someone says: files, and from which sample to which."""
+    if isinstance(who, Prompter):
+        return [(file, 0, None) for file in prompts(who)]
+    places = [(each.file, *each.seconds) for each in voice(who).syllables]
+    return [(file, round(begin * SAMPLE_RATE), round(end * SAMPLE_RATE)) for file, begin, end in places]
+
+
 @lru_cache(maxsize=256)
 def heard(file: Path) -> Sound:
     """A recording, of which it is known that it can be used."""
-    sound = recording(file)
+    sound = prompt(file) if file.suffix == ".g722" else recording(file)
     assert sound is not None
     return sound
 

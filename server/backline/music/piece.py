@@ -59,6 +59,7 @@ class Piece:
     parts: dict[str, tuple[Note, ...]]
     onset_grid: Fraction | None = None  # seconds; as in world.World
     style: str = "plain"
+    tune: str = ""  # whose melody it is, if it is an old one: its name and where it stands
 
     @property
     def beats_per_bar(self) -> int:

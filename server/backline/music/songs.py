@@ -65,6 +65,7 @@ def song(seed: int, world: World = NARROW, sample_rate: int = 24_000) -> Song:
     Raises:
         FluidSynthMissing: FluidSynth or its sound font is not installed.
         KitsMissing: the world is produced, and a kit, a SoundFont or Pedalboard is not installed.
+        TunesMissing: the world has tunes in it, and they are not installed.
         VoicesMissing: the world has people in it, and their recordings or the vocoder are not installed.
     """
     piece = compose(seed, world)

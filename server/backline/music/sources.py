@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from backline.music.fluidsynth import missing as fluidsynth_missing
 from backline.music.kits import KitsMissing, kits, read_drums
 from backline.music.production import FONTS, pedalboard_package
+from backline.music.prompts import check_prompts, prompters
 from backline.music.sinsy import missing as sinsy_missing
+from backline.music.tunes import COLLECTIONS
+from backline.music.tunes import missing as tunes_missing
 from backline.music.vocoder import missing as voices_missing
 from backline.music.world import World
 
@@ -40,6 +43,11 @@ def sources(world: World) -> tuple[Source, ...]:
         found.append(Source("klettres-data", what, "GPL-2+"))
         if world.cast.sinsy:
             found.append(Source("pysinsy", "Sinsy's singer", "code MIT, voice nitech f001 CC BY 3.0"))
+        if world.cast.prompts:
+            for who in prompters("training"):
+                found.append(Source(who.package, f"sentences that {who.name} speaks", who.license))
+    if world.tunes:
+        found += [Source("music21", collection.name, collection.license) for collection in COLLECTIONS]
     if world.produced:
         found.append(Source(FONTS[0][1], "SoundFont MuseScore General", "MIT, parts CC0 and public domain"))
         for kit in kits("training"):
@@ -64,6 +72,13 @@ def missing(world: World) -> str | None:
     if world.people:
         reasons.append(voices_missing())
         reasons.append(sinsy_missing() if world.cast.sinsy else None)
+        if world.cast.prompts:
+            try:
+                check_prompts()
+            except KitsMissing as error:
+                reasons.append(str(error))
+    if world.tunes:
+        reasons.append(tunes_missing())
     if world.produced:
         try:
             pedalboard_package()

@@ -36,7 +36,8 @@ class Cast:
 
     formant: float = 0.25
     spoken: float = 0.12
-    sinsy: float = 0.0  # Sinsy's singer; the other songs are sung by people
+    sinsy: float = 0.0  # Sinsy's singer
+    prompts: float = 0.0  # whole sentences, spoken; the other songs are sung by people
     doubled: float = 0.2  # of these: a second take sounds along
     apart: float = 0.0  # seconds by which that take is late at most
     aged: float = 0.0  # of these: sung by someone of another size: a child, a smaller or a larger adult
@@ -47,7 +48,7 @@ class Cast:
 USUAL = Cast()
 # All voices that there are, and more that a recorded voice can do.
 EVERYONE = Cast(
-    formant=0.12, spoken=0.14, sinsy=0.08, doubled=0.3, apart=0.035, aged=0.3, clusters=0.3, exhaled=0.4
+    formant=0.12, spoken=0.14, sinsy=0.08, prompts=0.08, doubled=0.3, apart=0.035, aged=0.3, clusters=0.3, exhaled=0.4
 )  # fmt: skip
 
 
@@ -73,6 +74,7 @@ class World:
     forms: tuple[str, ...] = ()  # names of styles.FORMS; none: plain pieces have a verse and a chorus of `bars` in all
     people: bool = False  # real people sing and speak, too, each recorded in a room of its own (people.py)
     cast: Cast = USUAL
+    tunes: float = 0.0  # share of arranged songs that sing an old tune (tunes.py), blues aside
     borrowed: float = 0.0  # share of an arranged song's chords that the parallel mode lends
     produced: bool = False  # kits of samples, amplifiers, a room and a master (production.py)
 
@@ -155,13 +157,14 @@ BAND = replace(
 # microphones and noise. A codec or a separator that is to know human voices has to hear some.
 PEOPLE = replace(BAND, voices=WIDE.voices, people=True)
 
-# Everything: every style, form, key and voice, borrowed chords, kits of real samples, amplifiers, rooms and masters:
-# for packs that are to hear what is not composed. sources.py says what has to be installed, and its licences.
+# Everything: every style, form, key and voice, old tunes, borrowed chords, kits of real samples, amplifiers, rooms and
+# masters: for packs that are to hear what is not composed. sources.py says what has to be installed, and its licences.
 OPEN = replace(
     WIDE,
     styles=(*WIDE.styles, "slow blues", "doo-wop", "gospel"),
     sevenths=0.35,
     dynamics=7.0,
+    tunes=0.25,
     borrowed=0.12,
     people=True,
     cast=EVERYONE,

@@ -40,3 +40,22 @@ def mel_filters(bands: int, window: int, sample_rate: int) -> Tensor:
     rising = (frequencies - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
     falling = (corners[2:, None] - frequencies) / (corners[2:] - corners[1:-1])[:, None]
     return torch.from_numpy(np.clip(np.minimum(rising, falling), 0.0, None)).float()
+
+
+@cache
+def slaney_filters(bands: int, window: int, sample_rate: int, highest: float | None = None) -> Tensor:
+    """[band, bin] triangles of equal area on Slaney's mel scale, linear up to 1 kHz, then logarithmic: as librosa's.
+
+    Args:
+        highest: Hz, where the last one ends; without it half the rate.
+    """
+    per_mel, knee, step = 200 / 3, 1000.0, np.log(6.4) / 27  # Hz, Hz, nats
+    top = knee / per_mel + np.log((highest or sample_rate / 2) / knee) / step
+    mels = np.linspace(0.0, top, bands + 2)
+    corners = np.where(mels < knee / per_mel, mels * per_mel, knee * np.exp(step * (mels - knee / per_mel)))
+    frequencies = np.linspace(0.0, sample_rate / 2, window // 2 + 1)
+    widths = np.diff(corners)
+    rising = (frequencies - corners[:-2, None]) / widths[:-1, None]
+    falling = (corners[2:, None] - frequencies) / widths[1:, None]
+    areas = 2.0 / (corners[2:] - corners[:-2])
+    return torch.from_numpy(np.clip(np.minimum(rising, falling), 0.0, None) * areas[:, None]).float()

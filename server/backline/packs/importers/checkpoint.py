@@ -46,8 +46,16 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     Raises:
         PackError: it cannot be read so, or holds no tensors by name.
     """
-    content = read_torch(file)
-    for wrapper in ("state_dict", "model_state", "model"):  # what trainers put around the tensors
+    return tensors_of(read_torch(file), file)
+
+
+def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
+    """The tensors by name in what `read_torch` found in a file.
+
+    Raises:
+        PackError: there are none.
+    """
+    for wrapper in ("state_dict", "model_state", "model_state_dict", "model"):  # what trainers put around the tensors
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     tensors = content if isinstance(content, Mapping) else {}
