@@ -44,24 +44,20 @@ class Desk:
         """A session from its Open to its end, whichever it comes to. A client that goes in the midst of a message ends
         its call as one that goes between two: it is cancelled.
         """
+        failure: Exception | None = None  # told outside of what handles it: what a carrier raises then has no context
         try:
-            failure = await self._failure(carrier)
+            try:
+                opening = check_first(await self._first(carrier))
+                with self._seat():
+                    await self._play(carrier, opening)
+            except Gone:
+                raise
+            except Exception as error:
+                failure = error
             if failure is not None:
                 await carrier.fail(failure)
         except Gone:
             raise asyncio.CancelledError from None
-
-    async def _failure(self, carrier: Carrier) -> Exception | None:
-        """Serves a call, and returns what it failed of."""
-        try:
-            opening = check_first(await self._first(carrier))
-            with self._seat():
-                await self._play(carrier, opening)
-            return None
-        except Gone:
-            raise
-        except Exception as error:
-            return error
 
     def close(self) -> None:
         """Lets the threads go, as soon as those who wait for them have been told."""

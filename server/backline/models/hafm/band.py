@@ -12,7 +12,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from backline.models.hafm.grid import Grid
-from backline.models.hafm.listening.held import HeldNotes
+from backline.models.hafm.held import HeldNotes
 from backline.models.stream import Transport
 from backline.nn.tables import Entries
 

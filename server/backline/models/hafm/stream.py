@@ -22,7 +22,7 @@ from backline.kernels.random import uniform_array
 from backline.models.hafm.band import Band, Cue, Sampling, Tokens
 from backline.models.hafm.gate import Gate
 from backline.models.hafm.grid import Grid
-from backline.models.hafm.listening.held import CHORD_SOURCE, HeldNotes, Leading
+from backline.models.hafm.held import CHORD_SOURCE, HeldNotes, Leading
 from backline.models.hafm.sources import VOCAL
 from backline.models.hafm.transport import song_ahead
 from backline.models.rows import check_tokens, free_row

@@ -31,10 +31,10 @@ from backline.models.hafm.aligned.fit import problems as aligned_problems
 from backline.models.hafm.band import CODEC_RATE, MOST_GUIDANCE, MOST_TEMPERATURE, Sampling
 from backline.models.hafm.gate import GATE
 from backline.models.hafm.grid import CHUNK_QUANTUM
+from backline.models.hafm.held import CHORD_SOURCE
 from backline.models.hafm.interleaved.config import InterleavedConfig
 from backline.models.hafm.interleaved.fit import problems as interleaved_problems
 from backline.models.hafm.interleaved.player import Cache
-from backline.models.hafm.listening.held import CHORD_SOURCE
 from backline.models.hafm.transport import BAND_BAR
 from backline.models.stream import Parameter, Port, StreamSpec
 from backline.nn.tables import Entries, Seconds, TableError, read_table, shortened

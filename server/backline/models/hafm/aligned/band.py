@@ -16,8 +16,8 @@ from backline.models.hafm.aligned.config import BAND, BEAT, CHORD, LAG, LOOKAHEA
 from backline.models.hafm.aligned.decode import TorchFrameStage, frame_arrays
 from backline.models.hafm.aligned.network import AlignedNetwork, aligned, lag_token
 from backline.models.hafm.band import Backend, Cue, Tokens
+from backline.models.hafm.held import chord_of
 from backline.models.hafm.listening.beats import BeatListener
-from backline.models.hafm.listening.held import chord_of
 from backline.models.hafm.listening.hints import CHORDS, HINT_RATE, ChordHints, HintListener
 from backline.models.hafm.listening.keys import KeyListener
 from backline.models.hafm.listening.leading import ChordLeader

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.hafm.listening.held import chord_of
+from backline.models.hafm.held import chord_of
 from backline.models.hafm.listening.hints import CERTAIN, CHORDS, HINT_RATE
 from backline.models.hafm.score import Tokens
 from backline.models.hafm.transport import BAND_BAR, bars_since

@@ -9,7 +9,6 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from backline.models.hafm.listening.hints import CHORDS
 from backline.models.hafm.score import TRIADS
 from backline.models.stream import Notes, Parameter
 
@@ -124,6 +123,3 @@ def chord_of(held: frozenset[int], likely: NDArray[np.float64]) -> int:
     scores = inside - MISSING * (3 - inside) - (sounding.sum() - inside) + LIKELY * likely
     scores[min(held) % 12 :: 12] += ROOT_BELOW
     return int(scores.argmax())
-
-
-assert len(TEMPLATES) == CHORDS

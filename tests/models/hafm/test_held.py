@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from backline.models.hafm.listening.held import CHORD_SOURCE, HeldNotes, Leading, chord_of
+from backline.models.hafm.held import CHORD_SOURCE, HeldNotes, Leading, chord_of
 from backline.models.hafm.listening.hints import CERTAIN, CHORDS
 from backline.models.hafm.listening.keys import KeyListener
 from backline.models.hafm.listening.leading import UNHEARD, ChordLeader
