@@ -25,6 +25,7 @@ from backline.engine.events import (
     Failed,
     Finished,
     Frames,
+    InputBlock,
     LedgerChanged,
     OutputBlock,
     TextInForce,
@@ -115,7 +116,13 @@ class Session:
         self.book: LedgerBook  # set by the engine, which knows the others on the model
         self.input_seconds, self.output_seconds = 0.0, 0.0
 
-        self._on_event, self._wake, self._post, self._clock = on_event, wake, post, clock
+        def tell(event: Event) -> None:
+            on_event(event)
+            for listener in self._listeners:
+                listener(event)
+
+        self._listeners: tuple[Callable[[Event | InputBlock], None], ...] = ()
+        self._on_event, self._wake, self._post, self._clock = tell, wake, post, clock
         self._lock = threading.Lock()  # of what both threads change: room, warnings, unread blocks
         self._timeline = InputTimeline(config.sample_rate)
         self._input = InputPath(self.spec, config, self._ring_capacity(required))
@@ -181,6 +188,8 @@ class Session:
             self._warn("non_finite_input", "NaN or infinite input samples were set to zero", zeroed, position)
         self._input.write(audio)
         self._timeline.advance(count)
+        for listener in self._listeners:
+            listener(InputBlock(position, audio))
         self._begin(count)
         self._input_arrived()
         return True
@@ -315,6 +324,18 @@ class Session:
     def input_closed(self) -> bool:
         """Whether the input is complete, whoever said so. Any thread."""
         return self._input_closed
+
+    @property
+    def origin(self) -> int:
+        """Position of the session's time 0; 0 before its first block. Any thread."""
+        return self._timeline.origin or 0
+
+    def listen(self, listener: Callable[[Event | InputBlock], None]) -> None:
+        """From now on `listener` is told all that the client is, and of the input. Any thread.
+
+        It is called on the engine thread and on the client's, and must not block.
+        """
+        self._listeners = (*self._listeners, listener)
 
     def acknowledge(self, blocks: int = 1) -> None:
         """The client has taken this many `OutputBlock`s, or `Frames` where it wants no audio. Any thread.

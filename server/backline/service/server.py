@@ -13,7 +13,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,20 @@ class RunningServer:
     address: str
 
 
+@dataclass(frozen=True)
+class House:
+    """What a further door of the server is given: what plays, what there is to play, and where it may be changed."""
+
+    engine: Engine
+    registry: PackRegistry
+    servicer: Servicer  # `load` and `unload` on `loop`
+    loop: asyncio.AbstractEventLoop  # every session's client's thread: whoever changes a session does it there
+    address: str  # at which a client on this machine finds the server
+
+
+Door = Callable[[House], AbstractContextManager[object]]  # open as long as the block; entered and left off the loop
+
+
 async def serve(
     address: str = DEFAULT_ADDRESS,
     *,
@@ -73,6 +87,7 @@ async def serve(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
+    doors: Sequence[Door] = (),
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -90,6 +105,7 @@ async def serve(
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
+        doors: other ways in, open once clients may come and until it stops.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
         stop: ends the serving, for whoever has no signals.
 
@@ -101,7 +117,8 @@ async def serve(
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
     engine = Engine(device, load_limit)
-    servicer = Servicer(engine, PackRegistry(packs, device, rows), max_sessions, idle_seconds)
+    registry = PackRegistry(packs, device, rows)
+    servicer = Servicer(engine, registry, max_sessions, idle_seconds)
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
@@ -123,10 +140,17 @@ async def serve(
             log.info("listening at %s on %s", where, device)
             if on_ready is not None:
                 on_ready(where)
-        if stop is None:
-            await _signalled(loop)
-        else:
-            await stop.wait()
+        house = House(engine, registry, servicer, loop, bound[0])
+        with ExitStack() as opened:
+            try:
+                for door in doors:
+                    await asyncio.to_thread(opened.enter_context, door(house))
+                if stop is None:
+                    await _signalled(loop)
+                else:
+                    await stop.wait()
+            finally:
+                await asyncio.to_thread(opened.close)
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
@@ -148,6 +172,7 @@ def start_server(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
+    doors: Sequence[Door] = (),
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
     started = threading.Event()
@@ -164,7 +189,8 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, on_ready=ready, stop=stop,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, doors=doors,
+            on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:

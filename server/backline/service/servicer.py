@@ -176,8 +176,7 @@ class Servicer(BacklineServicer):
         return await _answer(context, loaded())
 
     async def UnloadPack(self, request: pb.UnloadPackRequest, context: Context) -> pb.UnloadPackResponse:
-        name = findable(request.name)
-        await _answer(context, asyncio.wrap_future(self._loads.submit(self._unload, name, request.close_sessions)))
+        await _answer(context, self.unload(request.name, request.close_sessions))
         return pb.UnloadPackResponse()
 
     def look_through(self) -> None:
@@ -197,6 +196,15 @@ class Servicer(BacklineServicer):
             return stream.spec
         self._check_serving()
         return await asyncio.wrap_future(self._loads.submit(self._load, findable(name)))  # a cancel takes it back
+
+    async def unload(self, name: str, close_sessions: bool = False) -> None:
+        """Lets go of a resident pack.
+
+        Raises:
+            PackNotFound, NotFound: there is no such pack, or it is not resident.
+            Damaged: sessions are open on it, and `close_sessions` is false.
+        """
+        await asyncio.wrap_future(self._loads.submit(self._unload, findable(name), close_sessions))
 
     def drain(self) -> None:
         """From now on nothing is loaded any more; those who wait for a load are told so."""
