@@ -133,6 +133,8 @@ class Board:
     async def _do(self, message: Message, peer: Peer) -> None:
         try:
             seconds = self._seconds(message.time)
+            if message.arguments and message.address.endswith("/*"):
+                raise BadInput("a pattern that ends in /* asks, and sets nothing: write out what you mean")
             await self.look_at_packs()
             leaves = self.find(message.address)
             if not leaves:

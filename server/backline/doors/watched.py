@@ -156,10 +156,10 @@ class Watched:
     def transport_at(self, position: int) -> Transport:
         """What holds at `position`, be it the host's or a door's: a transport of that moment."""
         seconds, held = self._seconds(position), self.session.changes.transport
-        told = [each for each in (*self._sent, held) if each is not None and each.at_seconds <= seconds]
+        told = [each for each in (held, *self._sent) if each is not None and each.at_seconds <= seconds]
         if not told:
             return Transport(seconds, False, TEMPO)
-        newest = max(told, key=lambda transport: transport.at_seconds)
+        newest = sorted(told, key=lambda transport: transport.at_seconds)[-1]  # of several at one sample the last
         return replace(newest, at_seconds=seconds, song_position=newest.song_position_at(seconds))
 
     def beat(self) -> Beat | None:
