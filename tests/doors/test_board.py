@@ -1,4 +1,4 @@
-"""What the board does with messages, without sockets: a real engine, a clock that the test turns, peers that remember."""
+"""What the board does with messages: a real engine, a clock that the test turns, peers that remember; no sockets."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable

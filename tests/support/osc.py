@@ -57,6 +57,19 @@ class Controller(SimpleUDPClient):
             time.sleep(0.01)
         return values
 
+    def name_of(self, session: str) -> str:
+        """The short name of the session with this id, as soon as it has one."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < end:
+            self.send_message("/session/*/id", [])
+            self.send_message("/server/device", [])
+            while (heard := self.hear(1.0)) and heard[0][0] != "/server/device":
+                for address, values in heard:
+                    if values == [session]:
+                        self.await_("/server/device")
+                        return address.split("/")[2]
+        raise AssertionError(f"session {session} is not seen")
+
     def _said(self, message: OscMessage) -> Said:
         tags = message.dgram[message.dgram.index(b",") :] if b"," in message.dgram else b","
         self.tags[message.address] = tags.partition(b"\0")[0][1:].decode()
