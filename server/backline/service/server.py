@@ -119,6 +119,7 @@ async def serve(
     engine = Engine(device, load_limit)
     registry = PackRegistry(packs, device, rows)
     servicer = Servicer(engine, registry, max_sessions, idle_seconds)
+    started: grpc.aio.Server | None = None
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
@@ -134,6 +135,7 @@ async def serve(
                 raise
             log.warning("%s. This server is at %s only: plugins will not find it by themselves", error, bound[0])
         await server.start()
+        started = server
         for name in ("", SERVICE):
             await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
         for where in bound:
@@ -157,7 +159,8 @@ async def serve(
         servicer.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
         servicer.close()
-    await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
+        if started is not None:  # the sessions have ended; the last of their messages are on their way
+            await started.stop(grace=1.0)
 
 
 @contextmanager
