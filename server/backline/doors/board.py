@@ -57,7 +57,7 @@ LOOK_SECONDS = 0.05
 FURTHEST_SECONDS = 60.0  # ahead, that a time tag may lie
 WAITING = 256  # messages that wait at the same time for what they have asked for
 TELLING_BYTES = 32_768  # that a subscriber is sent at one look; the rest comes with the next
-FRESH_SECONDS = 1.0  # after which the packs on disk are looked at anew
+FRESH_SECONDS = 1.0  # after which the packs on disk are looked at anew, and in a quarter of it the engine's figures
 PATTERN_COST = 20.0  # messages that a pattern counts as
 ALTERNATIVES = 32  # that the braces of a pattern may come to
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
@@ -93,7 +93,7 @@ class Board:
         self.house, self.clock, self._wall, self._live = house, clock, wall, live
         self.sessions: dict[str, Watched] = {}  # by short name
         self.packs: dict[str, PackEntry] = {}  # by the name that addresses have
-        self.stats: EngineStats = house.engine.stats()
+        self._stats = (clock(), house.engine.stats())
         self._entries: dict[str, dict[str, Entry]] = {}  # by session's id, then by path
         self._looked_at_packs = -FRESH_SECONDS
         self._number = 0
@@ -106,6 +106,13 @@ class Board:
     def engine(self) -> Engine:
         """The server's."""
         return self.house.engine
+
+    @property
+    def stats(self) -> EngineStats:
+        """The engine's figures, which are counted only where somebody asks, and not for each of them anew."""
+        if self.clock() - self._stats[0] >= FRESH_SECONDS / 4:
+            self._stats = (self.clock(), self.engine.stats())
+        return self._stats[1]
 
     # ---- messages ------------------------------------------------------------------------------------
 
@@ -294,7 +301,6 @@ class Board:
 
     def look(self) -> None:
         """Takes in what has happened, and tells subscribers what has changed."""
-        self.stats = self.engine.stats()
         known = {watched.session.id for watched in self.sessions.values()}
         for session in self.engine.list_sessions():
             if session.id not in known:
@@ -356,6 +362,9 @@ class Board:
 
     async def switch(self, watched: Watched, pack: str) -> Values:
         """Opens a session of that name anew, on another pack."""
+        if not self._live.knows(watched.name):
+            raise BadInput("its client has opened it: that one chooses the pack")
+        await self.on_server(self.house.servicer.load(pack))  # before the old one ends, which goes on if this fails
         again = await self._live.switch(watched.name, pack)
         return (again.session.stream_name,)
 

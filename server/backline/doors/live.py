@@ -110,12 +110,12 @@ class LiveSessions:
         """Closes one and opens it again with all that it was opened with, on another pack.
 
         Raises:
-            BadInput: it was not opened here.
+            NotFound: it is gone already.
+            BadInput, Refused: see `open`.
         """
         playing = self._playing.get(name)
-        if playing is None:
-            raise BadInput("its client has opened it: that one chooses the pack")
-        await self._end(playing)
+        await self.close(name)
+        assert playing is not None
         return await self.open(name, pack, playing.options)
 
     async def close(self, name: str) -> None:
