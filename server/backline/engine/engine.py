@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
+from backline.engine.audience import Audience
 from backline.engine.checks import checked
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
@@ -186,7 +187,8 @@ class Engine:
             self._claim(claim, resident, config, block_size)
             row, first, latency = resident.call(lambda: resident.take_row(config))
             try:
-                warnings = Warnings(on_event, resident.post)
+                audience = Audience(on_event)
+                warnings = Warnings(audience, resident.post)
                 take = Take(
                     name, spec, config,
                     block_size=block_size, first=first, warnings=warnings, texts=texts, clock=self.clock,
@@ -203,7 +205,7 @@ class Engine:
                 )
                 session = Session(
                     name=name, stream=resident.stream, row=row, client_name=client_name, block_size=block_size,
-                    take=take, book=book, warnings=warnings, on_event=on_event, wake=resident.wake, post=resident.post,
+                    take=take, book=book, warnings=warnings, audience=audience, wake=resident.wake, post=resident.post,
                     desk=resident.texts if spec.texts else None, clock=self.clock,
                 )  # fmt: skip
                 resident.call(lambda: self._let_in(resident, session, claim))

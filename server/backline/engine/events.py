@@ -81,4 +81,12 @@ class Failed:
     error: Exception
 
 
+@dataclass(frozen=True)
+class InputBlock:
+    """Audio that the client has sent, for those who listen beside it (`Session.listen`)."""
+
+    position: int  # the client's, at the session's rate
+    audio: Audio  # [channel, sample]
+
+
 Event = OutputBlock | Frames | TextInForce | LedgerChanged | Warned | Finished | Failed
