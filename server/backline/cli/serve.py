@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -53,11 +54,35 @@ def serve(
             min=1,
         ),
     ] = 30.0,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            help="The server's certificate: HOST:PORT then speaks TLS, and lets in who has a key (`backline access`).",
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Clients must show a certificate that this authority signed.")
+    ] = None,
+    keys: options.KeysFile = None,
+    trust_network: Annotated[
+        bool,
+        typer.Option(
+            "--trust-network",
+            help="Listen where other machines reach you without TLS and keys: everybody there may play, and hear.",
+        ),
+    ] = False,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 
     Example: [cyan]backline serve --load default[/]
+
+    For other machines: [cyan]backline serve --address 0.0.0.0:50505 --tls-cert cert.pem --tls-key key.pem[/]
     """
+    if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+        raise typer.BadParameter("TLS needs both: give --tls-cert and --tls-key")
+
     import asyncio
 
     from backline.engine.precedence import take_short_turns
@@ -66,6 +91,7 @@ def serve(
     keep_little()  # first of all: what follows starts threads
     take_short_turns()
 
+    from backline.service.gate import Gate, Tls
     from backline.service.server import serve as serve_until_signalled
     from backline.service.unix_socket import user_socket
 
@@ -89,6 +115,11 @@ def serve(
             max_sessions=max_sessions,
             load_limit=load_limit,
             idle_seconds=idle,
+            gate=Gate(
+                None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca),
+                keys,
+                trust_network,
+            ),
             on_ready=ready,
         )
     )

@@ -11,7 +11,7 @@ engine.shutdown(drain_seconds=5)
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -232,13 +232,16 @@ class Engine:
         """All open sessions."""
         return [session for resident in self.residents.values() for session in resident.open_sessions()]
 
-    def close_session(self, session_id: str) -> None:
+    def close_session(self, session_id: str, among: Sequence[Session] | None = None) -> None:
         """Closes a session's input: its client still gets what is due, then `Finished`.
+
+        Args:
+            among: the sessions that whoever asks may close; without, all.
 
         Raises:
             NotFound: no such session.
         """
-        for session in self.list_sessions():
+        for session in self.list_sessions() if among is None else among:
             if session.id == session_id:
                 session.close_input()
                 return
