@@ -38,6 +38,13 @@ class ChannelLayout(StrEnum):
     SURROUND_7_1 = "7.1"
 
 
+class LogFormat(StrEnum):
+    """How a server tells what happens."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 def finite(value: float | None) -> float | None:
     """Callback of every option that is a number: ranges let NaN pass, and infinity where they have no end."""
     if value is not None and not math.isfinite(value):

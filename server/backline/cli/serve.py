@@ -73,6 +73,16 @@ def serve(
             help="Listen where other machines reach you without TLS and keys: everybody there may play, and hear.",
         ),
     ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Answer Prometheus there over HTTP at /metrics, and supervisors at /healthz and /readyz.",
+        ),
+    ] = None,
+    log: Annotated[
+        options.LogFormat, typer.Option(help="text: warnings as lines; json: what happens, an object a line.")
+    ] = options.LogFormat.TEXT,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 
@@ -91,6 +101,7 @@ def serve(
     keep_little()  # first of all: what follows starts threads
     take_short_turns()
 
+    from backline.cli.logs import log_as_json
     from backline.service.gate import Gate, Tls
     from backline.service.server import serve as serve_until_signalled
     from backline.service.unix_socket import user_socket
@@ -99,6 +110,9 @@ def serve(
         beside = None if address.startswith("unix:") else user_socket()
     else:
         beside = None if socket == "none" else f"unix:{socket.removeprefix('unix:')}"
+
+    if log is options.LogFormat.JSON:
+        log_as_json()
 
     def ready(bound: str) -> None:
         print(f"listening on {bound}", flush=True)
@@ -115,6 +129,7 @@ def serve(
             max_sessions=max_sessions,
             load_limit=load_limit,
             idle_seconds=idle,
+            metrics=metrics,
             gate=Gate(
                 None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca),
                 keys,

@@ -35,7 +35,6 @@ class Desk:
             idle_seconds: after which a client that neither sends nor takes its output is ended.
             count: called for every message of either direction.
         """
-        self.refused = 0  # for want of a seat
         self._engine, self._loads, self._max_sessions = engine, loads, max_sessions
         self._idle_seconds, self._count = idle_seconds, count
         self._taken = 0
@@ -77,6 +76,7 @@ class Desk:
         except Gone:
             raise
         except Exception as error:
+            self._engine.figures.count_error("session", type(error).__name__)
             return error
 
     def close(self) -> None:
@@ -93,9 +93,13 @@ class Desk:
     @contextmanager
     def _seat(self, guest: Guest) -> Iterator[None]:
         if self._taken >= self._max_sessions:
-            self.refused += 1
+            self._engine.figures.count_refusal()
             raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
-        guest.sit()
+        try:
+            guest.sit()
+        except Refused:
+            self._engine.figures.count_refusal()
+            raise
         self._taken += 1
         try:
             yield

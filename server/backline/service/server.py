@@ -13,7 +13,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from backline.service.gate import CLOSED, Admission, Gate
 from backline.service.handling import Handling
 from backline.service.idle import IDLE_SECONDS
 from backline.service.loads import Loads
+from backline.service.operations import Readiness, operations
 from backline.service.servicer import Servicer
 from backline.service.unix_socket import claim, others_shut_out
 from backline_client.unix_socket import socket_path
@@ -63,6 +64,7 @@ class RunningServer:
     """A server in a thread of this process; clients connect to `address`."""
 
     address: str
+    metrics: str | None = None  # http://host:port of /metrics, /healthz and /readyz
 
 
 async def serve(
@@ -79,6 +81,7 @@ async def serve(
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     gate: Gate = CLOSED,
+    metrics: str | None = None,
     clock: Clock = CLOCK,
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
@@ -98,8 +101,10 @@ async def serve(
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         gate: who may come in from other machines; without, nobody.
+        metrics: where /metrics, /healthz and /readyz are answered over HTTP (service/operations.py), as host:port.
         clock: by which sessions play; whether a client is idle, the event loop's says.
-        on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
+        on_ready: called with each address, its port filled in, once clients may come; `address` is the last. Before
+            all others, as soon as it answers, comes http://host:port of `metrics`.
         stop: ends the serving, for whoever has no signals.
 
     Raises:
@@ -107,9 +112,9 @@ async def serve(
         PackNotFound, PackError: a pack of `load` is not there, or damaged.
     """
     loop = asyncio.get_running_loop()
-    for where in (address, beside):
+    for where, secure in ((address, gate.tls is not None), (beside, gate.tls is not None), (metrics, False)):
         if where is not None:
-            gate.check(where, secure=gate.tls is not None)
+            gate.check(where, secure)
     credentials, guests = None if gate.tls is None else gate.tls.credentials(), gate.guests()
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
@@ -120,7 +125,13 @@ async def serve(
     if guests is not None:
         guests.on_revoked = desk.turn_out
     watch = asyncio.create_task(admission.watch())
+    readiness, beyond_drain = Readiness(), ExitStack()
     try:
+        if metrics is not None:
+            where = beyond_drain.enter_context(operations(metrics, engine, readiness, loop))
+            log.info("metrics at %s/metrics", where)
+            if on_ready is not None:
+                on_ready(where)
         await asyncio.to_thread(threads.use_one)
         for name in load:
             await loads.load(name)
@@ -137,6 +148,7 @@ async def serve(
         await server.start()
         for name in ("", SERVICE):
             await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+        readiness.hindrance = ""
         for where in bound:
             log.info("listening at %s on %s", where, device)
             if on_ready is not None:
@@ -145,6 +157,7 @@ async def serve(
             await _signalled(loop)
         else:
             await stop.wait()
+        readiness.hindrance = "draining"
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
@@ -153,6 +166,7 @@ async def serve(
         await asyncio.to_thread(engine.shutdown, drain_seconds)
         loads.close()
         desk.close()
+        await asyncio.to_thread(beyond_drain.close)
     await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
 
 
@@ -170,6 +184,7 @@ def start_server(
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
     gate: Gate = CLOSED,
+    metrics: str | None = None,
     clock: Clock = CLOCK,
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
@@ -180,7 +195,7 @@ def start_server(
 
     def ready(bound: str) -> None:
         found.append(bound)
-        if bound != beside:
+        if bound != beside and not bound.startswith("http://"):
             started.set()
 
     async def run() -> None:
@@ -188,8 +203,8 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, beside=beside, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, gate=gate, clock=clock,
-            on_ready=ready, stop=stop,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, gate=gate, metrics=metrics,
+            clock=clock, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:
@@ -205,7 +220,7 @@ def start_server(
     started.wait()
     try:
         if found:
-            yield RunningServer(found[-1])
+            yield RunningServer(found[-1], found[0] if metrics is not None else None)
     finally:
         loop, stop = handles[0]
         with suppress(RuntimeError):  # it has ended by itself

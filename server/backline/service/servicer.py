@@ -61,7 +61,7 @@ class Servicer(BacklineServicer):
             device=stats.device,
             sessions=stats.sessions,
             sessions_total=stats.sessions_total,
-            sessions_refused=stats.sessions_refused + self._desk.refused,
+            sessions_refused=stats.sessions_refused,
             chunks=stats.chunks,
             late_chunks=stats.late_chunks,
             load=stats.load,
