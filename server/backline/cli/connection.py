@@ -68,6 +68,7 @@ def server_process(
     `load_limit` is the server's own, which does not.
     """
     arguments = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", "none"]
+    arguments += ["--config", "none"]  # the user's own server is another one
     arguments += ["--device", device]
     if load_limit is not None:
         arguments += ["--load-limit", str(load_limit)]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.settings import configured
 
 
 def serve(
@@ -83,6 +84,15 @@ def serve(
     log: Annotated[
         options.LogFormat, typer.Option(help="text: warnings as lines; json: what happens, an object a line.")
     ] = options.LogFormat.TEXT,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that sets these options by their names, below \\[serve]; what is given here goes first. Left "
+            "out: ~/.config/backline/config.toml ($XDG_CONFIG_HOME), if there is one; none: no file.",
+            is_eager=True,
+            callback=configured,
+        ),
+    ] = None,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 

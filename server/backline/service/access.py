@@ -13,6 +13,7 @@ import os
 import secrets
 import stat
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from datetime import date
@@ -22,7 +23,6 @@ from typing import Annotated, Any
 import msgspec
 
 from backline.engine.errors import Forbidden, Refused, Unauthenticated
-from backline.packs.files import Unreadable, read_toml
 from backline.packs.toml import dumps
 from backline.service.carrier import Carrier
 from backline.whole_file import whole_file
@@ -81,11 +81,13 @@ def read_keys(path: Path) -> list[Key]:
         found = path.stat()
         if hasattr(os, "geteuid") and (found.st_uid not in (os.geteuid(), 0) or found.st_mode & WRITABLE_BY_OTHERS):
             raise AccessError(f"{path} could be written by others: make it yours alone with chown and chmod 600")
-        return msgspec.convert(read_toml(path), _File).keys
+        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _File).keys
     except FileNotFoundError:
         return []
-    except (Unreadable, msgspec.ValidationError) as error:
-        raise AccessError(f"{path} {error}: mend it, or move it away and add the keys again") from error
+    except ValueError as error:  # no TOML, or msgspec's
+        raise AccessError(
+            f"{path} holds no access keys ({error}): mend it, or move it away and add them again"
+        ) from error
 
 
 def add_key(path: Path, name: str, **limits: Any) -> str:
