@@ -63,6 +63,9 @@ def live(
     ] = 0.0,
     pack: options.PackName = "default",
     server: options.Server = None,
+    key_file: options.KeyFile = None,
+    ca: options.Authority = None,
+    client_cert: options.ClientCertificate = None,
     packs: options.PackFolders = None,
     device: options.Device = "auto",
     seed: options.Seed = None,
@@ -95,6 +98,7 @@ def live(
 
         typer.echo(str(sounddevice_package(WITHOUT_CARD).query_devices()))
         return
+    credentials = options.credentials(server, key_file, ca, client_cert)
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
@@ -128,7 +132,7 @@ def live(
     problem: Exception | None = None
     with (
         ended_in_order(),
-        connected(server, packs or [], device, apart=card is not None) as client,
+        connected(server, packs or [], device, apart=card is not None, credentials=credentials) as client,
         client.open(pack, session_rate, channels, block_size=block, **wanted) as session,
         ExitStack() as stack,
     ):

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from backline.cli.access import access
 from backline.cli.data import data
 from backline.cli.demo import demo
 from backline.cli.doctor import doctor
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (serve, render, live, doctor, demo):
     app.command()(command)
+app.add_typer(access, name="access")
 app.add_typer(packs, name="packs")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
