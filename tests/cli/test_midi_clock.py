@@ -37,7 +37,7 @@ def milliseconds_off(beat: Beat, seconds: float, quarters: float) -> float:
 @pytest.mark.parametrize("tempo", [47.3, 76, 120, 174.5])
 @pytest.mark.parametrize("jitter", [0.0, 0.001])
 def test_after_four_beats_tempo_and_phase_are_those_that_were_meant(tempo: float, jitter: float) -> None:
-    for seed in range(5):
+    for seed in range(2):
         clock = MidiClock()
         clock.hear(bytes([START]), TRUE_START - 0.1)
         for number, (meant, came) in enumerate(zip(*ticks([tempo] * 8 * TICKS, jitter, seed), strict=True)):
@@ -47,7 +47,7 @@ def test_after_four_beats_tempo_and_phase_are_those_that_were_meant(tempo: float
                 assert milliseconds_off(told(clock), meant, number / TICKS) < 5
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_restless_clock_still_gives_the_phase_and_outliers_move_nothing(seed: int) -> None:
     """Tempo: four beats of 120 with 3 ms of jitter either way tell it to 0.036 a minute (standard error)."""
     clock = MidiClock()
