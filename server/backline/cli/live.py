@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +82,27 @@ def live(
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
     layout: options.Layout = options.ChannelLayout.AUTO,
+    midi_in: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PORT",
+            help="Number or part of the name of a MIDI port: its notes, controllers and clock lead the band; `virtual` "
+            "opens one of our own. May be given several times.",
+        ),
+    ] = None,
+    list_midi: Annotated[bool, typer.Option("--list-midi", help="Show the MIDI ports and stop.")] = False,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="ccN=PARAMETER",
+            help="A controller moves a parameter through its range, at once; may be given several times.",
+        ),
+    ] = None,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Take tempo and beat from Ableton Link, in place of every MIDI clock."),
+    ] = False,
     name: Annotated[
         str, typer.Option(help="What the server's list of sessions calls this one.", callback=options.printable)
     ] = "backline",
@@ -91,12 +113,21 @@ def live(
 
     Without a sound card: [cyan]backline live --input voice.wav --output band.wav[/]
 
+    Led by a keyboard and a DAW's clock: [cyan]backline live --visibility -1 --midi-in Launchkey --midi-in DAW[/]
+
     One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
     """
     if list_devices:
         from backline.cli.sound_card import WITHOUT_CARD, sounddevice_package
 
         typer.echo(str(sounddevice_package(WITHOUT_CARD).query_devices()))
+        return
+    if list_midi:
+        from backline.cli.midi_in import MidiInputs, rtmidi_package
+
+        midi = MidiInputs(rtmidi_package())
+        lines = [f"{number:>3} {port.name}" for number, port in enumerate(midi.sources())]
+        typer.echo("\n".join([*lines, *midi.problems]) or "nothing sends MIDI")
         return
     credentials = options.credentials(server, key_file, ca, client_cert)
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
@@ -106,7 +137,9 @@ def live(
 
     import numpy as np
 
+    from backline.cli.arrival import Arrival
     from backline.cli.audio_files import change_rate, read_audio, served_rate
+    from backline.cli.conductor import Leads
     from backline.cli.connection import connected
     from backline.cli.console import console
     from backline.cli.paced import Host, in_blocks, play_paced
@@ -114,6 +147,7 @@ def live(
     from backline.cli.takes import LiveTake, PortFiles, ended_in_order
     from backline_client import BacklineError
 
+    leads = Leads.at(midi_in or [], mapped or [], link, tempo, signature)
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
     session_rate = served_rate(file_rate)
@@ -157,17 +191,22 @@ def live(
             take.hear(blocks)
             return mix_heard(blocks, heard_ports, dry)
 
-        try:
-            if card is not None:
-                # Silence after a file, so that its last samples are heard before the card stops.
-                sung = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
-                play_on_card(card, host, sung, block, hear, played)
-            elif audio is not None:
-                play_paced(host, in_blocks(audio, block), session_rate, take.hear)
-        except KeyboardInterrupt:
-            console.print("stopped")
-        except Exception as error:  # whatever it is, what was heard so far has its tail
-            problem = error
+        def hear_paced(blocks: dict[str, Audio]) -> None:
+            take.hear(blocks)
+            played.arrivals.append(Arrival(time.monotonic(), None, session.position))
+
+        with leads.conducting(session, session_rate, client.pack(pack), played.arrivals):
+            try:
+                if card is not None:
+                    # Silence after a file, so that its last samples are heard before the card stops.
+                    sung = None if audio is None else np.pad(audio, ((0, 0), (0, latency)))
+                    play_on_card(card, host, sung, block, hear, played)
+                elif audio is not None:
+                    play_paced(host, in_blocks(audio, block), session_rate, hear_paced)
+            except KeyboardInterrupt:
+                console.print("stopped")
+            except Exception as error:  # whatever it is, what was heard so far has its tail
+                problem = error
         problem = problem or played.lost
         try:
             tail = host.tail() if isinstance(problem, BacklineError) else host.finish()
