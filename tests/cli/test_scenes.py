@@ -15,18 +15,17 @@ from backline.cli import stage as stages
 from backline.cli.live import ports_of
 from backline.cli.paced import INPUT, Audio
 from backline.cli.scenes import Scene, read_set
-from backline.cli.sound_card import Played, play_on_card
-from backline.cli.stage import FADE_SECONDS, HEARD_SECONDS, MIXED, Stage, bar_from
+from backline.cli.stage import FADE_SECONDS, MIXED, Stage, bar_from
 from backline_client import Client, Session, Transport
 from tests.cli.test_commands import Backline, write_pack
 from tests.cli.test_live import RATE
-from tests.cli.test_sound_card import BLOCK, Noted, card_of
+from tests.cli.test_sound_card import BLOCK, Noted
 from tests.support.server import address
-from tests.support.sound_card import SoundDevice
 
 __all__ = ["address"]
 
 FADE = round(FADE_SECONDS * RATE)
+HEARD_SECONDS = 0.1  # here, so that tests are quick
 LEVEL = 0.25  # of the input, all the time
 SOFT, LOUD = Scene("soft", "passthrough", {"parameters": {"gain": 0.5}}), Scene("loud", "passthrough", {})
 
@@ -48,8 +47,10 @@ class NotedClient:
 
 
 class NotedSession(Noted):
+    """That of all outputs has come, which the last of them tells."""
+
     def __init__(self, session: Session) -> None:
-        super().__init__(session)
+        super().__init__(session, session.ready.ports[-1].name)
         self.told: list[Transport] = []
 
     def __enter__(self) -> "NotedSession":
@@ -74,21 +75,16 @@ def on_stage(client: Any, scenes: list[Scene], *transport: Transport) -> Iterato
 
 
 def heard_of(stage: Stage, blocks: int, at: Callable[[int], None]) -> Audio:
-    """What the card plays [2, sample] of a constant input, each block once its output has come; `at` each block."""
-
-    def clock(number: int) -> None:
+    """What is heard [2, sample] of a constant input, each block once its output has come; `at` before each block."""
+    heard = []
+    for number in range(blocks):
         at(number)
         end = (number + 1) * BLOCK - stage.latency_samples
         for act in stage._playing():
             if end > act.start:
                 act.session.await_output(end)  # type: ignore[attr-defined]
-
-    package = SoundDevice(clock=clock)
-    played = Played()
-    audio = np.full((2, blocks * BLOCK), LEVEL, np.float32)
-    play_on_card(card_of(package, False), stage, audio, BLOCK, lambda heard: heard[MIXED], played)
-    assert played.lost is None
-    return np.concatenate(package.played).T
+        heard.append(stage.turn(np.full((2, BLOCK), LEVEL, np.float32))[MIXED])
+    return np.concatenate(heard, axis=1)
 
 
 def ask_at(stage: Stage, block: int, *lines: str) -> Callable[[int], None]:
@@ -106,10 +102,20 @@ def ask_at(stage: Stage, block: int, *lines: str) -> Callable[[int], None]:
     return at
 
 
+def hearing(stage: Stage) -> int:
+    """Samples that a scene hears before its first bar."""
+    return round((HEARD_SECONDS - stage._now.session.ready.visibility_seconds) * RATE)
+
+
 def faded(samples: int, latency: int, fade_at: int, before: float, after: float) -> Audio:
     """What must be heard: silence for the latency, then one level, then the other, and a straight line between."""
     share = np.clip((np.arange(samples) - fade_at + 1) / FADE, 0.0, 1.0)
     return np.where(np.arange(samples) < latency, 0.0, before + share * (after - before)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def hears_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "HEARD_SECONDS", HEARD_SECONDS)
 
 
 @pytest.fixture
@@ -125,17 +131,18 @@ def client(address: str) -> Iterator[Any]:
 def test_a_scene_comes_on_the_sample_of_the_bar_without_a_gap(
     client: NotedClient, line: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    begun = Transport(233.0, 0, song_position=1.5, numerator=3)
+    begun = Transport(931.0, 0, song_position=1.5, numerator=3)
     with on_stage(client, [SOFT, LOUD], begun) as stage:
         latency, asked = stage.latency_samples, 37
-        heard = heard_of(stage, 420, ask_at(stage, asked, line))
-        quarter = 60.0 / 233.0 * RATE
-        bars = [round((3 * bar - 1.5) * quarter) for bar in range(1, 9)]
-        [bar] = [bar for bar in bars if bar >= asked * BLOCK + HEARD_SECONDS * RATE][:1]
+        heard = heard_of(stage, 100, ask_at(stage, asked, line))
+        quarter = 60.0 / 931.0 * RATE
+        enough = asked * BLOCK + hearing(stage)
+        bars = [round((3 * bar - 1.5) * quarter) for bar in range(1, 20)]
+        [bar] = [bar for bar in bars if bar >= enough][:1]
         np.testing.assert_allclose(heard[0], faded(heard.shape[1], latency, bar + latency, LEVEL / 2, LEVEL), rtol=1e-6)
         assert stage.measured.underrun_samples == 0
         ahead = client.opened[-1].told
-        assert [(each.tempo, each.numerator) for each in ahead] == [(233.0, 3)]  # it keeps the beat
+        assert [(each.tempo, each.numerator) for each in ahead] == [(931.0, 3)]  # it keeps the beat
         assert bar_from(ahead[0], bar - 100, RATE) == bar
         stage.finish()
     assert "scene: loud" in capfd.readouterr().err
@@ -144,42 +151,42 @@ def test_a_scene_comes_on_the_sample_of_the_bar_without_a_gap(
 def test_without_a_beat_a_scene_comes_as_soon_as_it_has_heard_enough(client: NotedClient) -> None:
     with on_stage(client, [SOFT, LOUD]) as stage:
         latency, start = stage.latency_samples, 20 * BLOCK
-        heard = heard_of(stage, 300, ask_at(stage, 20, "next"))
-        fade_at = start + round(HEARD_SECONDS * RATE) + latency
+        heard = heard_of(stage, 60, ask_at(stage, 20, "next"))
+        fade_at = start + hearing(stage) + latency
         np.testing.assert_allclose(heard[1], faded(heard.shape[1], latency, fade_at, LEVEL / 2, LEVEL), rtol=1e-6)
         assert client.opened[-1].told == []
 
 
 def test_a_scene_with_a_tempo_of_its_own_begins_its_bar_where_it_comes(client: NotedClient) -> None:
     waltz = Scene("waltz", "passthrough", {}, transport=Transport(180.0, 0, numerator=3))
-    with on_stage(client, [SOFT, waltz], Transport(240.0, 0)) as stage:
-        heard_of(stage, 420, ask_at(stage, 10, "next"))
+    with on_stage(client, [SOFT, waltz], Transport(960.0, 0)) as stage:
+        heard_of(stage, 100, ask_at(stage, 10, "next"))
         kept, own = client.opened[-1].told
-        assert (kept.tempo, kept.position) == (240.0, 10 * BLOCK)
+        assert (kept.tempo, kept.position) == (960.0, 10 * BLOCK)
         bar = own.position
-        assert (own.tempo, own.numerator, own.song_position, own.bar_start, bar) == (180.0, 3, 8.0, 8.0, 2 * RATE)
+        assert (own.tempo, own.numerator, own.song_position, own.bar_start, bar) == (180.0, 3, 4.0, 4.0, RATE // 4)
         stage.transport(Transport(100.0, playing=False))  # of a clock outside
         assert client.opened[-1].told[-1].tempo == 100.0
 
 
 def test_the_newest_word_counts(client: NotedClient) -> None:
-    loudest = Scene("loudest", "passthrough", {"parameters": {"gain": 2.0}})
+    loudest = Scene("loudest", "passthrough", {"parameters": {"gain": 0.8}})
     with on_stage(client, [SOFT, LOUD, loudest]) as stage:
-        first, second = ask_at(stage, 10, "next"), ask_at(stage, 100, "next")
+        first, second = ask_at(stage, 10, "next"), ask_at(stage, 25, "next")
 
         def at(number: int) -> None:
             first(number)
             second(number)
 
-        heard = heard_of(stage, 420, at)
-        fade_at = 100 * BLOCK + round(HEARD_SECONDS * RATE) + stage.latency_samples
-        wanted = faded(heard.shape[1], stage.latency_samples, fade_at, LEVEL / 2, 2 * LEVEL)
+        heard = heard_of(stage, 100, at)
+        fade_at = 25 * BLOCK + hearing(stage) + stage.latency_samples
+        wanted = faded(heard.shape[1], stage.latency_samples, fade_at, LEVEL / 2, 0.8 * LEVEL)
         np.testing.assert_allclose(heard[0], wanted, rtol=1e-6)
 
 
 def test_a_take_has_the_seed_that_was_asked_for(client: NotedClient) -> None:
     with on_stage(client, [SOFT]) as stage:
-        heard = heard_of(stage, 300, ask_at(stage, 10, "take 7"))
+        heard = heard_of(stage, 60, ask_at(stage, 10, "take 7"))
         assert client.opened[-1].ready.seed == 7
         assert client.opened[-1].ready.parameters["gain"] == 0.5
         np.testing.assert_allclose(heard[0, stage.latency_samples :], LEVEL / 2)
@@ -189,7 +196,7 @@ def test_a_take_has_the_seed_that_was_asked_for(client: NotedClient) -> None:
     ("line", "words"),
     [
         ("scene broken", "broken: parameter 'gain' is 1000: use 0 to"),
-        ("scene missing", "missing: no pack named 'nothing'"),
+        ("scene missing", "missing: there is no pack 'nothing'"),
         ("scene 9", "there is no scene '9': use soft, broken, missing, or 1 to 3"),
         ("take x", "'take x' is nothing that is done here: write scene NAME"),
     ],
@@ -207,7 +214,7 @@ def test_a_scene_that_fails_leaves_the_old_one_and_says_why(
             if number == 10:
                 stage.ask(line)
 
-        heard = heard_of(stage, 300, at)
+        heard = heard_of(stage, 60, at)
         np.testing.assert_array_equal(heard[:, stage.latency_samples :], np.float32(LEVEL / 2))
         stage._orders.put(None)
         stage._director.join(20)
@@ -227,7 +234,7 @@ def test_the_next_scenes_pack_is_resident_before_it_is_asked_for(client: NotedCl
             own.unload_pack("pair")
             stage._load_next()
             assert {pack.name for pack in own.packs() if pack.state == 2} == {"pair", "passthrough"}
-            heard = heard_of(stage, 300, ask_at(stage, 10, "next"))
+            heard = heard_of(stage, 60, ask_at(stage, 10, "next"))
             np.testing.assert_allclose(heard[:, -BLOCK:], LEVEL)  # one of the two outputs
 
 
@@ -253,7 +260,7 @@ def test_each_bar_is_found_once_however_the_blocks_lie(tempo: float) -> None:
 SET = """
 [[scene]]
 name = "soft"
-tempo = 240
+tempo = 960
 parameters = { gain = 0.5 }
 
 [[scene]]
@@ -269,7 +276,7 @@ def test_a_set_list_says_what_its_scenes_are_and_the_command_line_the_rest(tmp_p
     common = Scene("", "passthrough", {"parameters": {"gain": 2.0, "other": 1.0}, "seed": 3}, ("main",))
     soft, loud = read_set(tmp_path / "set.toml", common)
     options = {"parameters": {"gain": 0.5, "other": 1.0}, "seed": 3}
-    assert soft == Scene("soft", "passthrough", options, ("main",), Transport(240, 0, song_position=-0.0))  # type: ignore[arg-type]
+    assert soft == Scene("soft", "passthrough", options, ("main",), Transport(960, 0, song_position=-0.0))  # type: ignore[arg-type]
     assert loud.options == {"parameters": {"gain": 2.0, "other": 1.0}, "seed": 7}
     assert loud.transport == Transport(180, 0, numerator=3, song_position=-0.0)
 
@@ -285,7 +292,7 @@ def test_a_set_list_says_what_its_scenes_are_and_the_command_line_the_rest(tmp_p
             '[[scene]]\nname = "a"\nsignature = "3/4"\nparameters = { gain = true }\nlevel = 3\n'
             '[[scene]]\nname = "7"\nvisibility = nan\nchunk = 0\ntexts = { prompt = 3 }\n[[scene]]',
             [
-                "13 faults",
+                "12 faults",
                 "scene 1 (a): tempo = '0': use 1 to 999 quarter notes a minute",
                 "scene 1 (a): seed = '-1': use a whole number from 0",
                 "scene 1 (a): ports = '[]': use a list",
@@ -336,12 +343,9 @@ def test_a_set_list_without_a_fault_is_said_to_have_none(backline: Backline, add
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_typed_changes_the_scene(
-    backline: Backline, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stages, "HEARD_SECONDS", 0.05)
+def test_what_is_typed_changes_the_scene(backline: Backline, address: str, tmp_path: Path) -> None:
     (tmp_path / "set.toml").write_text(SET)
-    soundfile.write(tmp_path / "in.wav", np.full((RATE, 2), LEVEL), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "in.wav", np.full((3 * RATE, 2), LEVEL), RATE, subtype="FLOAT")
     reading, writing = os.pipe()
     kept = os.dup(0)
     os.dup2(reading, 0)
@@ -349,17 +353,18 @@ def test_what_is_typed_changes_the_scene(
     try:
         said = backline(
             "live", "--scenes", tmp_path / "set.toml", "--pack", "passthrough", "--server", address,
-            "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--jitter-buffer", 0.5,
+            "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--jitter-buffer", 0.3,
         )  # fmt: skip
     finally:
         os.dup2(kept, 0)
         for each in (reading, writing, kept):
             os.close(each)
     assert said.code == 0, said.err
-    assert "scene: soft" in said.err
+    assert said.err.splitlines() == ["scene: soft", "scene: loud"]
     heard = soundfile.read(tmp_path / "out.wav", dtype="float32")[0].T[0]
-    assert len(heard) == RATE
-    assert "scene: loud" in said.err
+    assert len(heard) == 3 * RATE
+    assert heard[0] == LEVEL / 2
+    assert heard[-1] == LEVEL
 
 
 def test_a_folder_of_outputs_is_not_recorded_of_scenes(backline: Backline, tmp_path: Path) -> None:

@@ -438,7 +438,7 @@ def test_fuzz_harms_nothing_and_a_session_plays_on() -> None:
 # ---- what is not served, and what `backline live` is told ----------------------------------------------------
 
 
-@pytest.mark.parametrize("address", ["/scene", "/session/1/next_take", "/session/1/chord", "/session/1/beat"])
+@pytest.mark.parametrize("address", ["/session/1/chord", "/session/1/beat"])
 def test_what_is_not_served_says_so(address: str) -> None:
     async def test(stage: Stage) -> None:
         live(stage)
@@ -446,6 +446,29 @@ def test_what_is_not_served_says_so(address: str) -> None:
         asked, words, status = error(await stage.say(address))
         assert (asked, status) == (address, "UNIMPLEMENTED")
         assert "yet" in words
+
+    scene(test)
+
+
+@pytest.mark.parametrize(
+    ("address", "values", "words"),
+    [
+        ("/scene", ["verse"], "no set list plays here"),
+        ("/scene", [1.5, 2], "send the name of a scene"),
+        ("/scene/next", [], "no set list plays here"),
+        ("/session/1/seed", [7], "its client has opened it"),
+        ("/session/1/seed", ["-7"], "use 0 to 2^64 - 1"),
+        ("/session/1/seed", [True], "use 0 to 2^64 - 1"),
+        ("/session/1/next_take", [], "its client has opened it"),
+        ("/session/1/pack", ["other"], "its client has opened it"),
+    ],
+)
+def test_only_what_was_opened_here_begins_anew(address: str, values: list[Any], words: str) -> None:
+    async def test(stage: Stage) -> None:
+        live(stage)
+        stage.board.look()
+        assert words in error(await stage.say(address, *values))[1]
+        assert await stage.say("/scene") == [("/scene", [])]
 
     scene(test)
 
