@@ -17,6 +17,7 @@ COMMANDS = [
     "live",
     "doctor",
     "demo",
+    "scenes check",
     "packs list",
     "packs show",
     "packs verify",

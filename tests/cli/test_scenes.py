@@ -192,6 +192,25 @@ def test_a_take_has_the_seed_that_was_asked_for(client: NotedClient) -> None:
         np.testing.assert_allclose(heard[0, stage.latency_samples :], LEVEL / 2)
 
 
+def test_a_scene_whose_output_never_comes_in_time_is_given_up(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stages, "MISSES", 2)
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        ask = ask_at(stage, 10, "next")
+
+        def at(number: int) -> None:
+            ask(number)
+            if stage._coming is not None:
+                stage._coming.host._output.push = lambda block: None  # type: ignore[method-assign]
+
+        heard = heard_of(stage, 80, at)
+        np.testing.assert_array_equal(heard[:, stage.latency_samples :], np.float32(LEVEL / 2))
+        stage._orders.put(None)
+        stage._director.join(20)
+    assert "scene refused: loud: what it plays comes too late" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

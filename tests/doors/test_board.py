@@ -251,8 +251,8 @@ def test_a_parameter_that_is_fixed_and_a_render_are_not_steered() -> None:
         stage.board.look()
         assert "read only" in error(await stage.say("/session/1/parameter/fixed", 1.0))[1]
         assert "a render" in error(await stage.say("/session/2/parameter/gain", 1.0))[1]
-        assert "fixed when a session opens" in error(await stage.say("/session/1/seed", "7"))[1]
-        assert "chooses the pack" in error(await stage.say("/session/1/pack", "gain"))[1]
+        assert "its client has opened it" in error(await stage.say("/session/1/seed", "7"))[1]
+        assert "its client has opened it" in error(await stage.say("/session/1/pack", "gain"))[1]
 
     scene(test)
 

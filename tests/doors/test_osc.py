@@ -89,9 +89,9 @@ def test_a_plain_controller_drives_a_session_on_the_servers_card_from_load_to_cl
     assert controller.ask("/session/band/latency")[0] > 0
     controller.ask_until("/session/band/chunks", lambda values: values[0] > 10)
     assert "no pack" in controller.ask("/session/band/pack", "nothing", answer="/error")[1]
-    assert controller.ask("/open", "passthrough", "again") == controller.ask("/session/again/name") + controller.ask(
-        "/session/again/id"
-    )
+    assert controller.ask("/open", "passthrough", "again", "jitter_buffer", 1.0) == controller.ask(
+        "/session/again/name"
+    ) + controller.ask("/session/again/id")
     assert controller.ask("/session/again/pack", "passthrough") == ["passthrough"]  # opened anew, under its name
     for name in ("again", "band"):
         assert controller.ask(f"/session/{name}/close") == ["closed"]
@@ -106,7 +106,7 @@ def test_a_set_list_on_the_servers_card_is_played_scene_by_scene(controller: Con
         '[[scene]]\nname = "soft"\nparameters = { gain = 0.5 }\n[[scene]]\nname = "loud"\ntempo = 240\n'
         '[[scene]]\nname = "broken"\nvisibility = -9\n'
     )
-    controller.ask("/open", "passthrough", "band", "scenes", str(scenes), "seed", 3)
+    controller.ask("/open", "passthrough", "band", "scenes", str(scenes), "jitter_buffer", 1.0)
     controller.ask_until("/scene", lambda values: values == ["soft"])
     first = controller.ask("/session/band/id")
     assert controller.ask("/scene", 2) == ["loud"]

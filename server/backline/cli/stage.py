@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from backline_client import SessionOptions
 
 FADE_SECONDS = 0.02
+MISSES = 4  # bars at which a scene has nothing to say, before it is given up
 HEARD_SECONDS = 1.0  # of input that a scene has heard at least when its first bar begins
 MIXED = "mixed"  # name of what is heard of a scene, in stereo, beside INPUT
 SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is no reason to play all of it later
@@ -47,11 +48,13 @@ class Act:
     transport: Transport | None = None  # that it has been told
     fade_at: int | None = None  # where it comes to be heard
     start: int = 0
+    hears_from: int = 0  # input that counts as heard
+    misses: int = 0  # bars at which it had nothing to say
     host: Host = field(init=False)
 
     def begin(self, position: int, rate: int, channels: int, transport: Transport | None) -> None:
         """From now on it hears the input."""
-        self.start = position
+        self.start = self.hears_from = position
         self.host = Host(self.session, rate, channels, start=position, latency_samples=self.latency_samples)
         if transport is not None:
             self.tell(moved(transport, position, rate))
@@ -191,7 +194,10 @@ class Stage:
         if coming.fade_at is None or coming.fade_at >= end:
             return heard
         if coming.fade_at >= begin and coming.host.measured.underrun_samples > missed:
-            coming.fade_at = None  # it has nothing to say yet: the next bar
+            coming.fade_at, coming.hears_from, coming.misses = None, begin, coming.misses + 1
+            if coming.misses == MISSES:
+                self._coming = None
+                self._lose(coming, UserError("what it plays comes too late: use a longer --jitter-buffer"))
             return heard
         # Linear: what both play alike, such as the song whose stems they are, stays as loud as it is.
         since = np.arange(1 - coming.fade_at + begin, 1 - coming.fade_at + end)
@@ -204,7 +210,7 @@ class Stage:
 
     def _entry(self, coming: Act, begin: int, end: int) -> int | None:
         """Where it is heard first, if its first bar begins within this block."""
-        earliest = max(begin, coming.start + self._hearing_samples(coming.session))
+        earliest = max(begin, coming.hears_from + self._hearing_samples(coming.session))
         transport = coming.transport
         plays = transport is not None and transport.playing
         bar = bar_from(transport, earliest, self._rate) if transport is not None and plays else earliest
@@ -220,7 +226,12 @@ class Stage:
         return round(max(0.0, HEARD_SECONDS - session.ready.visibility_seconds) * self._rate)
 
     def _lose(self, act: Act, error: Exception) -> None:
-        self._orders.put(lambda: self._refuse(act.scene.name, error))
+        def lose() -> None:
+            act.session.cancel()
+            self._asked = self._now.index
+            self._refuse(act.scene.name, error)
+
+        self._orders.put(lose)
 
     # ---- the stage's own thread ----------------------------------------------------------------------
 

@@ -166,10 +166,10 @@ class Watched:
 
     def beat(self) -> Beat | None:
         """Of the input that comes now; None where no transport plays."""
-        transport = self.session.take.changes.transport
-        if transport is None or not transport.playing:
-            return None
         position = self.clock.position_at(self._now()) if self.clock.runs else self.position
+        transport = self.transport_at(self.position)
+        if not transport.playing:
+            return None
         beats = transport.bar_phase_at(self._seconds(position)) * transport.numerator
         return Beat(int(beats) % transport.numerator + 1, beats % 1.0)
 
