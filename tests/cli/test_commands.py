@@ -20,6 +20,7 @@ COMMANDS = [
     "access add",
     "access list",
     "access revoke",
+    "scenes check",
     "packs list",
     "packs show",
     "packs verify",

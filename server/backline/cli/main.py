@@ -17,6 +17,7 @@ from backline.cli.live import live
 from backline.cli.music import music
 from backline.cli.packs import packs
 from backline.cli.render import render
+from backline.cli.scenes import scenes
 from backline.cli.serve import serve
 from backline.cli.train import train
 
@@ -31,6 +32,7 @@ for command in (serve, render, live, doctor, demo):
     app.command()(command)
 app.add_typer(access, name="access")
 app.add_typer(packs, name="packs")
+app.add_typer(scenes, name="scenes")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(music, name="music")
