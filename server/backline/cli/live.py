@@ -215,7 +215,7 @@ def live(
             """What is heard as it goes into files: the outputs, or their mix."""
             return {name: mix_heard(blocks, heard_ports, dry) if name == MIX else blocks[name] for name in paths}
 
-        played = Played()
+        played, stage = Played(), host if isinstance(host, Stage) else None
         frames = None if audio is None else audio.shape[1]
         take = stack.enter_context(LiveTake(paths, widths, session_rate, latency, frames, recorded))
 
@@ -225,9 +225,11 @@ def live(
 
         def hear_paced(blocks: dict[str, Audio]) -> None:
             take.hear(blocks)
-            played.arrivals.append(Arrival(time.monotonic(), None, session.position))
+            played.arrivals.append(Arrival(time.monotonic(), None, (stage or session).position))
 
-        with leads.conducting(session, session_rate, client.pack(pack), played.arrivals):
+        packs_played = [client.pack(name) for name in dict.fromkeys(scene.pack for scene in listed)]
+        program = None if stage is None else lambda number: stage.ask(f"scene {number}")
+        with leads.conducting(stage or session, session_rate, packs_played, played.arrivals, program):
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.

@@ -124,6 +124,11 @@ class Stage:
 
     # ---- any thread ----------------------------------------------------------------------------------
 
+    @property
+    def position(self) -> int:
+        """Of the sample that is captured next."""
+        return self._position
+
     def ask(self, line: str) -> None:
         """Does what a line says, see LINES, and tells what comes of it. Never waits."""
         self._orders.put(lambda: self._obey(line))
@@ -146,6 +151,9 @@ class Stage:
 
     def change(self, change: Any) -> None:
         """What else may happen in a session, see `Session.change`: to both as well."""
+        if isinstance(change, Transport):
+            self.transport(change)
+            return
         for act in self._playing():
             act.session.change(change)
 
