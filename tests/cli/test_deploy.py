@@ -30,19 +30,19 @@ def logical(path: Path) -> list[str]:
     return re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines()
 
 
-def chosen(arguments: list[str], folder: Path) -> dict[str, object]:
+def chosen(arguments: list[str]) -> dict[str, object]:
     """What `serve` makes of them."""
-    config = folder / "config.toml"
-    config.write_text("")
-    replaced = [str(config) if argument.endswith("config.toml") else argument for argument in arguments]
-    return dict(COMMAND.make_context("serve", replaced).params)
+    return dict(COMMAND.make_context("serve", ["--config", "none", *arguments]).params)
 
 
 def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
     unit = tmp_path / "backline.service"
-    unit.write_text(UNIT.read_text().replace("/opt/backline/bin/backline", "/bin/true"))  # which it looks for
+    # It looks for the program, and for the user.
+    unit.write_text(
+        UNIT.read_text().replace("/opt/backline/bin/backline", "/bin/true").replace("=backline\n", "=root\n")
+    )
     done = subprocess.run(["systemd-analyze", "verify", str(unit)], capture_output=True, text=True)
     said = [line for line in done.stderr.splitlines() if "backline" in line]
     assert (done.returncode, said) == (0, [])
@@ -51,13 +51,13 @@ def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
     assert "Restrat" in done.stderr  # it does look
 
 
-def test_the_unit_starts_the_server_as_it_is(tmp_path: Path) -> None:
+def test_the_unit_starts_the_server_as_it_is() -> None:
     (start,) = [line for line in logical(UNIT) if line.startswith("ExecStart=")]
     program, command, *arguments = shlex.split(start.removeprefix("ExecStart="))
     assert (Path(program).name, command) == ("backline", "serve")
-    options = chosen(arguments, tmp_path)
+    options = chosen(arguments)
     loaded = {line.partition("=")[2].partition(":")[0] for line in logical(UNIT) if line.startswith("LoadCredential")}
-    given = (options["keys"], options["tls_cert"], options["tls_key"])
+    given = (options["tls_cert"], options["tls_key"])
     assert {Path(str(path)).name for path in given} == loaded
     (stop,) = [line for line in logical(UNIT) if line.startswith("TimeoutStopSec=")]
     from backline.engine.engine import CLOSING_SECONDS
@@ -66,7 +66,7 @@ def test_the_unit_starts_the_server_as_it_is(tmp_path: Path) -> None:
     assert int(stop.partition("=")[2]) > DRAIN_SECONDS + CLOSING_SECONDS
 
 
-def test_the_image_holds_what_it_is_made_of_and_starts_the_server(tmp_path: Path) -> None:
+def test_the_image_holds_what_it_is_made_of_and_starts_the_server() -> None:
     lines = [line.strip() for line in logical(DOCKERFILE) if line.strip()]
     parts = [line.partition(" ") for line in lines]
     assert {name for name, _, _ in parts} <= INSTRUCTIONS
@@ -77,7 +77,7 @@ def test_the_image_holds_what_it_is_made_of_and_starts_the_server(tmp_path: Path
     said = {name: rest for name, _, rest in parts}
     assert json.loads(said["ENTRYPOINT"]) == ["backline"]
     command, *arguments = json.loads(said["CMD"])
-    options = chosen(arguments, tmp_path)
+    options = chosen(arguments)
     assert command == "serve"
     assert str(options["address"]).endswith(f":{said['EXPOSE']}")
     assert options["tls_cert"]

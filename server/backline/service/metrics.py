@@ -71,7 +71,7 @@ def _family(kind: str, name: str, say: str, samples: Iterable[Sample]) -> Iterat
     yield f"# HELP backline_{name} {say}"
     yield f"# TYPE backline_{name} {kind}"
     for labels, value in samples:
-        yield f"backline_{name}{_labels(labels)} {value:.17g}"
+        yield f"backline_{name}{_labels(labels)} {float(value)!r}"
 
 
 def _histograms(name: str, say: str, by_pack: dict[str, Histogram]) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _histograms(name: str, say: str, by_pack: dict[str, Histogram]) -> Iterator[
         counts = list(accumulate(histogram.counts))  # read once: the engine thread goes on
         for bound, count in zip((*map(repr, histogram.bounds), "+Inf"), counts, strict=True):
             yield f"backline_{name}_bucket{_labels({'pack': pack, 'le': bound})} {count}"
-        yield f"backline_{name}_sum{_labels({'pack': pack})} {histogram.sum:.17g}"
+        yield f"backline_{name}_sum{_labels({'pack': pack})} {histogram.sum!r}"
         yield f"backline_{name}_count{_labels({'pack': pack})} {counts[-1]}"
 
 
