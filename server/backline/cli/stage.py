@@ -50,6 +50,7 @@ class Act:
     start: int = 0
     hears_from: int = 0  # input that counts as heard
     misses: int = 0  # bars at which it had nothing to say
+    unheard_samples: int = 0  # that were missing before it was heard
     host: Host = field(init=False)
 
     def begin(self, position: int, rate: int, channels: int, transport: Transport | None) -> None:
@@ -63,6 +64,11 @@ class Act:
         """Puts it in force."""
         self.session.transport(transport)
         self.transport = transport
+
+    @property
+    def missing_samples(self) -> int:
+        """Silence that was heard where there was no output."""
+        return self.host.measured.underrun_samples - self.unheard_samples
 
     def mixed(self, heard: dict[str, Audio]) -> dict[str, Audio]:
         """What is heard of it [2, sample], and the input."""
@@ -118,9 +124,8 @@ class Stage:
             chunks=left.totals.chunks + now.totals.chunks,
             late_chunks=left.totals.late_chunks + now.totals.late_chunks,
         )
-        return Measured(
-            self.latency_samples, underrun_samples=left.underrun_samples + now.underrun_samples, totals=totals
-        )
+        missing = left.underrun_samples + self._now.missing_samples
+        return Measured(self.latency_samples, underrun_samples=missing, totals=totals)
 
     # ---- any thread ----------------------------------------------------------------------------------
 
@@ -207,6 +212,8 @@ class Stage:
                 self._coming = None
                 self._lose(coming, UserError("what it plays comes too late: use a longer --jitter-buffer"))
             return heard
+        if coming.fade_at >= begin:
+            coming.unheard_samples = missed
         # Linear: what both play alike, such as the song whose stems they are, stays as loud as it is.
         since = np.arange(1 - coming.fade_at + begin, 1 - coming.fade_at + end)
         share = np.clip(since / self._fade, 0.0, 1.0).astype(np.float32)
@@ -312,7 +319,7 @@ class Stage:
                 self._left.totals.chunks += each.chunks
                 self._left.totals.late_chunks += each.late_chunks
         left.session.cancel()
-        self._left.underrun_samples += left.host.measured.underrun_samples
+        self._left.underrun_samples += left.missing_samples
         self._tell_heard()
         more = (self._now.latency_samples - left.latency_samples) / self._rate
         if more > 0:
