@@ -10,7 +10,7 @@ from backline.models.families import FAMILIES
 
 PACKAGE = Path(__file__).parent.parent / "server" / "backline"
 # What serves, from bottom to top: each floor may use those below it.
-SERVING = ["kernels", "nn", "codecs", "models", "packs", "engine", "service"]
+SERVING = ["kernels", "nn", "codecs", "models", "packs", "engine", "service", "doors"]
 # What makes and judges packs, from bottom to top as well: the floor of the others up to which a part may look, and the
 # parts of its own kind that it may use. Training and evaluation stand side by side.
 WORKSHOP = {

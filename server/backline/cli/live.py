@@ -78,6 +78,9 @@ def live(
     signature: options.Signature = "4/4",
     downbeat: options.Downbeat = 0.0,
     layout: options.Layout = options.ChannelLayout.AUTO,
+    name: Annotated[
+        str, typer.Option(help="What the server's list of sessions calls this one.", callback=options.printable)
+    ] = "backline",
 ) -> None:
     """Play along live. Stop with Ctrl+C; what was recorded is kept, whatever happens.
 
@@ -95,7 +98,7 @@ def live(
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
-    wanted["jitter_buffer_seconds"] = jitter_buffer
+    wanted |= {"jitter_buffer_seconds": jitter_buffer, "client_name": name}
 
     import numpy as np
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backline.cli import options
+
+if TYPE_CHECKING:
+    from backline.service.server import Door
 
 
 def serve(
@@ -53,10 +57,20 @@ def serve(
             min=1,
         ),
     ] = 30.0,
+    osc: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Be driven by OSC, too: UDP and TCP at this address, where OSCQuery lists all there is. Needs "
+            "`pip install 'backline\\[osc]'`.",
+        ),
+    ] = None,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 
     Example: [cyan]backline serve --load default[/]
+
+    With a controller: [cyan]backline serve --osc 127.0.0.1:9050[/]
     """
     import asyncio
 
@@ -74,6 +88,8 @@ def serve(
     else:
         beside = None if socket == "none" else f"unix:{socket.removeprefix('unix:')}"
 
+    doors: list[Door] = [] if osc is None else [osc_door(osc)]
+
     def ready(bound: str) -> None:
         print(f"listening on {bound}", flush=True)
 
@@ -89,6 +105,18 @@ def serve(
             max_sessions=max_sessions,
             load_limit=load_limit,
             idle_seconds=idle,
+            doors=doors,
             on_ready=ready,
         )
     )
+
+
+def osc_door(address: str) -> Door:
+    """The door at `address`, which plays on this machine's sound card by `backline live`."""
+    from backline.cli.console import UserError
+
+    try:
+        from backline.doors.osc import OscDoor
+    except ImportError as error:
+        raise UserError(f"OSC needs a package that is not here ({error}): pip install 'backline[osc]'") from error
+    return OscDoor(address, [sys.executable, "-m", "backline.cli.main", "live"])

@@ -22,7 +22,7 @@ from backline.engine.checks import checked
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
-from backline.engine.events import Event
+from backline.engine.events import Audience, Event
 from backline.engine.ledger import LedgerBook
 from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident
@@ -186,7 +186,8 @@ class Engine:
             self._claim(claim, resident, config, block_size)
             row, first, latency = resident.call(lambda: resident.take_row(config))
             try:
-                warnings = Warnings(on_event, resident.post)
+                audience = Audience(on_event)
+                warnings = Warnings(audience, resident.post)
                 take = Take(
                     name, spec, config,
                     block_size=block_size, first=first, warnings=warnings, texts=texts, clock=self.clock,
@@ -203,7 +204,7 @@ class Engine:
                 )
                 session = Session(
                     name=name, stream=resident.stream, row=row, client_name=client_name, block_size=block_size,
-                    take=take, book=book, warnings=warnings, on_event=on_event, wake=resident.wake, post=resident.post,
+                    take=take, book=book, warnings=warnings, audience=audience, wake=resident.wake, post=resident.post,
                     desk=resident.texts if spec.texts else None, clock=self.clock,
                 )  # fmt: skip
                 resident.call(lambda: self._let_in(resident, session, claim))

@@ -16,7 +16,17 @@ from backline.engine.changes import Control
 from backline.engine.checks import checked_change
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import BadInput, EngineError
-from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, TextInForce, Totals
+from backline.engine.events import (
+    Audience,
+    Event,
+    Failed,
+    Finished,
+    Frames,
+    InputBlock,
+    LedgerChanged,
+    TextInForce,
+    Totals,
+)
 from backline.engine.ledger import Ledger, LedgerBook
 from backline.engine.limits import check_sample
 from backline.engine.outlet import Outlet
@@ -48,7 +58,7 @@ class Session:
         take: Take,
         book: LedgerBook,
         warnings: Warnings,
-        on_event: Callable[[Event], None],
+        audience: Audience,
         wake: Callable[[], None],
         post: Callable[[Callable[[], None]], None],
         desk: TextDesk | None = None,
@@ -60,6 +70,7 @@ class Session:
             take: its first one.
             book: its ledger.
             warnings: which its takes have, too.
+            audience: who is told what it says.
             desk: which prepares the model's texts, where it has some.
 
         Raises:
@@ -78,8 +89,8 @@ class Session:
         self.ready_since: float | None = None  # by the clock
         self.unfinished: UnfinishedChunk | None = None  # that takes another step; the engine thread's
 
-        self._on_event, self._wake, self._post, self._clock = on_event, wake, post, clock
-        self._outlet = Outlet(on_event, warnings, book, self.config, self.ports)
+        self._audience, self._wake, self._post, self._clock = audience, wake, post, clock
+        self._outlet = Outlet(audience, warnings, book, self.config, self.ports)
         self._lock = threading.Lock()  # of the room that somebody waits for
         self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._input_arrived)
         self._room: tuple[int, Callable[[], None]] | None = None
@@ -117,6 +128,8 @@ class Session:
             return True  # nobody listens any more; the last event has said why
         written = self.take.write(position, audio)
         self._begin()
+        if written:
+            self._audience.heard(position, audio)
         self._input_arrived()
         return written
 
@@ -224,6 +237,18 @@ class Session:
         """Whether the input is complete, whoever said so. Any thread."""
         return self.take.closed
 
+    @property
+    def origin(self) -> int:
+        """Position of the session's time 0; 0 before its first block. Any thread."""
+        return self.take.timeline.origin or 0
+
+    def listen(self, listener: Callable[[Event | InputBlock], None]) -> None:
+        """From now on `listener` is told all that the client is, and of the input. Any thread.
+
+        It is called on the engine thread and on the client's, and must not block.
+        """
+        self._audience.add(listener)
+
     def acknowledge(self, blocks: int = 1) -> None:
         """The client has taken this many `OutputBlock`s, or `Frames` where it wants no audio. Any thread.
 
@@ -308,7 +333,7 @@ class Session:
     def announce(self, ledger: Ledger | None) -> None:
         """Tells the client of a ledger that has changed. Engine thread."""
         if ledger is not None:
-            self._on_event(LedgerChanged(ledger))
+            self._audience(LedgerChanged(ledger))
 
     def end(self, error: Exception | None = None, *, finished: bool = False) -> None:
         """Gives the row back; `Finished` or `Failed` is the last event. Engine thread; twice does no harm."""
@@ -325,9 +350,9 @@ class Session:
                 if finished or error is not None:
                     self.warnings.tell()
                 if finished:
-                    self._on_event(Finished(self.totals))
+                    self._audience(Finished(self.totals))
                 elif error is not None:
-                    self._on_event(Failed(error))
+                    self._audience(Failed(error))
             finally:
                 self.closed.set()
                 self._wake()
@@ -362,7 +387,7 @@ class Session:
         """Puts the changes in force that the next chunk must obey, and tells of them."""
         late_controls = self.take.begin_chunk()
         for name, text in self.take.changes.new_texts.items():
-            self._on_event(TextInForce(name, text.text, self.take.chunk_position))
+            self._audience(TextInForce(name, text.text, self.take.chunk_position))
         for late in late_controls:
             message = f"a change of {late.parameter!r} came after the chunk it was meant for: send it before the audio"
             self.warnings.warn("late_event", message, late.count, late.position)

@@ -13,7 +13,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,21 @@ class RunningServer:
     address: str
 
 
+@dataclass(frozen=True)
+class House:
+    """What a further door of the server is given: what plays, what there is to play, and where it may be changed."""
+
+    engine: Engine
+    loads: Loads  # on `loop`, but `entries` and `entry`
+    desk: Desk  # on `loop`
+    servicer: Servicer  # on `loop`
+    loop: asyncio.AbstractEventLoop  # every session's client's thread: whoever changes a session does it there
+    address: str  # at which a client on this machine finds the server
+
+
+Door = Callable[[House], AbstractContextManager[object]]  # open as long as the block; entered and left off the loop
+
+
 async def serve(
     address: str = DEFAULT_ADDRESS,
     *,
@@ -78,6 +93,7 @@ async def serve(
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     clock: Clock = CLOCK,
+    doors: Sequence[Door] = (),
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -96,6 +112,7 @@ async def serve(
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         clock: by which sessions play; whether a client is idle, the event loop's says.
+        doors: other ways in, open once clients may come and until it stops.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
         stop: ends the serving, for whoever has no signals.
 
@@ -109,12 +126,14 @@ async def serve(
     engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
     desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
+    servicer = Servicer(engine, loads, desk)
+    started: grpc.aio.Server | None = None
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
             await loads.load(name)
         await asyncio.to_thread(loads.look_through)
-        server, healths = _make_server(Servicer(engine, loads, desk))
+        server, healths = _make_server(servicer)
         bound = [_listen(server, address)]
         try:
             if beside is not None:
@@ -124,16 +143,24 @@ async def serve(
                 raise
             log.warning("%s. This server is at %s only: plugins will not find it by themselves", error, bound[0])
         await server.start()
+        started = server
         for name in ("", SERVICE):
             await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
         for where in bound:
             log.info("listening at %s on %s", where, device)
             if on_ready is not None:
                 on_ready(where)
-        if stop is None:
-            await _signalled(loop)
-        else:
-            await stop.wait()
+        house = House(engine, loads, desk, servicer, loop, bound[0])
+        with ExitStack() as opened:
+            try:
+                for door in doors:
+                    await asyncio.to_thread(opened.enter_context, door(house))
+                if stop is None:
+                    await _signalled(loop)
+                else:
+                    await stop.wait()
+            finally:
+                await asyncio.to_thread(opened.close)
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
@@ -141,7 +168,8 @@ async def serve(
         await asyncio.to_thread(engine.shutdown, drain_seconds)
         loads.close()
         desk.close()
-    await server.stop(grace=1.0)  # the sessions have ended; the last of their messages are on their way
+        if started is not None:  # the sessions have ended; the last of their messages are on their way
+            await started.stop(grace=1.0)
 
 
 @contextmanager
@@ -157,6 +185,7 @@ def start_server(
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
     clock: Clock = CLOCK,
+    doors: Sequence[Door] = (),
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
     started = threading.Event()
@@ -173,7 +202,7 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, clock=clock,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, clock=clock, doors=doors,
             on_ready=ready, stop=stop,
         )  # fmt: skip
 

@@ -1,0 +1,522 @@
+"""The board behind the OSC door: finds addresses, does what messages ask, and tells subscribers what has changed.
+
+It knows no sockets: whoever has some calls `receive` with each packet, and `look` some twenty times a second. All of it
+runs on the door's own event loop; what changes a session runs on the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import grpc
+
+from backline.doors import packets
+from backline.doors.addresses import (
+    PACK,
+    SERVER,
+    Entry,
+    PackOnServer,
+    Request,
+    SessionOnServer,
+    Values,
+    session_entries,
+    speakable,
+    string,
+)
+from backline.doors.live import LiveSessions
+from backline.doors.packets import BadPacket, Message, Value
+from backline.doors.peers import (
+    BYTES_A_MESSAGE,
+    LEASE_SECONDS,
+    PATTERNS,
+    SUBSCRIBERS,
+    Allowances,
+    Peer,
+    Subscriber,
+)
+from backline.doors.watched import Watched
+from backline.engine.clock import CLOCK, Clock
+from backline.engine.engine import Engine, EngineStats
+from backline.engine.errors import BadInput, NotFound, Refused
+from backline.engine.limits import ECHOED, quoted
+from backline.packs.registry import PackEntry
+from backline.service.server import House
+from backline.service.status import status_of
+
+T = TypeVar("T")
+
+LOOK_SECONDS = 0.05
+FURTHEST_SECONDS = 60.0  # ahead, that a time tag may lie
+WAITING = 256  # messages that wait at the same time for what they have asked for
+TELLING_BYTES = 32_768  # that a subscriber is sent at one look; the rest comes with the next
+FRESH_SECONDS = 1.0  # after which the packs on disk are looked at anew, and in a quarter of it the engine's figures
+PATTERN_COST = 20.0  # messages that a pattern counts as
+ALTERNATIVES = 32  # that the braces of a pattern may come to
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """An address that there is."""
+
+    address: str
+    entry: Entry
+    owner: Any  # what the entry reads from and writes to
+
+    def read(self) -> Values:
+        """Its value.
+
+        Raises:
+            EngineError: there is none now; the message says why.
+        """
+        assert self.entry.read is not None
+        return self.entry.read(self.owner)
+
+
+class Board:
+    """Of one server. All on the door's event loop."""
+
+    def __init__(
+        self, house: House, live: LiveSessions, clock: Clock = CLOCK, wall: Callable[[], float] = time.time
+    ) -> None:
+        """`wall` tells seconds since 1970, by which time tags are."""
+        self.house, self.clock, self._wall, self._live = house, clock, wall, live
+        self.sessions: dict[str, Watched] = {}  # by short name
+        self.packs: dict[str, PackEntry] = {}  # by the name that addresses have
+        self._stats = (clock(), house.engine.stats())
+        self._entries: dict[str, dict[str, Entry]] = {}  # by session's id, then by path
+        self._looked_at_packs = -FRESH_SECONDS
+        self._number = 0
+        self._allowances = Allowances(clock)
+        self._complained: dict[Hashable, float] = {}
+        self._subscribers: dict[Hashable, Subscriber] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def engine(self) -> Engine:
+        """The server's."""
+        return self.house.engine
+
+    @property
+    def stats(self) -> EngineStats:
+        """The engine's figures, which are counted only where somebody asks, and not for each of them anew."""
+        if self.clock() - self._stats[0] >= FRESH_SECONDS / 4:
+            self._stats = (self.clock(), self.engine.stats())
+        return self._stats[1]
+
+    # ---- messages ------------------------------------------------------------------------------------
+
+    def receive(self, packet: bytes, peer: Peer) -> None:
+        """Does what a packet asks, or tells its sender why not; what takes time is done later."""
+        if not self._allowances.take(peer.key, 1.0 + len(packet) / BYTES_A_MESSAGE):
+            self._complain(peer)
+            return
+        try:
+            messages = packets.read(packet)
+        except BadPacket as error:
+            self.tell_error(peer, "", BadInput(str(error)))
+            return
+        for message in messages:
+            if len(self._tasks) >= WAITING:
+                self.tell_error(peer, message.address, Refused(f"{WAITING} messages wait already: send it again later"))
+                return
+            if not self._allowances.take(peer.key, PATTERN_COST if is_pattern(message.address) else 1.0):
+                self._complain(peer)
+                return
+            task = asyncio.get_running_loop().create_task(self._do(message, peer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, message: Message, peer: Peer) -> None:
+        try:
+            seconds = self._seconds(message.time)
+            if message.arguments and message.address.endswith("/*"):
+                raise BadInput("a pattern that ends in /* asks, and sets nothing: write out what you mean")
+            await self.look_at_packs()
+            leaves = self.find(message.address)
+            if not leaves:
+                raise NotFound("there is no such address: the README and the OSCQuery document list them")
+        except Exception as error:
+            self.tell_error(peer, message.address, error)
+            return
+        if not message.arguments and any(leaf.entry.read for leaf in leaves):
+            # A pattern that asks does nothing: what is below a session can be read at once without closing it.
+            leaves = [leaf for leaf in leaves if leaf.entry.read is not None]
+        for leaf in leaves:
+            try:
+                await self._ask(leaf, Request(message.arguments, seconds, peer))
+            except Exception as error:
+                self.tell_error(peer, leaf.address, error)
+
+    async def _ask(self, leaf: Leaf, request: Request) -> None:
+        """Reads an address where nothing is sent with it, and else writes."""
+        entry = leaf.entry
+        if entry.read is not None and not request.arguments:
+            values = leaf.read()
+            request.peer.send(packets.write(leaf.address, values, entry.tags(values)))
+            return
+        if entry.write is None:
+            what = "the server says it, it is not to be sent" if entry.read is None else "it can be read only"
+            raise BadInput(f"{what}: send it without arguments")
+        if request.seconds is not None and not entry.timed:
+            await asyncio.sleep(max(0.0, request.seconds - self.clock()))
+        answer = await entry.write(leaf.owner, request)
+        if answer is not None:
+            request.peer.send(packets.write(leaf.address, answer, entry.tags(answer)))
+
+    def _seconds(self, tag: float | None) -> float | None:
+        """A time tag by the clock."""
+        if tag is None:
+            return None
+        ahead = tag - self._wall()
+        if ahead > FURTHEST_SECONDS:
+            raise BadInput(
+                f"a time tag {ahead:.0f} s ahead: use up to {FURTHEST_SECONDS:g}, and set both machines' clocks"
+            )
+        return self.clock() + ahead
+
+    def position(self, watched: Watched, seconds: float | None) -> int | None:
+        """The sample of a session at which a message wants to be in force; None: at once.
+
+        Raises:
+            BadInput: the session has no time yet.
+        """
+        if seconds is None:
+            return None
+        watched.look()
+        if not watched.clock.runs:
+            raise BadInput("the session has heard nothing yet, so it has no time: send it without a time tag")
+        return watched.clock.position_at(seconds)
+
+    def tell_error(self, peer: Peer, address: str, error: Exception) -> None:
+        """Tells a sender why something was not done."""
+        status, text = status_of(error)
+        if status is grpc.StatusCode.INTERNAL:
+            log.error("OSC %s failed", address, exc_info=error)
+        plain = address.encode("ascii", "replace").decode()[: 2 * ECHOED]
+        peer.send(packets.write("/error", (plain, text, status.name), "sss"))
+
+    def _complain(self, peer: Peer) -> None:
+        """Once a second tells a sender that it is not heard."""
+        now = self.clock()
+        if now - self._complained.get(peer.key, -1.0) >= 1.0:
+            self._complained = {key: at for key, at in self._complained.items() if now - at < 1.0}
+            if len(self._complained) < SUBSCRIBERS:
+                self._complained[peer.key] = now
+                self.tell_error(peer, "", Refused("too many messages a second: some were passed over"))
+
+    async def stop(self) -> None:
+        """Forgets what waits."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def apply(self, change: Callable[[], None]) -> None:
+        """Makes a change of a session on its client's thread, the server's event loop."""
+
+        async def made() -> None:
+            change()
+
+        await self.on_server(made())
+
+    async def on_server(self, work: Awaitable[T]) -> T:
+        """Awaits what belongs on the server's event loop."""
+
+        async def run() -> T:
+            return await work
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(run(), self.house.loop))
+
+    # ---- addresses -----------------------------------------------------------------------------------
+
+    def find(self, pattern: str) -> list[Leaf]:
+        """The addresses that a pattern means: one without wildcards means itself.
+
+        Raises:
+            BadInput: it is no pattern.
+        """
+        if not is_pattern(pattern):
+            leaf = self._leaf(pattern)
+            return [] if leaf is None else [leaf]
+        matches = matcher(pattern)
+        return [leaf for leaf in self.leaves() if matches(leaf.address)]
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every address that there is."""
+        for entry in SERVER:
+            yield Leaf(f"/{entry.path}", entry, self)
+        for name, pack in self.packs.items():
+            for entry in PACK:
+                yield Leaf(f"/pack/{name}/{entry.path}", entry, PackOnServer(self, pack))
+        for name, watched in self.sessions.items():
+            owner = SessionOnServer(self, watched)
+            for path, entry in self._entries[watched.session.id].items():
+                yield Leaf(f"/session/{name}/{path}", entry, owner)
+
+    def _leaf(self, address: str) -> Leaf | None:
+        kind, _, rest = address.removeprefix("/").partition("/")
+        name, _, path = rest.partition("/")
+        entry: Entry | None
+        match kind:
+            case "session":
+                watched = self._session(name)
+                entry = self._entries[watched.session.id].get(path)
+                return None if entry is None else Leaf(address, entry, SessionOnServer(self, watched))
+            case "pack":
+                if name not in self.packs:
+                    raise NotFound(f"there is no pack {quoted(name)}: use {', '.join(self.packs) or 'none'}")
+                entry = next((entry for entry in PACK if entry.path == path), None)
+                return None if entry is None else Leaf(address, entry, PackOnServer(self, self.packs[name]))
+        entry = next((entry for entry in SERVER if f"/{entry.path}" == address), None)
+        return None if entry is None else Leaf(address, entry, self)
+
+    def _session(self, name: str) -> Watched:
+        """By its short name or its id."""
+        if name in self.sessions:
+            return self.sessions[name]
+        for watched in self.sessions.values():
+            if watched.session.id == name:
+                return watched
+        raise NotFound(f"there is no session {quoted(name)}: use {', '.join(self.sessions) or 'none, open one first'}")
+
+    async def look_at_packs(self) -> None:
+        """Knows the packs that are on disk now."""
+        now = self.clock()
+        if now - self._looked_at_packs >= FRESH_SECONDS:
+            self._looked_at_packs = now
+            entries = await asyncio.to_thread(self.house.loads.entries)
+            self.packs = {speakable(entry.name): entry for entry in entries}
+
+    # ---- sessions ------------------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Takes in what has happened, and tells subscribers what has changed."""
+        known = {watched.session.id for watched in self.sessions.values()}
+        for session in self.engine.list_sessions():
+            if session.id not in known:
+                name = self._live.claim(session.client_name) or self._free_name()
+                watched = Watched(session, name, self.clock)
+                self._entries[session.id] = session_entries(watched)
+                self.sessions[name] = watched
+                self._live.opened(name, watched)
+        for name, watched in list(self.sessions.items()):
+            watched.look()
+            if not watched.open:
+                self._forget(name, watched)
+        self._tell(self.clock())
+
+    def _free_name(self) -> str:
+        while True:
+            self._number += 1
+            if str(self._number) not in self.sessions:
+                return str(self._number)
+
+    def _forget(self, name: str, watched: Watched) -> None:
+        del self.sessions[name], self._entries[watched.session.id]
+        for subscriber in self._subscribers.values():
+            address = f"/session/{name}/state"
+            if any(matcher(pattern)(address) for pattern in subscriber.patterns):
+                subscriber.peer.send(packets.write(address, ("closed",), "s"))
+                if watched.failure is not None:
+                    self.tell_error(subscriber.peer, f"/session/{name}", watched.failure)
+            subscriber.forget(f"/session/{name}/")
+
+    def rename(self, watched: Watched, name: str) -> None:
+        """Gives a session another short name.
+
+        Raises:
+            BadInput: it is taken, or none that an address may have.
+        """
+        self.check_name(name)
+        self.sessions = {name if each is watched else old: each for old, each in self.sessions.items()}
+        self._live.renamed(watched.name, name)
+        watched.name = name
+
+    def check_name(self, name: str) -> None:
+        """Refuses a short name that cannot be given.
+
+        Raises:
+            BadInput: it is taken, or none that an address may have.
+        """
+        if not NAME.fullmatch(name):
+            raise BadInput(f"{quoted(name)} is no short name: use up to 32 letters, digits, _ - and .")
+        if name in self.sessions or self._live.knows(name):
+            raise BadInput(f"a session is called {quoted(name)} already: use another name, or close that one")
+
+    async def open(self, pack: str, words: Sequence[Value]) -> Values:
+        """Opens a session on the server's sound card; `words` are a name, then pairs of what `backline live` takes."""
+        name = string(words[0], "the name") if words else self._free_name()
+        self.check_name(name)
+        watched = await self._live.open(name, pack, words[1:])
+        return watched.name, watched.session.id
+
+    async def switch(self, watched: Watched, pack: str) -> Values:
+        """Opens a session of that name anew, on another pack."""
+        if not self._live.knows(watched.name):
+            raise BadInput("its client has opened it: that one chooses the pack")
+        await self.on_server(self.house.loads.load(pack))  # before the old one ends, which goes on if this fails
+        again = await self._live.switch(watched.name, pack)
+        return (again.session.stream_name,)
+
+    async def close(self, watched: Watched) -> None:
+        """Ends a session in order, whoever has opened it."""
+        if self._live.knows(watched.name):
+            await self._live.close(watched.name)
+        else:
+            self.engine.close_session(watched.session.id)
+
+    # ---- subscribers ---------------------------------------------------------------------------------
+
+    def subscribe(self, peer: Peer, pattern: str, rate: float) -> Values:
+        """Tells `peer` what changes under `pattern`, at most `rate` times a second."""
+        if not 0.1 <= rate <= 1.0 / LOOK_SECONDS:
+            raise BadInput(f"{rate:g} times a second: use 0.1 to {1.0 / LOOK_SECONDS:g}")
+        pattern = "/*" if pattern == "*" else pattern
+        matcher(pattern)
+        subscriber = self._subscribers.get(peer.key)
+        if subscriber is None:
+            if len(self._subscribers) >= SUBSCRIBERS:
+                raise Refused(f"{SUBSCRIBERS} subscribers are told already: try again later")
+            subscriber = self._subscribers[peer.key] = Subscriber(peer, 0.0)
+        if pattern not in subscriber.patterns and len(subscriber.patterns) >= PATTERNS:
+            raise Refused(f"{PATTERNS} patterns of one subscriber: use wildcards")
+        subscriber.patterns[pattern] = 1.0 / rate
+        subscriber.forget("/")  # so that all of it comes first
+        return pattern, self.renew(peer)
+
+    def unsubscribe(self, peer: Peer, pattern: str | None = None) -> int:
+        """From a pattern, or from all; how many are left."""
+        subscriber = self._subscribers.get(peer.key)
+        if subscriber is None:
+            return 0
+        if pattern is None:
+            subscriber.patterns.clear()
+        else:
+            subscriber.patterns.pop("/*" if pattern == "*" else pattern, None)
+        subscriber.intervals.clear()
+        if not subscriber.patterns:
+            del self._subscribers[peer.key]
+        return len(subscriber.patterns)
+
+    def renew(self, peer: Peer) -> float:
+        """Seconds for which a subscriber is told from now on; 0 where it has not subscribed."""
+        subscriber = self._subscribers.get(peer.key)
+        if subscriber is None:
+            return 0.0
+        subscriber.expires = self.clock() + LEASE_SECONDS
+        return LEASE_SECONDS
+
+    def lost(self, key: Hashable) -> None:
+        """A peer has gone."""
+        self._subscribers.pop(key, None)
+
+    def complain_to_all(self, address: str, error: Exception) -> None:
+        """Tells every subscriber what has gone wrong by itself."""
+        for subscriber in self._subscribers.values():
+            self.tell_error(subscriber.peer, address, error)
+
+    def _tell(self, now: float) -> None:
+        self._subscribers = {
+            key: subscriber for key, subscriber in self._subscribers.items() if subscriber.expires > now
+        }
+        if not self._subscribers:
+            return
+        leaves = [leaf for leaf in self.leaves() if leaf.entry.read is not None]
+        values: dict[str, tuple[Values, bytes] | None] = {}  # by address: read once for all
+        for subscriber in self._subscribers.values():
+            for packet in packets.bundled(self._news(subscriber, leaves, values, now)):
+                subscriber.peer.send(packet)
+
+    def _news(
+        self,
+        subscriber: Subscriber,
+        leaves: Iterable[Leaf],
+        values: dict[str, tuple[Values, bytes] | None],
+        now: float,
+    ) -> Iterator[bytes]:
+        """Messages of what a subscriber has not been told yet, as many as it is sent at once."""
+        size = 0
+        for leaf in leaves:
+            if leaf.address not in subscriber.intervals:
+                wanted = [seconds for each, seconds in subscriber.patterns.items() if matcher(each)(leaf.address)]
+                subscriber.intervals[leaf.address] = min(wanted, default=None)
+            interval = subscriber.intervals[leaf.address]
+            told_at, told = subscriber.told.get(leaf.address, (float("-inf"), None))
+            if interval is None or now - told_at < interval - LOOK_SECONDS / 2:
+                continue
+            if leaf.address not in values:
+                values[leaf.address] = _written(leaf)
+            found = values[leaf.address]
+            if found is None or found[0] == told:
+                continue
+            size += len(found[1])
+            if size > TELLING_BYTES:
+                return
+            subscriber.told[leaf.address] = (now, found[0])
+            yield found[1]
+
+
+def _written(leaf: Leaf) -> tuple[Values, bytes] | None:
+    """The value of an address and the message that tells it; None where there is none now."""
+    try:
+        values = leaf.read()
+        return values, packets.write(leaf.address, values, leaf.entry.tags(values))
+    except Exception:  # it has no value now, or its session has just ended: whoever asks is told why
+        return None
+
+
+def is_pattern(address: str) -> bool:
+    """Whether it has wildcards."""
+    return any(character in "*?[]{}" for character in address)
+
+
+@lru_cache(maxsize=1024)
+def matcher(pattern: str) -> Callable[[str], bool]:
+    """Whether an address is meant by an OSC pattern: * and ? within one part, [abc] [!abc], {this,that}.
+
+    A pattern whose last part is * means all that lies below, as those who subscribe want it.
+
+    Raises:
+        BadInput: it is no pattern.
+    """
+    if not pattern.startswith("/"):
+        raise BadInput(f"the pattern {quoted(pattern)}: begin it with /")
+    expressions = [
+        [re.compile(translate(part)) for part in alternative.split("/")] for alternative in _alternatives(pattern)
+    ]
+
+    def matches(address: str) -> bool:
+        parts = address.split("/")
+        return any(
+            (len(parts) == len(each) or (len(parts) > len(each) and below))
+            and all(expression.match(part) for expression, part in zip(each, parts, strict=False))
+            for each in expressions
+        )
+
+    below = pattern.endswith("/*")
+    return matches
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """The patterns without braces that one with braces stands for."""
+    waiting, done = [pattern], list[str]()
+    while waiting:
+        if len(waiting) + len(done) > ALTERNATIVES:
+            raise BadInput(f"the pattern {quoted(pattern)} has more than {ALTERNATIVES} alternatives: use several")
+        each = waiting.pop()
+        found = re.search(r"\{([^{}]*)\}", each)
+        if found is None:
+            done.append(each)
+        else:
+            waiting += [each[: found.start()] + choice + each[found.end() :] for choice in found[1].split(",")]
+    return done

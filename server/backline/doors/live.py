@@ -1,0 +1,193 @@
+"""Sessions on the server's own sound card: `backline live`, each in a process of its own, opened and closed by a door.
+
+They are no part of the server's process, because a sound card must not wait for Python's lock while a model computes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from backline.doors.packets import Value
+from backline.doors.watched import Watched
+from backline.engine.errors import BadInput, NotFound, Refused
+from backline.engine.limits import quoted
+
+OPEN_SECONDS = 120.0  # that a pack may take to load
+CLOSE_SECONDS = 10.0
+LIVE_SESSIONS = 8  # a sound card has not more to give
+LINES = 20  # of what a process says, that are kept
+OPTIONS = (
+    "tempo", "signature", "downbeat", "seed", "visibility", "chunk", "guidance", "temperature", "task", "port", "dry",
+    "rate", "block", "jitter-buffer", "input-device", "output-device", "input-channel",
+)  # fmt: skip
+NAMED = ("set", "text")  # as set/temperature and text/prompt
+
+
+@dataclass
+class Playing:
+    """One of the processes."""
+
+    options: list[Value]
+    process: asyncio.subprocess.Process
+    session: asyncio.Future[Watched]
+    said: deque[str]
+    ending: bool = False  # it has been told to
+
+
+class LiveSessions:
+    """Of one server. All on the door's event loop."""
+
+    def __init__(self, command: Sequence[str], address: str, lost: Callable[[str, Exception], None]) -> None:
+        """
+        Args:
+            command: what `backline live` is started with.
+            address: where it finds the server.
+            lost: is told of a session that has ended by itself, by its name.
+        """
+        self._command, self._address, self._lost = list(command), address, lost
+        self._playing: dict[str, Playing] = {}  # by short name
+        self._opening: set[str] = set()
+        self._watches: set[asyncio.Task[None]] = set()
+
+    def knows(self, name: str) -> bool:
+        """Whether a session of that name was opened here."""
+        return name in self._playing or name in self._opening
+
+    def claim(self, client_name: str) -> str | None:
+        """The short name of a session whose client calls itself so, where it was opened here and is awaited."""
+        playing = self._playing.get(client_name)
+        return client_name if playing is not None and not playing.session.done() else None
+
+    def opened(self, name: str, watched: Watched) -> None:
+        """A session that `claim` has named is there."""
+        playing = self._playing.get(name)
+        if playing is not None and not playing.session.done():
+            playing.session.set_result(watched)
+
+    def renamed(self, before: str, after: str) -> None:
+        """A session has another name."""
+        if before in self._playing:
+            self._playing[after] = self._playing.pop(before)
+
+    async def open(self, name: str, pack: str, options: Sequence[Value]) -> Watched:
+        """Starts one, and returns when it plays.
+
+        Args:
+            options: pairs of a name and a value.
+
+        Raises:
+            BadInput: options that there are not.
+            Refused: it does not start; the message is its own.
+        """
+        arguments = as_arguments(options)
+        if len(self._playing) + len(self._opening) >= LIVE_SESSIONS:
+            raise Refused(f"{LIVE_SESSIONS} sessions play on the sound card: close one first")
+        self._opening.add(name)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, f"--server={self._address}", f"--pack={pack}", f"--name={name}", *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            session = asyncio.get_running_loop().create_future()
+            playing = self._playing[name] = Playing(list(options), process, session, deque(maxlen=LINES))
+        finally:
+            self._opening.discard(name)
+        watch = asyncio.create_task(self._watch(playing))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+        try:
+            return await asyncio.wait_for(asyncio.shield(session), OPEN_SECONDS)
+        except BaseException:
+            await self._end(playing)
+            raise
+
+    async def switch(self, name: str, pack: str) -> Watched:
+        """Closes one and opens it again with all that it was opened with, on another pack.
+
+        Raises:
+            NotFound: it is gone already.
+            BadInput, Refused: see `open`.
+        """
+        playing = self._playing.get(name)
+        await self.close(name)
+        assert playing is not None
+        return await self.open(name, pack, playing.options)
+
+    async def close(self, name: str) -> None:
+        """Ends one in order, and returns when it has ended.
+
+        Raises:
+            NotFound: it is gone already.
+        """
+        if name not in self._playing:
+            raise NotFound(f"no session {quoted(name)} plays on the sound card any more")
+        await self._end(self._playing[name])
+
+    async def close_all(self) -> None:
+        """Ends all of them."""
+        await asyncio.gather(*(self._end(playing) for playing in list(self._playing.values())))
+        await asyncio.gather(*self._watches)
+
+    async def _end(self, playing: Playing) -> None:
+        playing.ending = True
+        with suppress(ProcessLookupError):  # it has ended by itself
+            playing.process.terminate()
+        try:
+            await asyncio.wait_for(playing.process.wait(), CLOSE_SECONDS)
+        except TimeoutError:
+            playing.process.kill()
+            await playing.process.wait()
+        self._playing = {name: each for name, each in self._playing.items() if each is not playing}
+
+    async def _watch(self, playing: Playing) -> None:
+        """Hears what a process says until it ends; then those are told who need to be."""
+        assert playing.process.stderr is not None
+        with suppress(ValueError):  # a line without an end
+            while line := await playing.process.stderr.readline():
+                playing.said.append(line.decode("utf-8", "replace").strip())
+        code = await playing.process.wait()
+        name = next((name for name, each in self._playing.items() if each is playing), "")
+        self._playing.pop(name, None)
+        problem = Refused(explained(playing.said, code))
+        if not playing.session.done():
+            playing.session.set_exception(problem)
+            playing.session.exception()  # whoever waits gets it; nobody need wait
+        elif not playing.ending:
+            self._lost(name, problem)
+
+
+def explained(said: Sequence[str], code: int) -> str:
+    """Why a process has ended, in its own words."""
+    errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+    return (errors or [line for line in said if line] or [f"`backline live` has ended with code {code}"])[-1]
+
+
+def as_arguments(options: Sequence[Value]) -> list[str]:
+    """Pairs of a name and a value as the options of `backline live`.
+
+    Raises:
+        BadInput: there are no such options, or a value is missing.
+    """
+    if len(options) % 2:
+        raise BadInput(f"{options[-1]!r} has no value: send pairs such as tempo 96")
+    arguments = []
+    for key, value in zip(options[::2], options[1::2], strict=True):
+        kind, _, name = str(key).replace("_", "-").partition("/")
+        plain = f"{value:g}" if isinstance(value, float) else str(value)
+        if name and kind in NAMED:
+            arguments.append(f"--{kind}={str(key).partition('/')[2]}={plain}")
+        elif not name and kind in OPTIONS:
+            arguments.append(f"--{kind}={plain}")
+        else:
+            raise BadInput(
+                f"no option {quoted(str(key))}: use {', '.join(OPTIONS)}, or set/ and text/ with the name of a "
+                "parameter or text"
+            )
+        if re.search(r"[\0\r\n]", arguments[-1]):
+            raise BadInput(f"{quoted(str(key))} has a value of several lines: use one")
+    return arguments
