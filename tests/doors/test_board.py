@@ -21,7 +21,6 @@ from backline.packs.registry import PackRegistry
 from backline.service.desk import Desk
 from backline.service.loads import Loads
 from backline.service.server import House
-from backline.service.servicer import Servicer
 from tests.support.clock import TurnedClock
 from tests.support.everything import EverythingStream
 from tests.support.osc import bundle, fuzzed, message, tag_at, unpacked
@@ -83,7 +82,7 @@ async def staged(**streams: Stream) -> AsyncIterator[Stage]:
     with running(clock=clock, **streams) as engine:
         loads = Loads(engine, PackRegistry([], "cpu"))
         desk = Desk(engine, loads, 8, 30.0, lambda: None)
-        house = House(engine, loads, desk, Servicer(engine, loads, desk), asyncio.get_running_loop(), "127.0.0.1:1")
+        house = House(engine, loads, desk, asyncio.get_running_loop(), "127.0.0.1:1")
         live = LiveSessions(["false"], house.address, lambda name, error: None)
         board = Board(house, live, clock, lambda: WALL + clock())
         board._looked_at_packs = float("inf")  # those that ship are not what is tested here

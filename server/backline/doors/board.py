@@ -16,8 +16,6 @@ from fnmatch import translate
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import grpc
-
 from backline.doors import packets
 from backline.doors.addresses import (
     PACK,
@@ -201,8 +199,6 @@ class Board:
     def tell_error(self, peer: Peer, address: str, error: Exception) -> None:
         """Tells a sender why something was not done."""
         status, text = status_of(error)
-        if status is grpc.StatusCode.INTERNAL:
-            log.error("OSC %s failed", address, exc_info=error)
         plain = address.encode("ascii", "replace").decode()[: 2 * ECHOED]
         peer.send(packets.write("/error", (plain, text, status.name), "sss"))
 

@@ -18,11 +18,12 @@ import numpy as np
 import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
+from backline.engine.audience import Audience
 from backline.engine.checks import checked
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
-from backline.engine.events import Audience, Event
+from backline.engine.events import Event
 from backline.engine.ledger import LedgerBook
 from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident

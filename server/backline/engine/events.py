@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,26 +90,3 @@ class InputBlock:
 
 
 Event = OutputBlock | Frames | TextInForce | LedgerChanged | Warned | Finished | Failed
-
-
-class Audience:
-    """Whoever is told what a session says: its client first, then those who listen beside it."""
-
-    def __init__(self, client: Callable[[Event], None]) -> None:
-        self._client = client
-        self._listeners: tuple[Callable[[Event | InputBlock], None], ...] = ()
-
-    def __call__(self, event: Event) -> None:
-        """Tells everyone. The engine thread."""
-        self._client(event)
-        for listener in self._listeners:
-            listener(event)
-
-    def heard(self, position: int, audio: Audio) -> None:
-        """Tells those who listen of input. The client's thread."""
-        for listener in self._listeners:
-            listener(InputBlock(position, audio))
-
-    def add(self, listener: Callable[[Event | InputBlock], None]) -> None:
-        """One more who listens. Any thread."""
-        self._listeners = (*self._listeners, listener)

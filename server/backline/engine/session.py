@@ -12,26 +12,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
 
+from backline.engine.audience import Audience, Listener
 from backline.engine.changes import Control
 from backline.engine.checks import checked_change
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.errors import BadInput, EngineError
-from backline.engine.events import (
-    Audience,
-    Event,
-    Failed,
-    Finished,
-    Frames,
-    InputBlock,
-    LedgerChanged,
-    TextInForce,
-    Totals,
-)
+from backline.engine.events import Failed, Finished, Frames, InputBlock, LedgerChanged, TextInForce, Totals
 from backline.engine.ledger import Ledger, LedgerBook
 from backline.engine.limits import check_sample
 from backline.engine.outlet import Outlet
 from backline.engine.take import PADDING_LIMIT_SECONDS, Take, UnfinishedChunk, needs
 from backline.engine.texts import Prepared, TextDesk, TextQueue, check_text
+from backline.engine.timeline import zero_non_finite
 from backline.engine.warnings import Warnings
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, Stream, Transport
 
@@ -70,7 +62,6 @@ class Session:
             take: its first one.
             book: its ledger.
             warnings: which its takes have, too.
-            audience: who is told what it says.
             desk: which prepares the model's texts, where it has some.
 
         Raises:
@@ -127,9 +118,11 @@ class Session:
         if self.state is State.CLOSED:
             return True  # nobody listens any more; the last event has said why
         written = self.take.write(position, audio)
+        if written and self._audience.listeners:
+            heard = InputBlock(position, zero_non_finite(audio)[0])
+            for listener in self._audience.listeners:
+                listener(heard)
         self._begin()
-        if written:
-            self._audience.heard(position, audio)
         self._input_arrived()
         return written
 
@@ -242,12 +235,12 @@ class Session:
         """Position of the session's time 0; 0 before its first block. Any thread."""
         return self.take.timeline.origin or 0
 
-    def listen(self, listener: Callable[[Event | InputBlock], None]) -> None:
+    def listen(self, listener: Listener) -> None:
         """From now on `listener` is told all that the client is, and of the input. Any thread.
 
         It is called on the engine thread and on the client's, and must not block.
         """
-        self._audience.add(listener)
+        self._audience.listen(listener)
 
     def acknowledge(self, blocks: int = 1) -> None:
         """The client has taken this many `OutputBlock`s, or `Frames` where it wants no audio. Any thread.

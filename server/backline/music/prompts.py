@@ -1,8 +1,8 @@
 """People who speak whole sentences: the prompts of telephone exchanges that come with Asterisk, and what each is for.
 
 Debian's packages asterisk-core-sounds-*-g722 hold some 550 a language, 16 kHz, spoken by one person; ffmpeg decodes
-them. Languages are for what they are for in speakers.py. English is left out: Allison Smith speaks it as
-well as Spanish, and it is for measuring only.
+them. Languages are for what they are for in speakers.py. English is left out: Allison Smith speaks it as well as
+Spanish, and it is for measuring only.
 """
 
 from __future__ import annotations

@@ -69,9 +69,8 @@ class House:
     """What a further door of the server is given: what plays, what there is to play, and where it may be changed."""
 
     engine: Engine
-    loads: Loads  # on `loop`, but `entries` and `entry`
-    desk: Desk  # on `loop`
-    servicer: Servicer  # on `loop`
+    loads: Loads  # `load` and `unload` on `loop`
+    desk: Desk  # where sessions are asked for, on `loop`
     loop: asyncio.AbstractEventLoop  # every session's client's thread: whoever changes a session does it there
     address: str  # at which a client on this machine finds the server
 
@@ -126,14 +125,13 @@ async def serve(
     engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
     desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
-    servicer = Servicer(engine, loads, desk)
     started: grpc.aio.Server | None = None
     try:
         await asyncio.to_thread(threads.use_one)
         for name in load:
             await loads.load(name)
         await asyncio.to_thread(loads.look_through)
-        server, healths = _make_server(servicer)
+        server, healths = _make_server(Servicer(engine, loads, desk))
         bound = [_listen(server, address)]
         try:
             if beside is not None:
@@ -150,7 +148,7 @@ async def serve(
             log.info("listening at %s on %s", where, device)
             if on_ready is not None:
                 on_ready(where)
-        house = House(engine, loads, desk, servicer, loop, bound[0])
+        house = House(engine, loads, desk, loop, bound[0])
         with ExitStack() as opened:
             try:
                 for door in doors:

@@ -126,6 +126,14 @@ def test_the_first_chord_is_the_keys_own_and_foreign_ones_change_the_key_in_seco
     assert keys.semitones in (0, 5, 10)
 
 
+@pytest.mark.parametrize("chord", [C, A_MINOR, B_DIM])
+def test_whichever_chord_of_c_comes_first_the_key_is_c(chord: int) -> None:
+    keys = KeyListener(np.zeros(VOICE_VOCABULARY, np.float32))
+    keys.semitones = 7
+    keys.told(chord)
+    assert keys.semitones == 0
+
+
 def test_the_first_chord_does_not_overrule_a_voice() -> None:
     keys = KeyListener(np.zeros(VOICE_VOCABULARY, np.float32))
     keys.hear(np.zeros((1, 10), np.int64))

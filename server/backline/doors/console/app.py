@@ -20,6 +20,7 @@ from backline.doors.console.guard import Guard
 from backline.doors.console.live import Live
 from backline.doors.console.schema import schema
 from backline.service.server import House
+from backline.service.servicer import Servicer
 from backline_protos.v1 import backline_pb2 as pb
 
 PAGE = Path(__file__).parent / "page"
@@ -30,9 +31,10 @@ Answer = Callable[[Request], Awaitable[Response]]
 def application(house: House, names: Collection[str] = ()) -> ASGIApp:
     """Of one server, on its event loop; `names` that it goes by beside those of this machine."""
     live = Live(house)
+    servicer = Servicer(house.engine, house.loads, house.desk)
 
     async def call(request: Request) -> Response:
-        return await unary.call(house.servicer, request)
+        return await unary.call(servicer, request)
 
     async def stream(websocket: WebSocket) -> None:
         await websocket.accept()

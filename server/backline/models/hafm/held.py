@@ -21,11 +21,10 @@ INTERVALS = {"maj": (0, 4, 7), "min": (0, 3, 7), "dim": (0, 3, 6)}
 TEMPLATES: NDArray[np.float64] = np.array(
     [[float((pitch - root) % 12 in INTERVALS[triad]) for pitch in range(12)] for triad in TRIADS for root in range(12)]
 )
-MISSING = 0.5  # what a note of the chord that is not held counts against it; a held one that is not in it counts 1
-ROOT_BELOW, LIKELY = (
-    0.25,
-    0.1,
-)  # that the lowest note is the root, and that the voice tells of the chord: less than MISSING
+# What counts for a chord, beside a held note of it, which counts 1, and another, which counts -1.
+MISSING = -0.5  # a note of it that is not held
+ROOT_BELOW = 0.25  # its root is the lowest note
+LIKELY = 0.1  # the voice is sure of it
 
 
 class Leading(IntEnum):
@@ -120,6 +119,6 @@ def chord_of(held: frozenset[int], likely: NDArray[np.float64]) -> int:
     sounding = np.zeros(12)
     sounding[[pitch % 12 for pitch in held]] = 1
     inside = TEMPLATES @ sounding
-    scores = inside - MISSING * (3 - inside) - (sounding.sum() - inside) + LIKELY * likely
+    scores = inside + MISSING * (3 - inside) - (sounding.sum() - inside) + LIKELY * likely
     scores[min(held) % 12 :: 12] += ROOT_BELOW
     return int(scores.argmax())

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from backline.models.hafm.score import VOICE_TURNS, VOICE_VOCABULARY, Tokens, transposed
 
 CHORDS_IN_C = frozenset((0, 5, 7, 12 + 2, 12 + 4, 12 + 9, 24 + 11))  # root + 12 * its place in score.TRIADS
+TO_KEY = (0, 3, 1)  # semitones from a triad's root up to its key's: C, and what A minor and B diminished are taken for
 FOREIGN = 0.15  # nats that 40 ms of a chord count against every key that it is foreign to: four seconds tell
 
 MEMORY_FRAMES = 1000  # 20 s: after that many frames what was heard counts 1/e
@@ -39,7 +40,7 @@ class KeyListener:
         """40 ms of a chord that somebody plays. The first of all, where nobody has sung, is the key's own."""
         if not self._begun:
             self._begun = True
-            self.semitones = chord % 12 if chord < 12 else (chord + 3) % 12
+            self.semitones = (chord + TO_KEY[chord // 12]) % 12
         at_home = np.array([(chord - up) % 12 + chord // 12 * 12 in CHORDS_IN_C for up in range(12)])
         self._scores -= np.where(at_home, 0, FOREIGN)
         self._decide()

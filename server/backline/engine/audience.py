@@ -1,0 +1,27 @@
+"""Who is told what becomes of a session: its client, and whoever else listens, such as a controller's display."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from backline.engine.events import Event, InputBlock
+
+Listener: TypeAlias = Callable[[Event | InputBlock], None]
+
+
+class Audience:
+    """Called with every event of one session, on the engine thread; nobody in it may block."""
+
+    def __init__(self, client: Callable[[Event], None]) -> None:
+        self._client = client
+        self.listeners: tuple[Listener, ...] = ()
+
+    def __call__(self, event: Event) -> None:
+        self._client(event)
+        for listener in self.listeners:
+            listener(event)
+
+    def listen(self, listener: Listener) -> None:
+        """From now on `listener` is told all that the client is, and of the input, on the client's thread."""
+        self.listeners = (*self.listeners, listener)
