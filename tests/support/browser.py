@@ -103,7 +103,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression, awaited where it is a promise."""
-        answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True)
+        answer = self.call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
         if "exceptionDetails" in answer:
             raise AssertionError(f"{script}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
@@ -125,7 +127,9 @@ class Browser:
 
     def picture(self, path: Path, whole: bool = True) -> None:
         """A screenshot, as a PNG."""
-        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._all(whole))["data"]
+        data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **self._all(whole))[
+            "data"
+        ]
         path.write_bytes(base64.b64decode(data))
 
     def _all(self, whole: bool) -> dict[str, Any]:
@@ -164,7 +168,9 @@ class Browser:
         told = event.get("params", {})
         match event.get("method"):
             case "Runtime.exceptionThrown":
-                self.errors.append(str(told["exceptionDetails"].get("exception", told["exceptionDetails"]).get("description")))
+                self.errors.append(
+                    str(told["exceptionDetails"].get("exception", told["exceptionDetails"]).get("description"))
+                )
             case "Runtime.consoleAPICalled" if told["type"] in ("error", "warning", "assert"):
                 self.errors.append(str([each.get("value", each.get("description")) for each in told["args"]]))
             case "Log.entryAdded" if told["entry"]["level"] in ("error", "warning"):

@@ -1,4 +1,4 @@
-"""The console's addresses: its page, the contract's calls and its stream, and what the page shows of sessions and packs."""
+"""The console's addresses: its page, the contract's calls and its stream, and figures of sessions and packs."""
 
 from __future__ import annotations
 

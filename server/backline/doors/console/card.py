@@ -14,14 +14,10 @@ PICTURES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".
 
 
 def html(entry: PackEntry) -> str:
-    """The card. Whoever has written it, it holds no HTML of its own, and shows pictures of the pack's folder alone.
-
-    Raises:
-        NotFound: the pack has none.
-    """
+    """The card. Whoever has written it, it holds no HTML of its own, and shows pictures of the pack's folder alone."""
     path = entry.folder / "README.md"
     if not path.is_file():
-        raise NotFound(f"pack {entry.name!r} has no card: its folder holds no README.md")
+        return "<p>This pack has no card.</p>"
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(path.read_text("utf-8", "replace"))
     for token in tokens:

@@ -8,8 +8,10 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from backline.doors.console.app import application
@@ -34,6 +36,11 @@ class Server(uvicorn.Server):
 
 class Sockets(WebSocketsSansIOProtocol):
     """A connection that goes when its session has, also where the client takes nothing any more."""
+
+    async def send(self, message: Any) -> None:
+        if self.transport.is_closing():  # of many messages in a row, none after the first that has failed
+            raise ClientDisconnected
+        await super().send(message)
 
     async def run_asgi(self) -> None:
         try:
@@ -72,7 +79,7 @@ class ConsoleDoor:
             http="h11",
             ws=Sockets,
             ws_max_size=MESSAGE_BYTES,
-            ws_ping_interval=None,  # a client that waits for room answers none; the system finds those that have vanished
+            ws_ping_interval=None,  # one that waits for room answers none; see the keep-alive below
             ws_per_message_deflate=False,  # samples do not shrink
             lifespan="off",
             log_config=None,
@@ -102,7 +109,7 @@ class ConsoleDoor:
             raise OSError(f"cannot serve a page at {self.address!r}: use HOST:PORT, for example 127.0.0.1:8090")
         if not is_local(self.address) and not self.names:
             raise OSError(
-                f"{self.address} is reached from other machines: say by which name with --http-name, or stay at 127.0.0.1"
+                f"{self.address} is reached from other machines: say by which name with --http-name, or use 127.0.0.1"
             )
         try:
             family, *_, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]

@@ -85,7 +85,10 @@ class Live:
             "texts": {name: text.text for name, text in changes.texts.items()},
             "steerable": not session.config.offline,
             "chunk_seconds": float(session.config.chunk_seconds),
-            "levels": {"input": watched.input_level.now[0], **{name: each.now[0] for name, each in watched.levels.items()}},
+            "levels": {
+                "input": watched.input_level.now[0],
+                **{name: each.now[0] for name, each in watched.levels.items()},
+            },
             "warning": None if watched.warning is None else watched.warning.message,
             "chunk_latencies": [
                 [round(now - at, 3), round(seconds, 4)]

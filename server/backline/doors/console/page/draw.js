@@ -76,7 +76,7 @@ export function meter(label) {
 
 const NAMES = {
   capture: "capture", network: "network", queue: "queue", front_end: "front end", visibility: "visibility",
-  compute: "compute", codec: "codec", jitter_buffer: "playback buffer", sound_card: "sound card",
+  compute: "compute", codec: "codec", jitter_buffer: "playback buffer", kept: "kept", sound_card: "sound card",
 };
 
 // A ledger: one bar, and below it what its parts are. What costs nothing is left out.
@@ -124,7 +124,7 @@ export function latencyChart(lastSeconds = 60) {
       const places = points.map(([ago, latency]) => [(width * (1 - ago / lastSeconds)).toFixed(1), y(latency)]);
       const path = places.map(([x, at], index) => `${index ? "L" : "M"}${x} ${at}`).join("");
       line.setAttribute("d", path);
-      dots.setAttribute("d", places.map(([x, at]) => `M${x} ${at}h0`).join(""));
+      dots.setAttribute("d", (places.length > 150 ? [] : places).map(([x, at]) => `M${x} ${at}h0`).join(""));
       area.setAttribute("d", places.length ? `${path}L${places.at(-1)[0]} ${height}L${places[0][0]} ${height}Z` : "");
       for (const end of ["y1", "y2"]) limit.setAttribute(end, y(ledgerSeconds));
       budget.style.top = `${(100 * y(ledgerSeconds)) / height}%`;
