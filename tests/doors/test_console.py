@@ -7,8 +7,10 @@ import json
 import re
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from google.protobuf import json_format
 
 pytest.importorskip("uvicorn")
 
@@ -191,8 +194,8 @@ def test_a_client_that_vanishes_leaves_its_seat(
     def names() -> list[str]:
         return [session.client_name for session in stub.ListSessions(pb.ListSessionsRequest()).sessions]
 
-    with Bystander(server.address):
-        websocket = joined(door, max_queue=1)  # so that it takes nothing from the network that nobody asks for
+    # A short queue, so that it takes nothing from the network that nobody asks for.
+    with Bystander(server.address), joined(door, max_queue=1, close_timeout=0.1) as websocket:
         # Small buffers, so that what is not taken does not fit into them.
         websocket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         websocket.send(next(client(opening(client_name=way, block_size=48_000))).SerializeToString())
@@ -209,8 +212,6 @@ def test_a_client_that_vanishes_leaves_its_seat(
                     for message in client(*blocks(noise(2, 48_000 * 60), [48_000])):
                         websocket.send(message.SerializeToString())
         assert eventually(lambda: way not in names(), 4 * IDLE_SECONDS + 5.0)
-        with contextlib.suppress(OSError):
-            websocket.socket.close()
 
 
 def test_a_slow_browser_is_a_slow_client(server: RunningServer, door: ConsoleDoor) -> None:
@@ -218,7 +219,6 @@ def test_a_slow_browser_is_a_slow_client(server: RunningServer, door: ConsoleDoo
     audio = noise(2, 48_000 * 20)
     with Bystander(server.address), joined(door, max_queue=1) as websocket:
         messages = client(opening(block_size=4_800), *blocks(audio, [4_800]), pb.Close())
-        import threading
 
         def send() -> None:
             for message in messages:
@@ -238,8 +238,6 @@ def test_a_slow_browser_is_a_slow_client(server: RunningServer, door: ConsoleDoo
 
 def test_calls_over_http_answer_as_those_over_grpc(door: ConsoleDoor, stub: BacklineStub) -> None:
     status, _, body = ask(door, "POST", "/backline.v1.Backline/GetPack", {"name": "strange"})
-    from google.protobuf import json_format
-
     assert status == 200
     assert json_format.Parse(body, pb.Pack()) == stub.GetPack(pb.GetPackRequest(name="strange"))
 
@@ -386,13 +384,13 @@ def test_a_port_that_is_taken_is_named(door: ConsoleDoor, server: RunningServer)
 
 def test_a_stop_ends_open_sockets() -> None:
     door = ConsoleDoor("127.0.0.1:0")
-    with start_server(device="cpu", drain_seconds=0.1, doors=[door]):
-        assert eventually(lambda: door.port > 0)
-        websocket = joined(door)
-        websocket.send(next(client(opening())).SerializeToString())
-        websocket.recv(timeout=10)
-    heard = Heard(websocket)
-    assert heard.code == 1_012
+    with ExitStack() as stack:
+        with start_server(device="cpu", drain_seconds=0.1, doors=[door]):
+            assert eventually(lambda: door.port > 0)
+            websocket = stack.enter_context(joined(door))
+            websocket.send(next(client(opening())).SerializeToString())
+            websocket.recv(timeout=10)
+        assert Heard(websocket).code == 1_012
 
 
 def test_a_name_of_no_open_stream_is_refused(door: ConsoleDoor) -> None:

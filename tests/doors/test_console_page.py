@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +18,6 @@ from google.protobuf.message import Message
 
 pytest.importorskip("uvicorn")
 
-from backline.doors.console.app import PAGE
-from backline.doors.console.schema import schema
 from backline_client import Client
 from backline_protos.v1 import backline_pb2 as pb
 from tests.plugin.server_process import in_time
@@ -31,43 +27,45 @@ from tests.support.ear import BATCH_SECONDS, Ear, figures, try_it
 
 RATE = 48_000
 BUFFER_MS = 250  # of playback: the machine that tests is busy with much else
-NODE = shutil.which("node")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ConsoleServer]:
+    with console_server() as server:
+        yield server
+
 
 # ---- protobuf ------------------------------------------------------------------------------------------------
 
 MESSAGES = (pb.ClientMessage, pb.ServerMessage)
 EXACT = 2**53 - 1
 SCRIPT = """
-import {readFileSync} from "node:fs";
-const {Wire} = await import(process.env.WIRE);
-const {schema, cases} = JSON.parse(readFileSync(0, "utf8"));
-const wire = new Wire(schema);
-const plain = (name, value) => typeof value === "bigint" ? {big: String(value)}
-  : value instanceof Uint8Array ? {hex: Buffer.from(value).toString("hex")} : value;
-const answers = cases.map(([type, hex]) => {
-  try {
-    const message = wire.decode(type, Uint8Array.from(Buffer.from(hex, "hex")));
-    return {message, again: Buffer.from(wire.encode(type, message)).toString("hex")};
-  } catch (error) {
-    return {error: error.message};
-  }
-});
-process.stdout.write(JSON.stringify(answers, plain));
+(async (cases) => {
+  const {Wire} = await import("/wire.js");
+  const wire = new Wire(await (await fetch("/schema.json")).json());
+  const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const bytes = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+  const plain = (name, value) => typeof value === "bigint" ? {big: String(value)}
+    : value instanceof Uint8Array ? {hex: hex(value)} : value;
+  const answers = cases.map(([type, text]) => {
+    try {
+      const message = wire.decode(type, bytes(text));
+      return {message, again: hex(wire.encode(type, message))};
+    } catch (error) {
+      return {error: error.message};
+    }
+  });
+  return JSON.stringify(answers, plain);
+})
 """
 
 
-def in_the_page(tmp_path: Path, cases: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
+def in_the_page(server: ConsoleServer, cases: list[tuple[str, bytes]]) -> list[dict[str, Any]]:
     """What wire.js makes of bytes: the message, and the bytes that it writes of that."""
-    if NODE is None:
-        pytest.skip("no Node.js is installed to run the page's code: apt install nodejs")
-    script, module = tmp_path / "script.mjs", tmp_path / "wire.mjs"  # whose endings tell Node that they are modules
-    script.write_text(SCRIPT)
-    module.write_bytes((PAGE / "wire.js").read_bytes())
-    told = json.dumps({"schema": schema(), "cases": [[kind, data.hex()] for kind, data in cases]})
-    done = subprocess.run(
-        [NODE, script], input=told, capture_output=True, text=True, check=True, env={"WIRE": module.as_uri()}
-    )
-    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    with Browser() as page:
+        page.open(server.url)
+        told = page.run(f"{SCRIPT}({json.dumps([[kind, data.hex()] for kind, data in cases])})")
+    answers: list[dict[str, Any]] = json.loads(told)
     return answers
 
 
@@ -146,19 +144,21 @@ def plain(message: Message) -> dict[str, Any]:
 
 
 @pytest.mark.hosts
-def test_the_page_reads_and_writes_what_python_does(tmp_path: Path) -> None:
+@pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
+def test_the_page_reads_and_writes_what_python_does(server: ConsoleServer) -> None:
     draw = random.Random(0)
     messages = [fill(kind(), draw) for kind in MESSAGES for _ in range(400)]
     kinds = {message.WhichOneof("message") for message in messages}
     assert {"open", "audio", "control", "ready", "error"} <= kinds
     cases = [(message.DESCRIPTOR.name, message.SerializeToString()) for message in messages]
-    for message, answer in zip(messages, in_the_page(tmp_path, cases), strict=True):
+    for message, answer in zip(messages, in_the_page(server, cases), strict=True):
         assert answer["message"] == plain(message)
         assert type(message).FromString(bytes.fromhex(answer["again"])) == message
 
 
 @pytest.mark.hosts
-def test_the_page_refuses_what_is_no_message_and_passes_over_what_is_new(tmp_path: Path) -> None:
+@pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
+def test_the_page_refuses_what_is_no_message_and_passes_over_what_is_new(server: ConsoleServer) -> None:
     whole = pb.ServerMessage(error=pb.Error(status=3, message="no"))
     newer = (
         whole.SerializeToString()
@@ -171,18 +171,12 @@ def test_the_page_refuses_what_is_no_message_and_passes_over_what_is_new(tmp_pat
     )
     cut = [whole.SerializeToString()[:size] for size in range(1, whole.ByteSize())]
     wrong = [b"\x3d" + bytes(4), b"\x80" * 20, b"\x3b", b"\x3a\x01"]
-    answers = in_the_page(tmp_path, [("ServerMessage", data) for data in [newer, *cut, *wrong]])
+    answers = in_the_page(server, [("ServerMessage", data) for data in [newer, *cut, *wrong]])
     assert answers[0]["message"] == plain(whole)
     assert all("error" in answer for answer in answers[1:]), answers
 
 
 # ---- the page ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ConsoleServer]:
-    with console_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -276,10 +270,10 @@ def test_every_view_fits_and_is_reached_by_the_keyboard(server: ConsoleServer) -
         page.run("location.hash = '#packs'")
         page.tab_to("button[aria-label='Unload passthrough']")
         page.press("Enter")
-        page.until("document.querySelector('button[aria-label=\"Load passthrough\"]')?.disabled === false")
+        page.until("document.querySelector('button[aria-label=\"Load passthrough\"]')?.ariaDisabled === 'false'")
         page.press("Enter")
-        page.until("document.querySelector('button[aria-label=\"Unload passthrough\"]')?.disabled === false")
-        page.tab_to("summary")
+        page.until("document.querySelector('button[aria-label=\"Unload passthrough\"]')?.ariaDisabled === 'false'")
+        page.tab_to("#pack-list article:first-child summary")
         page.press("Enter")  # of the default pack, which comes first
         page.until("document.querySelectorAll('.card-text img').length > 1")
         assert page.until("[...document.querySelectorAll('.card-text img')].every((image) => image.naturalWidth > 100)")
@@ -342,7 +336,7 @@ def test_what_goes_wrong_is_told_in_plain_words() -> None:
         page.run("document.querySelector('#go').click()")
         told("test_console_page.py holds no sound that this browser can read.")
         page.run("document.querySelector('input[value=microphone]').click()")
-        with client.open("passthrough"):
+        with client.open("passthrough", RATE, channels=2, block_size=512):
             page.run("document.querySelector('#go').click()")
             told("All 1 sessions are taken: close one")
         page.run("document.querySelector('#visibility').value = ''")

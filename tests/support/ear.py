@@ -83,8 +83,8 @@ class Ear:
     def hear(self) -> Heard:
         """The newest two thirds of a second."""
         told = self._page.run("hear()")
-        both = (np.frombuffer(base64.b64decode(text), "<f4") for text in told["samples"])
-        return Heard(*both, told["rate"])
+        entering, leaving = (np.frombuffer(base64.b64decode(text), "<f4") for text in told["samples"])
+        return Heard(entering, leaving, told["rate"])
 
 
 def figures(page: Browser) -> dict[str, str]:

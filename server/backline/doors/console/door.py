@@ -42,6 +42,20 @@ class Sockets(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         await super().send(message)
 
+    def handle_parser_exception(self) -> None:
+        """Says what is wrong with a frame, and hears the client out: whoever still sends would be told by a reset."""
+        if self.close_sent:
+            return
+        assert self.conn.close_sent is not None
+        code, reason = self.conn.close_sent.code, self.conn.close_sent.reason
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(FAREWELL_SECONDS, self.transport.abort)
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+
     async def run_asgi(self) -> None:
         try:
             await super().run_asgi()

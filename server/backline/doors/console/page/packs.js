@@ -44,6 +44,7 @@ function made({name}, {changed, failed}) {
   });
 
   action.addEventListener("click", async () => {
+    if (busy) return;
     busy = true;
     show(pack);
     try {
@@ -70,7 +71,8 @@ function made({name}, {changed, failed}) {
     problem.hidden = !pack.problem;
     problem.textContent = pack.problem;
     action.textContent = busy ? (resident ? "Unloading…" : "Loading…") : resident ? "Unload" : "Load";
-    action.disabled = busy || pack.state === "PACK_STATE_DAMAGED";
+    action.disabled = pack.state === "PACK_STATE_DAMAGED";
+    action.setAttribute("aria-disabled", busy); // one that is disabled would lose the keyboard's focus
     action.setAttribute("aria-label", `${resident ? "Unload" : "Load"} ${name}`);
     const latency = pack.latency.reduce((sum, item) => sum + item.seconds, 0);
     const lines = [

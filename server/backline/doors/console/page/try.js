@@ -76,7 +76,8 @@ function take(chosen) {
 
 async function start(failed) {
   const go = $("#go");
-  go.disabled = true;
+  if (go.ariaDisabled === "true") return;
+  go.ariaDisabled = "true"; // one that is disabled would lose the keyboard's focus
   say("Asking for the sound…");
   try {
     playing = await Playing.begin(failed);
@@ -86,7 +87,7 @@ async function start(failed) {
     say("Not playing");
     failed(error);
   } finally {
-    go.disabled = false;
+    go.ariaDisabled = "false";
   }
 }
 
