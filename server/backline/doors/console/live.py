@@ -16,6 +16,7 @@ from backline.service.server import House
 from backline_protos.v1 import backline_pb2 as pb
 
 HISTORY_SECONDS = 60.0  # of chunks that a page draws
+FRESH_SECONDS = 0.2  # for which all pages are told the same
 
 
 class Live:
@@ -24,24 +25,16 @@ class Live:
     def __init__(self, house: House) -> None:
         self._engine = house.engine
         self._watched: dict[str, Watched] = {}  # by id
-        self._lock = threading.Lock()
+        self._told = (float("-inf"), "")  # when by the clock, and what
+        self._lock = threading.Lock()  # of looking: one thread at a time does
 
     def figures(self) -> str:
         """The server's and every session's, in JSON. Any thread but the event loop, which it would keep waiting."""
-        stats, now = self._engine.stats(), self._engine.clock()
-        sessions = [self._figures_of(watched, now) for watched in self._look()]
-        return json.dumps(
-            {
-                "uptime_seconds": stats.uptime_seconds,
-                "device": stats.device,
-                "load": stats.load,
-                "chunks": stats.chunks,
-                "late_chunks": stats.late_chunks,
-                "refused": stats.sessions_refused,
-                "call_seconds": [stats.call_seconds_p50, stats.call_seconds_p99],
-                "sessions": sessions,
-            }
-        )
+        with self._lock:
+            now = self._engine.clock()
+            if now - self._told[0] >= FRESH_SECONDS:
+                self._told = (now, self._figures(now))
+            return self._told[1]
 
     def control(self, session: str, message: pb.Control) -> None:
         """Sets a parameter. The server's event loop.
@@ -57,21 +50,35 @@ class Live:
         position = message.position if message.HasField("position") else None
         self._find(session).set_text(message.name, message.text, position)
 
+    def _figures(self, now: float) -> str:
+        stats = self._engine.stats()
+        sessions = [self._figures_of(watched, now) for watched in self._look()]
+        return json.dumps(
+            {
+                "uptime_seconds": stats.uptime_seconds,
+                "device": stats.device,
+                "load": stats.load,
+                "chunks": stats.chunks,
+                "late_chunks": stats.late_chunks,
+                "refused": stats.sessions_refused,
+                "call_seconds": [stats.call_seconds_p50, stats.call_seconds_p99],
+                "sessions": sessions,
+            }
+        )
+
     def _look(self) -> list[Watched]:
-        with self._lock:
-            before, self._watched = self._watched, {}
-            for session in self._engine.list_sessions():
-                known = before.get(session.id)
-                self._watched[session.id] = known or Watched(session, session.id, self._engine.clock)
-            watched = list(self._watched.values())
-            for each in watched:
-                each.look()
-            return watched
+        sessions = {session.id: session for session in self._engine.list_sessions()}
+        self._watched = {key: watched for key, watched in self._watched.items() if key in sessions}
+        for key, session in sessions.items():
+            if key not in self._watched:
+                self._watched[key] = Watched(session, key, self._engine.clock)
+            self._watched[key].look()
+        return list(self._watched.values())
 
     def _find(self, session: str) -> Watched:
         found = self._watched.get(session)
         if found is None or not found.open:
-            raise NotFound(f"no session {findable(session)!r}: it has ended")
+            raise NotFound(f"no session {findable(session)!r} is seen: look at /live.json for those that are open")
         return found
 
     def _figures_of(self, watched: Watched, now: float) -> dict[str, Any]:

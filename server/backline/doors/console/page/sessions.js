@@ -12,8 +12,8 @@ export function showSessions(live, packs, failed) {
     Sessions: String(live.sessions.length),
     Chunks: String(live.chunks),
     Late: `${live.late_chunks}`,
-    "A call, median": seconds(live.call_seconds[0]),
-    "99 of 100": seconds(live.call_seconds[1]),
+    "Model call, median": seconds(live.call_seconds[0]),
+    "99 of 100 calls": seconds(live.call_seconds[1]),
     Refused: String(live.refused),
     Up: duration(live.uptime_seconds),
   });
