@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,6 +47,7 @@ class Browser:
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self._number = 0
+        self._stack = ExitStack()
         self._socket = self._connected()
         (target,) = [each for each in self._call("Target.getTargets")["targetInfos"] if each["type"] == "page"]
         attached = self._call("Target.attachToTarget", targetId=target["targetId"], flatten=True)
@@ -58,7 +60,7 @@ class Browser:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._socket.close()
+        self._stack.close()
         self._process.terminate()
         self._process.wait(20)
         assert self._process.stderr is not None
@@ -150,7 +152,7 @@ class Browser:
         for line in self._process.stderr:
             said.append(line)
             if "DevTools listening on " in line:
-                return connect(line.split()[-1], max_size=None, compression=None)
+                return self._stack.enter_context(connect(line.split()[-1], max_size=None, compression=None))
         raise AssertionError(f"Chromium does not start: {''.join(said)}")
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
