@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("packs")
     make_pack(folder / "strange", {"ports": ["vocals", "drums"]})
-    card = "# Strange\n\n![a picture](one.png) <script>alert(1)</script>\n\n[x](javascript:alert(1))\n\n| a |\n|---|\n"
+    card = "# Strange\n\n![a picture](one.png) <script>alert(1)</script>\n\n[x](javascript:alert(1))\n\n| a |\n|--:|\n"
     (folder / "strange" / "README.md").write_text(card)
     (folder / "strange" / "one.png").write_bytes(PIXEL)
     return folder
@@ -302,6 +302,7 @@ def test_a_card_shows_its_pictures_and_runs_nothing(door: ConsoleDoor) -> None:
     assert status == 200
     assert '<img src="/packs/strange/one.png" alt="a picture"' in text
     assert "<table>" in text
+    assert "style=" not in text
     assert "<script" not in text
     assert 'href="javascript' not in text
     status, headers, body = ask(door, "GET", "/packs/strange/one.png")

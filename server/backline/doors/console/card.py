@@ -21,6 +21,7 @@ def html(entry: PackEntry) -> str:
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = markdown.parse(path.read_text("utf-8", "replace"))
     for token in tokens:
+        token.attrs.pop("style", None)  # of a column that is aligned: the page takes styles from its own file only
         for each in token.children or []:
             if each.type == "image":
                 each.attrSet("src", f"/packs/{quote(entry.name, '')}/{quote(str(each.attrGet('src')), '')}")
