@@ -54,17 +54,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def door() -> ConsoleDoor:
-    return ConsoleDoor("127.0.0.1:0", names=["studio.example"])
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, door: ConsoleDoor) -> Iterator[RunningServer]:
+def opened(folder: Path) -> Iterator[tuple[RunningServer, ConsoleDoor]]:
+    door = ConsoleDoor("127.0.0.1:0", names=["studio.example"])
     with start_server(
         packs=[folder], device="cpu", max_sessions=8, drain_seconds=0.1, idle_seconds=IDLE_SECONDS, doors=[door]
     ) as server:
         assert eventually(lambda: door.port > 0)
-        yield server
+        yield server, door
+
+
+@pytest.fixture(scope="module")
+def server(opened: tuple[RunningServer, ConsoleDoor]) -> RunningServer:
+    return opened[0]
+
+
+@pytest.fixture(scope="module")
+def door(opened: tuple[RunningServer, ConsoleDoor]) -> ConsoleDoor:
+    return opened[1]
 
 
 @pytest.fixture
@@ -375,7 +381,7 @@ def test_another_machine_needs_a_name() -> None:
         pass
 
 
-def test_a_port_that_is_taken_is_named(door: ConsoleDoor, server: RunningServer) -> None:
+def test_a_port_that_is_taken_is_named(door: ConsoleDoor) -> None:
     taken = f"127.0.0.1:{door.port}"
     with pytest.raises(OSError, match=f"cannot serve a page at {taken}"), ConsoleDoor(taken)(None):  # type: ignore[arg-type]
         pass
