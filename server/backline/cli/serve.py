@@ -67,6 +67,22 @@ def serve(
             "`pip install 'backline\\[osc]'`.",
         ),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve a page for browsers: sessions, packs, parameters, and a microphone to try them. Needs "
+            "`pip install 'backline\\[console]'`.",
+        ),
+    ] = None,
+    http_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which browsers on other machines reach that page; may be given several times. Without one "
+            "it is for this machine alone.",
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(
@@ -111,7 +127,10 @@ def serve(
     Example: [cyan]backline serve --load default[/]
 
     With a controller: [cyan]backline serve --osc 127.0.0.1:9050[/]
+
     For other machines: [cyan]backline serve --address 0.0.0.0:50505 --tls-cert cert.pem --tls-key key.pem[/]
+
+    With a page for the browser: [cyan]backline serve --http 127.0.0.1:8090[/]
     """
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
         raise typer.BadParameter("TLS needs both: give --tls-cert and --tls-key")
@@ -137,6 +156,8 @@ def serve(
     if log is options.LogFormat.JSON:
         log_as_json()
     doors: list[Door] = [] if osc is None else [osc_door(osc)]
+    if http is not None:
+        doors.append(console_door(http, http_name or []))
 
     def ready(bound: str) -> None:
         print(f"listening on {bound}", flush=True)
@@ -174,3 +195,16 @@ def osc_door(address: str) -> Door:
     except ImportError as error:
         raise UserError(f"OSC needs a package that is not here ({error}): pip install 'backline[osc]'") from error
     return OscDoor(address, [sys.executable, "-m", "backline.cli.main", "live"])
+
+
+def console_door(address: str, names: list[str]) -> Door:
+    """The page at `address`, for browsers that reach it by `names` beside those of this machine."""
+    from backline.cli.console import UserError
+
+    try:
+        from backline.doors.console.door import ConsoleDoor
+    except ImportError as error:
+        raise UserError(
+            f"the page needs a package that is not here ({error}): pip install 'backline[console]'"
+        ) from error
+    return ConsoleDoor(address, names, lambda url: print(f"console at {url}", flush=True))

@@ -19,6 +19,7 @@ from backline.engine.session import Session, State
 from backline.models.stream import Parameter, Transport
 
 HEARD = 256  # events that wait for the door's next look
+CHUNKS = 512  # whose latency is remembered
 TEMPO = 120.0  # that a transport begins with of which nobody has said one
 SENT = 16  # transports of doors that are remembered
 TAPS = 8  # newest, of which the tempo is taken
@@ -47,6 +48,7 @@ class Watched:
         self.failure: Exception | None = None
         self.heir = ""  # name of the session that its client has gone over to
         self.chunk_latency_seconds = 0.0  # of the newest chunk, from the capture of its first sample to its arrival
+        self.chunk_latencies: deque[tuple[float, float]] = deque(maxlen=CHUNKS)  # of the newest: when by the clock, s
         self._now = clock
         self._end: int | None = None  # of the newest input
         self._heard: deque[tuple[float, Event | InputBlock]] = deque(maxlen=HEARD)
@@ -82,6 +84,7 @@ class Watched:
                     self.levels[self.session.ports[event.port].name].add(event.position, event.audio)
                     if event.port == 0 and self.clock.runs:
                         self.chunk_latency_seconds = seconds - self.clock.seconds_at(event.position)
+                        self.chunk_latencies.append((seconds, self.chunk_latency_seconds))
                 case Warned():
                     self.warning = event
                 case Failed():

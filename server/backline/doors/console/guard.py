@@ -1,0 +1,64 @@
+"""Who may ask: pages of this server's own, under names that it goes by. A page of another site may not.
+
+A browser sends the name it was asked for as Host, also where a stranger's name server leads that name to this machine
+(DNS rebinding), and the site of the page that asks as Origin. Programs send no Origin; they could use gRPC as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+class Guard:
+    """An ASGI application in front of another."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str] = ()) -> None:
+        """`names` that the server goes by beside those of this machine; without a port."""
+        self._app = app
+        self._names = {*LOCAL_NAMES, *(name.lower() for name in names)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = self._problem(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else None
+        if problem is None:
+            await self._app(scope, receive, _with_headers(send))
+        elif scope["type"] == "http":
+            await PlainTextResponse(problem, 403)(scope, receive, _with_headers(send))
+        else:
+            await WebSocketClose(reason=problem)(scope, receive, send)
+
+    def _problem(self, headers: Headers) -> str | None:
+        host, origin = headers.get("host", "").lower(), headers.get("origin")
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if name not in self._names:
+            return f"this server does not go by the name {name[:60]!r}: use localhost, or start it with --http-name"
+        if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+            return "a page of another site may not ask here"
+        return None
+
+
+def _with_headers(send: Send) -> Send:
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sent

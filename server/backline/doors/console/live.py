@@ -1,0 +1,105 @@
+"""What the sessions are doing, for pages that look every now and then, and how a page steers them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+from google.protobuf import json_format
+
+from backline.doors.watched import Watched
+from backline.engine.errors import NotFound
+from backline.engine.limits import findable
+from backline.service import convert
+from backline.service.server import House
+from backline_protos.v1 import backline_pb2 as pb
+
+HISTORY_SECONDS = 60.0  # of chunks that a page draws
+FRESH_SECONDS = 0.2  # for which all pages are told the same
+
+
+class Live:
+    """Of one server. Nothing is kept of sessions before a page has looked for the first time."""
+
+    def __init__(self, house: House) -> None:
+        self._engine = house.engine
+        self._watched: dict[str, Watched] = {}  # by id
+        self._told = (float("-inf"), "")  # when by the clock, and what
+        self._lock = threading.Lock()  # of looking: one thread at a time does
+
+    def figures(self) -> str:
+        """The server's and every session's, in JSON. Any thread but the event loop, which it would keep waiting."""
+        with self._lock:
+            now = self._engine.clock()
+            if now - self._told[0] >= FRESH_SECONDS:
+                self._told = (now, self._figures(now))
+            return self._told[1]
+
+    def control(self, session: str, message: pb.Control) -> None:
+        """Sets a parameter. The server's event loop.
+
+        Raises:
+            NotFound, BadInput, Refused: see `Session.control`.
+        """
+        position = message.position if message.HasField("position") else None
+        self._find(session).set_parameter(message.parameter, message.value, position)
+
+    def text(self, session: str, message: pb.Text) -> None:
+        """Sets a text, likewise."""
+        position = message.position if message.HasField("position") else None
+        self._find(session).set_text(message.name, message.text, position)
+
+    def _figures(self, now: float) -> str:
+        stats = self._engine.stats()
+        sessions = [self._figures_of(watched, now) for watched in self._look()]
+        return json.dumps(
+            {
+                "uptime_seconds": stats.uptime_seconds,
+                "device": stats.device,
+                "load": stats.load,
+                "chunks": stats.chunks,
+                "late_chunks": stats.late_chunks,
+                "refused": stats.sessions_refused,
+                "call_seconds": [stats.call_seconds_p50, stats.call_seconds_p99],
+                "sessions": sessions,
+            }
+        )
+
+    def _look(self) -> list[Watched]:
+        sessions = {session.id: session for session in self._engine.list_sessions()}
+        self._watched = {key: watched for key, watched in self._watched.items() if key in sessions}
+        for key, session in sessions.items():
+            if key not in self._watched:
+                self._watched[key] = Watched(session, key, self._engine.clock)
+            self._watched[key].look()
+        return list(self._watched.values())
+
+    def _find(self, session: str) -> Watched:
+        found = self._watched.get(session)
+        if found is None or not found.open:
+            raise NotFound(f"no session {findable(session)!r} is seen: look at /live.json for those that are open")
+        return found
+
+    def _figures_of(self, watched: Watched, now: float) -> dict[str, Any]:
+        session, changes = watched.session, watched.session.take.changes
+        told = json_format.MessageToDict(
+            convert.session(session, now), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        return {
+            **told,
+            "parameters": dict(changes.parameters),
+            "texts": {name: text.text for name, text in changes.texts.items()},
+            "steerable": not session.config.offline,
+            "chunk_seconds": float(session.config.chunk_seconds),
+            "levels": {
+                "input": watched.input_level.now[0],
+                **{name: each.now[0] for name, each in watched.levels.items()},
+            },
+            "warning": None if watched.warning is None else watched.warning.message,
+            "chunk_latencies": [
+                [round(now - at, 3), round(seconds, 4)]
+                for at, seconds in watched.chunk_latencies
+                if now - at <= HISTORY_SECONDS
+            ],
+        }
