@@ -46,7 +46,7 @@ class Desk:
         its call as one that goes between two: it is cancelled.
         """
         try:
-            failure = await self._failure(guest.metered(carrier), guest)
+            failure = await self._failure(carrier if guest.is_owner else guest.metered(carrier), guest)
             if failure is not None:
                 await carrier.fail(failure)
         except Gone:
@@ -95,11 +95,10 @@ class Desk:
         if self._taken >= self._max_sessions:
             self._engine.figures.count_refusal()
             raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
-        try:
-            guest.sit()
-        except Refused:
+        if guest.full:
             self._engine.figures.count_refusal()
-            raise
+            raise guest.no_place()
+        guest.sessions += 1
         self._taken += 1
         try:
             yield
@@ -109,7 +108,8 @@ class Desk:
 
     async def _play(self, carrier: Carrier, opening: pb.Open, guest: Guest) -> None:
         check_name(opening.client_name, "the client's name")
-        guest.check_pack(opening.pack)
+        if not guest.is_owner:
+            guest.check_pack(opening.pack)
         offline = carrier.response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)
