@@ -22,10 +22,11 @@ from backline.engine.figures import SHARES, Histogram
 from backline.service.metrics import exposition
 from backline.service.server import RunningServer, start_server
 from backline_client import BacklineError, Client, ServerBusy
+from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 from tests.support.playing import open_session, running, settle, write_blocks
 from tests.support.streams import GainStream
-from tests.support.wire import OPTIONS, Answer, block, eventually, held, noise, opening
+from tests.support.wire import OPTIONS, Answer, block, client, eventually, held, noise, opening
 
 RATE, CHUNK = 48_000, 480  # the passthrough pack's chunks of 10 ms
 
@@ -244,7 +245,14 @@ def test_sigterm_drains_and_readyz_says_so_meanwhile(tmp_path: Path) -> None:
             assert get(f"{metrics}/readyz")[0] == 200
             with grpc.insecure_channel(address, options=OPTIONS) as channel:
                 audio = noise(2, 500)
-                call = BacklineStub(channel).Stream(held(opening(), block(audio)))
+                enough = threading.Event()
+
+                def sent() -> Iterator[object]:
+                    yield from client(opening(), block(audio))
+                    enough.wait(30)
+                    yield from client(pb.Close())
+
+                call = BacklineStub(channel).Stream(sent())
                 assert [next(call).WhichOneof("message") for _ in range(2)] == ["ready", "audio"]
                 process.send_signal(signal.SIGTERM)
                 assert eventually(lambda: get(f"{metrics}/readyz") == (503, "draining\n"))
@@ -252,6 +260,7 @@ def test_sigterm_drains_and_readyz_says_so_meanwhile(tmp_path: Path) -> None:
                 assert 'backline_sessions{pack="passthrough"} 1' in get(f"{metrics}/metrics")[1]
                 late = Answer(BacklineStub(channel).Stream(held(opening())))
                 assert (late.status, "shutting down" in late.details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
+                enough.set()  # it had ten seconds
                 ended = Answer(call)
                 assert ended.status is grpc.StatusCode.OK
                 assert ended.messages[-1].closed.samples_out == 500

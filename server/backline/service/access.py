@@ -189,11 +189,14 @@ class Guest:
                 f"the access key {self.name!r} was revoked on {self.key.revoked}: ask the server's owner for another"
             )
 
-    def sit(self) -> None:
-        """Takes a place; `sessions` gives it back. Raises Refused where the key has no more."""
-        if self.key is not None and self.key.sessions is not None and self.sessions >= self.key.sessions:
-            raise Refused(f"the key {self.name!r} may hold {self.key.sessions} sessions: close one of them")
-        self.sessions += 1
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many sessions as its key may."""
+        return self.key is not None and self.key.sessions is not None and self.sessions >= self.key.sessions
+
+    def no_place(self) -> Refused:
+        """What it is told then."""
+        return Refused(f"the key {self.name!r} holds all {self.sessions} sessions that it may: close one of them")
 
     def spend(self, size: int) -> float:
         """Books a message of `size` bytes; seconds that it comes before its time."""

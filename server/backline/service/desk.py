@@ -48,7 +48,7 @@ class Desk:
         failure: Exception | None = None  # told outside of what handles it: what a carrier raises then has no context
         try:
             try:
-                metered = guest.metered(carrier)
+                metered = carrier if guest.is_owner else guest.metered(carrier)
                 opening = check_first(await self._first(metered))
                 with self._seat(guest):
                     await self._play(metered, opening, guest)
@@ -92,11 +92,10 @@ class Desk:
         if self._taken >= self._max_sessions:
             self._engine.figures.count_refusal()
             raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
-        try:
-            guest.sit()
-        except Refused:
+        if guest.full:
             self._engine.figures.count_refusal()
-            raise
+            raise guest.no_place()
+        guest.sessions += 1
         self._taken += 1
         try:
             yield
@@ -106,7 +105,8 @@ class Desk:
 
     async def _play(self, carrier: Carrier, opening: pb.Open, guest: Guest) -> None:
         check_name(opening.client_name, "the client's name")
-        guest.check_pack(opening.pack)
+        if not guest.is_owner:
+            guest.check_pack(opening.pack)
         offline = carrier.response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)

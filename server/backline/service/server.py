@@ -285,7 +285,7 @@ def _make_server(servicer: Servicer, admission: Admission) -> tuple[grpc.aio.Ser
     return server, healths
 
 
-def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
     """The address that clients connect to; the user's own socket needs no credentials."""
     path = socket_path(address)
     if path is not None:
