@@ -23,7 +23,7 @@ from backline.cli.midi_clock import MidiClock
 from backline.cli.midi_in import INBOX, MidiInputs, MidiPort, Received, rtmidi_package
 from backline.doors.sample_clock import SampleClock
 from backline.engine.changes import CHANNEL_MESSAGES
-from backline_client import BacklineError, Control, Notes, Session
+from backline_client import BacklineError, Control, Session
 
 if TYPE_CHECKING:
     from backline_protos.v1 import backline_pb2 as pb
@@ -266,13 +266,13 @@ class Conductor:
             return
         self._playing.add(messages[0] & 0x0F)
         captured = self._clock.position_at(seconds) if self._clock.runs else 0
-        self._session.change(Notes(max(captured, self._session.position), messages))
+        self._session.midi_live(captured, messages)
 
     def _release(self) -> None:
         """All keys, since nobody will tell any more which have been let go of."""
         if self._playing:
             off = b"".join(bytes([CONTROLLER | channel, NOTES_OFF, 0]) for channel in sorted(self._playing))
-            self._session.change(Notes(self._session.position, off))
+            self._session.midi_live(0, off)
             self._playing.clear()
 
     # ---- the beat ----------------------------------------------------------------------------------------
