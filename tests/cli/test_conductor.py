@@ -5,6 +5,7 @@ import importlib.util
 import queue
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -302,6 +303,34 @@ def test_a_take_with_notes_is_what_a_render_of_these_notes_gives(
     np.testing.assert_array_equal(recorded.T[:, : audio.shape[1]], rendered)
     for notes, block in zip(played[::2], (30, 57, 90), strict=True):
         assert abs(notes.position / BLOCK - block) < 20  # a busy machine's card is not in time
+
+
+def test_a_controller_moves_a_parameter_of_the_session(
+    backline: Backline, address: str, rtmidi: RtMidi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, change, heard = list[Any](), Session.change, threading.Event()
+
+    def noted(session: Session, what: Any) -> None:
+        moved.append(what)
+        change(session, what)
+        heard.set()
+
+    def clock(number: int) -> None:
+        if number == 5:
+            rtmidi.send(KEYBOARD, [0xB0, 1, 0])
+            assert heard.wait(20)
+            _thread.interrupt_main()
+        if number >= 5:
+            time.sleep(0.005)
+
+    monkeypatch.setattr(Session, "change", noted)
+    monkeypatch.setitem(sys.modules, "sounddevice", SoundDevice(clock=clock))  # type: ignore[arg-type]
+    said = backline(
+        "live", "--pack", "passthrough", "--server", address, "--midi-in", "0", "--map", "cc1=gain", "--block", BLOCK
+    )
+    assert said.code == 0, said.err
+    assert moved == [Control("gain", 0.0)]
+    assert not rtmidi.open  # the port has been let go of
 
 
 def test_the_cards_own_times_say_when_a_block_was_captured_and_is_heard() -> None:

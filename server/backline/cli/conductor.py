@@ -23,7 +23,7 @@ from backline.cli.midi_clock import MidiClock
 from backline.cli.midi_in import INBOX, MidiInputs, MidiPort, Received, rtmidi_package
 from backline.doors.sample_clock import SampleClock
 from backline.engine.changes import CHANNEL_MESSAGES
-from backline_client import BacklineError, Control, Session
+from backline_client import BacklineError, Client, Control, Session
 
 if TYPE_CHECKING:
     from backline_protos.v1 import backline_pb2 as pb
@@ -119,7 +119,7 @@ class Leads:
         return cls(opened, inbox, parse_map(mapped), Metre(int(numerator), int(denominator)), tempo, link)
 
     def conducting(
-        self, session: Session, rate: int, pack: pb.Pack, arrivals: deque[Arrival]
+        self, client: Client, pack: str, session: Session, rate: int, arrivals: deque[Arrival]
     ) -> AbstractContextManager[object]:
         """Leads the session as long as the block.
 
@@ -128,9 +128,10 @@ class Leads:
         """
         if not self.ports and not self.link:
             return nullcontext()
+        described = client.pack(pack)
         return Conductor(
-            session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs_of(pack, self.mapped),
-            takes_notes=pack.takes_notes, metre=self.metre,
+            session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs_of(described, self.mapped),
+            takes_notes=described.takes_notes, metre=self.metre,
             link=AbletonLink(self.tempo, self.metre.quarters_per_bar) if self.link else None,
         )  # fmt: skip
 

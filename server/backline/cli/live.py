@@ -191,7 +191,7 @@ def live(
             take.hear(blocks)
             played.arrivals.append(Arrival(time.monotonic(), None, session.position))
 
-        with leads.conducting(session, session_rate, client.pack(pack), played.arrivals):
+        with leads.conducting(client, pack, session, session_rate, played.arrivals):
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.
