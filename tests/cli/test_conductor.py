@@ -5,6 +5,7 @@ import importlib.util
 import queue
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from pathlib import Path
@@ -17,7 +18,7 @@ import soundfile
 
 from backline.cli import conductor
 from backline.cli.arrival import Arrival
-from backline.cli.beat import Metre
+from backline.cli.beat import Beat, Metre
 from backline.cli.conductor import Conductor, Knob, Leads, parse_map
 from backline.cli.console import UserError
 from backline.cli.midi_clock import TICKS
@@ -45,6 +46,9 @@ class Told:
 
     def change(self, change: Any) -> None:
         self.changes.append(change)
+
+    def midi_live(self, position: int, data: bytes) -> None:
+        self.changes.append(Notes(max(position, self.position), data))
 
     def of(self, kind: type) -> list[Any]:
         return [change for change in self.changes if isinstance(change, kind)]
@@ -124,9 +128,11 @@ def test_a_set_whose_packs_mean_other_numbers_by_a_parameter_cannot_be_mapped() 
     def pack(name: str, maximum: float) -> pb.Pack:
         return pb.Pack(name=name, parameters=[pb.Parameter(name="gain", maximum=maximum, automatable=True)])
 
+    packs = {"one": pack("one", 1.0), "other": pack("other", 2.0)}
+    client: Any = SimpleNamespace(pack=packs.__getitem__)
     leads = Leads([], queue.Queue(), {1: "gain"}, Metre(), None, link=True)
     with pytest.raises(UserError, match=r"--map: one and other give a parameter other ranges: map what is alike"):
-        leads.conducting(Told(), RATE, [pack("one", 1.0), pack("other", 2.0)], deque())
+        leads.conducting(client, list(packs), Told(), RATE, deque())
 
 
 def test_a_pack_that_takes_no_notes_says_so_once_and_gets_none(capfd: pytest.CaptureFixture[str]) -> None:
@@ -288,20 +294,23 @@ def test_a_take_with_notes_is_what_a_render_of_these_notes_gives(
     manifest = packs / "pair" / "pack.toml"
     manifest.write_text(manifest.read_text() + "\nclicks = true\n")
     played: list[Any] = []
-    change = Session.change
+    midi_live = Session.midi_live
 
-    def noted(session: Session, what: Any) -> None:
-        played.append(what)
-        change(session, what)
+    def noted(session: Session, position: int, data: bytes) -> int:
+        played.append(Notes(lies := midi_live(session, position, data), data))
+        return lies
+
+    begun: list[float] = []
 
     def clock(number: int) -> None:
-        time.sleep(BLOCK / RATE)
+        begun[:] = begun or [time.monotonic()]
+        time.sleep(max(0.0, begun[0] + number * BLOCK / RATE - time.monotonic()))
         if number in (30, 57, 90):
             rtmidi.send(OWN, [0x90, C, 100], [0x90, E, 100])
         if number == 150:
             _thread.interrupt_main()
 
-    monkeypatch.setattr(Session, "change", noted)
+    monkeypatch.setattr(Session, "midi_live", noted)
     audio = np.random.default_rng(3).uniform(-0.5, 0.5, (2, 150 * BLOCK)).astype(np.float32)
     card = SoundDevice(captured=audio, clock=clock)
     monkeypatch.setitem(sys.modules, "sounddevice", card)  # type: ignore[arg-type]
@@ -318,7 +327,35 @@ def test_a_take_with_notes_is_what_a_render_of_these_notes_gives(
     assert 3 <= np.count_nonzero((rendered != audio).any(0)) <= 6
     np.testing.assert_array_equal(recorded.T[:, : audio.shape[1]], rendered)
     for notes, block in zip(played[::2], (30, 57, 90), strict=True):
-        assert abs(notes.position / BLOCK - block) < 20  # a busy machine's clock of blocks is a poor one
+        assert abs(notes.position / BLOCK - block) < 20  # a busy machine's card is not in time
+
+
+def test_a_controller_moves_a_parameter_of_the_session(
+    backline: Backline, address: str, rtmidi: RtMidi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, change, heard = list[Any](), Session.change, threading.Event()
+
+    def noted(session: Session, what: Any) -> None:
+        moved.append(what)
+        change(session, what)
+        heard.set()
+
+    def clock(number: int) -> None:
+        if number == 5:
+            rtmidi.send(KEYBOARD, [0xB0, 1, 0])
+            assert heard.wait(20)
+            _thread.interrupt_main()
+        if number >= 5:
+            time.sleep(0.005)
+
+    monkeypatch.setattr(Session, "change", noted)
+    monkeypatch.setitem(sys.modules, "sounddevice", SoundDevice(clock=clock))  # type: ignore[arg-type]
+    said = backline(
+        "live", "--pack", "passthrough", "--server", address, "--midi-in", "0", "--map", "cc1=gain", "--block", BLOCK
+    )
+    assert said.code == 0, said.err
+    assert moved == [Control("gain", 0.0)]
+    assert not rtmidi.open  # the port has been let go of
 
 
 def test_the_cards_own_times_say_when_a_block_was_captured_and_is_heard() -> None:
@@ -334,53 +371,76 @@ def test_the_cards_own_times_say_when_a_block_was_captured_and_is_heard() -> Non
 
 PEER = """
 import sys, link
-peer = link.Link(133.0)
-peer.enabled = True
+peer = link.Link(120.0)
+peer.startStopSyncEnabled = peer.enabled = True
 for line in sys.stdin:
     state, micros = peer.captureSessionState(), peer.clock().micros()
-    print(peer.numPeers(), state.tempo(), state.beatAtTime(micros, 4), micros, flush=True)
+    tempo, playing = line.split()
+    if abs(state.tempo() - float(tempo)) > 1e-6 or state.isPlaying() != (playing == "True"):
+        state.setTempo(float(tempo), micros)
+        state.setIsPlaying(playing == "True", micros)
+        peer.commitSessionState(state)
+    print(peer.numPeers(), state.beatAtTime(micros, 4), micros, flush=True)
 """
 
 
 @pytest.mark.skipif(importlib.util.find_spec("link") is None, reason="needs LinkPython-extern")
 @pytest.mark.paced
-def test_another_programs_link_session_gives_tempo_and_phase() -> None:
+def test_another_programs_link_session_gives_tempo_phase_start_and_stop() -> None:
     import link as package
 
     from backline.cli.ableton_link import AbletonLink
 
-    with subprocess.Popen(
-        [sys.executable, "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as peer:
-        assert peer.stdin is not None
-        assert peer.stdout is not None
-
-        def ask() -> list[float]:
-            peer.stdin.write("\n")
-            peer.stdin.flush()
-            return [float(word) for word in peer.stdout.readline().split()]
-
-        ask()
+    command = [sys.executable, "-c", PEER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as peer:
         ours, clock = AbletonLink(None, 4.0), package.Link(120.0).clock()
+
+        def differs(tempo: float, playing: bool, shown: bool) -> str:
+            """What is not yet as the other program has it."""
+            assert peer.stdin is not None
+            assert peer.stdout is not None
+            peer.stdin.write(f"{tempo} {playing}\n")
+            peer.stdin.flush()
+            others, quarters, micros = map(float, peer.stdout.readline().split())
+            ahead, beat = time.monotonic() - clock.micros() / 1e6, ours.beat
+            if not others or beat is None:
+                return "alone"
+            if abs(beat.tempo - tempo) > 1e-3 or beat.playing != shown:
+                return f"{beat} for {tempo}, {shown}"
+            at = beat.quarters + (micros / 1e6 + ahead - beat.seconds) * tempo / 60
+            off = ((at - quarters + 2) % 4 - 2) * 60 / tempo  # Link keeps the phase in the bar
+            return "" if abs(off) < 0.005 else f"{off} s off"
+
         try:
-            assert ours.beat is None or ours.peers
-            deadline = time.monotonic() + 5
-            while not (ours.peers and ask()[0]) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if not ours.peers:
-                pytest.skip("no multicast between programs of this machine")
-            deadline = time.monotonic() + 10
-            while abs(ask()[1] - 133.0) > 1e-3 or (ours.beat is not None and abs(ours.beat.tempo - 133) > 1e-3):
-                assert time.monotonic() < deadline
-            time.sleep(0.5)  # Link measures the others' clocks
-            _, tempo, quarters, micros = ask()
-            ahead = time.monotonic() - clock.micros() / 1e6
-            beat = ours.beat
-            assert beat is not None
-            assert beat.playing
-            assert beat.tempo == pytest.approx(tempo, abs=1e-3)
-            off = (beat.quarters_at(micros / 1e6 + ahead) - quarters + 2) % 4 - 2  # Link keeps the phase in the bar
-            assert abs(off) * 60 / tempo < 0.005
+            for tempo, playing, shown in [(133.0, False, True), (133.0, True, True), (90.0, False, False)]:
+                deadline = time.monotonic() + 10
+                while what := differs(tempo, playing, shown) or (
+                    playing and not ours._starts_and_stops and "not begun"
+                ):
+                    if what == "alone" and time.monotonic() > deadline:
+                        pytest.skip("no multicast between the programs of this machine")
+                    assert time.monotonic() < deadline, what
+                    time.sleep(0.05)
         finally:
             ours.close()
-            peer.stdin.close()
+            peer.kill()
+
+
+def test_link_without_the_package_says_what_to_install(
+    backline: Backline, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "link", None)  # type: ignore[arg-type]
+    said = backline("live", "--pack", "passthrough", "--server", address, "--link")
+    assert said.code == 1
+    assert "pip install 'backline[link]'" in said.err
+
+
+def test_a_link_session_leads_in_the_place_of_a_clock(capfd: pytest.CaptureFixture[str]) -> None:
+    link: Any = SimpleNamespace(peers=2, beat=Beat(START, 3.0, 99.0), close=lambda: None)
+    stage = Stage(link=link)
+    stage.play(0.5)
+    drive(stage, 120.0, 2, jitter=0.0)
+    (transport,) = stage.session.of(Transport)
+    assert transport.tempo == 99.0
+    assert seconds_of(transport, 3.0) == pytest.approx(START, abs=1e-4)
+    assert "Link: 2 other programs, 99 BPM" in capfd.readouterr().out

@@ -141,6 +141,30 @@ def test_a_cable_that_is_out_for_two_bars_loses_no_beat() -> None:
             assert milliseconds_off(told(clock), meant[number], number / TICKS) < 5
 
 
+def test_ticks_that_are_held_up_and_come_at_once_move_nothing() -> None:
+    clock = MidiClock()
+    clock.hear(bytes([START]), TRUE_START)
+    meant, came = ticks([120] * 400, 0.0005)
+    for first in (200, 290):
+        came[first : first + 10] = came[first + 10]  # 0.2 s late, and less and less
+    for number, at in enumerate(came):
+        tick(clock, at)
+        if number >= 150:
+            assert told(clock).tempo == pytest.approx(120, abs=0.1)
+            assert milliseconds_off(told(clock), meant[number], number / TICKS) < 5
+
+
+def test_ticks_that_are_lost_are_counted() -> None:
+    clock = MidiClock()
+    clock.hear(bytes([START]), TRUE_START)
+    meant, came = ticks([120] * 400, 0.0005)
+    for number in [*range(200), *range(203, 300), *range(301, 400)]:
+        tick(clock, came[number])
+        if number in (199, 299, 399):
+            assert told(clock).tempo == pytest.approx(120, abs=0.1)
+            assert milliseconds_off(told(clock), meant[number], number / TICKS) < 5
+
+
 def test_one_that_never_says_where_it_is_gives_no_beat_and_that_is_known() -> None:
     clock = MidiClock()
     for at in ticks([120] * 300, 0.0)[1]:

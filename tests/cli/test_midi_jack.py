@@ -64,9 +64,10 @@ def test_a_clock_and_notes_come_whole_and_a_port_that_goes_is_found_again(inputs
     assert beat.tempo == pytest.approx(125.0, rel=0.02)  # two beats of a busy machine's sleep
     assert beat.quarters == pytest.approx(2 - 1 / TICKS)
 
-    daw.close_port()
+    daw.delete()
     assert port.look() is False
     assert port.look() is None
+    daw = sender("daw")
     daw.open_virtual_port("clock")
     assert port.look() is True
     daw.send_message([0x83, 60, 0])

@@ -216,8 +216,8 @@ def test_what_stays_is_not_looked_through_for_garbage(server: RunningServer, stu
     stub.LoadPack(pb.LoadPackRequest(name="stems"))
     assert gc.get_freeze_count() > 100_000
     with Bystander(server.address):
-        looks = gc.get_stats()[2]["collections"]
         gc.disable()
+        looks = gc.get_stats()[2]["collections"]
         stub.UnloadPack(pb.UnloadPackRequest(name="stems"))
         gc.enable()
         assert gc.get_freeze_count() > 100_000

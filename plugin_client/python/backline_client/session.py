@@ -113,6 +113,15 @@ class SessionCall:
         """Plays whole MIDI 1.0 channel messages at a sample position, to a pack that takes notes."""
         self.change(Notes(position, data))
 
+    def midi_live(self, position: int, data: bytes) -> int:
+        """As `midi`, for what is played meanwhile: where that position has been sent already, it comes with the next
+        block. Returns where it lies, so that a render of the same gives the same.
+        """
+        with self._sending:
+            notes = Notes(max(position, self.position), data)
+            self._put(pb.ClientMessage(midi=notes.message()))
+        return notes.position
+
     def frames(self, codes: ArrayLike) -> None:
         """Sends codec frames [frame, codebook], which follow on those before, to a pack that takes some."""
         array = np.asarray(codes, np.int64)

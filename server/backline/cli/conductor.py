@@ -23,7 +23,7 @@ from backline.cli.midi_clock import MidiClock
 from backline.cli.midi_in import INBOX, MidiInputs, MidiPort, Received, rtmidi_package
 from backline.doors.sample_clock import SampleClock
 from backline.engine.changes import CHANNEL_MESSAGES
-from backline_client import BacklineError, Control, Notes
+from backline_client import BacklineError, Client, Control
 
 if TYPE_CHECKING:
     from backline_protos.v1 import backline_pb2 as pb
@@ -120,9 +120,10 @@ class Leads:
 
     def conducting(
         self,
+        client: Client,
+        packs: Sequence[str],
         session: Led,
         rate: int,
-        packs: Sequence[pb.Pack],
         arrivals: deque[Arrival],
         program: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[object]:
@@ -137,15 +138,14 @@ class Leads:
         """
         if not self.ports and not self.link:
             return nullcontext()
-        knobs = knobs_of(packs[0], self.mapped)
-        for pack in packs[1:]:
+        described = [client.pack(name) for name in packs]
+        knobs = knobs_of(described[0], self.mapped)
+        for pack in described[1:]:
             if knobs_of(pack, self.mapped) != knobs:
-                raise UserError(
-                    f"--map: {packs[0].name} and {pack.name} give a parameter other ranges: map what is alike"
-                )
+                raise UserError(f"--map: {packs[0]} and {pack.name} give a parameter other ranges: map what is alike")
         return Conductor(
             session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs,
-            takes_notes=any(pack.takes_notes for pack in packs), metre=self.metre, program=program,
+            takes_notes=any(pack.takes_notes for pack in described), metre=self.metre, program=program,
             link=AbletonLink(self.tempo, self.metre.quarters_per_bar) if self.link else None,
         )  # fmt: skip
 
@@ -167,6 +167,8 @@ class Led(Protocol):
     def latency_samples(self) -> int: ...
 
     def change(self, change: Any) -> None: ...
+
+    def midi_live(self, position: int, data: bytes) -> object: ...
 
 
 class Conductor:
@@ -298,13 +300,13 @@ class Conductor:
             return
         self._playing.add(messages[0] & 0x0F)
         captured = self._clock.position_at(seconds) if self._clock.runs else 0
-        self._session.change(Notes(max(captured, self._session.position), messages))
+        self._session.midi_live(captured, messages)
 
     def _release(self) -> None:
         """All keys, since nobody will tell any more which have been let go of."""
         if self._playing:
             off = b"".join(bytes([CONTROLLER | channel, NOTES_OFF, 0]) for channel in sorted(self._playing))
-            self._session.change(Notes(self._session.position, off))
+            self._session.midi_live(0, off)
             self._playing.clear()
 
     # ---- the beat ----------------------------------------------------------------------------------------

@@ -227,9 +227,9 @@ def live(
             take.hear(blocks)
             played.arrivals.append(Arrival(time.monotonic(), None, (stage or session).position))
 
-        packs_played = [client.pack(name) for name in dict.fromkeys(scene.pack for scene in listed)]
+        names = list(dict.fromkeys(scene.pack for scene in listed))
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
-        with leads.conducting(stage or session, session_rate, packs_played, played.arrivals, program):
+        with leads.conducting(client, names, stage or session, session_rate, played.arrivals, program):
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.

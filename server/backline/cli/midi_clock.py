@@ -22,9 +22,11 @@ WINDOW = 4 * TICKS  # ticks that the line goes through
 FEWEST = 6  # that make a line; and that, one after the other, are no chance
 SURE = 0.002  # of the period: standard error with which a line is taken by itself
 UNLIKELY = 4.0  # standard errors, beyond which two lines are not of one tempo
+PASSES = 4  # in which outliers are left out, the farthest first
 OUTLIER = 3.0  # standard deviations of what the ticks are off
 LEAST_SPREAD = 0.0003  # seconds; six ticks may lie in line by chance
 LEAST_STEP = 0.002  # seconds off the line, that may be a new tempo
+WHOLE = 0.25  # of a tick, within which ticks count as late by whole ones
 SILENCE_SECONDS = 0.5  # without a tick: the clock has been away
 SLOWEST, FASTEST = 5.0, 999.0  # quarter notes per minute
 
@@ -90,10 +92,7 @@ class MidiClock:
             first, period = self._line
             self._off.append(seconds - first - self._number * period)
             if self._has_stepped():
-                newest = list(self._ticks)[-FEWEST:]
-                self._ticks.clear()
-                self._ticks.extend(newest)
-                self._off.clear()
+                self._begin_anew(period)
         self._fit()
         self.lost_place = self._origin is None and self._number >= 2 * WINDOW
 
@@ -108,10 +107,26 @@ class MidiClock:
         self._off.clear()
 
     def _has_stepped(self) -> bool:
-        """Whether the newest ticks all lie off the line, to one side."""
+        """Whether the newest ticks all lie off the line, to one side, and do not come back to it, as those do that were
+        held up somewhere and come all at once.
+        """
         off = np.array(self._off)
         least = max(LEAST_STEP, UNLIKELY * self._spread)
-        return len(off) == FEWEST and bool((off > least).all() or (off < -least).all())
+        aside = len(off) == FEWEST and bool((off > least).all() or (off < -least).all())
+        return aside and abs(off[-1]) > abs(off[0]) - least
+
+    def _begin_anew(self, period: float) -> None:
+        """With the newest ticks. Where they are late by whole ticks, so many have been lost on the way."""
+        ticks_off = np.array(self._off) / period
+        lost = max(0, round(float(np.median(ticks_off))))
+        if abs(float(np.median(ticks_off)) - lost) > WHOLE or np.ptp(ticks_off) > 3 * WHOLE:
+            lost = 0
+        newest = [(number + lost, seconds) for number, seconds in self._ticks][-FEWEST:]
+        kept = list(self._ticks)[:-FEWEST] if lost else []
+        self._ticks.clear()
+        self._ticks.extend([*kept, *newest])
+        self._number += lost
+        self._off.clear()
 
     def _fit(self) -> None:
         """The line through the ticks: by itself where it is sure enough, else with the period known before."""
@@ -121,7 +136,7 @@ class MidiClock:
         period = None if self._line is None else self._line[1]
         kept = np.ones(len(numbers), bool)
         if len(numbers) >= FEWEST:
-            for _ in range(2):
+            for _ in range(PASSES):
                 own, off, spread = _regression(numbers, seconds, kept)
                 kept = np.abs(off - np.median(off[kept])) <= OUTLIER * spread
             error = spread * math.sqrt(12.0 / kept.sum() ** 3)

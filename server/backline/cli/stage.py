@@ -162,6 +162,11 @@ class Stage:
         for act in self._playing():
             act.session.change(change)
 
+    def midi_live(self, position: int, data: bytes) -> None:
+        """See `Session.midi_live`: to both."""
+        for act in self._playing():
+            act.session.midi_live(position, data)
+
     def _playing(self) -> list[Act]:
         return [act for act in (self._now, self._coming) if act is not None]
 
