@@ -1,6 +1,7 @@
 """Set lists and the stage: scenes change on the bar's sample, without a gap, and what fails leaves what plays."""
 
 import os
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -357,6 +358,13 @@ def test_a_set_list_without_a_fault_is_said_to_have_none(backline: Backline, add
     said = backline("scenes", "check", tmp_path / "set.toml", "--server", address)
     assert "loud): default" not in said.err, said.err
     assert (said.code, said.out.strip()) == (0, f"{tmp_path / 'set.toml'}: 2 scenes, no fault")
+
+
+def test_the_readmes_set_list_has_no_fault(backline: Backline, address: str, tmp_path: Path) -> None:
+    lines = (Path(__file__).parents[2] / "README.md").read_text().split("    # set.toml\n")[1].split("    backline")[0]
+    (tmp_path / "set.toml").write_text(textwrap.dedent(lines))
+    said = backline("scenes", "check", tmp_path / "set.toml", "--server", address)
+    assert said.out.strip().endswith("2 scenes, no fault"), said.err
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

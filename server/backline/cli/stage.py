@@ -112,7 +112,6 @@ class Stage:
         self._now.begin(0, self._rate, self._channels, opening)
         self._director = threading.Thread(target=self._direct, name="director", daemon=True)
         self._director.start()
-        self._tell_heard()
 
     @property
     def measured(self) -> Measured:
@@ -176,6 +175,8 @@ class Stage:
         """Sends the block [channel, sample] just captured; gives what is heard meanwhile, MIXED and INPUT."""
         heard = self._now.mixed(self._now.host.turn(block))
         begin = self._position
+        if begin == 0:
+            self._orders.put(self._tell_heard)
         self._position = end = begin + block.shape[1]
         fading = self._coming is not None and self._coming.fade_at is not None and self._coming.fade_at < begin
         if not fading and not self._offers.empty():

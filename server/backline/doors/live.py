@@ -39,6 +39,7 @@ class Playing:
     process: asyncio.subprocess.Process
     session: asyncio.Future[Watched]
     said: deque[str]
+    watched: Watched | None = None  # its first session
     scene: str = ""  # that is heard
     asked: asyncio.Future[str] | None = None  # the scene that comes
     ending: bool = False  # it has been told to
@@ -66,13 +67,18 @@ class LiveSessions:
     def claim(self, client_name: str) -> str | None:
         """The short name of a session whose client calls itself so, where it was opened here and is awaited."""
         playing = self._playing.get(client_name)
-        return client_name if playing is not None and not playing.session.done() else None
+        return client_name if playing is not None and playing.watched is None else None
 
     def opened(self, name: str, watched: Watched) -> None:
         """A session that `claim` has named is there."""
-        playing = self._playing.get(name)
-        if playing is not None and not playing.session.done():
-            playing.session.set_result(watched)
+        if name in self._playing:
+            self._playing[name].watched = watched
+            self._check_plays(self._playing[name])
+
+    def _check_plays(self, playing: Playing) -> None:
+        """It plays once its session is there, and it has said what is heard on its card."""
+        if playing.watched is not None and playing.scene and not playing.session.done():
+            playing.session.set_result(playing.watched)
 
     def renamed(self, before: str, after: str) -> None:
         """A session has another name."""
@@ -196,6 +202,7 @@ class LiveSessions:
         kind, _, text = line.partition(": ")
         if kind == SCENE:
             playing.scene = text
+            self._check_plays(playing)
         elif kind != SCENE_REFUSED:
             playing.said.append(line)
             return
