@@ -155,6 +155,12 @@ def serve(
 
     if log is options.LogFormat.JSON:
         log_as_json()
+    gate = Gate(
+        None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca), keys, trust_network
+    )
+    for option, door_address in {"--osc": osc, "--http": http, "--metrics": metrics}.items():
+        if door_address is not None:
+            gate.check_keyless(option, door_address)
     doors: list[Door] = [] if osc is None else [osc_door(osc)]
     if http is not None:
         doors.append(console_door(http, http_name or []))
@@ -176,11 +182,7 @@ def serve(
             idle_seconds=idle,
             doors=doors,
             metrics=metrics,
-            gate=Gate(
-                None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca),
-                keys,
-                trust_network,
-            ),
+            gate=gate,
             on_ready=ready,
         )
     )

@@ -79,6 +79,18 @@ class Gate:
             )
         log.warning("anybody who reaches %s may play here, and hear what is sent (--trust-network)", address)
 
+    def check_keyless(self, option: str, address: str) -> None:
+        """Whether a door that asks for no key may open at `address`, which `option` names.
+
+        Raises:
+            OSError: other machines reach it.
+        """
+        if not is_local(address) and not self.trust_network:
+            raise OSError(
+                f"{option} {address}: other machines may reach it, and it asks for no key. Use 127.0.0.1, or say "
+                "--trust-network where everybody may play, and hear what is sent"
+            )
+
     def guests(self) -> Guests | None:
         """Who has a key; None where nobody needs one. Raises OSError where nobody has one."""
         return None if self.tls is None else Guests(self.keys or access_file())
