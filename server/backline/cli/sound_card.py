@@ -10,14 +10,16 @@ import gc
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from backline.cli.arrival import Arrival, arrivals
 from backline.cli.audio_files import SERVED_RATES, with_channels
 from backline.cli.console import UserError, error_console, labelled
-from backline.cli.paced import Host
+from backline.cli.paced import Turning
 from backline.sound_files import Audio
 from backline_client import BacklineError
 
@@ -26,6 +28,7 @@ MOST_CHANNELS = 2  # that are opened unasked: "default" devices claim 128
 LOOK_SECONDS = 0.05  # between the main thread's looks
 TELL_SECONDS = 1.0  # between its words about dropouts
 STILL_SECONDS = 2.0  # without a block, after which a card counts as gone
+LONGEST_CARD_SECONDS = 1.0  # that a card may hold back, on its way in or out
 SWITCH_SECONDS = 0.0005  # after which Python's lock goes to a waiting callback; its usual 5 ms are a whole block
 LIST = "see `backline live --list-devices`"
 WITHOUT_CARD = "or do without a sound card: backline live --input FILE --output FILE"
@@ -53,6 +56,7 @@ class Played:
     """What the card's thread notes for the main thread."""
 
     blocks: int = 0  # callbacks so far
+    arrivals: deque[Arrival] = field(default_factory=arrivals)  # of the newest blocks
     dropouts: int = 0  # callbacks that the card said it had lost samples around
     over: bool = False  # the callback has ended the stream itself
     lost: BacklineError | None = None  # the server; the card plays on without it
@@ -120,7 +124,7 @@ def find_card(
 
 def play_on_card(
     card: Card,
-    host: Host,
+    host: Turning,
     audio: Audio | None,
     block: int,
     hear: Callable[[dict[str, Audio]], Audio],
@@ -176,15 +180,16 @@ def _room_for_the_callback() -> Iterator[None]:
 
 
 def _callback(
-    card: Card, host: Host, audio: Audio | None, hear: Callable[[dict[str, Audio]], Audio], played: Played
+    card: Card, host: Turning, audio: Audio | None, hear: Callable[[dict[str, Audio]], Audio], played: Played
 ) -> Callable[..., None]:
     """What the card's thread calls for each block."""
     stop = card.sounddevice.CallbackStop
     inputs = list(card.input_channels)
     position = 0
 
-    def turn(captured: Any, speakers: Any, frames: int, _time: Any, status: Any) -> None:
+    def turn(captured: Any, speakers: Any, frames: int, times: Any, status: Any) -> None:
         nonlocal position
+        now = time.monotonic()
         played.blocks += 1
         if status and not getattr(status, "priming_output", False):
             played.dropouts += 1
@@ -192,6 +197,7 @@ def _callback(
             speakers[:] = 0.0
             taken = captured.T[inputs] if audio is None else audio[:, position : position + frames]
             position += taken.shape[1]
+            played.arrivals.append(Arrival(*_moments(times, now, frames / card.rate, audio is None), position))
             if taken.shape[1]:
                 sound = with_channels(hear(_turned(host, taken, played)), speakers.shape[1])
                 speakers[: sound.shape[1]] = sound.T
@@ -206,7 +212,20 @@ def _callback(
     return turn
 
 
-def _turned(host: Host, taken: Audio, played: Played) -> dict[str, Audio]:
+def _moments(times: Any, now: float, block_seconds: float, captures: bool) -> tuple[float, float]:
+    """When a block's last sample was captured, and how much later what is played along with it is heard.
+
+    By the card's own times, where it tells any: some host systems give zeros, or times of another clock.
+    """
+    current = getattr(times, "currentTime", 0.0)
+    age = current - getattr(times, "inputBufferAdcTime", 0.0) - block_seconds if captures and current else 0.0
+    age = age if 0.0 < age < LONGEST_CARD_SECONDS else 0.0
+    heard_in = getattr(times, "outputBufferDacTime", 0.0) - current
+    heard_in = heard_in if 0.0 < heard_in < LONGEST_CARD_SECONDS else 0.0
+    return now - age, age + heard_in + block_seconds
+
+
+def _turned(host: Turning, taken: Audio, played: Played) -> dict[str, Audio]:
     """What is heard while this block is captured, with the server or without it."""
     if played.lost is None:
         try:

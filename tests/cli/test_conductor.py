@@ -1,0 +1,386 @@
+"""What leads a live session: notes at the sample at which they came, knobs, a beat; and ports that come and go."""
+
+import _thread
+import importlib.util
+import queue
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from backline.cli import conductor
+from backline.cli.arrival import Arrival
+from backline.cli.beat import Metre
+from backline.cli.conductor import Conductor, Knob, Leads, parse_map
+from backline.cli.console import UserError
+from backline.cli.midi_clock import TICKS
+from backline.cli.midi_in import MidiInputs, MidiPort, Received
+from backline.cli.sound_card import _moments
+from backline.service.server import start_server
+from backline_client import Client, Control, Notes, Session, Transport
+from backline_protos.v1 import backline_pb2 as pb
+from tests.cli.test_commands import Backline, write_pack
+from tests.support.midi import OWN, RtMidi
+from tests.support.sound_card import SoundDevice
+
+RATE, BLOCK = 48_000, 256
+START = 5_000.0  # seconds by the monotonic clock at which sample 0 is captured
+KEYBOARD, DAW = "Launchkey:Launchkey MIDI 1 24:0", "DAW:clock 130:0"
+C, E = 60, 64
+
+
+class Told:
+    """A session that notes what it is told."""
+
+    def __init__(self, latency_samples: int = 0) -> None:
+        self.position, self.latency_samples = 0, latency_samples
+        self.changes: list[Any] = []
+
+    def change(self, change: Any) -> None:
+        self.changes.append(change)
+
+    def of(self, kind: type) -> list[Any]:
+        return [change for change in self.changes if isinstance(change, kind)]
+
+
+class Stage:
+    """A conductor whose time a test turns, with a keyboard and a DAW."""
+
+    def __init__(self, latency_samples: int = 0, **options: Any) -> None:
+        self.rtmidi, self.session = RtMidi(KEYBOARD, DAW), Told(latency_samples)
+        self.inbox: queue.Queue[Received] = queue.Queue(64)
+        inputs = MidiInputs(self.rtmidi)
+        self.ports = [MidiPort(inputs, name, self.inbox) for name in ("launchkey", "1")]
+        for port in self.ports:
+            port.open()
+        self.arrivals: deque[Arrival] = deque()
+        session: Any = self.session
+        self.conductor = Conductor(
+            session, RATE, self.arrivals, inbox=self.inbox, ports=self.ports, **options
+        )  # fmt: skip
+        self.now = START
+
+    def play(self, seconds: float, round_trip: float | None = None) -> None:
+        """Audio goes on for so long, and all that waits is passed on."""
+        until = self.now + seconds
+        while (self.session.position + BLOCK) / RATE <= until - START:
+            self.session.position += BLOCK
+            at = START + self.session.position / RATE
+            self.arrivals.append(Arrival(at, round_trip, self.session.position))
+        self.now = until
+        self.conductor.turn(self.now)
+
+    def send(self, port: int, *messages: bytes) -> None:
+        """At this moment."""
+        for message in messages:
+            self.inbox.put(Received(self.ports[port], message, self.now))
+
+
+def test_a_note_lies_at_the_sample_that_was_captured_as_it_came_and_late_ones_come_at_once() -> None:
+    stage = Stage()
+    stage.send(0, bytes([0x90, C, 100]))  # before any audio
+    stage.conductor.turn(stage.now)
+    stage.play(1.001)
+    stage.send(0, bytes([0x90, E, 100]))
+    stage.conductor.turn(stage.now)
+    stage.inbox.put(Received(stage.ports[0], bytes([0x80, E, 0]), stage.now - 0.5))
+    stage.conductor.turn(stage.now)
+    first, struck, late = stage.session.of(Notes)
+    assert first.position == 0
+    assert struck.position == pytest.approx(1.001 * RATE, abs=1)
+    assert struck.data == bytes([0x90, E, 100])
+    assert late.position == stage.session.position
+
+
+def test_a_controller_moves_its_parameter_and_others_are_played(capfd: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(knobs={1: Knob(1, "guidance", 0.0, 10.0), 2: Knob(2, "key", 0.0, 24.0, integer=True)})
+    stage.send(0, bytes([0xB0, 1, 3]), bytes([0xB0, 1, 127]), bytes([0xB3, 2, 64]), bytes([0xB0, 64, 127]))
+    stage.play(0.1)
+    assert stage.session.of(Control) == [Control("guidance", 10.0), Control("key", 12.0)]  # of many moves the last
+    assert [notes.data for notes in stage.session.of(Notes)] == [bytes([0xB0, 64, 127])]
+
+
+def test_a_programme_is_for_whoever_asks_for_it_and_else_the_packs() -> None:
+    chosen: list[int] = []
+    stage = Stage(program=chosen.append)
+    stage.send(0, bytes([0xC0, 0]), bytes([0xC3, 6]))
+    stage.play(0.1)
+    assert chosen == [1, 7]
+    assert not stage.session.changes
+    alone = Stage()
+    alone.send(0, bytes([0xC0, 6]))
+    alone.play(0.1)
+    assert [notes.data for notes in alone.session.of(Notes)] == [bytes([0xC0, 6])]
+
+
+def test_a_set_whose_packs_mean_other_numbers_by_a_parameter_cannot_be_mapped() -> None:
+    def pack(name: str, maximum: float) -> pb.Pack:
+        return pb.Pack(name=name, parameters=[pb.Parameter(name="gain", maximum=maximum, automatable=True)])
+
+    leads = Leads([], queue.Queue(), {1: "gain"}, Metre(), None, link=True)
+    with pytest.raises(UserError, match=r"--map: one and other give a parameter other ranges: map what is alike"):
+        leads.conducting(Told(), RATE, [pack("one", 1.0), pack("other", 2.0)], deque())
+
+
+def test_a_pack_that_takes_no_notes_says_so_once_and_gets_none(capfd: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(takes_notes=False)
+    for _ in range(3):
+        stage.send(0, bytes([0x90, C, 100]))
+        stage.play(0.1)
+    assert not stage.session.changes
+    assert capfd.readouterr().err.count("takes no notes") == 1
+
+
+def test_what_is_no_music_is_passed_over() -> None:
+    stage = Stage()
+    stage.send(0, b"", b"\x90", b"\x90\xff\x00", b"\x3c\x40", b"\xff")
+    stage.play(0.1)
+    assert not stage.session.changes
+
+
+def test_a_flood_is_bounded_and_its_keys_are_let_go_of(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(conductor, "MOST_MESSAGES", 10)
+    stage = Stage()
+    stage.rtmidi.send(KEYBOARD, *[[0x95, C, 100]] * 100)  # 64 find room
+    stage.play(0.1)
+    stage.play(2.0)
+    assert len(stage.session.of(Notes)) == 11
+    assert stage.session.of(Notes)[-1].data == bytes([0xB5, 123, 0])
+    said = capfd.readouterr().err
+    assert "36 messages of Launchkey:Launchkey MIDI 1 came too fast" in said
+    assert "more than 10 messages a second" in said
+
+
+def test_a_port_that_is_unplugged_is_told_and_found_again(capfd: pytest.CaptureFixture[str]) -> None:
+    stage = Stage()
+    stage.rtmidi.send(KEYBOARD, [0x92, C, 100])
+    stage.play(0.1)
+    stage.rtmidi.ports = [DAW]
+    stage.play(2.0)
+    assert "Launchkey:Launchkey MIDI 1 is gone" in capfd.readouterr().err
+    assert stage.session.of(Notes)[-1].data == bytes([0xB2, 123, 0])
+    stage.rtmidi.ports = ["Through 14:0", DAW, KEYBOARD.replace("24", "31")]  # ALSA gives another number
+    stage.play(2.0)
+    assert "Launchkey:Launchkey MIDI 1 is there again" in capfd.readouterr().err
+    stage.rtmidi.send(KEYBOARD.replace("24", "31"), [0x92, E, 100])
+    stage.play(0.1)
+    assert stage.session.of(Notes)[-1].data == bytes([0x92, E, 100])
+
+
+# ---- the beat ----------------------------------------------------------------------------------------
+
+
+def drive(stage: Stage, tempo: float, beats: int, jitter: float, round_trip: float | None = None) -> None:
+    """The DAW plays so many beats; its first begins with the tick after this moment."""
+    random, begin = np.random.default_rng(1), stage.now
+    stage.send(1, b"\xfa")
+    for number in range(beats * TICKS):
+        at = begin + number * 60 / tempo / TICKS + random.uniform(0, 2 * jitter)
+        stage.play(max(0.0, at - stage.now), round_trip)
+        stage.send(1, b"\xf8")
+    stage.play(0.01, round_trip)
+
+
+def seconds_of(transport: Transport, quarters: float) -> float:
+    """When the session has that beat: at which moment its sample is captured."""
+    assert transport.position is not None
+    return START + transport.position / RATE + (quarters - transport.song_position) * 60 / transport.tempo
+
+
+@pytest.mark.parametrize(("round_trip", "latency"), [(None, 0), (0.05, 0), (0.05, 2_400), (0.05, 3 * RATE)])
+def test_a_daws_clock_lands_on_the_sample_or_is_heard_on_the_beat_where_the_band_plays_along(
+    round_trip: float | None, latency: int
+) -> None:
+    stage = Stage(latency, metre=Metre(3, 4))
+    stage.play(0.5)
+    begin, heard_after = stage.now, {0: 0.05, 2_400: 0.1}.get(latency, 0.0) if round_trip else 0.0
+    drive(stage, 97.0, 8, jitter=0.001, round_trip=round_trip)
+    *earlier, newest = stage.session.of(Transport)
+    assert newest.playing
+    assert newest.tempo == pytest.approx(97.0, abs=0.1)
+    assert (newest.numerator, newest.bar_start % 3) == (3, 0)
+    meant = begin + 0.001 + 8 * 60 / 97.0 - heard_after  # ticks come late by 1 ms on average
+    assert seconds_of(newest, 8.0) == pytest.approx(meant, abs=0.005)
+    assert len(earlier) < 12  # it is told what is new, not every tick
+    stage.send(1, b"\xfc")
+    stage.play(0.1)
+    assert not stage.session.of(Transport)[-1].playing
+
+
+def test_the_clock_that_was_started_last_leads() -> None:
+    stage = Stage()
+    stage.play(0.5)
+    drive(stage, 120.0, 2, jitter=0.0)
+    stage.send(0, b"\xfa")
+    for _ in range(3 * TICKS):
+        stage.play(60 / 90 / TICKS)
+        stage.send(0, b"\xf8")
+        stage.send(1, b"\xf8")
+    stage.play(0.01)
+    assert stage.session.of(Transport)[-1].tempo == pytest.approx(90.0, abs=0.1)
+
+
+# ---- what was typed ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["guidance", "cc1", "cc1=", "cc120=key", "ccx=key", "1e3=key", "cc²=key"])
+def test_a_mapping_that_means_nothing_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="ccNUMBER=PARAMETER"):
+        parse_map([text])
+
+
+def test_a_controller_moves_one_parameter() -> None:
+    assert parse_map(["cc1=guidance", "CC74 = key"]) == {1: "guidance", 74: "key"}
+    with pytest.raises(UserError, match="controller 1 twice"):
+        parse_map(["cc1=guidance", "1=key"])
+
+
+@pytest.fixture
+def rtmidi(monkeypatch: pytest.MonkeyPatch) -> RtMidi:
+    package = RtMidi(KEYBOARD, DAW)
+    monkeypatch.setitem(sys.modules, "rtmidi", package)  # type: ignore[arg-type]
+    return package
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--midi-in", "piano"], "there is no MIDI port 'piano', but 'Launchkey:Launchkey MIDI 1 24:0', 'DAW:clock"),
+        (["--midi-in", "2"], "there is no MIDI port '2'"),
+        (["--midi-in", ":"], "several MIDI ports are called ':': use one of 'Launchkey"),
+        (["--map", "cc1=gain"], "--map moves parameters by MIDI: name its port with --midi-in"),
+        (["--midi-in", "DAW", "--map", "cc1=bass"], "has no parameter 'bass' that may change while it plays: use gain"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_plays(
+    backline: Backline, address: str, rtmidi: RtMidi, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str
+) -> None:
+    card = SoundDevice()
+    monkeypatch.setitem(sys.modules, "sounddevice", card)  # type: ignore[arg-type]
+    said = backline("live", "--pack", "passthrough", "--server", address, *arguments)
+    assert said.code == 1
+    assert words in said.err
+    assert not card.played
+
+
+def test_the_ports_are_listed(backline: Backline, rtmidi: RtMidi) -> None:
+    said = backline("live", "--list-midi")
+    assert said.out.splitlines() == [f"  0 {KEYBOARD}", f"  1 {DAW}", "Jack: JACK server not running?"]
+
+
+# ---- on a card ---------------------------------------------------------------------------------------
+
+
+def test_a_take_with_notes_is_what_a_render_of_these_notes_gives(
+    backline: Backline, rtmidi: RtMidi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The pack clicks with every note."""
+    packs = write_pack(tmp_path / "packs")
+    manifest = packs / "pair" / "pack.toml"
+    manifest.write_text(manifest.read_text() + "\nclicks = true\n")
+    played: list[Any] = []
+    change = Session.change
+
+    def noted(session: Session, what: Any) -> None:
+        played.append(what)
+        change(session, what)
+
+    def clock(number: int) -> None:
+        time.sleep(BLOCK / RATE)
+        if number in (30, 57, 90):
+            rtmidi.send(OWN, [0x90, C, 100], [0x90, E, 100])
+        if number == 150:
+            _thread.interrupt_main()
+
+    monkeypatch.setattr(Session, "change", noted)
+    audio = np.random.default_rng(3).uniform(-0.5, 0.5, (2, 150 * BLOCK)).astype(np.float32)
+    card = SoundDevice(captured=audio, clock=clock)
+    monkeypatch.setitem(sys.modules, "sounddevice", card)  # type: ignore[arg-type]
+    with start_server(packs=[packs], device="cpu") as server:
+        said = backline(
+            "live", "--output", tmp_path / "out.wav", "--pack", "pair", "--port", "drums", "--server", server.address,
+            "--jitter-buffer", 1, "--midi-in", "virtual", "--block", BLOCK,
+        )  # fmt: skip
+        assert said.code == 0, said.err
+        assert len(played) == 6
+        with Client(server.address) as client:
+            rendered = client.render("pair", audio, RATE, changes=played)["drums"]
+    recorded, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    assert 3 <= np.count_nonzero((rendered != audio).any(0)) <= 6
+    np.testing.assert_array_equal(recorded.T[:, : audio.shape[1]], rendered)
+    for notes, block in zip(played[::2], (30, 57, 90), strict=True):
+        assert abs(notes.position / BLOCK - block) < 20  # a busy machine's clock of blocks is a poor one
+
+
+def test_the_cards_own_times_say_when_a_block_was_captured_and_is_heard() -> None:
+    times = SimpleNamespace(currentTime=9.0, inputBufferAdcTime=8.97, outputBufferDacTime=9.02)
+    assert _moments(times, 50.0, 0.01, True) == pytest.approx((49.98, 0.05))
+    assert _moments(times, 50.0, 0.01, False) == pytest.approx((50.0, 0.03))
+    zeros = SimpleNamespace(currentTime=9.0, inputBufferAdcTime=0.0, outputBufferDacTime=0.0)
+    for strange in (zeros, None):
+        assert _moments(strange, 50.0, 0.01, True) == (50.0, 0.01)
+
+
+# ---- with others -------------------------------------------------------------------------------------
+
+PEER = """
+import sys, link
+peer = link.Link(133.0)
+peer.enabled = True
+for line in sys.stdin:
+    state, micros = peer.captureSessionState(), peer.clock().micros()
+    print(peer.numPeers(), state.tempo(), state.beatAtTime(micros, 4), micros, flush=True)
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("link") is None, reason="needs LinkPython-extern")
+@pytest.mark.paced
+def test_another_programs_link_session_gives_tempo_and_phase() -> None:
+    import link as package
+
+    from backline.cli.ableton_link import AbletonLink
+
+    with subprocess.Popen(
+        [sys.executable, "-c", PEER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as peer:
+        assert peer.stdin is not None
+        assert peer.stdout is not None
+
+        def ask() -> list[float]:
+            peer.stdin.write("\n")
+            peer.stdin.flush()
+            return [float(word) for word in peer.stdout.readline().split()]
+
+        ask()
+        ours, clock = AbletonLink(None, 4.0), package.Link(120.0).clock()
+        try:
+            assert ours.beat is None or ours.peers
+            deadline = time.monotonic() + 5
+            while not (ours.peers and ask()[0]) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if not ours.peers:
+                pytest.skip("no multicast between programs of this machine")
+            deadline = time.monotonic() + 10
+            while abs(ask()[1] - 133.0) > 1e-3 or (ours.beat is not None and abs(ours.beat.tempo - 133) > 1e-3):
+                assert time.monotonic() < deadline
+            time.sleep(0.5)  # Link measures the others' clocks
+            _, tempo, quarters, micros = ask()
+            ahead = time.monotonic() - clock.micros() / 1e6
+            beat = ours.beat
+            assert beat is not None
+            assert beat.playing
+            assert beat.tempo == pytest.approx(tempo, abs=1e-3)
+            off = (beat.quarters_at(micros / 1e6 + ahead) - quarters + 2) % 4 - 2  # Link keeps the phase in the bar
+            assert abs(off) * 60 / tempo < 0.005
+        finally:
+            ours.close()
+            peer.stdin.close()
