@@ -79,8 +79,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name by which browsers on other machines reach that page; may be given several times. Without one "
-            "it is for this machine alone.",
+            help="A name by which browsers on other machines reach that page, with --trust-network; may be given "
+            "several times. Without one it is for this machine alone.",
         ),
     ] = None,
     tls_cert: Annotated[
@@ -163,7 +163,7 @@ def serve(
             gate.check_keyless(option, door_address)
     doors: list[Door] = [] if osc is None else [osc_door(osc)]
     if http is not None:
-        doors.append(console_door(http, http_name or []))
+        doors.append(console_door(http, http_name or [], trust_network))
 
     def ready(bound: str) -> None:
         print(f"listening on {bound}", flush=True)
@@ -199,9 +199,16 @@ def osc_door(address: str) -> Door:
     return OscDoor(address, [sys.executable, "-m", "backline.cli.main", "live"])
 
 
-def console_door(address: str, names: list[str]) -> Door:
+def console_door(address: str, names: list[str], trust_network: bool) -> Door:
     """The page at `address`, for browsers that reach it by `names` beside those of this machine."""
     from backline.cli.console import UserError
+    from backline_client.wire import is_local
+
+    if not (trust_network or is_local(address)):
+        raise UserError(
+            f"other machines may reach {address}, and the page asks for no key: use 127.0.0.1, to which `ssh -L` leads "
+            "from elsewhere; --trust-network is for a network where everybody may play"
+        )
 
     try:
         from backline.doors.console.door import ConsoleDoor

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from backline.engine.errors import BadInput
 from backline.engine.limits import OTHER_BYTES
+from backline.service.access import OWNER, current
 from backline.service.decoding import decoded
 from backline.service.servicer import Servicer
 from backline.service.status import status_of
@@ -27,6 +28,8 @@ JSON, PROTO = "application/json", "application/proto"
 HTTP_STATUS = {  # by Connect's table
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.NOT_FOUND: 404,
     grpc.StatusCode.ABORTED: 409,
     grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
@@ -57,6 +60,7 @@ async def call(servicer: Servicer, request: Request) -> Response:
         name = request.path_params["method"]
         if name not in METHODS:
             raise Aborted(grpc.StatusCode.UNIMPLEMENTED, f"no call of that name: use {', '.join(METHODS)}")
+        current.set(OWNER)  # whoever reaches the page is the user, or trusted as one
         message = await read(request, message_factory.GetMessageClass(METHODS[name].input_type))
         answer = await getattr(servicer, name)(message, Context())
         if content_type(request) == PROTO:
