@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "../clap/extensions.h"
+#include "parameters.h"
 
 // Of realtime_guard.cpp, where a test has preloaded it: what a thread must not do between 1 and 0 ends the program.
 extern "C" __attribute__((weak)) void backline_realtime(int on);
@@ -212,9 +213,8 @@ class Hosted {
     std::string status_text() const {
         char text[CLAP_NAME_SIZE];
         double value = 0.0;
-        const clap_id status = params_->count(plugin_) - 1;
-        params_->get_value(plugin_, status, &value);
-        return params_->value_to_text(plugin_, status, value, text, sizeof text) ? text : "";
+        params_->get_value(plugin_, backline::kStatus, &value);
+        return params_->value_to_text(plugin_, backline::kStatus, value, text, sizeof text) ? text : "";
     }
 
     void save_and_load() {

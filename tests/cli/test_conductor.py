@@ -19,13 +19,14 @@ import soundfile
 from backline.cli import conductor
 from backline.cli.arrival import Arrival
 from backline.cli.beat import Beat, Metre
-from backline.cli.conductor import Conductor, Knob, parse_map
+from backline.cli.conductor import Conductor, Knob, Leads, parse_map
 from backline.cli.console import UserError
 from backline.cli.midi_clock import TICKS
 from backline.cli.midi_in import MidiInputs, MidiPort, Received
 from backline.cli.sound_card import _moments
 from backline.service.server import start_server
 from backline_client import Client, Control, Notes, Session, Transport
+from backline_protos.v1 import backline_pb2 as pb
 from tests.cli.test_commands import Backline, write_pack
 from tests.support.midi import OWN, RtMidi
 from tests.support.sound_card import SoundDevice
@@ -108,6 +109,28 @@ def test_a_controller_moves_its_parameter_and_others_are_played(capfd: pytest.Ca
     stage.play(0.1)
     assert stage.session.of(Control) == [Control("guidance", 10.0), Control("key", 12.0)]  # of many moves the last
     assert [notes.data for notes in stage.session.of(Notes)] == [bytes([0xB0, 64, 127])]
+
+
+def test_a_programme_is_for_whoever_asks_for_it_and_else_the_packs() -> None:
+    chosen: list[int] = []
+    stage = Stage(program=chosen.append)
+    stage.send(0, bytes([0xC0, 0]), bytes([0xC3, 6]))
+    stage.play(0.1)
+    assert chosen == [1, 7]
+    assert not stage.session.changes
+    alone = Stage()
+    alone.send(0, bytes([0xC0, 6]))
+    alone.play(0.1)
+    assert [notes.data for notes in alone.session.of(Notes)] == [bytes([0xC0, 6])]
+
+
+def test_a_set_whose_packs_mean_other_numbers_by_a_parameter_cannot_be_mapped() -> None:
+    def pack(name: str, maximum: float) -> pb.Pack:
+        return pb.Pack(name=name, parameters=[pb.Parameter(name="gain", maximum=maximum, automatable=True)])
+
+    leads = Leads([], queue.Queue(), {1: "gain"}, Metre(), None, link=True)
+    with pytest.raises(UserError, match=r"--map: one and other give a parameter other ranges: map what is alike"):
+        leads.conducting(Told(), RATE, [pack("one", 1.0), pack("other", 2.0)], deque())
 
 
 def test_a_pack_that_takes_no_notes_says_so_once_and_gets_none(capfd: pytest.CaptureFixture[str]) -> None:
@@ -360,6 +383,7 @@ for line in sys.stdin:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("link") is None, reason="needs LinkPython-extern")
+@pytest.mark.paced
 def test_another_programs_link_session_gives_tempo_phase_start_and_stop() -> None:
     import link as package
 

@@ -65,10 +65,10 @@ def recorded(folder: Path) -> tuple[Audio, int]:
 
 
 class Noted:
-    """A session that notes which output has been put where it is played from."""
+    """A session that notes which output has been put where it is played from; of several, that of `port`."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, port: str | None = None) -> None:
+        self._session, self._port = session, port
         self._arrival = threading.Condition()
         self._end = 0
 
@@ -78,6 +78,8 @@ class Noted:
     def __iter__(self) -> Iterator[Block]:
         for block in self._session:
             yield block
+            if block.port != (self._port or block.port):
+                continue
             with self._arrival:
                 self._end = block.end
                 self._arrival.notify_all()

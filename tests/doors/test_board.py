@@ -251,8 +251,8 @@ def test_a_parameter_that_is_fixed_and_a_render_are_not_steered() -> None:
         stage.board.look()
         assert "read only" in error(await stage.say("/session/1/parameter/fixed", 1.0))[1]
         assert "a render" in error(await stage.say("/session/2/parameter/gain", 1.0))[1]
-        assert "fixed when a session opens" in error(await stage.say("/session/1/seed", "7"))[1]
-        assert "chooses the pack" in error(await stage.say("/session/1/pack", "gain"))[1]
+        assert "its client has opened it" in error(await stage.say("/session/1/seed", "7"))[1]
+        assert "its client has opened it" in error(await stage.say("/session/1/pack", "gain"))[1]
 
     scene(test)
 
@@ -438,7 +438,7 @@ def test_fuzz_harms_nothing_and_a_session_plays_on() -> None:
 # ---- what is not served, and what `backline live` is told ----------------------------------------------------
 
 
-@pytest.mark.parametrize("address", ["/scene", "/session/1/next_take", "/session/1/chord", "/session/1/beat"])
+@pytest.mark.parametrize("address", ["/session/1/chord", "/session/1/beat"])
 def test_what_is_not_served_says_so(address: str) -> None:
     async def test(stage: Stage) -> None:
         live(stage)
@@ -446,6 +446,29 @@ def test_what_is_not_served_says_so(address: str) -> None:
         asked, words, status = error(await stage.say(address))
         assert (asked, status) == (address, "UNIMPLEMENTED")
         assert "yet" in words
+
+    scene(test)
+
+
+@pytest.mark.parametrize(
+    ("address", "values", "words"),
+    [
+        ("/scene", ["verse"], "no set list plays here"),
+        ("/scene", [1.5, 2], "send the name of a scene"),
+        ("/scene/next", [], "no set list plays here"),
+        ("/session/1/seed", [7], "its client has opened it"),
+        ("/session/1/seed", ["-7"], "use 0 to 2^64 - 1"),
+        ("/session/1/seed", [True], "use 0 to 2^64 - 1"),
+        ("/session/1/next_take", [], "its client has opened it"),
+        ("/session/1/pack", ["other"], "its client has opened it"),
+    ],
+)
+def test_only_what_was_opened_here_begins_anew(address: str, values: list[Any], words: str) -> None:
+    async def test(stage: Stage) -> None:
+        live(stage)
+        stage.board.look()
+        assert words in error(await stage.say(address, *values))[1]
+        assert await stage.say("/scene") == [("/scene", [])]
 
     scene(test)
 

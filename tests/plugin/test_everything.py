@@ -36,7 +36,7 @@ def serving(folder: Path, monkeypatch: pytest.MonkeyPatch, *, waits_for_frames: 
     (folder / "state" / "backline").mkdir(parents=True)
     (folder / "state" / "backline" / "packs").write_text("everything\n")
     packs = everything_pack(folder / "packs", monkeypatch, waits_for_frames=waits_for_frames)
-    with start_server(f"unix:{folder}/socket", packs=[packs], device="cpu") as server:
+    with start_server(f"unix:{folder}/socket", packs=[packs], load=["everything"], device="cpu") as server:
         monkeypatch.setenv("BACKLINE_ADDRESS", server.address)
         yield server.address
 
@@ -260,7 +260,10 @@ def test_automation_comes_to_the_model_at_its_sample(
         plugin.activate(RATE, 480)
         settle(plugin, "depth")
         plugin.deactivate()
-        LOADED[-1].before_step = note
+        stream, deadline = LOADED[-1], time.monotonic() + PATIENCE_SECONDS
+        while stream.rows and time.monotonic() < deadline:  # of the session that has just ended
+            time.sleep(0.01)
+        stream.before_step = note
         plugin.activate(RATE, 480)
         for start in range(0, 15 * CHUNK_SAMPLES, 480):
             events = [parameter(STYLE, 1.0, 480 - 1)] if start + 480 == 4 * CHUNK_SAMPLES else []

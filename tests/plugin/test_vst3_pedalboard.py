@@ -83,7 +83,9 @@ def test_a_project_finds_its_settings_again(make: Make, served: str) -> None:
     state = one.raw_state
     other.raw_state = state
     assert other.raw_state == state
-    for name in set(one.parameters) - {"status"}:
+    for name in set(one.parameters):
+        if name == "status" or name.startswith("pack_parameter"):  # these show what the server has said by then
+            continue
         assert getattr(other, name) == getattr(one, name), name
     audio = noise(24_000)
     np.testing.assert_array_equal(other.process(audio, 48_000), factor(-24.0) * audio)

@@ -10,6 +10,7 @@
 from backline_client.aio import AsyncClient, AsyncRenderCall, AsyncSession
 from backline_client.client import Client, Session
 from backline_client.errors import (
+    AccessDenied,
     BacklineError,
     ConnectionFailed,
     InvalidRequest,
@@ -39,6 +40,7 @@ from backline_client.wire import (
 
 __all__ = [
     "DEFAULT_ADDRESS",
+    "AccessDenied",
     "AlignedOutput",
     "AsyncClient",
     "AsyncRenderCall",

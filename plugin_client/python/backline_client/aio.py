@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterable
 from types import TracebackType
 from typing import Unpack
@@ -14,6 +15,7 @@ from typing import Unpack
 from numpy.typing import ArrayLike
 
 from backline_client.client import Client, collected
+from backline_client.endpoint import Endpoint
 from backline_client.rendering import RenderCall
 from backline_client.session import SessionCall
 from backline_client.wire import (
@@ -36,8 +38,17 @@ from backline_protos.v1.backline_pb2_grpc import BacklineStub
 class AsyncClient:
     """A connection to the server at `address` ("host:port" or "unix:/path"). Any task may use it."""
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = 60.0) -> None:
-        self._client = Client(address, timeout=timeout)
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        key: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """As `Client`."""
+        self._client = Client(address, key=key, ca=ca, certificate=certificate, timeout=timeout)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -67,7 +78,7 @@ class AsyncClient:
         opening = open_message(pack, sample_rate, channels, block_size, offline, options)
         loop = asyncio.get_running_loop()
         client = self._client
-        return await asyncio.to_thread(AsyncSession, client._stub, client.address, opening, client.timeout, loop)
+        return await asyncio.to_thread(AsyncSession, client._stub, client._endpoint, opening, client.timeout, loop)
 
     async def render(
         self,
@@ -194,7 +205,7 @@ class AsyncSession(SessionCall):
     def __init__(
         self,
         stub: BacklineStub,
-        address: str,
+        endpoint: Endpoint,
         opening: pb.Open,
         timeout: float,
         loop: asyncio.AbstractEventLoop,
@@ -205,7 +216,7 @@ class AsyncSession(SessionCall):
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits
                 loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-        super().__init__(stub, address, opening, timeout, deliver)
+        super().__init__(stub, endpoint, opening, timeout, deliver)
 
     async def __aenter__(self) -> AsyncSession:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from typing import Any, Unpack
 import grpc
 from numpy.typing import ArrayLike
 
+from backline_client.endpoint import Endpoint
 from backline_client.errors import ConnectionFailed, from_rpc
 from backline_client.rendering import RenderCall
 from backline_client.session import SessionCall
@@ -26,7 +28,6 @@ from backline_client.wire import (
     SessionOptions,
     Transport,
     as_audio,
-    channel_options,
     open_message,
 )
 from backline_protos.v1 import backline_pb2 as pb
@@ -38,12 +39,35 @@ class Client:
 
     Nothing is sent before the first call, so a missing server shows there, as `ConnectionFailed`; and so does a socket
     of another user, to which nothing is sent.
+
+        Client("studio.example:50505", key=Path("key").read_text().strip(), ca="studio-ca.pem")
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        key: str | None = None,
+        ca: str | os.PathLike[str] | None = None,
+        certificate: str | os.PathLike[str] | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """
+        Args:
+            key: an access key, as `backline access add` prints it. It is sent over TLS only, and shown nowhere.
+            ca: PEM file of the authority that signed the server's certificate; without it, those that gRPC knows.
+            certificate: PEM file of this client's own certificate and private key, where the server asks for one.
+            timeout: seconds for opening a session (a pack may have to be loaded) and for every small call.
+
+        Any of the three means TLS.
+
+        Raises:
+            ValueError, OSError: the key is none, or a file cannot be read.
+        """
         self.address = address
-        self.timeout = timeout  # seconds for opening a session (a pack may have to be loaded) and for every small call
-        self._channel = grpc.insecure_channel(address, options=channel_options(address))
+        self.timeout = timeout
+        self._endpoint = Endpoint(address, key, ca, certificate)
+        self._channel = self._endpoint.channel()
         self._calls = BacklineStub(self._channel)
 
     def __enter__(self) -> Client:
@@ -87,7 +111,7 @@ class Client:
             options: see `SessionOptions`.
         """
         opening = open_message(pack, sample_rate, channels, block_size, offline, options)
-        return Session(self._stub, self.address, opening, self.timeout)
+        return Session(self._stub, self._endpoint, opening, self.timeout)
 
     def render(
         self,
@@ -157,7 +181,7 @@ class Client:
         options: SessionOptions,
     ) -> RenderCall:
         opening = open_message(pack, sample_rate, channels, RENDER_BLOCK, True, options)
-        return RenderCall(self._stub, self.address, opening, blocks, changes)
+        return RenderCall(self._stub, self._endpoint, opening, blocks, changes)
 
     def packs(self) -> list[pb.Pack]:
         """Every pack that the server knows, damaged ones included."""
@@ -194,7 +218,7 @@ class Client:
         try:
             return method(request, timeout=self.timeout)
         except grpc.RpcError as error:
-            raise from_rpc(error, self.address) from None
+            raise from_rpc(error, self._endpoint) from None
 
 
 def collected(call: RenderCall, samples: int, progress: Callable[[float], None] | None) -> Rendering:
@@ -216,9 +240,9 @@ class Session(SessionCall):
     call where the body raised.
     """
 
-    def __init__(self, stub: BacklineStub, address: str, opening: pb.Open, timeout: float) -> None:
+    def __init__(self, stub: BacklineStub, endpoint: Endpoint, opening: pb.Open, timeout: float) -> None:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: the call has ended
-        super().__init__(stub, address, opening, timeout, self._events.put)
+        super().__init__(stub, endpoint, opening, timeout, self._events.put)
 
     def __enter__(self) -> Session:
         return self

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import grpc
 
+from backline_client.endpoint import Endpoint
+
 
 class BacklineError(Exception):
     """A call failed. `status` is the gRPC status, `message` what the server said, with what to do."""
@@ -27,7 +29,7 @@ class NotFound(BacklineError):
 
 
 class ServerBusy(BacklineError):
-    """Serving it would break the deadlines of others, or take more memory than there is (RESOURCE_EXHAUSTED)."""
+    """It would break others' deadlines, or take more than there is or than the key may (RESOURCE_EXHAUSTED)."""
 
 
 class PackDamaged(BacklineError):
@@ -36,6 +38,12 @@ class PackDamaged(BacklineError):
 
 class NotServed(BacklineError):
     """Part of the contract that this server does not serve yet (UNIMPLEMENTED)."""
+
+
+class AccessDenied(BacklineError):
+    """The server wants an access key, does not take this one, or does not let it do that (UNAUTHENTICATED,
+    PERMISSION_DENIED).
+    """
 
 
 class TimedOut(BacklineError):
@@ -53,18 +61,22 @@ _BY_STATUS: dict[grpc.StatusCode, type[BacklineError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: ServerBusy,
     grpc.StatusCode.FAILED_PRECONDITION: PackDamaged,
     grpc.StatusCode.UNIMPLEMENTED: NotServed,
+    grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
+    grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
     grpc.StatusCode.CANCELLED: SessionEnded,
 }
 
 
-def from_rpc(error: grpc.RpcError, address: str, established: bool = False) -> BacklineError:
-    """`error` of a call to `address` as the exception that a caller handles; `established`: the call had answered."""
+def from_rpc(error: grpc.RpcError, endpoint: Endpoint, established: bool = False) -> BacklineError:
+    """`error` of a call to `endpoint` as the exception that a caller handles; `established`: the call had answered."""
     status, details = error.code(), error.details() or ""
     if status is grpc.StatusCode.UNAVAILABLE:
         if established:
-            text = f"the server at {address} went away: start `backline serve` again and reopen the session ({details})"
+            text = (
+                f"the server at {endpoint} went away: start `backline serve` again and reopen the session ({details})"
+            )
         else:
-            text = f"no Backline server answers at {address}: is `backline serve` running there? ({details})"
+            text = endpoint.why_unreachable(details)
         return ConnectionFailed(text, status)
     return _BY_STATUS.get(status, BacklineError)(details or status.name, status)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import grpc
 from numpy.typing import ArrayLike
 
+from backline_client.endpoint import Endpoint
 from backline_client.errors import BacklineError, from_rpc
 from backline_client.wire import CHANGES_AHEAD, Block, Change, Event, Frames, Incoming, Outgoing, fields
 from backline_protos.v1 import backline_pb2 as pb
@@ -25,13 +26,13 @@ class RenderCall:
     def __init__(
         self,
         stub: BacklineStub,
-        address: str,
+        endpoint: Endpoint,
         opening: pb.Open,
         blocks: Iterable[ArrayLike],
         changes: Iterable[Change],
     ) -> None:
         """Begins the call and does not wait. One thread uses it; any may cancel."""
-        self._address = address
+        self._endpoint = endpoint
         self._incoming: Incoming | None = None
         self._failure: Exception | None = None  # of what the input comes from
         self._begun = threading.Event()
@@ -89,7 +90,7 @@ class RenderCall:
         if self._incoming is None:
             message = self._next()
             if message is None or message.WhichOneof("message") != "ready":
-                raise BacklineError(f"the server at {self._address} ended the call before it was ready")
+                raise BacklineError(f"the server at {self._endpoint} ended the call before it was ready")
             self._incoming = Incoming(message.ready)
         return self._incoming
 
@@ -100,7 +101,7 @@ class RenderCall:
         except grpc.RpcError as error:
             if self._failure is not None:
                 raise self._failure from None
-            raise from_rpc(error, self._address, established=self._incoming is not None) from None
+            raise from_rpc(error, self._endpoint, established=self._incoming is not None) from None
 
     def _requests(
         self, opening: pb.Open, blocks: Iterable[ArrayLike], changes: Iterable[Change]

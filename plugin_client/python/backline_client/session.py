@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 from numpy.typing import ArrayLike
 
+from backline_client.endpoint import Endpoint
 from backline_client.errors import BacklineError, SessionEnded, from_rpc
 from backline_client.wire import Change, Control, Event, Frames, Incoming, Notes, Outgoing, Text, Transport, fields
 from backline_protos.v1 import backline_pb2 as pb
@@ -26,13 +27,13 @@ class SessionCall:
     def __init__(
         self,
         stub: BacklineStub,
-        address: str,
+        endpoint: Endpoint,
         opening: pb.Open,
         timeout: float,
         deliver: Callable[[Event | None], None],
     ) -> None:
         """Returns when the server is ready for audio; raises BacklineError if it is not within `timeout` seconds."""
-        self._address = address
+        self._endpoint = endpoint
         self._deliver = deliver
         self._requests: queue.SimpleQueue[pb.ClientMessage | None] = queue.SimpleQueue()
         self._sending = threading.Lock()
@@ -48,7 +49,7 @@ class SessionCall:
         self._reader.start()
         if not self._ready.wait(timeout):
             self.cancel()
-            raise BacklineError(f"the server at {address} did not open the session within {timeout:g} s: is it stuck?")
+            raise BacklineError(f"the server at {endpoint} did not open the session within {timeout:g} s: is it stuck?")
         if self._error is not None:
             self._requests.put(None)
             raise self._error
@@ -150,7 +151,7 @@ class SessionCall:
     def _close(self, timeout: float) -> pb.Closed:
         self.end_input()
         if not self._ended.wait(timeout):
-            raise TimeoutError(f"the server at {self._address} was not done within {timeout:g} s of closing")
+            raise TimeoutError(f"the server at {self._endpoint} was not done within {timeout:g} s of closing")
         if self._error is not None:
             raise self._error
         return self.totals or pb.Closed()
@@ -174,9 +175,9 @@ class SessionCall:
                 if event is not None:
                     self._deliver(event)
             if not self._ready.is_set():
-                self._error = BacklineError(f"the server at {self._address} ended the call before it was ready")
+                self._error = BacklineError(f"the server at {self._endpoint} ended the call before it was ready")
         except grpc.RpcError as error:
-            self._error = from_rpc(error, self._address, established=self._ready.is_set())
+            self._error = from_rpc(error, self._endpoint, established=self._ready.is_set())
         finally:
             self._ended.set()
             self._deliver(None)

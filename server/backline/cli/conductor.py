@@ -10,10 +10,10 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backline.cli.ableton_link import AbletonLink, link_package
 from backline.cli.arrival import Arrival
@@ -23,7 +23,7 @@ from backline.cli.midi_clock import MidiClock
 from backline.cli.midi_in import INBOX, MidiInputs, MidiPort, Received, rtmidi_package
 from backline.doors.sample_clock import SampleClock
 from backline.engine.changes import CHANNEL_MESSAGES
-from backline_client import BacklineError, Client, Control, Session
+from backline_client import BacklineError, Control
 
 if TYPE_CHECKING:
     from backline_protos.v1 import backline_pb2 as pb
@@ -33,7 +33,7 @@ PORTS_SECONDS = 1.0  # between looks for what has been unplugged
 MOST_MESSAGES = 4_000  # a second that are passed on: more is no music, and a session takes only so many
 TOGETHER_SECONDS = 0.1  # end-to-end latency up to which the band plays along, and does not answer
 ROUND_TRIPS = 256  # newest, whose median counts
-CONTROLLER = 0xB0
+CONTROLLER, PROGRAM = 0xB0, 0xC0
 NOTES_OFF = 123
 
 
@@ -119,19 +119,33 @@ class Leads:
         return cls(opened, inbox, parse_map(mapped), Metre(int(numerator), int(denominator)), tempo, link)
 
     def conducting(
-        self, client: Client, pack: str, session: Session, rate: int, arrivals: deque[Arrival]
+        self,
+        session: Led,
+        rate: int,
+        packs: Sequence[pb.Pack],
+        arrivals: deque[Arrival],
+        program: Callable[[int], None] | None = None,
     ) -> AbstractContextManager[object]:
         """Leads the session as long as the block.
 
+        Args:
+            packs: that it plays, one after the other.
+            program: called with the number, from 1, of every MIDI programme that is chosen.
+
         Raises:
-            UserError: the pack lacks a parameter that a controller is to move.
+            UserError: a pack lacks a parameter that a controller is to move, or means other numbers by it.
         """
         if not self.ports and not self.link:
             return nullcontext()
-        described = client.pack(pack)
+        knobs = knobs_of(packs[0], self.mapped)
+        for pack in packs[1:]:
+            if knobs_of(pack, self.mapped) != knobs:
+                raise UserError(
+                    f"--map: {packs[0].name} and {pack.name} give a parameter other ranges: map what is alike"
+                )
         return Conductor(
-            session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs_of(described, self.mapped),
-            takes_notes=described.takes_notes, metre=self.metre,
+            session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs,
+            takes_notes=any(pack.takes_notes for pack in packs), metre=self.metre, program=program,
             link=AbletonLink(self.tempo, self.metre.quarters_per_bar) if self.link else None,
         )  # fmt: skip
 
@@ -143,12 +157,26 @@ class Beats(Protocol):
     def beat(self) -> Beat | None: ...
 
 
+class Led(Protocol):
+    """A session, or what plays several (stage.py)."""
+
+    @property
+    def position(self) -> int: ...
+
+    @property
+    def latency_samples(self) -> int: ...
+
+    def change(self, change: Any) -> None: ...
+
+    def midi_live(self, position: int, data: bytes) -> object: ...
+
+
 class Conductor:
     """Leads one session from `start` to `stop`. What it hears of a port or of Link it tells on the terminal."""
 
     def __init__(
         self,
-        session: Session,
+        session: Led,
         rate: int,
         arrivals: deque[Arrival],
         *,
@@ -158,6 +186,7 @@ class Conductor:
         takes_notes: bool = True,
         link: AbletonLink | None = None,
         metre: Metre | None = None,
+        program: Callable[[int], None] | None = None,
     ) -> None:
         """
         Args:
@@ -167,9 +196,11 @@ class Conductor:
             knobs: by the number of the controller.
             takes_notes: whether the pack does.
             link: leads in the place of every MIDI clock.
+            program: see `Leads.conducting`; without, programmes are notes' matter.
         """
         self._session, self._rate, self._arrivals, self._inbox = session, rate, arrivals, inbox
         self._ports, self._knobs, self._takes_notes, self._link = list(ports), knobs or {}, takes_notes, link
+        self._program = program
         self._clock = SampleClock(rate)
         self._round_trips: deque[float] = deque(maxlen=ROUND_TRIPS)
         self._told = ToldBeat(rate, metre or Metre())
@@ -247,6 +278,8 @@ class Conductor:
                 self._leader = clock
             if clock.lost_place and self._link is None:
                 self._tell_once(f"{port.name} ticks, but has not said where its bars begin: stop and start it")
+        elif self._program is not None and len(message) == 2 and message[0] & 0xF0 == PROGRAM:
+            self._program(message[1] + 1)
         elif CHANNEL_MESSAGES.fullmatch(message):
             knob = self._knobs.get(message[1]) if message[0] & 0xF0 == CONTROLLER else None
             if knob is not None:

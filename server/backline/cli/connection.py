@@ -13,20 +13,26 @@ from pathlib import Path
 import psutil
 
 from backline.cli.console import UserError
-from backline.cli.options import pick_device
+from backline.cli.options import Credentials, pick_device
 from backline_client import Client
 
 LOAD_LIMIT = 4.0  # cores
 
 
 @contextmanager
-def connected(address: str | None, packs: Sequence[Path], device: str, apart: bool = False) -> Iterator[Client]:
+def connected(
+    address: str | None,
+    packs: Sequence[Path],
+    device: str,
+    apart: bool = False,
+    credentials: Credentials | None = None,
+) -> Iterator[Client]:
     """A client of the server at `address`, or of one that lives as long as the block.
 
     That one is in this process, unless `apart`: an audio callback must not share Python's lock with a model.
     """
     if address is not None:
-        with Client(address) as client:
+        with Client(address, **(credentials or {})) as client:
             yield client
         return
     if apart:
@@ -62,6 +68,7 @@ def server_process(
     `load_limit` is the server's own, which does not.
     """
     arguments = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", "none"]
+    arguments += ["--config", "none"]  # the user's own server is another one
     arguments += ["--device", device]
     if load_limit is not None:
         arguments += ["--load-limit", str(load_limit)]

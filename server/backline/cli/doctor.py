@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import re
+import socket
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +47,7 @@ def doctor(packs: options.PackFolders = None, device: options.Device = "auto") -
     for look in (look_at_software, look_at_machine):
         look(findings)
     look_at_packs(findings, packs or [], device)
+    look_at_doors(findings)
     table = Table(show_header=False)
     for row in findings.rows:
         table.add_row(*row)
@@ -122,6 +126,64 @@ def cpu_features() -> tuple[list[str], str]:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = set(facts.get("flags", facts.get("Features", "")).split())
     return [name for name in CPU_FEATURES if name in flags], facts.get("model name", platform.processor())
+
+
+def look_at_doors(findings: Findings) -> None:
+    """Reads the settings, and tries everything that `backline serve` would listen at with them."""
+    from backline.cli.console import UserError
+    from backline.cli.serve import serve
+    from backline.cli.settings import effective, read_settings, settings_file
+    from backline.service.access import access_file, read_keys
+    from backline.service.gate import Gate, Tls
+
+    app = typer.Typer(add_completion=False)
+    app.command()(serve)
+    command, settings = typer.main.get_command(app), {}
+    path = settings_file()
+    findings.rows.append(("settings", "found" if path.exists() else "none", str(path)))
+    if path.exists():
+        try:
+            settings = read_settings(path, command)
+        except UserError as error:
+            findings.problems += str(error).splitlines()
+    chosen = effective(command, settings)
+    keys = chosen["keys"] or access_file()
+    tls = Tls(chosen["tls_cert"], chosen["tls_key"], chosen["tls_client_ca"]) if chosen["tls_cert"] else None
+    try:
+        valid = [key.name for key in read_keys(keys) if key.revoked is None]
+        findings.rows.append(("access keys", str(len(valid)), ", ".join(valid) or f"none in {keys}"))
+        if tls is not None:
+            if chosen["tls_key"] is None:
+                raise OSError("TLS needs both: give tls-cert and tls-key")
+            tls.credentials()
+            findings.rows.append(("TLS", "ready", str(tls.certificate)))
+            Gate(tls, keys).guests()
+    except OSError as error:
+        findings.problems.append(str(error))
+    gate = Gate(tls, keys, chosen["trust_network"])
+    for name, place in chosen.items():
+        match = re.fullmatch(r"(.+):(\d{1,5})", place) if isinstance(place, str) else None
+        if match is None or place.startswith("unix:"):
+            continue
+        try:
+            gate.check(place, secure=name == "address" and tls is not None)
+            findings.rows.append((f"door {name}", "free" if _is_free(match[1], int(match[2])) else "taken", place))
+        except (OSError, OverflowError) as error:
+            findings.problems.append(str(error))
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether anything could listen there now. Raises OSError where the address is none of this machine's."""
+    family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(f"nothing can listen at {host}:{port} ({error.strerror}): use another address") from None
+            return False
+    return True
 
 
 def look_at_packs(findings: Findings, folders: list[Path], device: str) -> None:

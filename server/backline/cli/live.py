@@ -13,7 +13,9 @@ from backline.cli import options
 
 if TYPE_CHECKING:
     from backline.cli.paced import Audio
+    from backline.cli.scenes import Scene
     from backline.cli.sound_card import Card
+    from backline_client import Session
 
 RATE = 48_000  # Hz, of a card that has it
 MIX = ""  # name of the mix beside those of the outputs, none of which may have it
@@ -64,6 +66,9 @@ def live(
     ] = 0.0,
     pack: options.PackName = "default",
     server: options.Server = None,
+    key_file: options.KeyFile = None,
+    ca: options.Authority = None,
+    client_cert: options.ClientCertificate = None,
     packs: options.PackFolders = None,
     device: options.Device = "auto",
     seed: options.Seed = None,
@@ -103,6 +108,17 @@ def live(
     name: Annotated[
         str, typer.Option(help="What the server's list of sessions calls this one.", callback=options.printable)
     ] = "backline",
+    scenes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Play this set list, see `backline scenes check`; its scenes have what else is said here where they "
+            "do not say it. Type next, scene NAME or take, and the next bar brings it.",
+        ),
+    ] = None,
+    steered: Annotated[
+        bool, typer.Option("--steered", help="Without a set list, too, do what is typed: take, take SEED, pack NAME.")
+    ] = False,
 ) -> None:
     """Play along live. Stop with Ctrl+C; what was recorded is kept, whatever happens.
 
@@ -113,6 +129,8 @@ def live(
     Led by a keyboard and a DAW's clock: [cyan]backline live --visibility -1 --midi-in Launchkey --midi-in DAW[/]
 
     One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
+
+    A set list: [cyan]backline live --scenes set.toml[/]
     """
     if list_devices:
         from backline.cli.sound_card import WITHOUT_CARD, sounddevice_package
@@ -126,6 +144,7 @@ def live(
         lines = [f"{number:>3} {port.name}" for number, port in enumerate(midi.sources())]
         typer.echo("\n".join([*lines, *midi.problems]) or "nothing sends MIDI")
         return
+    credentials = options.credentials(server, key_file, ca, client_cert)
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
@@ -133,19 +152,26 @@ def live(
 
     import numpy as np
 
+    from backline.cli import scenes as set_lists
     from backline.cli.arrival import Arrival
     from backline.cli.audio_files import change_rate, read_audio, served_rate
     from backline.cli.conductor import Leads
     from backline.cli.connection import connected
-    from backline.cli.console import console
+    from backline.cli.console import UserError, console
     from backline.cli.paced import Host, in_blocks, play_paced
     from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
+    from backline.cli.stage import MIXED, Stage
     from backline.cli.takes import LiveTake, PortFiles, ended_in_order
     from backline_client import BacklineError
 
     leads = Leads.at(midi_in or [], mapped or [], link, tempo, signature)
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
+    alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
+    listed = [alone] if scenes is None else set_lists.read_set(scenes, alone)
+    steered = steered or scenes is not None
+    if steered and files is not None and files.is_folder:
+        raise UserError("scenes have outputs of their own: record their mix, as with --output band.wav")
     session_rate = served_rate(file_rate)
     card: Card | None = None
     if audio is None or files is None:
@@ -162,16 +188,26 @@ def live(
     problem: Exception | None = None
     with (
         ended_in_order(),
-        connected(server, packs or [], device, apart=card is not None) as client,
-        client.open(pack, session_rate, channels, block_size=block, **wanted) as session,
+        connected(server, packs or [], device, apart=card is not None, credentials=credentials) as client,
+        set_lists.checked(client, scenes, listed).open(
+            listed[0].pack, session_rate, channels, block_size=block, **listed[0].options
+        ) as session,
         ExitStack() as stack,
     ):
-        heard_ports = chosen_ports(pack, [port.name for port in session.ready.ports], ports)
-        latency = session.latency_samples
+        heard_ports = ports_of(listed[0], session)
+        host: Host | Stage
+        if steered:
+            host = Stage(client, listed, session, ports_of, (session_rate, channels, block), transport)
+            stack.callback(host.close)
+            latency, heard_ports = host.latency_samples, [MIXED]
+            host.listen(0)
+        else:
+            host, latency = Host(session, session_rate, channels), session.latency_samples
+            for beat in transport:
+                session.transport(beat)
         milliseconds = latency / session_rate * 1000
-        console.print(f"{pack} at {session_rate} Hz, end-to-end latency {milliseconds:.0f} ms; stop with Ctrl+C")
-        for beat in transport:
-            session.transport(beat)
+        said = f"{listed[0].pack} at {session_rate} Hz, end-to-end latency {milliseconds:.0f} ms; stop with Ctrl+C"
+        console.print(said)
         paths = {} if files is None else files.paths(heard_ports if files.is_folder else [MIX], source)
         widths = {port.name: port.channels for port in session.ready.ports} | {MIX: 2}
 
@@ -179,7 +215,7 @@ def live(
             """What is heard as it goes into files: the outputs, or their mix."""
             return {name: mix_heard(blocks, heard_ports, dry) if name == MIX else blocks[name] for name in paths}
 
-        host, played = Host(session, session_rate, channels), Played()
+        played, stage = Played(), host if isinstance(host, Stage) else None
         frames = None if audio is None else audio.shape[1]
         take = stack.enter_context(LiveTake(paths, widths, session_rate, latency, frames, recorded))
 
@@ -189,9 +225,11 @@ def live(
 
         def hear_paced(blocks: dict[str, Audio]) -> None:
             take.hear(blocks)
-            played.arrivals.append(Arrival(time.monotonic(), None, session.position))
+            played.arrivals.append(Arrival(time.monotonic(), None, (stage or session).position))
 
-        with leads.conducting(client, pack, session, session_rate, played.arrivals):
+        packs_played = [client.pack(name) for name in dict.fromkeys(scene.pack for scene in listed)]
+        program = None if stage is None else lambda number: stage.ask(f"scene {number}")
+        with leads.conducting(stage or session, session_rate, packs_played, played.arrivals, program):
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.
@@ -219,6 +257,11 @@ def live(
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
     if problem is not None:
         raise problem
+
+
+def ports_of(scene: Scene, session: Session) -> list[str]:
+    """The outputs of a scene that are heard."""
+    return chosen_ports(scene.pack, [port.name for port in session.ready.ports], list(scene.ports))
 
 
 def chosen_ports(pack: str, offered: list[str], wanted: list[str] | None) -> list[str]:

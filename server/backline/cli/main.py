@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from backline.cli.access import access
 from backline.cli.data import data
 from backline.cli.demo import demo
 from backline.cli.doctor import doctor
@@ -16,6 +17,7 @@ from backline.cli.live import live
 from backline.cli.music import music
 from backline.cli.packs import packs
 from backline.cli.render import render
+from backline.cli.scenes import scenes
 from backline.cli.serve import serve
 from backline.cli.train import train
 
@@ -28,7 +30,9 @@ app = typer.Typer(
 )
 for command in (serve, render, live, doctor, demo):
     app.command()(command)
+app.add_typer(access, name="access")
 app.add_typer(packs, name="packs")
+app.add_typer(scenes, name="scenes")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(music, name="music")

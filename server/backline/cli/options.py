@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Collection
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
 DOWNBEAT_SECONDS = 86_400.0  # within which a bar begins, before or after the start of the input
 
 
+class Credentials(TypedDict, total=False):
+    """What `backline_client.Client` takes beside the address."""
+
+    key: str | None
+    ca: Path | None
+    certificate: Path | None
+
+
 class ChannelLayout(StrEnum):
     """What the channels of the input are."""
 
@@ -27,6 +36,13 @@ class ChannelLayout(StrEnum):
     DISCRETE = "discrete"
     SURROUND_5_1 = "5.1"
     SURROUND_7_1 = "7.1"
+
+
+class LogFormat(StrEnum):
+    """How a server tells what happens."""
+
+    TEXT = "text"
+    JSON = "json"
 
 
 def finite(value: float | None) -> float | None:
@@ -77,6 +93,37 @@ Server = Annotated[
     typer.Option(
         help="Address of a running server, for example 127.0.0.1:50505; without it, one runs inside.",
         callback=place_of_server,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        help="With --server: a file that holds your access key; without it, BACKLINE_KEY is looked at. Never the key "
+        "itself, which others would see in the list of processes.",
+    ),
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        metavar="PEM",
+        envvar="BACKLINE_CA",
+        help="With --server: whoever signed its certificate, where that is no public authority.",
+    ),
+]
+ClientCertificate = Annotated[
+    Path | None,
+    typer.Option(
+        "--client-cert", metavar="PEM", help="With --server: your certificate and private key, if it asks for one."
+    ),
+]
+KeysFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--keys",
+        metavar="FILE",
+        help="The access keys' file. Left out: ~/.config/backline/access.toml ($XDG_CONFIG_HOME).",
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="The same input and seed give the same output.", min=0, max=2**64 - 1)]
@@ -243,6 +290,16 @@ def parse_transport(tempo: float | None, signature: str, downbeat: float) -> lis
     song_position = -downbeat * tempo / 60.0
     numerator, denominator = int(match[1]), int(match[2])
     return [Transport(tempo, 0, numerator=numerator, denominator=denominator, song_position=song_position)]
+
+
+def credentials(server: str | None, key_file: Path | None, ca: Path | None, certificate: Path | None) -> Credentials:
+    """What a `Client` shows to the server at that address."""
+    if server is None:
+        if key_file or certificate:
+            raise typer.BadParameter("a key is for another machine's server: say which with --server HOST:PORT")
+        return {}
+    key = os.environ.get("BACKLINE_KEY", "") if key_file is None else key_file.read_text()
+    return {"key": key.strip() or None, "ca": ca, "certificate": certificate}
 
 
 def pick_device(name: str) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,26 +37,42 @@ class Measured:
 class Host:
     """One host around one session. `turn` may be called from an audio callback, always from the same thread."""
 
-    def __init__(self, session: Session, sample_rate: int, channels: int) -> None:
-        self.measured = Measured(session.latency_samples)
+    def __init__(
+        self,
+        session: Session,
+        sample_rate: int,
+        channels: int,
+        *,
+        start: int = 0,
+        latency_samples: int | None = None,
+    ) -> None:
+        """
+        Args:
+            start: position of the first block.
+            latency_samples: at which it plays; None: what the session needs.
+        """
+        latency = session.latency_samples if latency_samples is None else latency_samples
+        self.measured = Measured(latency)
         self._session = session
         self._rate = sample_rate
-        self._position = 0
+        self._position = start
+        self._begun = False
         self._start = 0.0  # monotonic seconds of sample 0
         self._failure: BacklineError | None = None
         ports = [*session.ready.ports, pb.OutputPort(name=INPUT, channels=channels)]
-        self._output = AlignedOutput(ports, session.latency_samples)
+        self._output = AlignedOutput(ports, latency, start=start)
         self._receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
 
     def turn(self, block: Audio) -> dict[str, Audio]:
         """Sends the block [channel, sample] just captured; gives what is heard meanwhile, per port and INPUT."""
         if self._failure is not None:
             raise self._failure
-        if self._position == 0:
-            self._start = time.monotonic() - block.shape[1] / self._rate
+        if not self._begun:
+            self._start = time.monotonic() - (self._position + block.shape[1]) / self._rate
             self._receiver.start()
+            self._begun = True
         try:
-            self._session.send(block)
+            self._session.send(block, self._position)
         except SessionEnded as error:
             text = "the server has ended the session: it is shutting down, start `backline serve` again"
             raise ConnectionFailed(text, error.status) from error
@@ -63,14 +80,16 @@ class Host:
 
     def turn_alone(self, block: Audio) -> dict[str, Audio]:
         """As `turn` where the server is lost: nothing is sent, and only what has come is heard, and INPUT."""
-        position, self._position = self._position, self._position + block.shape[1]
-        self._output.push(Block(INPUT, position, block, committed=self._position, sequence=0))
-        return self._output.pull(position, block.shape[1])
+        end = self._position + block.shape[1]
+        self._output.push(Block(INPUT, self._position, block, committed=end, sequence=0))
+        heard = self._pulled(block.shape[1])
+        self._position = end
+        return heard
 
     def finish(self) -> dict[str, Audio]:
         """Closes the session; gives what is heard after the last turn, as much as the latency."""
         self.measured.totals = self._session.close()
-        if self._position:
+        if self._begun:
             self._receiver.join()
         if self._failure is not None:
             raise self._failure
@@ -78,9 +97,12 @@ class Host:
 
     def tail(self) -> dict[str, Audio]:
         """What is heard after the last turn of what has come so far, as much as the latency."""
-        tail = self._output.pull(self._position, self.measured.latency_samples)
+        return self._pulled(self.measured.latency_samples)
+
+    def _pulled(self, count: int) -> dict[str, Audio]:
+        heard = self._output.pull(self._position, count)
         self.measured.underrun_samples = self._output.underrun_samples
-        return tail
+        return heard
 
     def _receive(self) -> None:
         first_port = self._session.ready.ports[0].name
@@ -94,7 +116,15 @@ class Host:
             self._failure = error
 
 
-def play_paced(host: Host, blocks: Iterable[Audio], rate: int, hear: Callable[[dict[str, Audio]], None]) -> None:
+class Turning(Protocol):
+    """What a sound card, or the clock, turns: a `Host`, or what plays as one."""
+
+    def turn(self, block: Audio) -> dict[str, Audio]: ...
+
+    def turn_alone(self, block: Audio) -> dict[str, Audio]: ...
+
+
+def play_paced(host: Turning, blocks: Iterable[Audio], rate: int, hear: Callable[[dict[str, Audio]], None]) -> None:
     """Gives the host each block when its last sample would have been captured, and `hear` what is heard."""
     start, position = time.monotonic(), 0
     for block in blocks:

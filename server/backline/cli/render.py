@@ -23,6 +23,9 @@ def render(
     ],
     pack: options.PackName = "default",
     server: options.Server = None,
+    key_file: options.KeyFile = None,
+    ca: options.Authority = None,
+    client_cert: options.ClientCertificate = None,
     packs: options.PackFolders = None,
     device: options.Device = "auto",
     seed: options.Seed = None,
@@ -55,6 +58,7 @@ def render(
 
     As HAFM's paper does: [cyan]backline render voice.wav -o band.wav --pack hafm --clip paper[/]
     """
+    credentials = options.credentials(server, key_file, ca, client_cert)
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
@@ -79,7 +83,12 @@ def render(
 
     files = PortFiles.at(output)
     progress = Progress(console=error_console, transient=True, disable=not error_console.is_terminal)
-    with ended_in_order(), opened(source) as sound, connected(server, packs or [], device) as client, progress as bar:
+    with (
+        ended_in_order(),
+        opened(source) as sound,
+        connected(server, packs or [], device, credentials=credentials) as client,
+        progress as bar,
+    ):
         rate = served_rate(sound.rate)
         channels, blocks = served(sound, client.pack(pack))
         blocks = at_rate(blocks, sound.rate, rate, channels)

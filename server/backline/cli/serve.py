@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backline.cli import options
+from backline.cli.settings import configured
 
 if TYPE_CHECKING:
     from backline.service.server import Door
@@ -65,13 +67,55 @@ def serve(
             "`pip install 'backline\\[osc]'`.",
         ),
     ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PEM",
+            help="The server's certificate: HOST:PORT then speaks TLS, and lets in who has a key (`backline access`).",
+        ),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(metavar="PEM", help="Clients must show a certificate that this authority signed.")
+    ] = None,
+    keys: options.KeysFile = None,
+    trust_network: Annotated[
+        bool,
+        typer.Option(
+            "--trust-network",
+            help="Listen where other machines reach you without TLS and keys: everybody there may play, and hear.",
+        ),
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Answer Prometheus there over HTTP at /metrics, and supervisors at /healthz and /readyz.",
+        ),
+    ] = None,
+    log: Annotated[
+        options.LogFormat, typer.Option(help="text: warnings as lines; json: what happens, an object a line.")
+    ] = options.LogFormat.TEXT,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file that sets these options by their names, below \\[serve]; what is given here goes first. Left "
+            "out: ~/.config/backline/config.toml ($XDG_CONFIG_HOME), if there is one; none: no file.",
+            is_eager=True,
+            callback=configured,
+        ),
+    ] = None,
 ) -> None:
     """Keep models resident and serve them over gRPC until Ctrl+C; open sessions may finish first.
 
     Example: [cyan]backline serve --load default[/]
 
     With a controller: [cyan]backline serve --osc 127.0.0.1:9050[/]
+    For other machines: [cyan]backline serve --address 0.0.0.0:50505 --tls-cert cert.pem --tls-key key.pem[/]
     """
+    if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
+        raise typer.BadParameter("TLS needs both: give --tls-cert and --tls-key")
+
     import asyncio
 
     from backline.engine.precedence import take_short_turns
@@ -80,6 +124,8 @@ def serve(
     keep_little()  # first of all: what follows starts threads
     take_short_turns()
 
+    from backline.cli.logs import log_as_json
+    from backline.service.gate import Gate, Tls
     from backline.service.server import serve as serve_until_signalled
     from backline.service.unix_socket import user_socket
 
@@ -88,6 +134,8 @@ def serve(
     else:
         beside = None if socket == "none" else f"unix:{socket.removeprefix('unix:')}"
 
+    if log is options.LogFormat.JSON:
+        log_as_json()
     doors: list[Door] = [] if osc is None else [osc_door(osc)]
 
     def ready(bound: str) -> None:
@@ -106,6 +154,12 @@ def serve(
             load_limit=load_limit,
             idle_seconds=idle,
             doors=doors,
+            metrics=metrics,
+            gate=Gate(
+                None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key, tls_client_ca),
+                keys,
+                trust_network,
+            ),
             on_ready=ready,
         )
     )

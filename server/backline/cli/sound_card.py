@@ -19,7 +19,7 @@ from typing import Any
 from backline.cli.arrival import Arrival, arrivals
 from backline.cli.audio_files import SERVED_RATES, with_channels
 from backline.cli.console import UserError, error_console, labelled
-from backline.cli.paced import Host
+from backline.cli.paced import Turning
 from backline.sound_files import Audio
 from backline_client import BacklineError
 
@@ -124,7 +124,7 @@ def find_card(
 
 def play_on_card(
     card: Card,
-    host: Host,
+    host: Turning,
     audio: Audio | None,
     block: int,
     hear: Callable[[dict[str, Audio]], Audio],
@@ -180,7 +180,7 @@ def _room_for_the_callback() -> Iterator[None]:
 
 
 def _callback(
-    card: Card, host: Host, audio: Audio | None, hear: Callable[[dict[str, Audio]], Audio], played: Played
+    card: Card, host: Turning, audio: Audio | None, hear: Callable[[dict[str, Audio]], Audio], played: Played
 ) -> Callable[..., None]:
     """What the card's thread calls for each block."""
     stop = card.sounddevice.CallbackStop
@@ -225,7 +225,7 @@ def _moments(times: Any, now: float, block_seconds: float, captures: bool) -> tu
     return now - age, age + heard_in + block_seconds
 
 
-def _turned(host: Host, taken: Audio, played: Played) -> dict[str, Audio]:
+def _turned(host: Turning, taken: Audio, played: Played) -> dict[str, Audio]:
     """What is heard while this block is captured, with the server or without it."""
     if played.lost is None:
         try:

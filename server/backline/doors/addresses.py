@@ -17,6 +17,7 @@ from backline.doors.peers import LEASE_SECONDS, Peer
 from backline.doors.watched import Watched, described, jump
 from backline.engine.errors import BadInput, Unserved
 from backline.engine.ledger import NAMES as LATENCY_PARTS
+from backline.engine.limits import quoted
 from backline.models.stream import Parameter, Transport
 from backline.packs.registry import PackEntry, PackState
 
@@ -160,8 +161,14 @@ async def _open(board: Board, request: Request) -> Values:
     return await board.open(string(pack, "the pack"), words)
 
 
-async def _later(*_: object) -> None:
-    raise Unserved("it is not served yet: close the session, and open another one with what you want to hear")
+async def _scene(board: Board, request: Request) -> Values:
+    (wanted,) = exactly(request, 1, "the name of a scene, or its number from 1")
+    name = wanted if isinstance(wanted, str) else f"{number(wanted, 'the scene'):g}"
+    return await board.scene(f"scene {name}")
+
+
+async def _next_scene(board: Board, request: Request) -> Values | None:
+    return await board.scene("next") if pressed(request) else None
 
 
 SERVER: tuple[Entry, ...] = (
@@ -187,7 +194,9 @@ SERVER: tuple[Entry, ...] = (
     Entry("sessions", "s*", "short names of all sessions", lambda board: tuple(board.sessions)),
     Entry("open", "ss", "opens a session on the server's own sound card, as `backline live`; tells its name and its id",
           write=_open, takes="pack, name, then pairs such as tempo 96"),
-    Entry("scene", "", "not served yet, and says so", write=_later),
+    Entry("scene", "s*", "of the set list that plays here, `/open` with scenes and its path; set by name or number, it "
+          "comes on the next bar, and is told then", lambda board: board.scenes, _scene, "name or number"),
+    Entry("scene/next", "s*", "the next one, on the bar", write=_next_scene),
 )  # fmt: skip
 
 
@@ -257,7 +266,8 @@ async def _rename(session: SessionOnServer, request: Request) -> None:
 
 async def _switch(session: SessionOnServer, request: Request) -> Values:
     (pack,) = exactly(request, 1, "a pack")
-    return await session.board.switch(session.watched, string(pack, "the pack"))
+    again = await session.board.steer(session.watched, f"pack {string(pack, 'the pack')}")
+    return (again.session.stream_name,)
 
 
 async def _close(session: SessionOnServer, request: Request) -> Values | None:
@@ -267,14 +277,26 @@ async def _close(session: SessionOnServer, request: Request) -> Values | None:
     return ("closed",)
 
 
-async def _no_seed(session: SessionOnServer, request: Request) -> None:
-    raise BadInput("the seed is fixed when a session opens: open another one with it")
+async def _set_seed(session: SessionOnServer, request: Request) -> Values:
+    (given,) = exactly(request, 1, "a seed, in decimal digits or as a number")
+    seed = f"{number(given, 'the seed'):.0f}" if isinstance(given, float) else str(given)
+    if not (seed.isascii() and seed.isdecimal() and int(seed) < 2**64):
+        raise BadInput(f"the seed is {quoted(seed)}: use 0 to 2^64 - 1")
+    again = await session.board.steer(session.watched, f"take {seed}")
+    return (str(again.session.config.seed),)
+
+
+async def _next_take(session: SessionOnServer, request: Request) -> Values | None:
+    if not pressed(request):
+        return None
+    again = await session.board.steer(session.watched, "take")
+    return (str(again.session.config.seed),)
 
 
 async def _moved(session: SessionOnServer, request: Request, change: Callable[[Transport], Transport]) -> None:
     """Changes the transport where the request wants it."""
     watched, position = session.watched, session.board.position(session.watched, request.seconds)
-    await session.board.apply(lambda: watched.change_transport(position, change))
+    await session.board.move(watched, position, change)
 
 
 def _playing(playing: bool) -> Write:
@@ -334,7 +356,7 @@ SESSION: tuple[Entry, ...] = (
     Entry("name", "s", "its short name", _of_session(lambda watched: (watched.name,)), _rename, "name"),
     Entry("id", "s", "the server's name of it, which addresses may have in place of the short one",
           _of_session(lambda watched: (watched.session.id,))),
-    Entry("pack", "s", "that it plays; one that was opened by OSC can be given another",
+    Entry("pack", "s", "that it plays; one that was opened by OSC can be given another, which comes on the bar",
           _of_session(lambda watched: (watched.session.stream_name,)), _switch, "pack"),
     Entry("task", "s", "of the pack's", _of_session(lambda watched: (watched.session.config.task,))),
     Entry("client", "s", "who has opened it", _of_session(lambda watched: (watched.session.client_name,))),
@@ -343,10 +365,11 @@ SESSION: tuple[Entry, ...] = (
           _of_session(lambda watched: ("offline" if watched.session.config.offline else "live",))),
     Entry("sample_rate", "i", "of its audio", _of_session(lambda watched: (watched.session.config.sample_rate,)),
           unit="Hz"),
-    Entry("seed", "s", "in decimal digits; fixed when it opens",
-          _of_session(lambda watched: (str(watched.session.config.seed),)), _no_seed),
+    Entry("seed", "s", "in decimal digits; one that was opened by OSC begins anew with another, on the bar",
+          _of_session(lambda watched: (str(watched.session.config.seed),)), _set_seed, "seed"),
     Entry("close", "s", "ends it, when all that is due has been played", write=_close),
-    Entry("next_take", "", "not served yet, and says so", write=_later),
+    Entry("next_take", "s", "one that was opened by OSC begins anew on the bar; tells the seed that was drawn",
+          write=_next_take),
     Entry("parameter/<parameter>", "f", "in force; set by number, or by what the pack calls a value"),
     Entry("normalised/<parameter>", "f", "the same, from 0 to 1"),
     Entry("text/<text>", "s", "in force; set, as soon as the pack has prepared it"),
@@ -495,7 +518,7 @@ def _use(entry: Entry) -> str:
         return "read, set" if entry.path in SET_BY_NAME else "read"
     if entry.read is None:
         return "told" if entry.write is None else "do"
-    return "read" if entry.write is None or entry.path == "seed" else "read, set"
+    return "read" if entry.write is None else "read, set"
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from backline.engine.clock import CLOCK, Clock
 from backline.engine.engine import Engine, EngineStats
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.limits import ECHOED, quoted
+from backline.models.stream import Transport
 from backline.packs.registry import PackEntry
 from backline.service.server import House
 from backline.service.status import status_of
@@ -307,7 +308,7 @@ class Board:
                 self._live.opened(name, watched)
         for name, watched in list(self.sessions.items()):
             watched.look()
-            if not watched.open:
+            if not watched.open and not self._inherited(name, watched):
                 self._forget(name, watched)
         self._tell(self.clock())
 
@@ -326,6 +327,22 @@ class Board:
                 if watched.failure is not None:
                     self.tell_error(subscriber.peer, f"/session/{name}", watched.failure)
             subscriber.forget(f"/session/{name}/")
+
+    def _inherited(self, name: str, left: Watched) -> bool:
+        """Whether its process has gone over to another session, which has its name then."""
+        heirs = (
+            (old, each) for old, each in self.sessions.items()
+            if each.open and each.session.client_name == left.session.client_name and not self._live.knows(old)
+        )  # fmt: skip
+        if not self._live.knows(name) or (found := next(heirs, None)) is None:
+            return False
+        old, heir = found
+        heir.name = left.heir = name
+        del self.sessions[old], self._entries[left.session.id]
+        self.sessions[name] = heir
+        for subscriber in self._subscribers.values():
+            subscriber.forget(f"/session/{old}/")
+        return True
 
     def rename(self, watched: Watched, name: str) -> None:
         """Gives a session another short name.
@@ -356,13 +373,38 @@ class Board:
         watched = await self._live.open(name, pack, words[1:])
         return watched.name, watched.session.id
 
-    async def switch(self, watched: Watched, pack: str) -> Values:
-        """Opens a session of that name anew, on another pack."""
+    async def steer(self, watched: Watched, line: str) -> Watched:
+        """Has the process of a session that was opened here do what a line says; the session that is heard then.
+
+        Raises:
+            BadInput: it was opened by a client.
+            NotFound, Refused: see `LiveSessions.steer`.
+        """
         if not self._live.knows(watched.name):
-            raise BadInput("its client has opened it: that one chooses the pack")
-        await self.on_server(self.house.loads.load(pack))  # before the old one ends, which goes on if this fails
-        again = await self._live.switch(watched.name, pack)
-        return (again.session.stream_name,)
+            raise BadInput("its client has opened it: that one chooses")
+        await self._live.steer(watched.name, line)
+        while watched.session.id in self._entries:  # its heir has its name with the next look
+            await asyncio.sleep(LOOK_SECONDS / 4)
+        return self._session(watched.heir)
+
+    async def scene(self, line: str) -> Values:
+        """Asks all that play here for a scene; what is heard when it has come."""
+        names = self._live.scenes()
+        if not names:
+            raise BadInput("no set list plays here: /open a pack, a name, then scenes and the path of one")
+        return tuple(await asyncio.gather(*(self._live.steer(name, line) for name in names)))
+
+    @property
+    def scenes(self) -> Values:
+        """Those that are heard."""
+        return tuple(self._live.scenes().values())
+
+    async def move(self, watched: Watched, position: int | None, change: Callable[[Transport], Transport]) -> None:
+        """Changes the transport of a session, and of what comes after it."""
+        moved: list[tuple[int, Transport]] = []
+        await self.apply(lambda: moved.append(watched.change_transport(position, change)))
+        if self._live.knows(watched.name):
+            self._live.transport(watched.name, moved[0][1], moved[0][0])
 
     async def close(self, watched: Watched) -> None:
         """Ends a session in order, whoever has opened it."""

@@ -6,6 +6,7 @@ They are no part of the server's process, because a sound card must not wait for
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from backline.doors.packets import Value
 from backline.doors.watched import Watched
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.limits import quoted
+from backline.models.stream import Transport
 
 OPEN_SECONDS = 120.0  # that a pack may take to load
 CLOSE_SECONDS = 10.0
@@ -23,8 +25,9 @@ LIVE_SESSIONS = 8  # a sound card has not more to give
 LINES = 20  # of what a process says, that are kept
 OPTIONS = (
     "tempo", "signature", "downbeat", "seed", "visibility", "chunk", "guidance", "temperature", "task", "port", "dry",
-    "rate", "block", "jitter-buffer", "input-device", "output-device", "input-channel",
+    "rate", "block", "jitter-buffer", "input-device", "output-device", "input-channel", "scenes",
 )  # fmt: skip
+SCENE, SCENE_REFUSED = "scene", "scene refused"  # how a process begins the lines that tell of one, see cli/stage.py
 NAMED = ("set", "text")  # as set/temperature and text/prompt
 
 
@@ -36,6 +39,8 @@ class Playing:
     process: asyncio.subprocess.Process
     session: asyncio.Future[Watched]
     said: deque[str]
+    scene: str = ""  # that is heard
+    asked: asyncio.Future[str] | None = None  # the scene that comes
     ending: bool = False  # it has been told to
 
 
@@ -90,8 +95,9 @@ class LiveSessions:
         self._opening.add(name)
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command, f"--server={self._address}", f"--pack={pack}", f"--name={name}", *arguments,
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+                *self._command, f"--server={self._address}", f"--pack={pack}", f"--name={name}", "--steered",
+                *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             session = asyncio.get_running_loop().create_future()
             playing = self._playing[name] = Playing(list(options), process, session, deque(maxlen=LINES))
@@ -106,17 +112,40 @@ class LiveSessions:
             await self._end(playing)
             raise
 
-    async def switch(self, name: str, pack: str) -> Watched:
-        """Closes one and opens it again with all that it was opened with, on another pack.
+    def scenes(self) -> dict[str, str]:
+        """Of each session that plays a set list by its name: the scene that is heard."""
+        return {name: playing.scene for name, playing in self._playing.items() if "scenes" in playing.options[::2]}
+
+    async def steer(self, name: str, line: str) -> str:
+        """Asks for what a line says, see cli/stage.py, and returns what is heard once it has come on the bar.
 
         Raises:
-            NotFound: it is gone already.
-            BadInput, Refused: see `open`.
+            NotFound: the session is gone already.
+            Refused: it does not come; the message is the process's own.
         """
-        playing = self._playing.get(name)
-        await self.close(name)
-        assert playing is not None
-        return await self.open(name, pack, playing.options)
+        playing = self._tell(name, line)
+        if playing.asked is not None and not playing.asked.done():
+            playing.asked.set_exception(Refused("something else was asked for before it came"))
+        playing.asked = asyncio.get_running_loop().create_future()
+        return await asyncio.wait_for(playing.asked, OPEN_SECONDS)
+
+    def transport(self, name: str, transport: Transport, position: int) -> None:
+        """Tells what holds from a sample on, so that what comes keeps it."""
+        values = {"position": position} | {
+            key: getattr(transport, key)
+            for key in ("playing", "tempo", "numerator", "denominator", "song_position", "bar_start")
+        }
+        self._tell(name, f"transport {json.dumps(values)}")
+
+    def _tell(self, name: str, line: str) -> Playing:
+        if name not in self._playing:
+            raise NotFound(f"no session {quoted(name)} plays on the sound card any more")
+        if re.search(r"[\0\r\n]", line):
+            raise BadInput(f"{quoted(line)} has several lines: use one")
+        playing = self._playing[name]
+        assert playing.process.stdin is not None
+        playing.process.stdin.write(f"{line}\n".encode())
+        return playing
 
     async def close(self, name: str) -> None:
         """Ends one in order, and returns when it has ended.
@@ -149,16 +178,32 @@ class LiveSessions:
         assert playing.process.stderr is not None
         with suppress(ValueError):  # a line without an end
             while line := await playing.process.stderr.readline():
-                playing.said.append(line.decode("utf-8", "replace").strip())
+                self._hear(playing, line.decode("utf-8", "replace").strip())
         code = await playing.process.wait()
         name = next((name for name, each in self._playing.items() if each is playing), "")
         self._playing.pop(name, None)
         problem = Refused(explained(playing.said, code))
+        if playing.asked is not None and not playing.asked.done():
+            playing.asked.set_exception(problem)
         if not playing.session.done():
             playing.session.set_exception(problem)
             playing.session.exception()  # whoever waits gets it; nobody need wait
         elif not playing.ending:
             self._lost(name, problem)
+
+    def _hear(self, playing: Playing, line: str) -> None:
+        """A process has said something."""
+        kind, _, text = line.partition(": ")
+        if kind == SCENE:
+            playing.scene = text
+        elif kind != SCENE_REFUSED:
+            playing.said.append(line)
+            return
+        if playing.asked is not None and not playing.asked.done():
+            if kind == SCENE:
+                playing.asked.set_result(text)
+            else:
+                playing.asked.set_exception(Refused(text))
 
 
 def explained(said: Sequence[str], code: int) -> str:

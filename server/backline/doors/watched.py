@@ -45,6 +45,7 @@ class Watched:
         self.parameters = {parameter.name: parameter for parameter in session.spec.parameters}
         self.warning: Warned | None = None  # the newest
         self.failure: Exception | None = None
+        self.heir = ""  # name of the session that its client has gone over to
         self.chunk_latency_seconds = 0.0  # of the newest chunk, from the capture of its first sample to its arrival
         self._now = clock
         self._end: int | None = None  # of the newest input
@@ -131,8 +132,8 @@ class Watched:
         self._check_steerable()
         self.session.set_text(name, text, position)
 
-    def change_transport(self, position: int | None, change: Callable[[Transport], Transport]) -> None:
-        """Puts `change` of what holds at `position` (None: now) in force there.
+    def change_transport(self, position: int | None, change: Callable[[Transport], Transport]) -> tuple[int, Transport]:
+        """Puts `change` of what holds at `position` (None: now) in force there; tells where, and what that is.
 
         Raises:
             BadInput, Refused: see `Session.set_transport`.
@@ -150,6 +151,7 @@ class Watched:
             bar_start=changed.bar_start,
         )
         self._sent = (*self._sent[1 - SENT :], replace(changed, at_seconds=self._seconds(position)))
+        return position, changed
 
     # ---- what holds ----------------------------------------------------------------------------------
 
@@ -164,10 +166,10 @@ class Watched:
 
     def beat(self) -> Beat | None:
         """Of the input that comes now; None where no transport plays."""
-        transport = self.session.take.changes.transport
-        if transport is None or not transport.playing:
-            return None
         position = self.clock.position_at(self._now()) if self.clock.runs else self.position
+        transport = self.transport_at(self.position)
+        if not transport.playing:
+            return None
         beats = transport.bar_phase_at(self._seconds(position)) * transport.numerator
         return Beat(int(beats) % transport.numerator + 1, beats % 1.0)
 

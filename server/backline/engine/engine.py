@@ -11,7 +11,7 @@ engine.shutdown(drain_seconds=5)
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
+from backline.engine.figures import Figures
 from backline.engine.ledger import LedgerBook
 from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident
@@ -80,12 +81,10 @@ class Engine:
         self.residents: Mapping[str, Resident] = {}  # by name; never changed, but replaced whole
         self._precedence = Precedence()
         self._started = self.clock()
-        self._lock = threading.Lock()  # of the models above, and of the claims and figures below
+        self.figures = Figures()
+        self._lock = threading.Lock()  # of the models above, of the claims below, and of sessions that are counted
         self._claimed: dict[object, Claim] = {}  # of sessions that are being opened
         self._closing = False
-        self._chunks_of_removed, self._late_chunks_of_removed = 0, 0
-        self._sessions_total = 0
-        self._sessions_refused = 0
         # Compiled before anyone waits for it.
         silence = np.zeros((1, 64), np.float32)
         Resampler(48_000, 24_000, 1).process(silence)
@@ -107,7 +106,8 @@ class Engine:
         cost = stream.warm_up(default_config(stream.spec))
         with self._lock:
             self._check_free(name)  # it may have been taken meanwhile
-            resident = Resident(name, stream, cost, self.device, self.clock, self._precedence, entry)
+            figures = self.figures.model(name, float(stream.spec.default_chunk_seconds))
+            resident = Resident(name, stream, cost, figures, self.device, self.clock, self._precedence, entry)
             self.residents = {**self.residents, name: resident}
 
     def remove_stream(self, name: str, close_sessions: bool = False) -> None:
@@ -129,8 +129,6 @@ class Engine:
                 resident.end(session, NotFound(f"{name!r} has been unloaded: load it and open a new session"))
             with self._lock:
                 self.residents = {key: other for key, other in self.residents.items() if other is not resident}
-                self._chunks_of_removed += resident.chunks
-                self._late_chunks_of_removed += resident.late_chunks
 
         resident.call(end_sessions)
         resident.stop()
@@ -213,8 +211,7 @@ class Engine:
                 resident.give_back(row)
                 raise
         except Refused:
-            with self._lock:
-                self._sessions_refused += 1
+            self.figures.count_refusal()
             raise
         except (RuntimeError, MemoryError) as error:  # of its rings, or of the model
             if is_out_of_memory(error):
@@ -227,20 +224,23 @@ class Engine:
             with self._lock:
                 self._claimed.pop(claim, None)
         with self._lock:
-            self._sessions_total += 1
+            resident.figures.sessions += 1
         return session
 
     def list_sessions(self) -> list[Session]:
         """All open sessions."""
         return [session for resident in self.residents.values() for session in resident.open_sessions()]
 
-    def close_session(self, session_id: str) -> None:
+    def close_session(self, session_id: str, among: Sequence[Session] | None = None) -> None:
         """Closes a session's input: its client still gets what is due, then `Finished`.
+
+        Args:
+            among: the sessions that whoever asks may close; without, all.
 
         Raises:
             NotFound: no such session.
         """
-        for session in self.list_sessions():
+        for session in self.list_sessions() if among is None else among:
             if session.id == session_id:
                 session.close_input()
                 return
@@ -265,10 +265,10 @@ class Engine:
                 device=self.device,
                 uptime_seconds=self.clock() - self._started,
                 sessions=len(self.list_sessions()),
-                sessions_total=self._sessions_total,
-                sessions_refused=self._sessions_refused,
-                chunks=self._chunks_of_removed + sum(resident.chunks for resident in residents),
-                late_chunks=self._late_chunks_of_removed + sum(resident.late_chunks for resident in residents),
+                sessions_total=self.figures.total("sessions"),
+                sessions_refused=self.figures.sessions_refused,
+                chunks=self.figures.total("chunks"),
+                late_chunks=self.figures.total("late_chunks"),
                 load=self.load(),
                 call_seconds_p50=float(np.percentile(calls, 50)),
                 call_seconds_p99=float(np.percentile(calls, 99)),

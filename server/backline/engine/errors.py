@@ -17,6 +17,14 @@ class Refused(EngineError):
     """Serving it would break the others' deadlines, or take memory that is not there (RESOURCE_EXHAUSTED)."""
 
 
+class Unauthenticated(EngineError):
+    """The client has no access key, or none that opens this server (UNAUTHENTICATED)."""
+
+
+class Forbidden(EngineError):
+    """The client's access key is not for this (PERMISSION_DENIED)."""
+
+
 class Damaged(EngineError):
     """The pack or the model behind it is broken (FAILED_PRECONDITION)."""
 

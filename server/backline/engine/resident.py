@@ -25,6 +25,7 @@ from backline.engine.errors import (
     is_out_of_memory,
     out_of_memory,
 )
+from backline.engine.figures import ModelFigures
 from backline.engine.ledger import MARGIN
 from backline.engine.precedence import GIVE_WAY_SECONDS, Precedence
 from backline.engine.session import Session
@@ -50,6 +51,7 @@ class Resident:
         name: str,
         stream: Stream,
         warm_up_cost: float,
+        figures: ModelFigures,
         device: str = "cpu",
         clock: Clock = CLOCK,
         precedence: Precedence | None = None,
@@ -57,10 +59,11 @@ class Resident:
     ) -> None:
         """
         Args:
+            figures: which its engine thread adds to.
             precedence: what it shares with the other models of the machine.
             entry: the pack that it was built from, if it was one.
         """
-        self.name, self.stream, self.entry = name, stream, entry
+        self.name, self.stream, self.entry, self.figures = name, stream, entry, figures
         self.gone = False  # nobody is let in any more; the engine thread's
         self._precedence = precedence or Precedence()
         self._clock, self._compute_clock = clock, compute_clock(device)
@@ -68,8 +71,6 @@ class Resident:
         self.texts = TextDesk(name, stream)
         self.sessions: list[Session] = []  # changed by the engine thread only
         self.call_seconds: deque[float] = deque(maxlen=1024)  # wall times of the newest engine calls
-        self.chunks = 0  # since the start, over all sessions
-        self.late_chunks = 0
         self._condition = threading.Condition()
         self._tasks: deque[Callable[[], None]] = deque()
         self._gives_way_since: float | None = None  # by the clock, while work that has time waits for others
@@ -279,10 +280,11 @@ class Resident:
                     session.unfinished = None
                     finished.append((session, chunk))
                 late = session.deliver(answer, share)
+                self.figures.compute_seconds += share
                 if answer.advanced:
-                    self.late_chunks += late
-                    self.chunks += 1
-                    session.observe(chunk.waited_seconds, self._clock() - chunk.begun)
+                    taken = self._clock() - chunk.begun
+                    self.figures.observe(late, float(session.config.chunk_seconds), chunk.waited_seconds, taken)
+                    session.observe(chunk.waited_seconds, taken)
             except Exception as error:
                 self._fail(session, error)
         computed = (self._compute_clock() - begin) / len(inputs)

@@ -29,6 +29,11 @@ class Ring:
         self._buffer = np.zeros((capacity, channels), np.float32)
 
     @property
+    def memory_bytes(self) -> int:
+        """Of its samples."""
+        return self._buffer.nbytes
+
+    @property
     def available(self) -> int:
         """Samples that can be read."""
         return self.written - self.read_count

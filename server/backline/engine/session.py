@@ -260,6 +260,11 @@ class Session:
         return not (self._in_call or self._waits_for_text() or self.ready())
 
     @property
+    def memory_bytes(self) -> int:
+        """Of the ring that holds its input; its row is the model's. Any thread."""
+        return self.take.input.ring.memory_bytes
+
+    @property
     def ledger(self) -> Ledger:
         """The latency as it stands. Any thread."""
         return self.book.current

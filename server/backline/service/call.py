@@ -92,7 +92,7 @@ class SessionCall:
         self._idle = IdleWatch(patience, lambda: session.waits_for_client)
 
     async def serve(self) -> None:
-        """Returns when the session has ended in order.
+        """Returns when the session has ended in order; whoever has opened it sees to its end otherwise.
 
         Raises:
             Exception: what ended the session otherwise; it is for the client.
@@ -110,7 +110,6 @@ class SessionCall:
             for task in (reader, writer, watch):
                 task.cancel()
             del task, reader, writer, watch  # they hold what they failed of, which holds this frame, which holds them
-            self._session.abort()  # has no effect on one that has ended
 
     # ---- client to engine ----------------------------------------------------------------------------
 

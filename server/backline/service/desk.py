@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from backline.engine.engine import Engine
-from backline.engine.errors import Idle, Refused
+from backline.engine.errors import Idle, Refused, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
 from backline.service import convert
+from backline.service.access import OWNER, Guest
 from backline.service.call import Outbox, SessionCall, check_first
 from backline.service.carrier import Carrier, Gone
 from backline.service.loads import Loads
@@ -34,30 +35,46 @@ class Desk:
             idle_seconds: after which a client that neither sends nor takes its output is ended.
             count: called for every message of either direction.
         """
-        self.refused = 0  # for want of a seat
         self._engine, self._loads, self._max_sessions = engine, loads, max_sessions
         self._idle_seconds, self._count = idle_seconds, count
         self._taken = 0
+        self._guests: dict[Session, Guest] = {}  # whose each session is
         self._threads = ThreadPoolExecutor(max_sessions, thread_name_prefix="backline-open")
 
-    async def serve(self, carrier: Carrier) -> None:
+    async def serve(self, carrier: Carrier, guest: Guest = OWNER) -> None:
         """A session from its Open to its end, whichever it comes to. A client that goes in the midst of a message ends
         its call as one that goes between two: it is cancelled.
         """
         failure: Exception | None = None  # told outside of what handles it: what a carrier raises then has no context
         try:
             try:
-                opening = check_first(await self._first(carrier))
-                with self._seat():
-                    await self._play(carrier, opening)
+                metered = guest.metered(carrier)
+                opening = check_first(await self._first(metered))
+                with self._seat(guest):
+                    await self._play(metered, opening, guest)
             except Gone:
                 raise
             except Exception as error:
+                self._engine.figures.count_error("session", type(error).__name__)
                 failure = error
             if failure is not None:
                 await carrier.fail(failure)
         except Gone:
             raise asyncio.CancelledError from None
+
+    def sessions(self, guest: Guest) -> list[Session]:
+        """Those that are the guest's: nobody else's are seen, or closed. The user sees all."""
+        sessions = self._engine.list_sessions()
+        return sessions if guest.is_owner else [each for each in sessions if self._guests.get(each) is guest]
+
+    def turn_out(self, guest: Guest) -> None:
+        """Ends every session of a guest whose key has been revoked."""
+        for session, other in self._guests.items():
+            if other is guest:
+                try:
+                    guest.check_valid()
+                except Unauthenticated as error:
+                    session.abort(error)
 
     def close(self) -> None:
         """Lets the threads go, as soon as those who wait for them have been told."""
@@ -71,24 +88,40 @@ class Desk:
             raise Idle(f"no Open came within {self._idle_seconds:g} s: call again when there is a session") from None
 
     @contextmanager
-    def _seat(self) -> Iterator[None]:
+    def _seat(self, guest: Guest) -> Iterator[None]:
         if self._taken >= self._max_sessions:
-            self.refused += 1
+            self._engine.figures.count_refusal()
             raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
+        try:
+            guest.sit()
+        except Refused:
+            self._engine.figures.count_refusal()
+            raise
         self._taken += 1
         try:
             yield
         finally:
             self._taken -= 1
+            guest.sessions -= 1
 
-    async def _play(self, carrier: Carrier, opening: pb.Open) -> None:
+    async def _play(self, carrier: Carrier, opening: pb.Open, guest: Guest) -> None:
         check_name(opening.client_name, "the client's name")
+        guest.check_pack(opening.pack)
         offline = carrier.response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)
-        log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name)
-        want_frames = opening.want_frames or not session.config.want_audio
-        await SessionCall(carrier, session, outbox, want_frames, self._idle_seconds, self._count).serve()
+        self._guests[session] = guest
+        facts = {"session": session.id, "pack": opening.pack, "client": opening.client_name, "key": guest.name}
+        log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name, extra=facts)
+        try:
+            guest.check_valid()  # it may have been revoked while the session was opened
+            want_frames = opening.want_frames or not session.config.want_audio
+            await SessionCall(carrier, session, outbox, want_frames, self._idle_seconds, self._count).serve()
+        finally:
+            session.abort()  # has no effect on one that has ended
+            del self._guests[session]
+            sums = {"chunks": session.totals.chunks, "late_chunks": session.totals.late_chunks}
+            log.info("session %s ended after %d chunks", session.id, sums["chunks"], extra=facts | sums)
 
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
         """Opens the session on a thread: an engine's call in progress is waited for."""

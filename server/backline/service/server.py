@@ -29,9 +29,11 @@ from backline.nn import threads
 from backline.packs.registry import PackRegistry
 from backline.service.decoding import Decoding
 from backline.service.desk import Desk
+from backline.service.gate import CLOSED, Admission, Gate
 from backline.service.handling import Handling
 from backline.service.idle import IDLE_SECONDS
 from backline.service.loads import Loads
+from backline.service.operations import Readiness, operations
 from backline.service.servicer import Servicer
 from backline.service.unix_socket import claim, others_shut_out
 from backline_client.unix_socket import socket_path
@@ -62,6 +64,7 @@ class RunningServer:
     """A server in a thread of this process; clients connect to `address`."""
 
     address: str
+    metrics: str | None = None  # http://host:port of /metrics, /healthz and /readyz
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ async def serve(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
+    gate: Gate = CLOSED,
+    metrics: str | None = None,
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
     on_ready: Callable[[str], None] | None = None,
@@ -110,32 +115,49 @@ async def serve(
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
+        gate: who may come in from other machines; without, nobody.
+        metrics: where /metrics, /healthz and /readyz are answered over HTTP (service/operations.py), as host:port.
         clock: by which sessions play; whether a client is idle, the event loop's says.
         doors: other ways in, open once clients may come and until it stops.
-        on_ready: called with each address, its port filled in, once clients may come; `address` is the last.
+        on_ready: called with each address, its port filled in, once clients may come; `address` is the last. Before
+            all others, as soon as it answers, comes http://host:port of `metrics`.
         stop: ends the serving, for whoever has no signals.
 
     Raises:
-        OSError: an address cannot be listened at.
+        OSError: an address cannot be listened at, or the gate cannot be kept.
         PackNotFound, PackError: a pack of `load` is not there, or damaged.
     """
     loop = asyncio.get_running_loop()
+    for where, secure in ((address, gate.tls is not None), (beside, gate.tls is not None), (metrics, False)):
+        if where is not None:
+            gate.check(where, secure)
+    credentials, guests = None if gate.tls is None else gate.tls.credentials(), gate.guests()
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
     engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
     desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
     started: grpc.aio.Server | None = None
+    admission = Admission(guests)
+    if guests is not None:
+        guests.on_revoked = desk.turn_out
+    watch = asyncio.create_task(admission.watch())
+    readiness, beyond_drain = Readiness(), ExitStack()
     try:
+        if metrics is not None:
+            where = beyond_drain.enter_context(operations(metrics, engine, readiness, loop))
+            log.info("metrics at %s/metrics", where)
+            if on_ready is not None:
+                on_ready(where)
         await asyncio.to_thread(threads.use_one)
         for name in load:
             await loads.load(name)
         await asyncio.to_thread(loads.look_through)
-        server, healths = _make_server(Servicer(engine, loads, desk))
-        bound = [_listen(server, address)]
+        server, healths = _make_server(Servicer(engine, loads, desk), admission)
+        bound = [_listen(server, address, credentials)]
         try:
             if beside is not None:
-                bound.insert(0, _listen(server, beside))
+                bound.insert(0, _listen(server, beside, credentials))
         except OSError as error:
             if not beside_if_free:
                 raise
@@ -144,6 +166,7 @@ async def serve(
         started = server
         for name in ("", SERVICE):
             await healths.set(name, health_pb2.HealthCheckResponse.SERVING)
+        readiness.hindrance = ""
         for where in bound:
             log.info("listening at %s on %s", where, device)
             if on_ready is not None:
@@ -158,14 +181,17 @@ async def serve(
                 else:
                     await stop.wait()
             finally:
+                readiness.hindrance = "draining"
                 await asyncio.to_thread(opened.close)
         log.info("stopping: open sessions may play for %g s", drain_seconds)
         await healths.enter_graceful_shutdown()
     finally:
+        watch.cancel()
         loads.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
         loads.close()
         desk.close()
+        await asyncio.to_thread(beyond_drain.close)
         if started is not None:  # the sessions have ended; the last of their messages are on their way
             await started.stop(grace=1.0)
 
@@ -174,6 +200,7 @@ async def serve(
 def start_server(
     address: str = "127.0.0.1:0",
     *,
+    beside: str | None = None,
     packs: Sequence[Path] = (),
     load: Sequence[str] = (),
     device: str = "auto",
@@ -182,6 +209,8 @@ def start_server(
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
     drain_seconds: float = 1.0,
+    gate: Gate = CLOSED,
+    metrics: str | None = None,
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
 ) -> Iterator[RunningServer]:
@@ -193,15 +222,16 @@ def start_server(
 
     def ready(bound: str) -> None:
         found.append(bound)
-        started.set()
+        if bound != beside and not bound.startswith("http://"):
+            started.set()
 
     async def run() -> None:
         stop = asyncio.Event()
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
-            address, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, clock=clock, doors=doors,
-            on_ready=ready, stop=stop,
+            address, beside=beside, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
+            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, gate=gate, metrics=metrics,
+            clock=clock, doors=doors, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:
@@ -217,7 +247,7 @@ def start_server(
     started.wait()
     try:
         if found:
-            yield RunningServer(found[0])
+            yield RunningServer(found[-1], found[0] if metrics is not None else None)
     finally:
         loop, stop = handles[0]
         with suppress(RuntimeError):  # it has ended by itself
@@ -246,8 +276,8 @@ def choose_device(device: str) -> str:
     raise ValueError(f"device is {device!r}, but torch sees no GPU: use cpu, or install torch with CUDA")
 
 
-def _make_server(servicer: Servicer) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
-    server = grpc.aio.server(interceptors=[Decoding()], options=CHANNEL_OPTIONS)
+def _make_server(servicer: Servicer, admission: Admission) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    server = grpc.aio.server(interceptors=[admission, Decoding()], options=CHANNEL_OPTIONS)
     add_BacklineServicer_to_server(servicer, server)
     healths = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healths, server)
@@ -255,22 +285,22 @@ def _make_server(servicer: Servicer) -> tuple[grpc.aio.Server, health.aio.Health
     return server, healths
 
 
-def _listen(server: grpc.aio.Server, address: str) -> str:
-    """The address that clients connect to."""
+def _listen(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    """The address that clients connect to; the user's own socket needs no credentials."""
     path = socket_path(address)
     if path is not None:
         return _listen_at_socket(server, address, path)
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise OSError(
             f"cannot listen at {address}: is another server running there, or is it no address of this machine? "
             "Stop it, or use port 0 for any free one"
         ) from error
-    host = address.rpartition(":")[0]
-    if host.strip("[]") not in ("127.0.0.1", "::1", "localhost"):
-        log.warning("anyone who reaches %s may play here: there is no password", address)
-    return f"{host}:{port}"
+    return f"{address.rpartition(':')[0]}:{port}"
 
 
 def _listen_at_socket(server: grpc.aio.Server, address: str, path: Path) -> str:

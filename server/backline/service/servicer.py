@@ -10,10 +10,12 @@ import psutil
 
 from backline import __version__
 from backline.engine.engine import Engine, default_config
+from backline.engine.errors import Forbidden
 from backline.engine.limits import findable
 from backline.nn import threads
 from backline.packs.registry import PackEntry
 from backline.service import convert
+from backline.service.access import current
 from backline.service.desk import Desk
 from backline.service.grpc_carrier import Context, GrpcCarrier
 from backline.service.loads import Loads
@@ -38,16 +40,17 @@ class Servicer(BacklineServicer):
     # ---- sessions ------------------------------------------------------------------------------------
 
     async def Stream(self, _: Any, context: Context) -> None:
-        await self._desk.serve(GrpcCarrier(context, pb.ServerMessage))
+        await self._desk.serve(GrpcCarrier(context, pb.ServerMessage), current.get())
 
     async def Render(self, _: Any, context: Context) -> None:
-        await self._desk.serve(GrpcCarrier(context, pb.RenderResponse))
+        await self._desk.serve(GrpcCarrier(context, pb.RenderResponse), current.get())
 
     async def ListSessions(self, _: pb.ListSessionsRequest, context: Context) -> pb.ListSessionsResponse:
         return pb.ListSessionsResponse(sessions=self._sessions())
 
     async def CloseSession(self, request: pb.CloseSessionRequest, context: Context) -> pb.CloseSessionResponse:
-        await _answer(context, asyncio.to_thread(self._engine.close_session, findable(request.id)))
+        theirs = self._desk.sessions(current.get())
+        await _answer(context, asyncio.to_thread(self._engine.close_session, findable(request.id), theirs))
         return pb.CloseSessionResponse()
 
     async def GetStats(self, _: pb.GetStatsRequest, context: Context) -> pb.Stats:
@@ -58,7 +61,7 @@ class Servicer(BacklineServicer):
             device=stats.device,
             sessions=stats.sessions,
             sessions_total=stats.sessions_total,
-            sessions_refused=stats.sessions_refused + self._desk.refused,
+            sessions_refused=stats.sessions_refused,
             chunks=stats.chunks,
             late_chunks=stats.late_chunks,
             load=stats.load,
@@ -71,14 +74,15 @@ class Servicer(BacklineServicer):
 
     def _sessions(self) -> list[pb.Session]:
         now = self._engine.clock()
-        return [convert.session(session, now) for session in self._engine.list_sessions()]
+        return [convert.session(session, now) for session in self._desk.sessions(current.get())]
 
     # ---- packs ---------------------------------------------------------------------------------------
 
     async def ListPacks(self, _: pb.ListPacksRequest, context: Context) -> pb.ListPacksResponse:
         def listed() -> list[pb.Pack]:
-            return [self._pack(entry) for entry in self._loads.entries()]
+            return [self._pack(entry) for entry in self._loads.entries() if guest.may_play(entry.name)]
 
+        guest = current.get()
         return pb.ListPacksResponse(packs=await _answer(context, asyncio.to_thread(listed)))
 
     async def GetPack(self, request: pb.GetPackRequest, context: Context) -> pb.Pack:
@@ -86,13 +90,19 @@ class Servicer(BacklineServicer):
 
     async def LoadPack(self, request: pb.LoadPackRequest, context: Context) -> pb.Pack:
         async def loaded() -> pb.Pack:
+            current.get().check_pack(request.name)
             await self._loads.load(request.name)
             return await asyncio.to_thread(self._known, request.name)
 
         return await _answer(context, loaded())
 
     async def UnloadPack(self, request: pb.UnloadPackRequest, context: Context) -> pb.UnloadPackResponse:
-        await _answer(context, self._loads.unload(findable(request.name), request.close_sessions))
+        async def unloaded() -> None:
+            if not current.get().is_owner:
+                raise Forbidden("only the server's own user unloads packs: others may be playing them")
+            await self._loads.unload(findable(request.name), request.close_sessions)
+
+        await _answer(context, unloaded())
         return pb.UnloadPackResponse()
 
     def _known(self, name: str) -> pb.Pack:

@@ -1,0 +1,103 @@
+"""What supervisors ask over HTTP: /metrics, /healthz (is it alive?), /readyz (may clients come?)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import AF_INET6
+
+from backline.engine.engine import Engine
+from backline.service.metrics import CONTENT_TYPE, exposition
+
+log = logging.getLogger(__name__)
+
+ALIVE_SECONDS = 2.0  # within which the event loop must have had a turn
+REQUEST_SECONDS = 5.0  # that a request may take to come
+DOOR = "operations"  # among the errors that are counted
+
+
+@dataclass
+class Readiness:
+    """Why clients may not come yet, or any more; empty while they may."""
+
+    hindrance: str = "starting"
+
+
+@contextmanager
+def operations(address: str, engine: Engine, readiness: Readiness, loop: asyncio.AbstractEventLoop) -> Iterator[str]:
+    """Answers at `address` (host:port) from a thread of its own, as long as the block; gives http://host:port.
+
+    Raises:
+        OSError: it cannot be listened at.
+    """
+    host, _, port = address.rpartition(":")
+
+    def answer(path: str) -> tuple[HTTPStatus, str, str]:
+        """Status, type of content, content."""
+        if path == "/metrics":
+            return HTTPStatus.OK, CONTENT_TYPE, exposition(engine)
+        if path == "/readyz":
+            return _plain(readiness.hindrance, "ready")
+        if path == "/healthz":
+            return _plain("" if _has_turns(loop) else "the event loop is stuck", "alive")
+        engine.figures.count_error(DOOR, "NotFound")
+        return HTTPStatus.NOT_FOUND, "text/plain", "here are /metrics, /healthz and /readyz\n"
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
+        server_version, sys_version = "Backline", ""
+
+        def do_GET(self) -> None:
+            status, kind, text = answer(self.path.partition("?")[0])
+            data = text.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            log.debug(format, *arguments)
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            engine.figures.count_error(DOOR, "Broken")
+            log.debug("a request broke off", exc_info=True)
+
+    if ":" in host:
+        Server.address_family = AF_INET6
+    try:
+        server = Server((host.strip("[]"), int(port)), Handler)
+    except (OSError, ValueError, OverflowError) as error:
+        raise OSError(f"cannot listen at {address} for --metrics ({error}): use HOST:PORT with a free port") from error
+    with server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="backline-operations", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{host}:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _plain(problem: str, well: str) -> tuple[HTTPStatus, str, str]:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+    return status, "text/plain", f"{problem or well}\n"
+
+
+def _has_turns(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the event loop, which carries every message, takes its turns."""
+    turn = threading.Event()
+    try:
+        loop.call_soon_threadsafe(turn.set)
+    except RuntimeError:  # it has ended
+        return False
+    return turn.wait(ALIVE_SECONDS)
