@@ -277,8 +277,8 @@ def test_impossible_tables_are_named() -> None:
 
 def test_every_parameter_refuses_what_it_cannot_use(stream: HafmStream) -> None:
     parameters = {parameter.name: parameter for parameter in stream.spec.parameters}
-    key = {"key"} if stream.band.takes_key else set()
-    assert set(parameters) == {"guidance", "temperature", "top_k", "gate"} | key
+    led = {"key", "chords"} if stream.band.takes_key else set()
+    assert set(parameters) == {"guidance", "temperature", "top_k", "gate"} | led
     with pytest.raises(ValueError, match="0 to 10"):
         parameters["guidance"].check(11)
     with pytest.raises(ValueError, match="whole number"):
