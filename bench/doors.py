@@ -16,9 +16,10 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import soundfile
@@ -27,15 +28,15 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.osc_server import ThreadingOSCUDPServer
 from roundtrip import P50_BAR, measure
 
+from backline.cli.connection import server_process
 from backline.cli.phrase import sung_phrase
 from backline.doors.peers import LEASE_SECONDS
 from backline_client import Client
 
-ADDRESS, OSC, HTTP, METRICS = "127.0.0.1:50777", "127.0.0.1:9077", "127.0.0.1:8077", "127.0.0.1:9477"
+OSC, HTTP, METRICS = "127.0.0.1:9077", "127.0.0.1:8077", "127.0.0.1:9477"
 SUBSCRIBED = ("/*", "/session/*/*", "/session/*/*/*")
 LOOK_SECONDS = 0.25
 ECHO_SECONDS = 15.0
-COMMAND = [sys.executable, "-m", "backline.cli.main"]
 
 
 def main() -> int:
@@ -44,9 +45,16 @@ def main() -> int:
     parser.add_argument("--pack", default="default", help="what plays live meanwhile (default: default)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     known = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch, server(known.pack), visitors() as seen, Client(ADDRESS) as client:
+    doors = ["--osc", OSC, "--http", HTTP, "--metrics", METRICS]
+    loads = ["--load", known.pack, "--load", "passthrough"]
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        server_process([], load_limit=None, options=[*doors, *loads]) as server,
+        visitors() as seen,
+        Client(server.address) as client,
+    ):
         alone = measure(client, "nobody plays", ECHO_SECONDS)
-        playing = live(known.pack, 60 * known.minutes, Path(scratch))
+        playing = live(server.address, known.pack, 60 * known.minutes, Path(scratch))
         beside = measure(client, f"{known.pack} plays", ECHO_SECONDS)
         said, _ = playing.communicate()
     print(said.strip())
@@ -59,24 +67,6 @@ def main() -> int:
     failed = max(alone.p50, beside.p50) >= P50_BAR or ", 0 late," not in said or not all(seen.values())
     print("over the bar" if failed else "within the bars")
     return int(failed)
-
-
-@contextmanager
-def server(pack: str) -> Iterator[None]:
-    """With all doors open, as long as the block."""
-    doors = ["--osc", OSC, "--http", HTTP, "--metrics", METRICS]
-    loads = ["--load", pack, "--load", "passthrough"]
-    command = [*COMMAND, "serve", "--config", "none", "--address", ADDRESS, "--socket", "none", *loads, *doors]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            if line.startswith("console at"):  # the last to open
-                break
-        yield
-    finally:
-        process.terminate()
-        process.wait(20)
 
 
 @contextmanager
@@ -99,10 +89,10 @@ def visitors() -> Iterator[dict[str, int]]:
         controller.socket.sendto(builder.build().dgram, (host, int(port)))
 
     def stay() -> None:
-        for pattern in SUBSCRIBED:
-            send("/subscribe", pattern)
-        while not over.wait(LEASE_SECONDS / 3):
-            send("/ping")
+        while not over.is_set():  # the door may still be about to open
+            for pattern in SUBSCRIBED:
+                send("/subscribe", pattern)
+            over.wait(LEASE_SECONDS / 3)
 
     def look() -> None:
         asked = {"Content-Type": "application/json"}
@@ -110,9 +100,9 @@ def visitors() -> Iterator[dict[str, int]]:
         places: dict[str, str | urllib.request.Request] = {"http": call, "metrics": f"http://{METRICS}/metrics"}
         while not over.wait(LOOK_SECONDS):
             for door, wanted in places.items():
-                with urllib.request.urlopen(wanted, timeout=10) as answer:
+                with suppress(URLError), urllib.request.urlopen(wanted, timeout=10) as answer:
                     answer.read()
-                count(door)
+                    count(door)
 
     threads = [threading.Thread(target=work, daemon=True) for work in (controller.serve_forever, stay, look)]
     for thread in threads:
@@ -126,15 +116,17 @@ def visitors() -> Iterator[dict[str, int]]:
             thread.join()
 
 
-def live(pack: str, seconds: float, folder: Path) -> subprocess.Popen[str]:
+def live(address: str, pack: str, seconds: float, folder: Path) -> subprocess.Popen[str]:
     """`backline live` from file to file, over and over the same phrase."""
     phrase = sung_phrase()
     voice, band = folder / "voice.wav", folder / "band.wav"
     heard = np.arange(int(seconds * phrase.rate)) % phrase.audio.shape[1]
     soundfile.write(voice, phrase.audio[:, heard].T, phrase.rate)
     heard_as = ["--input", str(voice), "--output", str(band), "--tempo", str(phrase.transport.tempo)]
-    command = [*COMMAND, "live", "--server", ADDRESS, "--pack", pack, *heard_as, "--jitter-buffer", "0.02"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [sys.executable, "-m", "backline.cli.main", "live", "--server", address, "--pack", pack, *heard_as]
+    return subprocess.Popen(
+        [*command, "--jitter-buffer", "0.02"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 if __name__ == "__main__":

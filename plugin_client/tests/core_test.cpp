@@ -166,7 +166,7 @@ void the_output_ring_serves_two_threads() {
 
 void a_state_comes_back_and_nothing_else_is_one() {
     Plugin plugin;
-    plugin.set_endpoint("unix:/tmp/some where.sock");
+    plugin.set_endpoint("unix:/nowhere/some where.sock");
     plugin.set_parameter(kPack, 1);
     plugin.set_parameter(kGain, -7.25);
     plugin.set_parameter(kSeed, 12345);

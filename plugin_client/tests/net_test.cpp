@@ -65,7 +65,7 @@ int tell(const Status& status) {
 void addresses_are_what_users_write() {
     Address address;
     std::string error;
-    for (const char* good : {"127.0.0.1:50505", "[::1]:1", "localhost:65535", "unix:/tmp/a socket", "unix:relative"})
+    for (const char* good : {"127.0.0.1:50505", "[::1]:1", "localhost:65535", "unix:/nowhere/a socket", "unix:relative"})
         CHECK(parse_address(good, address, error) && address.size > 0);
     CHECK(address.local());
     for (const char* bad :

@@ -61,8 +61,10 @@ def server_process(
     log: Path | None = None,
     device: str = "auto",
     load_limit: float | None = LOAD_LIMIT,
+    options: Sequence[str] = (),
 ) -> Iterator[ServerProcess]:
-    """`backline serve` on a free port, on `cores` cores where the system can say so; ends with the block.
+    """`backline serve` on a free port, with further `options`, on `cores` cores where the system can say so; ends with
+    the block.
 
     It admits sessions that are too slow for live playing: whoever measures wants to see how late they come. None as
     `load_limit` is the server's own, which does not.
@@ -74,6 +76,7 @@ def server_process(
         arguments += ["--load-limit", str(load_limit)]
     for folder in packs:
         arguments += ["--packs", str(folder)]
+    arguments += options
     with (
         open(log or os.devnull, "wb") as errors,
         subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
@@ -84,11 +87,12 @@ def server_process(
                 # Set before the server has threads, so that all of them inherit it.
                 process.cpu_affinity(process.cpu_affinity()[-cores:])
             assert child.stdout is not None
-            first = child.stdout.readline().split()
-            if not first:
+            told = (line.split()[-1] for line in child.stdout)
+            address = next((where for where in told if not where.startswith("http")), None)  # metrics come before
+            if address is None:
                 child.wait()
                 raise UserError(f"the server did not start (exit code {child.returncode}): try `backline serve`")
-            yield ServerProcess(first[-1], process)
+            yield ServerProcess(address, process)
         finally:
             child.terminate()
             try:
