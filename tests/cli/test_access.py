@@ -80,5 +80,5 @@ def test_serve_refuses_other_machines_in_one_sentence(tmp_path: Path) -> None:
 def test_a_door_that_asks_for_no_key_is_not_opened_to_other_machines(backline: Backline, option: str) -> None:
     said = backline("serve", "--address", "127.0.0.1:0", "--socket", "none", option, "0.0.0.0:0")
     assert said.code == 1
-    assert f"error: {option} 0.0.0.0:0: other machines may reach it, and it asks for no key" in said.err
+    assert f"error: {option} 0.0.0.0:0: other machines may reach it. It asks for no key" in said.err
     assert "--trust-network" in said.err

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -25,12 +26,16 @@ pytest.importorskip("uvicorn")
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from backline.doors.console import live
 from backline.doors.console.door import ConsoleDoor
+from backline.doors.watched import HEARD, waiting_events
+from backline.engine.engine import Engine
 from backline.engine.limits import MESSAGE_BYTES, OTHER_BYTES
+from backline.engine.session import Session
 from backline.service.server import RunningServer, start_server
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
-from tests.support.wire import OPTIONS, Answer, Bystander, block, blocks, client, eventually, noise, opening
+from tests.support.wire import OPTIONS, Answer, Bystander, block, blocks, client, eventually, held, noise, opening
 
 STREAM = "/backline.v1.Backline/Stream"
 IDLE_SECONDS = 2.0
@@ -288,6 +293,34 @@ def test_parameters_of_any_live_session_are_seen_and_set(door: ConsoleDoor, stub
         assert ask(door, "POST", "/sessions/none/control", {"parameter": "gain", "value": 1})[0] == 404
         websocket.send(next(client(pb.Close())).SerializeToString())
         assert Heard(websocket).code == 1_000
+
+
+def test_sessions_cost_nothing_more_once_no_page_looks(
+    door: ConsoleDoor, stub: BacklineStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "GONE_SECONDS", 0.2)
+    sessions: list[Session] = []
+    open_session = Engine.open_session
+
+    def seen(*arguments: Any, **more: Any) -> Session:
+        sessions.append(open_session(*arguments, **more))
+        return sessions[-1]
+
+    monkeypatch.setattr(Engine, "open_session", seen)
+    call = stub.Stream(held(opening()))
+    next(call)
+    assert eventually(lambda: ask(door, "GET", "/live.json")[0] == 200 and bool(sessions[0]._audience.listeners))
+    assert eventually(lambda: not sessions[0]._audience.listeners)
+    call.cancel()
+
+
+def test_what_waits_for_a_look_is_bounded_however_large_its_blocks_are() -> None:
+    def one(channels: int, block_size: int, chunk: float) -> Any:
+        config = SimpleNamespace(channels=channels, sample_rate=192_000, chunk_seconds=chunk)
+        return SimpleNamespace(config=config, block_size=block_size, ports=[SimpleNamespace(channels=channels)])
+
+    assert waiting_events(one(2, 512, 0.01)) == HEARD
+    assert waiting_events(one(64, 65_536, 4.0)) == 4
 
 
 def test_a_render_is_not_steered(door: ConsoleDoor) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import stop
+
 BUSY = 0.2  # of the time, summed over the server's threads, that a quiet machine does not let it wait
-STOP_SECONDS = 20
 # As `backline serve`, but sessions that hosts have left open keep nobody waiting at its end.
 SERVE = """
 import asyncio, sys
@@ -32,11 +33,7 @@ def server_process(address: str, load: Sequence[str] = ("passthrough",)) -> Iter
             assert line.startswith("listening on"), f"the server said {line!r} and ended with {process.poll()}"
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            stop(process)
 
 
 @contextmanager

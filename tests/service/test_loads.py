@@ -249,3 +249,22 @@ def test_no_session_waits_for_the_collector_of_garbage(
         assert eventually(lambda: sessions[0]() is None)
     finally:
         gc.enable()
+
+
+def test_what_a_change_leaves_behind_while_somebody_plays_goes_when_the_last_one_has_gone(
+    server: RunningServer, stub: BacklineStub
+) -> None:
+    class Left:
+        """What a model left in a circle."""
+
+    with Bystander(server.address):
+        gc.disable()
+        left = Left()
+        left.itself = left  # type: ignore[attr-defined]
+        gone = weakref.ref(left)
+        del left
+        stub.LoadPack(pb.LoadPackRequest(name="stems"))
+        assert gone() is not None, "a look through everything while somebody played"
+        gc.enable()
+    assert eventually(lambda: gone() is None)
+    stub.UnloadPack(pb.UnloadPackRequest(name="stems"))

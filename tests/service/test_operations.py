@@ -221,7 +221,7 @@ def test_supervisors_hear_of_health_and_of_nothing_else(server: RunningServer) -
 
 
 def test_metrics_are_not_told_to_other_machines_by_mistake() -> None:
-    with pytest.raises(OSError, match=r"cannot listen at 0\.0\.0\.0:0: other machines may reach it"):
+    with pytest.raises(OSError, match=r"--metrics 0\.0\.0\.0:0: other machines may reach it"):
         start_server(metrics="0.0.0.0:0").__enter__()
     for address in ("127.0.0.1:port", "127.0.0.1:99999"):
         with pytest.raises(OSError, match=r"cannot listen at .* HOST:PORT"):

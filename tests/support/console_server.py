@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-STOP_SECONDS = 30
+from tests.support.processes import stop
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,4 @@ def console_server(*options: str, load: Sequence[str] = ("passthrough",)) -> Ite
             assert "console at" in said, f"the server said {said} and ended with {process.wait()}"
             yield ConsoleServer(said["listening on"], said["console at"], process)
         finally:
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            stop(process)

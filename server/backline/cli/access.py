@@ -26,11 +26,15 @@ def add(
         float | None, typer.Option(help="That its clients may send; a live session sends one a block.", min=1)
     ] = None,
     bytes_per_second: Annotated[
-        float | None, typer.Option(help="That its clients may send; 48 kHz in stereo is 384000.", min=1)
+        float | None,
+        typer.Option(
+            help="That its clients may send; 48 kHz in stereo is 384000, and a quarter more is let through.", min=1
+        ),
     ] = None,
     keys: options.KeysFile = None,
 ) -> None:
-    """Make a key, and show it this once. Renders that send faster than it may are slowed down, live sessions end.
+    """Make a key, and show it this once. What sends more than its key may is slowed down if it renders, and ends if it
+    plays live; the two are reckoned apart.
 
     Example: [cyan]backline access add studio --sessions 4 --packs default > studio.key[/]
     """

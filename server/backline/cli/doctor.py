@@ -166,7 +166,10 @@ def look_at_doors(findings: Findings) -> None:
         if match is None or place.startswith("unix:"):
             continue
         try:
-            gate.check(place, secure=name == "address" and tls is not None)
+            if name == "address":
+                gate.check(place, secure=tls is not None)
+            else:
+                gate.check_keyless(f"--{name}", place)
             findings.rows.append((f"door {name}", "free" if _is_free(match[1], int(match[2])) else "taken", place))
         except (OSError, OverflowError) as error:
             findings.problems.append(str(error))

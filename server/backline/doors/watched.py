@@ -16,9 +16,11 @@ from backline.engine.errors import BadInput, NotFound
 from backline.engine.events import Event, Failed, InputBlock, OutputBlock, Warned
 from backline.engine.limits import quoted
 from backline.engine.session import Session, State
+from backline.engine.timeline import zero_non_finite
 from backline.models.stream import Parameter, Transport
 
-HEARD = 256  # events that wait for the door's next look
+HEARD = 256  # events that wait for the door's next look, as far as they take no more than
+HEARD_BYTES = 8 << 20
 CHUNKS = 512  # whose latency is remembered
 TEMPO = 120.0  # that a transport begins with of which nobody has said one
 SENT = 16  # transports of doors that are remembered
@@ -51,7 +53,7 @@ class Watched:
         self.chunk_latencies: deque[tuple[float, float]] = deque(maxlen=CHUNKS)  # of the newest: when by the clock, s
         self._now = clock
         self._end: int | None = None  # of the newest input
-        self._heard: deque[tuple[float, Event | InputBlock]] = deque(maxlen=HEARD)
+        self._heard: deque[tuple[float, Event | InputBlock]] = deque(maxlen=waiting_events(session))
         self._sent: tuple[Transport, ...] = ()  # by doors, the newest, in the session's seconds
         self._taps: list[float] = []  # by the clock
         session.listen(self._hear)
@@ -61,6 +63,11 @@ class Watched:
         if isinstance(event, InputBlock):
             self._end = event.position + event.audio.shape[1]
         self._heard.append((self._now(), event))
+
+    def leave(self) -> None:
+        """Nobody looks any more. Any thread."""
+        self.session.unlisten(self._hear)
+        self._heard.clear()
 
     @property
     def open(self) -> bool:
@@ -79,7 +86,7 @@ class Watched:
             match event:
                 case InputBlock():
                     self.clock.observe(seconds, event.position + event.audio.shape[1])
-                    self.input_level.add(event.position, event.audio)
+                    self.input_level.add(event.position, zero_non_finite(event.audio)[0])
                 case OutputBlock():
                     self.levels[self.session.ports[event.port].name].add(event.position, event.audio)
                     if event.port == 0 and self.clock.runs:
@@ -218,3 +225,11 @@ def described(parameter: Parameter) -> str:
     """What a controller shows beside a parameter."""
     labels = ", ".join(f"{parameter.minimum + index:g} {label}" for index, label in enumerate(parameter.labels))
     return " ".join(part for part in (parameter.description, f"({labels})" if labels else "") if part)
+
+
+def waiting_events(session: Session) -> int:
+    """How many of a session's events may wait, however large its blocks are."""
+    config = session.config
+    chunk = max(port.channels for port in session.ports) * float(config.chunk_seconds) * config.sample_rate
+    largest = 4 * max(config.channels * session.block_size, chunk)
+    return max(4, min(HEARD, int(HEARD_BYTES / largest)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -15,6 +16,7 @@ class Audience:
 
     def __init__(self, client: Callable[[Event], None]) -> None:
         self._client = client
+        self._lock = threading.Lock()  # of who comes and goes
         self.listeners: tuple[Listener, ...] = ()
 
     def __call__(self, event: Event) -> None:
@@ -24,4 +26,10 @@ class Audience:
 
     def listen(self, listener: Listener) -> None:
         """From now on `listener` is told all that the client is, and of the input, on the client's thread."""
-        self.listeners = (*self.listeners, listener)
+        with self._lock:
+            self.listeners = (*self.listeners, listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """`listener` is told nothing any more; it may be told what is on its way."""
+        with self._lock:
+            self.listeners = tuple(each for each in self.listeners if each != listener)

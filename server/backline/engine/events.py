@@ -86,7 +86,7 @@ class InputBlock:
     """Audio that the client has sent, for those who listen beside it (`Session.listen`)."""
 
     position: int  # the client's, at the session's rate
-    audio: Audio  # [channel, sample]
+    audio: Audio  # [channel, sample] as it came: not everything need be finite
 
 
 Event = OutputBlock | Frames | TextInForce | LedgerChanged | Warned | Finished | Failed

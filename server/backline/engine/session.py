@@ -23,7 +23,6 @@ from backline.engine.limits import check_sample
 from backline.engine.outlet import Outlet
 from backline.engine.take import PADDING_LIMIT_SECONDS, Take, UnfinishedChunk, needs
 from backline.engine.texts import Prepared, TextDesk, TextQueue, check_text
-from backline.engine.timeline import zero_non_finite
 from backline.engine.warnings import Warnings
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, Stream, Transport
 
@@ -119,7 +118,7 @@ class Session:
             return True  # nobody listens any more; the last event has said why
         written = self.take.write(position, audio)
         if written and self._audience.listeners:
-            heard = InputBlock(position, zero_non_finite(audio)[0])
+            heard = InputBlock(position, audio)
             for listener in self._audience.listeners:
                 listener(heard)
         self._begin()
@@ -242,6 +241,10 @@ class Session:
         """
         self._audience.listen(listener)
 
+    def unlisten(self, listener: Listener) -> None:
+        """From now on it is told nothing any more. Any thread."""
+        self._audience.unlisten(listener)
+
     def acknowledge(self, blocks: int = 1) -> None:
         """The client has taken this many `OutputBlock`s, or `Frames` where it wants no audio. Any thread.
 
@@ -273,7 +276,8 @@ class Session:
     def realtime_factor(self) -> float:
         """Compute seconds per second of its audio so far. Any thread."""
         totals = self.totals
-        return totals.compute_seconds / max(1e-9, float(totals.chunks * self.config.chunk_seconds))
+        played = float(totals.chunks * self.config.chunk_seconds)
+        return totals.compute_seconds / played if played else 0.0
 
     # ---- the engine thread ---------------------------------------------------------------------------
 
@@ -359,7 +363,9 @@ class Session:
 
     def _begin(self) -> None:
         if self.state is State.OPEN and self.take.begun:
-            self.state = State.STREAMING
+            with self._lock:
+                if self.state is State.OPEN:  # the engine thread may have closed it
+                    self.state = State.STREAMING
 
     def _waits_for_text(self) -> bool:
         """Whether a render must not go on before a text is prepared, or it would depend on how long that takes."""

@@ -14,13 +14,19 @@ import secrets
 import stat
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from backline.engine.errors import Forbidden, Refused, Unauthenticated
 from backline.packs.toml import dumps
@@ -31,6 +37,7 @@ from backline_protos.v1 import backline_pb2 as pb
 log = logging.getLogger(__name__)
 
 PREFIX = "backline_"  # by which scanners for secrets know one
+SLACK = 1.25  # by which a rate may be exceeded: sound cards run fast, and a session has more to say than its audio
 BURST_SECONDS = 5.0  # of a rate that a key may take at once: a plugin that comes back repeats the last seconds
 WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
@@ -96,16 +103,15 @@ def add_key(path: Path, name: str, **limits: Any) -> str:
     Raises:
         AccessError: the name is taken, or a value is out of range.
     """
-    keys = read_keys(path)
-    if any(key.name == name and key.revoked is None for key in keys):
-        raise AccessError(f"there is a key {name!r} already: revoke it first, or choose another name")
     secret = PREFIX + secrets.token_urlsafe(32)
     entry = {"name": name, "sha256": _digest(secret), "added": date.today(), **limits}
-    try:
-        keys.append(msgspec.convert({field: value for field, value in entry.items() if value is not None}, Key))
-    except msgspec.ValidationError as error:
-        raise AccessError(f"no key is made of these values: {error}") from error
-    _write_keys(path, keys)
+    with _changing(path) as keys:
+        if any(key.name == name and key.revoked is None for key in keys):
+            raise AccessError(f"there is a key {name!r} already: revoke it first, or choose another name")
+        try:
+            keys.append(msgspec.convert({field: value for field, value in entry.items() if value is not None}, Key))
+        except msgspec.ValidationError as error:
+            raise AccessError(f"no key is made of these values: {error}") from error
     return secret
 
 
@@ -115,22 +121,27 @@ def revoke_key(path: Path, name: str) -> None:
     Raises:
         AccessError: there is none.
     """
-    keys = read_keys(path)
-    valid = [key.name for key in keys if key.revoked is None]
-    if name not in valid:
-        raise AccessError(f"there is no key {name!r} to revoke: there is {', '.join(valid) or 'none'}")
-    gone = date.today()
-    changed = (msgspec.structs.replace(key, revoked=gone) if key.name == name else key for key in keys)
-    _write_keys(
-        path, [after if before.revoked is None else before for before, after in zip(keys, changed, strict=True)]
-    )
+    with _changing(path) as keys:
+        valid = {key.name: index for index, key in enumerate(keys) if key.revoked is None}
+        if name not in valid:
+            raise AccessError(f"there is no key {name!r} to revoke: there is {', '.join(valid) or 'none'}")
+        keys[valid[name]] = msgspec.structs.replace(keys[valid[name]], revoked=date.today())
 
 
-def _write_keys(path: Path, keys: Iterable[Key]) -> None:
+@contextmanager
+def _changing(path: Path) -> Iterator[list[Key]]:
+    """The keys of a file, which are written when the block has changed them. One change after the other: who adds a key
+    while another one is revoked must not bring that one back.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.touch(mode=0o600)
-        part.write_text(dumps({"keys": [msgspec.to_builtins(key) for key in keys]}))
+    with open(path.with_name(path.name + ".lock"), "a") as lock:
+        if fcntl is not None:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        keys = read_keys(path)
+        yield keys
+        with whole_file(path) as part:
+            part.touch(mode=0o600)
+            part.write_text(dumps({"keys": [msgspec.to_builtins(key) for key in keys]}))
 
 
 def _digest(secret: str) -> str:
@@ -159,7 +170,7 @@ class Guest:
         """Without a key: the user whose server it is, who may do everything."""
         self.key, self._clock = key, clock
         self.sessions = 0  # that it holds a place for
-        self._allowances = self._made()
+        self._live, self._offline = self._made(), self._made()  # a render must not take what a stage lives on
 
     @property
     def name(self) -> str:
@@ -172,7 +183,8 @@ class Guest:
     def renew(self, key: Key) -> None:
         """Takes what the file says now."""
         if key != self.key:
-            self.key, self._allowances = key, self._made(key)
+            self.key = key
+            self._live, self._offline = self._made(), self._made()
 
     def may_play(self, pack: str) -> bool:
         return self.key is None or not self.key.packs or pack in self.key.packs
@@ -198,24 +210,28 @@ class Guest:
         """What it is told then."""
         return Refused(f"the key {self.name!r} holds all {self.sessions} sessions that it may: close one of them")
 
-    def spend(self, size: int) -> float:
-        """Books a message of `size` bytes; seconds that it comes before its time."""
-        amounts = {"messages": 1, "bytes": size}
-        return max((allowance.take(amounts[what]) for what, allowance in self._allowances.items()), default=0.0)
+    def spend(self, messages: int, size: int, offline: bool = False) -> float:
+        """Books messages of `size` bytes together; seconds that they come before their time."""
+        amounts = {"messages": messages, "bytes": size}
+        allowances = self._offline if offline else self._live
+        return max((allowance.take(amounts[what]) for what, allowance in allowances.items()), default=0.0)
 
     def over_rate(self) -> Refused:
         """What whoever sends faster is told."""
-        rates = " and ".join(f"{allowance.rate:g} {what}" for what, allowance in self._allowances.items())
+        rates = " and ".join(f"{rate:g} {what}" for what, rate in self._rates().items())
         return Refused(f"the key {self.name!r} may send {rates} a second: send less, or in larger blocks")
 
     def metered(self, carrier: Carrier) -> Carrier:
         """`carrier`, within the key's rates."""
-        return _Metered(carrier, self) if self._allowances else carrier
+        return carrier if self.key is None else _Metered(carrier, self)  # a key may be given rates while it plays
 
-    def _made(self, key: Key | None = None) -> dict[str, Allowance]:
-        key = key or self.key
+    def _rates(self) -> dict[str, float]:
+        key = self.key
         rates = {} if key is None else {"messages": key.messages_per_second, "bytes": key.bytes_per_second}
-        return {what: Allowance(rate, self._clock) for what, rate in rates.items() if rate is not None}
+        return {what: rate for what, rate in rates.items() if rate is not None}
+
+    def _made(self) -> dict[str, Allowance]:
+        return {what: Allowance(rate * SLACK, self._clock) for what, rate in self._rates().items()}
 
 
 class _Metered:
@@ -231,7 +247,7 @@ class _Metered:
         if request is not None:
             if request.WhichOneof("message") == "open":
                 self._has_time |= request.open.mode == pb.MODE_OFFLINE
-            early = self._guest.spend(request.ByteSize())
+            early = self._guest.spend(1, request.ByteSize(), self._has_time)
             if early and not self._has_time:
                 raise self._guest.over_rate()
             await asyncio.sleep(early)
@@ -251,9 +267,15 @@ current: ContextVar[Guest] = ContextVar("backline_guest")  # of the call at hand
 class Guests:
     """Everyone who has a key, as the file says at the time. The event loop."""
 
-    def __init__(self, path: Path, on_revoked: Callable[[Guest], None] = lambda guest: None) -> None:
-        """Raises AccessError where the file cannot be used, or holds no key."""
-        self._path, self.on_revoked = path, on_revoked
+    def __init__(self, path: Path, on_change: Callable[[Guest], None] = lambda guest: None) -> None:
+        """
+        Args:
+            on_change: called with everyone who may something else from now on.
+
+        Raises:
+            AccessError: the file cannot be used, or holds no key.
+        """
+        self._path, self.on_change = path, on_change
         self._guests: dict[str, Guest] = {}  # by hash
         self._seen = self._signature()
         self._take(read_keys(path))
@@ -270,6 +292,8 @@ class Guests:
             self._take(read_keys(self._path))
         except OSError as error:
             log.error("the access keys stay as they were: %s", error)
+            if not isinstance(error, AccessError):  # the system could not read it just now
+                self._seen = ()
 
     def guest(self, metadata: Sequence[tuple[str, str | bytes]] | None) -> Guest:
         """Whoever makes a call with this metadata.
@@ -300,18 +324,19 @@ class Guests:
         before, self._guests = self._guests, {}
         for key in keys:
             self._guests[key.sha256] = guest = before.pop(key.sha256, None) or Guest(key)
-            valid = guest.key is not None and guest.key.revoked is None
-            guest.renew(key)
-            if valid and key.revoked is not None:
-                self._revoked(guest)
+            self._renew(guest, key)
         for guest in before.values():
             if guest.key is not None and guest.key.revoked is None:  # its line has been deleted
-                guest.renew(msgspec.structs.replace(guest.key, revoked=date.today()))
-                self._revoked(guest)
+                self._renew(guest, msgspec.structs.replace(guest.key, revoked=date.today()))
 
-    def _revoked(self, guest: Guest) -> None:
-        log.warning("the access key %r has been revoked: its sessions end", guest.name)
-        self.on_revoked(guest)
+    def _renew(self, guest: Guest, key: Key) -> None:
+        before = guest.key
+        if before == key:
+            return
+        guest.renew(key)
+        if before is not None and before.revoked is None and key.revoked is not None:
+            log.warning("the access key %r has been revoked: its sessions end", guest.name)
+        self.on_change(guest)
 
     def _signature(self) -> tuple[int, ...]:
         try:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from backline.engine.engine import Engine
-from backline.engine.errors import Idle, Refused, Unauthenticated
+from backline.engine.errors import Forbidden, Idle, Refused, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
 from backline.service import convert
@@ -48,7 +48,7 @@ class Desk:
         failure: Exception | None = None  # told outside of what handles it: what a carrier raises then has no context
         try:
             try:
-                metered = carrier if guest.is_owner else guest.metered(carrier)
+                metered = guest.metered(carrier)
                 opening = check_first(await self._first(metered))
                 with self._seat(guest):
                     await self._play(metered, opening, guest)
@@ -68,12 +68,13 @@ class Desk:
         return sessions if guest.is_owner else [each for each in sessions if self._guests.get(each) is guest]
 
     def turn_out(self, guest: Guest) -> None:
-        """Ends every session of a guest whose key has been revoked."""
+        """Ends every session of a guest that its key, as it is now, does not allow."""
         for session, other in self._guests.items():
             if other is guest:
                 try:
                     guest.check_valid()
-                except Unauthenticated as error:
+                    guest.check_pack(session.stream_name)
+                except (Forbidden, Unauthenticated) as error:
                     session.abort(error)
 
     def close(self) -> None:
@@ -105,8 +106,7 @@ class Desk:
 
     async def _play(self, carrier: Carrier, opening: pb.Open, guest: Guest) -> None:
         check_name(opening.client_name, "the client's name")
-        if not guest.is_owner:
-            guest.check_pack(opening.pack)
+        guest.check_pack(opening.pack)
         offline = carrier.response is pb.RenderResponse or opening.mode == pb.MODE_OFFLINE
         outbox = Outbox(asyncio.get_running_loop())
         session = await self._open(opening, offline, outbox)
@@ -120,6 +120,7 @@ class Desk:
         finally:
             session.abort()  # has no effect on one that has ended
             del self._guests[session]
+            self._loads.tidy()
             sums = {"chunks": session.totals.chunks, "late_chunks": session.totals.late_chunks}
             log.info("session %s ended after %d chunks", session.id, sums["chunks"], extra=facts | sums)
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import grpc
 
+from backline.engine.figures import Figures
 from backline.service.access import OWNER, Guest, Guests, access_file, current
 from backline.service.grpc_carrier import Context
 from backline.service.status import status_of
@@ -25,7 +26,7 @@ from backline_client.wire import is_local
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5  # between two looks at the file of keys, so that a revoked one ends its sessions
-OPEN_TO_ALL = "/grpc.health.v1."  # says whether the server serves, and nothing else
+OPEN_TO_ALL = "/grpc.health.v1.Health/Check"  # says whether the server serves, and nothing else
 
 
 @dataclass(frozen=True)
@@ -69,27 +70,27 @@ class Gate:
         Raises:
             OSError: other machines reach it, and nothing keeps them out.
         """
-        if secure or is_local(address):
-            return
-        if not self.trust_network:
-            raise OSError(
-                f"cannot listen at {address}: other machines may reach it. Give --tls-cert and --tls-key and make "
-                "access keys with `backline access add NAME`, or listen at 127.0.0.1; --trust-network is for a network "
-                "where everybody may play, and hear what is sent"
-            )
-        log.warning("anybody who reaches %s may play here, and hear what is sent (--trust-network)", address)
+        if not secure:
+            keys = "Give --tls-cert and --tls-key and make access keys with `backline access add NAME`, or listen"
+            self._check_open(f"cannot listen at {address}", address, f"{keys} at 127.0.0.1")
 
     def check_keyless(self, option: str, address: str) -> None:
-        """Whether a door that asks for no key may open at `address`, which `option` names.
+        """Whether a door that asks for no key, ever, may open at `address`, which `option` names.
 
         Raises:
             OSError: other machines reach it.
         """
-        if not is_local(address) and not self.trust_network:
+        self._check_open(f"{option} {address}", address, "It asks for no key: use 127.0.0.1, to which `ssh -L` leads")
+
+    def _check_open(self, what: str, address: str, remedy: str) -> None:
+        if is_local(address):
+            return
+        if not self.trust_network:
             raise OSError(
-                f"{option} {address}: other machines may reach it, and it asks for no key. Use 127.0.0.1, or say "
-                "--trust-network where everybody may play, and hear what is sent"
+                f"{what}: other machines may reach it. {remedy}; --trust-network is for a network where everybody may "
+                "play, and hear what is sent"
             )
+        log.warning("anybody who reaches %s may play here, and hear what is sent (--trust-network)", address)
 
     def guests(self) -> Guests | None:
         """Who has a key; None where nobody needs one. Raises OSError where nobody has one."""
@@ -99,8 +100,8 @@ class Gate:
 class Admission(grpc.aio.ServerInterceptor):
     """Lets nobody in over TLS without a key, whatever is asked for; who it is stands in `access.current`."""
 
-    def __init__(self, guests: Guests | None) -> None:
-        self._guests = guests
+    def __init__(self, guests: Guests | None, figures: Figures) -> None:
+        self._guests, self._figures = guests, figures
 
     async def watch(self) -> None:
         """Sees to it that a revoked key ends; until it is cancelled."""
@@ -112,7 +113,7 @@ class Admission(grpc.aio.ServerInterceptor):
         self, continuation: Callable[..., Awaitable[grpc.RpcMethodHandler]], details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(details)
-        if handler is None or details.method.startswith(OPEN_TO_ALL):
+        if handler is None or details.method == OPEN_TO_ALL:
             return handler
         kinds = (handler.request_streaming, handler.response_streaming)
         kind = "_".join("stream" if streams else "unary" for streams in kinds)
@@ -138,9 +139,10 @@ class Admission(grpc.aio.ServerInterceptor):
         try:
             assert self._guests is not None
             guest = self._guests.guest(context.invocation_metadata())
-            if guest.spend(0):
+            if guest.spend(0, 0):
                 raise guest.over_rate()
         except Exception as error:
+            self._figures.count_error("gate", type(error).__name__)
             await context.abort(*status_of(error))
             raise  # abort has raised already
         return guest

@@ -24,6 +24,7 @@ class Loads:
         self._engine, self._registry = engine, registry
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="backline-load")
         self._draining = False
+        self._untidy = False  # something has been let go of, or set aside, while somebody played
 
     def entries(self) -> list[PackEntry]:
         """Every pack, by name. Reads the disk."""
@@ -60,6 +61,11 @@ class Loads:
             Damaged: sessions are open on it, and `close_sessions` is false.
         """
         await asyncio.wrap_future(self._thread.submit(self._unload, name, close_sessions))
+
+    def tidy(self) -> None:
+        """A session has ended: if it was the last one, what a change meanwhile has left behind can go."""
+        if self._untidy and not self._draining and not self._engine.list_sessions():
+            self._thread.submit(self._set_aside)
 
     def drain(self) -> None:
         """From now on nothing is loaded any more; those who wait for a load are told so."""
@@ -106,7 +112,8 @@ class Loads:
         log.info("pack %r has been unloaded", name)
 
     def _set_aside(self) -> None:
-        set_aside(quiet=not self._engine.list_sessions())
+        self._untidy = bool(self._engine.list_sessions())
+        set_aside(quiet=not self._untidy)
 
     def _resident(self) -> dict[str, PackEntry]:
         found = self._engine.residents.items()

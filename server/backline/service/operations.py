@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET6
+from typing import Any
 
 from backline.engine.engine import Engine
 from backline.service.metrics import CONTENT_TYPE, exposition
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 ALIVE_SECONDS = 2.0  # within which the event loop must have had a turn
 REQUEST_SECONDS = 5.0  # that a request may take to come
+REQUESTS = 16  # at the same time
 DOOR = "operations"  # among the errors that are counted
 
 
@@ -67,6 +69,19 @@ def operations(address: str, engine: Engine, readiness: Readiness, loop: asyncio
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        slots = threading.BoundedSemaphore(REQUESTS)
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            if self.slots.acquire(blocking=False):
+                super().process_request(request, client_address)
+            else:
+                self.shutdown_request(request)
+
+        def process_request_thread(self, request: Any, client_address: Any) -> None:
+            try:
+                super().process_request_thread(request, client_address)
+            finally:
+                self.slots.release()
 
         def handle_error(self, request: object, client_address: object) -> None:
             engine.figures.count_error(DOOR, "Broken")

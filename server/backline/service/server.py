@@ -51,6 +51,7 @@ CHANNEL_OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second server on the port is a mistake that must show
     ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.max_send_message_length", -1),
+    ("grpc.max_concurrent_streams", 2 * MAX_SESSIONS),  # of one connection
     ("grpc.keepalive_time_ms", 10_000),  # finds clients that have vanished without a word
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -128,9 +129,10 @@ async def serve(
         PackNotFound, PackError: a pack of `load` is not there, or damaged.
     """
     loop = asyncio.get_running_loop()
-    for where, secure in ((address, gate.tls is not None), (beside, gate.tls is not None), (metrics, False)):
-        if where is not None:
-            gate.check(where, secure)
+    for where in filter(None, (address, beside)):
+        gate.check(where, gate.tls is not None)
+    if metrics is not None:
+        gate.check_keyless("--metrics", metrics)
     credentials, guests = None if gate.tls is None else gate.tls.credentials(), gate.guests()
     loop.set_default_executor(ThreadPoolExecutor(WORKERS, thread_name_prefix="backline-call"))
     device = choose_device(device)
@@ -138,9 +140,9 @@ async def serve(
     loads = Loads(engine, PackRegistry(packs, device, rows))
     desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
     started: grpc.aio.Server | None = None
-    admission = Admission(guests)
+    admission = Admission(guests, engine.figures)
     if guests is not None:
-        guests.on_revoked = desk.turn_out
+        guests.on_change = desk.turn_out
     watch = asyncio.create_task(admission.watch())
     readiness, beyond_drain = Readiness(), ExitStack()
     try:

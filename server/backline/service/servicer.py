@@ -86,7 +86,11 @@ class Servicer(BacklineServicer):
         return pb.ListPacksResponse(packs=await _answer(context, asyncio.to_thread(listed)))
 
     async def GetPack(self, request: pb.GetPackRequest, context: Context) -> pb.Pack:
-        return await _answer(context, asyncio.to_thread(self._known, findable(request.name)))
+        async def known() -> pb.Pack:
+            current.get().check_pack(request.name)
+            return await asyncio.to_thread(self._known, findable(request.name))
+
+        return await _answer(context, known())
 
     async def LoadPack(self, request: pb.LoadPackRequest, context: Context) -> pb.Pack:
         async def loaded() -> pb.Pack:

@@ -45,6 +45,48 @@ def test_a_note_that_is_struck_while_others_are_held_joins_them() -> None:
     assert held.at(1.5) == {64, 69}
 
 
+F, D_MINOR = (65, 69, 72), (62, 65, 69)
+
+
+@pytest.mark.parametrize(
+    ("played", "left"),
+    [
+        ([(0, on(60, 64, 67)), (1000, on(*D_MINOR)), (1010, off(60)), (1040, off(64, 67))], D_MINOR),
+        ([(0, on(60, 64, 67)), (990, off(64)), (1000, on(65, 69)), (1020, off(67))], (60, 65, 69)),  # C stays down
+        (
+            [
+                (0, control(64, 127)),
+                (5, on(60, 64, 67)),
+                (900, off(60, 64, 67)),
+                (1000, on(*F)),
+                (1050, control(64, 0)),
+            ],
+            F,
+        ),
+    ],
+)
+def test_what_is_left_of_the_chord_before_goes_by_itself(
+    played: list[tuple[int, bytes]], left: tuple[int, ...]
+) -> None:
+    """Legato, a common note, and the pedal changed after the chord, as everybody plays it."""
+    assert keyboard(*played).at(1.5) == frozenset(left)
+
+
+def test_a_broken_chord_that_was_held_for_long_stays_whole_while_fingers_leave_it() -> None:
+    held = keyboard((0, on(60)), (200, on(64)), (400, on(67)), (2000, off(60)), (2030, off(67)), (2050, off(64)))
+    assert held.at(2.04) == {60, 64, 67}
+    assert held.at(2.06) == frozenset()
+    assert held.at(2.06, keep=True) == {60, 64, 67}
+
+
+@pytest.mark.parametrize("number", [120, 121, 123])
+def test_after_a_panic_the_pedal_holds_nothing_any_more(number: int) -> None:
+    held = keyboard((0, control(64, 127)), (10, on(60)), (20, off(60)), (30, control(number, 0)))
+    assert held.at(0.05) == frozenset()
+    held.hear([Notes(100, on(62)), Notes(200, off(62))], RATE)
+    assert held.at(0.25) == frozenset()
+
+
 def test_a_velocity_of_zero_ends_a_note_as_note_off_does() -> None:
     assert keyboard((0, on(60)), (100, bytes([0x90, 60, 0]))).at(0.2) == frozenset()
 

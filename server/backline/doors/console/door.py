@@ -42,6 +42,12 @@ class Sockets(WebSocketsSansIOProtocol):
             raise ClientDisconnected
         await super().send(message)
 
+    def handle_ping(self) -> None:
+        if not self.writable.is_set():  # it asks for answers, and takes none
+            self.transport.abort()
+            return
+        super().handle_ping()
+
     def handle_parser_exception(self) -> None:
         """Says what is wrong with a frame, and hears the client out: whoever still sends would be told by a reset."""
         if self.close_sent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from typing import Any
@@ -16,14 +17,16 @@ from backline.service.server import House
 from backline_protos.v1 import backline_pb2 as pb
 
 HISTORY_SECONDS = 60.0  # of chunks that a page draws
+GONE_SECONDS = 10.0  # without a look, after which no page is there
 FRESH_SECONDS = 0.2  # for which all pages are told the same
 
 
 class Live:
-    """Of one server. Nothing is kept of sessions before a page has looked for the first time."""
+    """Of one server. Nothing is kept of sessions while no page looks."""
 
     def __init__(self, house: House) -> None:
-        self._engine = house.engine
+        self._engine, self._loop = house.engine, house.loop
+        self._left: asyncio.TimerHandle | None = None  # when the last page counts as gone
         self._watched: dict[str, Watched] = {}  # by id
         self._told = (float("-inf"), "")  # when by the clock, and what
         self._lock = threading.Lock()  # of looking: one thread at a time does
@@ -34,7 +37,20 @@ class Live:
             now = self._engine.clock()
             if now - self._told[0] >= FRESH_SECONDS:
                 self._told = (now, self._figures(now))
+                self._loop.call_soon_threadsafe(self._stay)
             return self._told[1]
+
+    def _stay(self) -> None:
+        """Somebody has looked."""
+        if self._left is not None:
+            self._left.cancel()
+        self._left = self._loop.call_later(GONE_SECONDS, self._leave)
+
+    def _leave(self) -> None:
+        """Nobody has looked for a while: sessions cost nothing more than without a page, and ended ones go."""
+        watched, self._watched = self._watched, {}
+        for each in watched.values():
+            each.leave()
 
     def control(self, session: str, message: pb.Control) -> None:
         """Sets a parameter. The server's event loop.

@@ -13,7 +13,9 @@ from backline.models.hafm.score import TRIADS
 from backline.models.stream import Notes, Parameter
 
 NOTE_OFF, NOTE_ON, CONTROL = 0x80, 0x90, 0xB0  # kinds of MIDI messages
-PEDAL, SOUND_OFF, NOTES_OFF = 64, 120, 123  # controllers
+PEDAL, SOUND_OFF, RESET, NOTES_OFF = 64, 120, 121, 123  # controllers
+TOGETHER_SECONDS = 0.1  # within which notes are struck that are one chord
+OVERLAP_SECONDS = 0.5  # for which the chord before may sound on in the next one
 DRUMS = 9  # the channel on which pitches are no pitches
 
 INTERVALS = {"maj": (0, 4, 7), "min": (0, 3, 7), "dim": (0, 3, 6)}
@@ -51,7 +53,7 @@ class HeldNotes:
     """One session's keyboard, from its MIDI messages.
 
     What is held is taken anew with every note that is struck. Fingers leave a chord one after the other: it is held
-    until the last has gone.
+    until the last has gone. But what is left of the chord before, played legato or under the pedal, goes by itself.
     """
 
     def __init__(self) -> None:
@@ -60,18 +62,28 @@ class HeldNotes:
         self._last: frozenset[int] = frozenset()  # held before all of these
         self._down: set[tuple[int, int]] = set()  # channel and pitch
         self._sounding: set[tuple[int, int]] = set()  # those, and what the pedal holds
+        self._struck: dict[tuple[int, int], float] = {}  # seconds at which each that sounds was
+        self._newest = float("-inf")  # of them
         self._pedals: set[int] = set()  # channels on which it is down
 
     def hear(self, notes: Iterable[Notes], rate: int) -> None:
         """Takes in what was played since the last call; positions are samples at `rate`."""
         for some in notes:
+            seconds, before = some.position / rate, set(self._sounding)
             struck = False
             for message in some.messages():
                 self._take(message)
-                struck |= message[0] & 0xF0 == NOTE_ON and message[2] > 0
-            if struck or not self._sounding:
-                self._times.append(max(self._times[-1], some.position / rate))
+                if message[0] & 0xF0 == NOTE_ON and message[2] and message[0] & 0x0F != DRUMS:
+                    struck, self._newest = True, seconds
+                    self._struck[message[0] & 0x0F, message[1]] = seconds
+            gone = before - self._sounding
+            legato = seconds - self._newest <= OVERLAP_SECONDS and any(
+                self._struck[note] < self._newest - TOGETHER_SECONDS for note in gone
+            )
+            if struck or legato or not self._sounding:
+                self._times.append(max(self._times[-1], seconds))
                 self._held.append(frozenset(pitch for _, pitch in self._sounding))
+            self._struck = {note: at for note, at in self._struck.items() if note in self._sounding}
 
     def at(self, seconds: float, keep: bool = False) -> frozenset[int]:
         """Pitches held at a time of the session, as far as it is known now; `keep`: or the last that were."""
@@ -97,15 +109,13 @@ class HeldNotes:
             self._down.discard((channel, message[1]))
             if channel not in self._pedals:
                 self._sounding.discard((channel, message[1]))
-        elif kind == CONTROL and message[1] == PEDAL:
-            if message[2] >= 64:
-                self._pedals.add(channel)
-            else:
-                self._pedals.discard(channel)
-                self._sounding = {each for each in self._sounding if each[0] != channel or each in self._down}
-        elif kind == CONTROL and message[1] in (SOUND_OFF, NOTES_OFF):
-            self._down = {each for each in self._down if each[0] != channel}
-            self._sounding = {each for each in self._sounding if each[0] != channel}
+        elif kind == CONTROL and message[1] == PEDAL and message[2] >= 64:
+            self._pedals.add(channel)
+        elif kind == CONTROL and message[1] in (PEDAL, SOUND_OFF, RESET, NOTES_OFF):
+            self._pedals.discard(channel)
+            if message[1] in (SOUND_OFF, NOTES_OFF):
+                self._down = {each for each in self._down if each[0] != channel}
+            self._sounding = {each for each in self._sounding if each[0] != channel or each in self._down}
 
 
 def chord_of(held: frozenset[int], likely: NDArray[np.float64]) -> int:

@@ -102,6 +102,25 @@ def test_what_is_let_go_of_before_it_counts_leaves_no_trace(stream: HafmStream) 
     assert (stays != codes(stream, chords=1)).any()
 
 
+def test_a_chord_that_stays_tells_nothing_more_of_the_key(stream: HafmStream) -> None:
+    """Hands off: a last chord that is foreign to the song must not move the whole band, however long it stays."""
+    band = stream.band
+    player = Player(
+        stream, session(parameters={"chords": 1}), voice(1), notes=[held(0.0, 48), held(0.1, 48, velocity=0)]
+    )
+    evidence = []
+    for _ in range(4):
+        play([player], 1)
+        evidence.append(band._listeners[player.row]._scores.copy())
+    stream.close(player.row)
+    silent = Player(stream, session(parameters={"chords": 1}), voice(1))
+    play([silent], 4)
+    quiet = band._listeners[silent.row]._scores
+    stream.close(silent.row)
+    once = evidence[-1] - quiet
+    assert np.abs(once).max() < 1.0  # of the few steps in which it was held
+
+
 def test_a_chord_counts_from_its_own_step_wherever_chunks_are_cut(stream: HafmStream) -> None:
     struck = [held(0.9, 54, 58, 61)]
     beat = Transport(0.0, playing=True, tempo=100.0)

@@ -143,10 +143,8 @@ class AlignedBand:
         """Semitones by which the key that is told, or else heard, lies above C."""
         listener = self._listeners[cue.row]
         listener.hear(cue.vocal)
-        steps = int(cue.grid.chunk * HINT_RATE)
-        for held in _held(cue, cue.chunk * steps, steps):
-            if held:
-                listener.told(chord_of(held, np.zeros(CHORDS)))
+        for held in filter(None, _held(cue, keep=False)):  # a chord that stays tells no more than when it was held
+            listener.told(chord_of(held, np.zeros(CHORDS)))
         return listener.semitones if cue.key is None else semitones_from_c(cue.key)
 
     def _known(self, cue: Cue, up: int) -> dict[str, Tokens]:
@@ -161,7 +159,7 @@ class AlignedBand:
         beats, steps = int(chunk * BEAT.rate), int(chunk * HINT_RATE)
         first = cue.chunk * steps
         hints = self._hints[cue.row].told(first, steps, up, lag)
-        held = [frozenset(pitch - up for pitch in step) for step in _held(cue, first, steps)]
+        held = [frozenset(pitch - up for pitch in step) for step in _held(cue, cue.keep)]
         chords = self._leaders[cue.row].lead(hints, first, cue.transport, held)
         return {
             VOICE.name: voice,
@@ -218,11 +216,12 @@ class AlignedBand:
         return np.stack([every[delay : delay + frames, k] for k, delay in enumerate(delays)])
 
 
-def _held(cue: Cue, first: int, steps: int) -> list[frozenset[int]]:
-    """Pitches that are held in steps `first`.. of HINT_RATE: what is struck within a step is held from its start."""
+def _held(cue: Cue, keep: bool) -> list[frozenset[int]]:
+    """Pitches that are held in the chunk's steps of HINT_RATE: what is struck within one is held from its start."""
     if cue.held is None:
         return []
-    return [cue.held.at((first + 1 + step) / HINT_RATE, cue.keep) for step in range(steps)]
+    steps = int(cue.grid.chunk * HINT_RATE)
+    return [cue.held.at((cue.chunk * steps + step + 1) / HINT_RATE, keep) for step in range(steps)]
 
 
 def _decoder(
