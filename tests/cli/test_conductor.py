@@ -222,6 +222,23 @@ def test_a_daws_clock_lands_on_the_sample_or_is_heard_on_the_beat_where_the_band
     assert not stage.session.of(Transport)[-1].playing
 
 
+def test_ticks_that_found_no_room_are_part_of_the_song(capfd: pytest.CaptureFixture[str]) -> None:
+    stage = Stage()
+    stage.play(0.5)
+    drive(stage, 120.0, 4, jitter=0.0)
+    for number in range(2 * TICKS):
+        stage.play(60 / 120 / TICKS - 0.01 * (number == 0))  # drive has waited so long
+        if number in (3, 4):
+            stage.ports[1].lost += 1
+        else:
+            stage.send(1, b"\xf8")
+    stage.play(0.0)
+    assert stage.conductor._leader is not None
+    beat = stage.conductor._leader.beat
+    assert beat is not None
+    assert beat.quarters == pytest.approx(6 - 1 / TICKS)
+
+
 def test_the_clock_that_was_started_last_leads() -> None:
     stage = Stage()
     stage.play(0.5)

@@ -273,7 +273,7 @@ class Conductor:
         port, message, seconds = received
         if message and message[0] >= 0xF0:
             clock = self._clocks[port]
-            clock.hear(message, seconds)
+            clock.hear(message, seconds, port.lost)
             if clock.begins:
                 self._leader = clock
             if clock.lost_place and self._link is None:
