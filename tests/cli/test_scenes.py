@@ -14,10 +14,10 @@ import soundfile
 
 from backline.cli import stage as stages
 from backline.cli.live import ports_of
-from backline.cli.paced import INPUT, Audio
+from backline.cli.paced import INPUT, Audio, Host
 from backline.cli.scenes import Scene, read_set
 from backline.cli.stage import FADE_SECONDS, MIXED, Stage, bar_from
-from backline_client import Client, Session, Transport
+from backline_client import Client, Control, Session, SessionEnded, Transport
 from tests.cli.test_commands import Backline, write_pack
 from tests.cli.test_live import RATE
 from tests.cli.test_sound_card import BLOCK, Noted
@@ -256,6 +256,42 @@ def test_the_next_scenes_pack_is_resident_before_it_is_asked_for(client: NotedCl
             assert {pack.name for pack in own.packs() if pack.state == 2} == {"pair", "passthrough"}
             heard = heard_of(stage, 60, ask_at(stage, 10, "next"))
             np.testing.assert_allclose(heard[:, -BLOCK:], LEVEL)  # one of the two outputs
+
+
+# ---- what is told meanwhile ------------------------------------------------------------------------------------------
+
+
+def coming_on(stage: Stage, line: str) -> Any:
+    """What was asked for has begun to hear; its act."""
+    heard_of(stage, 2, ask_at(stage, 0, line))
+    assert stage._coming is not None
+    return stage._coming
+
+
+def test_that_a_scene_which_comes_has_ended_is_no_matter_of_whoever_plays_on(client: NotedClient) -> None:
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        coming_on(stage, "next").session.cancel()
+        stage.change(Control("gain", 0.4))
+        stage.transport(Transport(77.0))
+        stage.midi_live(0, bytes([0x90, 60, 100]))
+        assert client.opened[0].told[-1].tempo == 77.0
+        stage._now.session.cancel()
+        with pytest.raises(SessionEnded):
+            stage.change(Control("gain", 0.4))
+
+
+def test_a_beat_that_is_told_as_a_scene_begins_to_hear_reaches_it(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with on_stage(client, [SOFT, LOUD], Transport(120.0, 0)) as stage:
+
+        def host(*arguments: Any, **options: Any) -> Host:
+            stage.transport(Transport(77.0))
+            return Host(*arguments, **options)
+
+        monkeypatch.setattr(stages, "Host", host)
+        coming_on(stage, "next")
+        assert client.opened[-1].told[-1].tempo == 77.0
 
 
 # ---- bars ------------------------------------------------------------------------------------------------------------

@@ -53,12 +53,10 @@ class Act:
     unheard_samples: int = 0  # that were missing before it was heard
     host: Host = field(init=False)
 
-    def begin(self, position: int, rate: int, channels: int, transport: Transport | None) -> None:
+    def begin(self, position: int, rate: int, channels: int) -> None:
         """From now on it hears the input."""
         self.start = self.hears_from = position
         self.host = Host(self.session, rate, channels, start=position, latency_samples=self.latency_samples)
-        if transport is not None:
-            self.tell(moved(transport, position, rate))
 
     def tell(self, transport: Transport) -> None:
         """Puts it in force."""
@@ -76,7 +74,7 @@ class Act:
 
 
 class Stage:
-    """Plays as a `Host` does. Any thread may call `ask`, `transport` and `change`."""
+    """Plays as a `Host` does. Any thread may call `ask`, `transport`, `change` and `midi_live`."""
 
     def __init__(
         self,
@@ -101,6 +99,8 @@ class Stage:
         self._fade = round(FADE_SECONDS * self._rate)
         self._position = 0
         self._coming: Act | None = None
+        # Who plays and what each has been told change together. Whoever holds it only puts words into queues.
+        self._telling = threading.Lock()
         self._offers: queue.SimpleQueue[Act] = queue.SimpleQueue()  # acts that are open, to the card's thread
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._asked = 0  # the scene that was asked for last, in the set
@@ -109,7 +109,9 @@ class Stage:
         self.latency_samples = max([self._needed(session), *self._sound_check()])
         self._now = Act(scenes[0], session, self.latency_samples, 0, ports(scenes[0], session))
         opening = next(iter([*filter(None, [scenes[0].transport]), *transport]), None)
-        self._now.begin(0, self._rate, self._channels, opening)
+        self._now.begin(0, self._rate, self._channels)
+        if opening is not None:
+            self._now.tell(moved(opening, 0, self._rate))
         self._director = threading.Thread(target=self._direct, name="director", daemon=True)
         self._director.start()
 
@@ -150,24 +152,37 @@ class Stage:
     def transport(self, transport: Transport) -> None:
         """Tempo and beat, by default from the next block on: of the scene that is heard and of the one that comes."""
         told = replace(transport, position=self._position if transport.position is None else transport.position)
-        for act in self._playing():
-            act.tell(told)
+        with self._telling:
+            self._tell(lambda act: act.tell(told))
 
     def change(self, change: Any) -> None:
         """What else may happen in a session, see `Session.change`: to both as well."""
         if isinstance(change, Transport):
             self.transport(change)
             return
-        for act in self._playing():
-            act.session.change(change)
+        with self._telling:
+            self._tell(lambda act: act.session.change(change))
 
     def midi_live(self, position: int, data: bytes) -> None:
         """See `Session.midi_live`: to both."""
+        with self._telling:
+            self._tell(lambda act: act.session.midi_live(max(position, act.start), data))
+
+    def _tell(self, tell: Callable[[Act], object]) -> None:
+        """Tells all that play. Under the lock.
+
+        Raises:
+            BacklineError: the scene that is heard has ended; of the one that comes the card's thread notices that.
+        """
         for act in self._playing():
-            act.session.midi_live(position, data)
+            try:
+                tell(act)
+            except BacklineError:
+                if act is self._now:
+                    raise
 
     def _playing(self) -> list[Act]:
-        return [act for act in (self._now, self._coming) if act is not None]
+        return [act for act in (self._coming, self._now) if act is not None]
 
     # ---- the card's thread ---------------------------------------------------------------------------
 
@@ -193,18 +208,23 @@ class Stage:
         if left is not None:
             self._orders.put(left.session.cancel)
         coming = self._offers.get_nowait()
-        try:
-            coming.begin(position, self._rate, self._channels, self._now.transport)
+        coming.begin(position, self._rate, self._channels)
+        with self._telling:
             self._coming = coming
-        except BacklineError as error:
-            self._lose(coming, error)
+            try:
+                if self._now.transport is not None:
+                    coming.tell(moved(self._now.transport, position, self._rate))
+            except BacklineError as error:
+                self._coming = None
+                self._lose(coming, error)
 
     def _faded(self, coming: Act, heard: dict[str, Audio], block: Audio, begin: int, end: int) -> dict[str, Audio]:
         """What is heard of the present scene, or of the one that comes, or of both."""
         missed = coming.host.measured.underrun_samples
         try:
             if coming.fade_at is None:
-                coming.fade_at = self._entry(coming, begin, end)
+                with self._telling:
+                    coming.fade_at = self._entry(coming, begin, end)
             ahead = coming.mixed(coming.host.turn(block))
         except BacklineError as error:
             self._coming = None
@@ -224,7 +244,8 @@ class Stage:
         since = np.arange(1 - coming.fade_at + begin, 1 - coming.fade_at + end)
         share = np.clip(since / self._fade, 0.0, 1.0).astype(np.float32)
         if end >= coming.fade_at + self._fade:
-            left, self._now, self._coming = self._now, coming, None
+            with self._telling:
+                left, self._now, self._coming = self._now, coming, None
             self.latency_samples = coming.latency_samples
             self._orders.put(lambda: self._entered(left))
         return {name: heard[name] * (1 - share) + ahead[name] * share for name in heard}
