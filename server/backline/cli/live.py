@@ -197,7 +197,8 @@ def live(
         heard_ports = ports_of(listed[0], session)
         host: Host | Stage
         if steered:
-            host = Stage(client, listed, session, ports_of, (session_rate, channels, block), transport)
+            shape = session_rate, channels, block
+            host = Stage(client, listed, session, ports_of, shape, transport, leads.mapped)
             stack.callback(host.close)
             latency, heard_ports = host.latency_samples, [MIXED]
             host.listen(0)
@@ -227,9 +228,8 @@ def live(
             take.hear(blocks)
             played.arrivals.append(Arrival(time.monotonic(), None, (stage or session).position))
 
-        names = list(dict.fromkeys(scene.pack for scene in listed))
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
-        with leads.conducting(client, names, stage or session, session_rate, played.arrivals, program):
+        with leads.conducting(client, listed, stage or session, session_rate, played.arrivals, program):
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.
