@@ -14,9 +14,10 @@ import pytest
 import soundfile
 
 from backline.cli import stage as stages
+from backline.cli.console import UserError
 from backline.cli.live import ports_of
 from backline.cli.paced import INPUT, Audio, Host
-from backline.cli.scenes import Scene, read_set
+from backline.cli.scenes import SET_BYTES, Scene, read_set
 from backline.cli.stage import FADE_SECONDS, MIXED, Stage, bar_from
 from backline_client import BacklineError, Client, ConnectionFailed, Control, Session, SessionEnded, Transport
 from backline_protos.v1 import backline_pb2 as pb
@@ -626,6 +627,36 @@ def test_the_readmes_set_list_has_no_fault(backline: Backline, address: str, tmp
     (tmp_path / "set.toml").write_text(textwrap.dedent(lines))
     said = backline("scenes", "check", tmp_path / "set.toml", "--server", address)
     assert said.out.strip().endswith("2 scenes, no fault"), said.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"x = " + b"[" * 100_000, b"[[scene]]\nname = 'a'\ntempo = 0x" + b"f" * 10_000, b"x = " + b"9" * 5_000],
+)
+def test_a_file_of_nonsense_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "set.toml").write_bytes(content)
+    with pytest.raises(UserError, match=r"no TOML|use 1 to 999"):
+        read_set(tmp_path / "set.toml", LOUD)
+
+
+def test_only_a_file_of_some_size_is_read_as_a_set_list(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text(SET + "#" * SET_BYTES)
+    os.mkfifo(tmp_path / "pipe.toml")  # that nobody writes
+    for name in ("large.toml", "pipe.toml", ""):
+        with pytest.raises(UserError, match="is no file of at most 1048576 bytes"):
+            read_set(tmp_path / name, LOUD)
+
+
+def test_whoever_steers_is_told_nothing_of_another_file(backline: Backline, address: str, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text('secret = "of mine"\n[[scene]]\nsesame = 3\n')
+    (tmp_path / "words").write_text("secret = { of = mine }")
+    for name in ("keys.toml", "words"):
+        said = backline("live", "--steered", "--scenes", tmp_path / name, "--server", address)
+        assert said.code == 1
+        assert "is no set list that can be played: `backline scenes check` tells why" in said.err
+        for word in ("secret", "sesame", "mine", "line 1"):
+            assert word not in said.err
+    assert "'secret' is no key" in backline("live", "--scenes", tmp_path / "keys.toml", "--server", address).err
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -168,7 +168,13 @@ def live(
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
     alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
-    listed = [alone] if scenes is None else set_lists.read_set(scenes, alone)
+    try:
+        listed = [alone] if scenes is None else set_lists.read_set(scenes, alone)
+    except UserError:
+        if not steered:
+            raise
+        # Whoever steers may be elsewhere, and is told nothing of what may be another file.
+        raise UserError(f"{scenes} is no set list that can be played: `backline scenes check` tells why") from None
     steered = steered or scenes is not None
     if steered and files is not None and files.is_folder:
         raise UserError("scenes have outputs of their own: record their mix, as with --output band.wav")
