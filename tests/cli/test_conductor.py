@@ -115,9 +115,11 @@ def test_a_controller_moves_its_parameter_and_others_are_played(capfd: pytest.Ca
 def test_a_programme_is_for_whoever_asks_for_it_and_else_the_packs() -> None:
     chosen: list[int] = []
     stage = Stage(program=chosen.append)
-    stage.send(0, bytes([0xC0, 0]), bytes([0xC3, 6]))
+    stage.send(0, bytes([0xC0, 0]))
     stage.play(0.1)
-    assert chosen == [1, 7]
+    stage.send(0, bytes([0xC0, 3]), bytes([0xC3, 6]))
+    stage.play(0.1)
+    assert chosen == [1, 7]  # of several in a moment the last
     assert not stage.session.changes
     alone = Stage()
     alone.send(0, bytes([0xC0, 6]))
@@ -193,6 +195,23 @@ def test_keys_that_nobody_will_let_go_of_end_after_they_were_struck() -> None:
     struck, off = stage.session.of(Notes)
     assert struck.position > stage.session.position
     assert off == Notes(struck.position, bytes([0xB0, 121, 0, 0xB0, 123, 0]))
+
+
+def test_where_a_port_does_not_open_nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    link: Any = SimpleNamespace(peers=0, beat=None, close=lambda: closed.append(True))
+    stage = Stage(link=link)
+    for port in stage.ports:
+        port.close()
+
+    def fails() -> None:
+        raise UserError("busy")
+
+    monkeypatch.setattr(stage.ports[1], "open", fails)
+    with pytest.raises(UserError, match="busy"), stage.conductor:
+        pass
+    assert not stage.ports[0].is_open
+    assert closed
 
 
 def test_what_goes_wrong_once_leaves_the_conductor_hearing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """What the board does with messages: a real engine, a clock that the test turns, peers that remember; no sockets."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from backline.doors.board import WAITING, Board, matcher
 from backline.doors.live import LiveSessions, as_arguments, explained
 from backline.doors.peers import BURST, LEASE_SECONDS, SUBSCRIBERS
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput
+from backline.engine.errors import BadInput, Refused
 from backline.engine.session import Session
 from backline.models.stream import Stream, Transport
 from backline.packs.registry import PackRegistry
@@ -552,6 +553,31 @@ def test_only_what_was_opened_here_begins_anew(address: str, values: list[Any], 
         assert await stage.say("/scene") == [("/scene", [])]
 
     scene(test)
+
+
+def test_a_process_is_heard_after_a_line_without_an_end_and_told_only_so_much_that_it_does_not_read() -> None:
+    code = (
+        "import sys, time; print('x' * 200_000, file=sys.stderr); print('scene: loud', file=sys.stderr); time.sleep(60)"
+    )
+
+    async def test() -> None:
+        live = LiveSessions([sys.executable, "-c", code], "127.0.0.1:1", lambda name, error: None)
+        opening = asyncio.create_task(live.open("band", "gain", []))
+        async with asyncio.timeout(20):
+            while not (live.knows("band") and live._playing.get("band") and live._playing["band"].scene == "loud"):
+                await asyncio.sleep(0.01)
+
+        def tell() -> None:
+            for _ in range(100_000):
+                live.transport("band", Transport(0.0, True, 120.0), 0)
+
+        with pytest.raises(Refused, match="reads nothing that it is told"):
+            tell()
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert not live.knows("band")
+
+    asyncio.run(test())
 
 
 def test_options_of_open_are_those_of_live() -> None:

@@ -155,7 +155,8 @@ class Leads:
 
         Args:
             scenes: that it plays, one after the other.
-            program: called with the number, from 1, of every MIDI programme that is chosen.
+            program: called with the number, from 1, of the MIDI programme that is chosen; of several in a moment, the
+                last.
 
         Raises:
             UserError: a scene lacks a parameter that a controller is to move, or means other numbers by it.
@@ -231,6 +232,7 @@ class Conductor:
         self._lost = dict.fromkeys(ports, 0)
         self._second, self._messages = 0, 0  # that were passed on in it
         self._playing: set[int] = set()  # channels on which there have been notes
+        self._chosen: int | None = None  # MIDI programme, from 1, that is to be told
         self._newest = 0  # position of what was played last
         self._peers = 0
         self._looked = 0.0
@@ -238,14 +240,21 @@ class Conductor:
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
 
     def __enter__(self) -> Conductor:
-        for port in self._ports:
-            port.open()
+        try:
+            for port in self._ports:
+                port.open()
+        except BaseException:
+            self._close()
+            raise
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._close()
+
+    def _close(self) -> None:
         for port in self._ports:
             port.close()
         if self._link is not None:
@@ -267,6 +276,9 @@ class Conductor:
         moved: dict[str, float] = {}
         for received in heard:
             self._hear(received, moved)
+        if self._chosen is not None and self._program is not None:
+            chosen, self._chosen = self._chosen, None
+            self._program(chosen)
         for name, value in moved.items():
             self._session.change(Control(name, value))
         self._tell_beat(now)
@@ -303,7 +315,7 @@ class Conductor:
             if clock.lost_place and self._link is None:
                 self._tell_once(f"{port.name} ticks, but has not said where its bars begin: stop and start it")
         elif self._program is not None and len(message) == 2 and message[0] & 0xF0 == PROGRAM:
-            self._program(message[1] + 1)
+            self._chosen = message[1] + 1
         elif CHANNEL_MESSAGES.fullmatch(message):
             knob = self._knobs.get(message[1]) if message[0] & 0xF0 == CONTROLLER else None
             if knob is not None:
