@@ -373,7 +373,7 @@ def test_whose_messages_wait_keeps_nobody_else_waiting() -> None:
         for _ in range(WAITING):
             stage.board.receive(late, stage.peer)
         asked = message("/server/device")
-        assert f"{WAITING} messages wait already" in error(await stage.begin(asked, stage.peer))[1]
+        assert "too many messages wait already" in error(await stage.begin(asked, stage.peer))[1]
         assert await stage.begin(asked, Remembering("other")) == [("/server/device", ["cpu"])]
         await stage.board.stop()
 
@@ -393,6 +393,9 @@ def test_one_message_is_answered_only_so_much(monkeypatch: pytest.MonkeyPatch) -
         assert (address, values[0]) == ("/error", "/*")
         assert "more than 2000 bytes: the rest is left out" in values[1]
         assert len(await stage.say("/session/1/parameter/*")) == 2
+        said = await stage.say("/session/{1,2,3}/[a-z]*", 1.0)  # most can be read only
+        assert 2 < len(said) < 40
+        assert sum(len(message(address, *values)) for address, values in said) <= 2_000
 
     scene(test)
 

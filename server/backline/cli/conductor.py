@@ -267,7 +267,7 @@ class Conductor:
             except BacklineError:
                 return  # whoever plays the session tells of its end
             except Exception as error:  # of one turn: what comes after it is heard
-                self._tell_once(f"something was passed over, which is our fault ({error!r})")
+                self._tell_once(f"something was passed over, which is our fault ({error!r})", "our fault")
 
     def turn(self, now: float, wait: float = 0.0) -> None:
         """Passes on what has come, then looks at the beat and, now and then, for the ports."""
@@ -397,9 +397,10 @@ class Conductor:
             beat = self._link.beat
             console.print(f"Link: {self._peers} other programs" + ("" if beat is None else f", {beat.tempo:g} BPM"))
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _tell_once(self, text: str, about: str = "") -> None:
+        """`about`: what it is of, where the text is ever another one."""
+        if (about or text) not in self._said:
+            self._said.add(about or text)
             self._tell(text)
 
     def _tell(self, text: str) -> None:

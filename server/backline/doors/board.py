@@ -85,6 +85,19 @@ class Leaf:
         return self.entry.read(self.owner)
 
 
+@dataclass
+class Answers:
+    """What one message is answered: not more than its bounds, since whose address it came from is not known."""
+
+    peer: Peer
+    left: int  # bytes; below 0 some were left out
+
+    def send(self, packet: bytes) -> None:
+        self.left -= len(packet)
+        if self.left >= 0:
+            self.peer.send(packet)
+
+
 class Board:
     """Of one server. All on the door's event loop."""
 
@@ -133,8 +146,7 @@ class Board:
             return
         for message in messages:
             if self._waiting[peer.key] >= WAITING or self._waiting.total() >= ALL_WAITING:
-                wait = Refused(f"{self._waiting[peer.key]} messages wait already: send it again later")
-                self.tell_error(peer, message.address, wait)
+                self.tell_error(peer, message.address, Refused("too many messages wait already: send it again later"))
                 return
             if not self._allowances.take(peer.key, PATTERN_COST if is_pattern(message.address) else 1.0):
                 self._complain(peer)
@@ -188,32 +200,31 @@ class Board:
             raise NotFound("there is no such address: the README and the OSCQuery document list them")
         # A pattern that asks does nothing: what is below a session can be read at once without closing it.
         read = [] if message.arguments else [leaf for leaf in leaves if leaf.entry.read is not None]
+        answers = Answers(peer, TELLING_BYTES)
         if read:
-            self._tell_values(peer, read)
+            self._tell_values(answers, read)
             return
         for leaf in leaves:
             self._count(peer, 1)
-            self._spawn(self._write(leaf, Request(message.arguments, seconds, peer)))
+            self._spawn(self._write(leaf, Request(message.arguments, seconds, peer), answers))
 
-    def _tell_values(self, peer: Peer, leaves: Sequence[Leaf]) -> None:
+    def _tell_values(self, answers: Answers, leaves: Sequence[Leaf]) -> None:
         """What addresses read now.
 
         Raises:
             Refused: it is more than is told at once.
         """
-        size = 0
         for leaf in leaves:
             try:
                 values = leaf.read()
                 packet = packets.write(leaf.address, values, leaf.entry.tags(values))
             except Exception as error:
                 packet = self._error(leaf.address, error)
-            size += len(packet)
-            if size > TELLING_BYTES and len(leaves) > 1:
+            answers.send(packet)
+            if answers.left < 0:
                 raise Refused(f"more than {TELLING_BYTES} bytes: the rest is left out, ask for less, or /subscribe")
-            peer.send(packet)
 
-    async def _write(self, leaf: Leaf, request: Request) -> None:
+    async def _write(self, leaf: Leaf, request: Request, answers: Answers) -> None:
         """Does what is asked of an address, or tells why not."""
         entry = leaf.entry
         try:
@@ -224,9 +235,9 @@ class Board:
                 await asyncio.sleep(max(0.0, request.seconds - self.clock()))
             answer = await entry.write(leaf.owner, request)
             if answer is not None:
-                request.peer.send(packets.write(leaf.address, answer, entry.tags(answer)))
+                answers.send(packets.write(leaf.address, answer, entry.tags(answer)))
         except Exception as error:
-            self.tell_error(request.peer, leaf.address, error)
+            answers.send(self._error(leaf.address, error))
         finally:
             self._count(request.peer, -1)
 
