@@ -24,7 +24,7 @@ from backline.engine.outlet import Outlet
 from backline.engine.take import PADDING_LIMIT_SECONDS, Take, UnfinishedChunk, needs
 from backline.engine.texts import Prepared, TextDesk, TextQueue, check_text
 from backline.engine.warnings import Warnings
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, Stream, Transport
+from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, MeasuresRows, RowBytes, Stream, Transport
 
 
 class State(Enum):
@@ -263,9 +263,10 @@ class Session:
         return not (self._in_call or self._waits_for_text() or self.ready())
 
     @property
-    def memory_bytes(self) -> int:
-        """Of the ring that holds its input; its row is the model's. Any thread."""
-        return self.take.input.ring.memory_bytes
+    def memory(self) -> RowBytes:
+        """Of its row, as far as the model tells it, and of the ring that holds its input. Any thread."""
+        row = self.stream.row_bytes(self.row) if isinstance(self.stream, MeasuresRows) else RowBytes()
+        return replace(row, other=row.other + self.take.input.ring.memory_bytes)
 
     @property
     def ledger(self) -> Ledger:

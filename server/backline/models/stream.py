@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -324,6 +324,14 @@ class RowFailed:
     error: Exception
 
 
+@dataclass(frozen=True)
+class RowBytes:
+    """Memory that one row takes."""
+
+    kv: int = 0  # of KV caches, filled or not
+    other: int = 0  # all else that is its own
+
+
 class Stream(Protocol):
     """A resident model and its rows. One row is one session's state; all calls come from one thread.
 
@@ -366,6 +374,15 @@ class Stream(Protocol):
 
     def resident_bytes(self) -> int:
         """Memory held by weights and rows."""
+        ...
+
+
+@runtime_checkable
+class MeasuresRows(Protocol):
+    """A model that can tell what a row takes. Those that cannot are none the worse."""
+
+    def row_bytes(self, row: int) -> RowBytes:
+        """Memory of an open row; nothing for any other. Any thread, while `step` runs: it reads sizes only."""
         ...
 
 

@@ -97,6 +97,7 @@ async def serve(
     drain_seconds: float = DRAIN_SECONDS,
     gate: Gate = CLOSED,
     metrics: str | None = None,
+    names: Sequence[str] = (),
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
     on_ready: Callable[[str], None] | None = None,
@@ -118,6 +119,7 @@ async def serve(
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         gate: who may come in from other machines; without, nobody.
         metrics: where /metrics, /healthz and /readyz are answered over HTTP (service/operations.py), as host:port.
+        names: by which other machines may ask for them, beside those of this network.
         clock: by which sessions play; whether a client is idle, the event loop's says.
         doors: other ways in, open once clients may come and until it stops.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last. Before
@@ -147,7 +149,7 @@ async def serve(
     readiness, beyond_drain = Readiness(), ExitStack()
     try:
         if metrics is not None:
-            where = beyond_drain.enter_context(operations(metrics, engine, readiness, loop))
+            where = beyond_drain.enter_context(operations(metrics, engine, readiness, loop, names))
             log.info("metrics at %s/metrics", where)
             if on_ready is not None:
                 on_ready(where)

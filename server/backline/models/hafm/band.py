@@ -70,6 +70,10 @@ class Band(Protocol):
         """Seconds after which all windows are full, so that a chunk costs what it will always cost."""
         ...
 
+    def kv_bytes(self) -> int:
+        """Memory of one row's KV caches."""
+        ...
+
     def resident_bytes(self) -> int:
         """Memory held by weights and rows."""
         ...

@@ -115,6 +115,9 @@ class AlignedBand:
     def full_after(self) -> Fraction:
         return max(Fraction(stage.window, stage.rate) for stage in self.config.stages().values())
 
+    def kv_bytes(self) -> int:
+        return self.semantic.kv_bytes() + self.acoustic.kv_bytes()
+
     def resident_bytes(self) -> int:
         tables = sum(p.nbytes for network in self.networks.values() for p in network.parameters())
         return tables + self.semantic.resident_bytes() + self.acoustic.resident_bytes()

@@ -61,6 +61,9 @@ class InterleavedBand:
             for stage in self.config.stages().values()
         )
 
+    def kv_bytes(self) -> int:
+        return sum(player.decoder.kv_bytes() for player in self.players.values())
+
     def resident_bytes(self) -> int:
         return sum(player.resident_bytes() for player in self.players.values())
 
