@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +16,7 @@ from backline.doors.peers import BURST, LEASE_SECONDS, SUBSCRIBERS
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput
 from backline.engine.session import Session
-from backline.models.stream import Stream, Transport
+from backline.models.stream import ChunkInput, ChunkOutput, Heard, Stream, Transport
 from backline.packs.registry import PackRegistry
 from backline.service.desk import Desk
 from backline.service.loads import Loads
@@ -135,6 +135,34 @@ def test_a_bundle_with_a_time_tag_lands_on_its_sample() -> None:
         assert session.totals.late_chunks == 0
 
     scene(test)
+
+
+class Hearing(GainStream):
+    """Claims to hear another chord in every chunk, and a beat of 120 a minute from the start on."""
+
+    def _chunk(self, given: ChunkInput) -> ChunkOutput:
+        number, output = self.rows[given.row].chunks, super()._chunk(given)
+        beat = Transport(0.0, True, 120.0)
+        return replace(output, heard=(Heard(number * 0.08, f"chord {number}", beat),))
+
+
+def test_chord_and_beat_that_a_pack_hears_are_told_as_they_sound() -> None:
+    async def test(stage: Stage) -> None:
+        session = live(stage)
+        await stage.say("/subscribe", "/session/1/{chord,beat}", 20)
+        stage.play(session, 1.0)
+        told = [values for address, values in stage.peer.taken() if address == "/session/1/chord"]
+        assert told == [[f"chord {number}"] for number in range(len(told))]
+        heard = (session.take.timeline.end - session.ledger.latency_samples) / RATE
+        assert await stage.say("/session/1/chord") == [("/session/1/chord", [f"chord {int(heard / 0.08 + 1e-9)}"])]
+        assert await stage.say("/session/1/beat") == [("/session/1/beat", [3, pytest.approx(0.0, abs=0.02)])]
+        await stage.say("/unsubscribe")
+        await stage.say("/session/1/transport/tempo", 60)
+        await stage.say("/session/1/transport/play")
+        stage.play(session, 1.5)  # what is told goes before what is heard
+        assert await stage.say("/session/1/beat") == [("/session/1/beat", [2, pytest.approx(0.5, abs=0.03)])]
+
+    scene(test, gain=Hearing())
 
 
 def test_a_time_tag_that_nobody_means_is_refused() -> None:

@@ -339,12 +339,14 @@ def _transport(read: Callable[[Transport], Values]) -> Read:
 def _beat(session: SessionOnServer) -> Values:
     beat = session.watched.beat()
     if beat is None:
-        raise Unserved("no transport plays, and no pack tells the beat that it hears yet: send tempo and play, or tap")
+        raise Unserved("no transport plays, and the pack hears no beat yet: send tempo and play, or tap")
     return beat.beat, beat.phase
 
 
-def _chord(_: SessionOnServer) -> Values:
-    raise Unserved("no pack tells the chord that it hears yet")
+def _chord(session: SessionOnServer) -> Values:
+    if not session.watched.chord:
+        raise Unserved(f"{session.watched.session.stream_name!r} tells no chord, or has heard none yet")
+    return (session.watched.chord,)
 
 
 def _warning(watched: Watched) -> Values:
@@ -384,8 +386,9 @@ SESSION: tuple[Entry, ...] = (
           _transport(lambda now: (now.numerator, now.denominator)), _set_signature, "two numbers", timed=True),
     Entry("transport/tap", "", "a beat is now; from the second on it has this tempo, and plays", write=_tap,
           timed=True),
-    Entry("beat", "if", "of the transport that plays: beat of the bar from 1, and how much of it has passed", _beat),
-    Entry("chord", "s", "no pack tells it yet, and it says so", _chord),
+    Entry("beat", "if", "beat of the bar from 1, and how much of it has passed: of the transport, or else as the pack "
+          "hears it", _beat),
+    Entry("chord", "s", "such as Am, that the pack hears, or that is held, and that it plays by; as it sounds", _chord),
     Entry("level/input", "ff", "peak and mean of what comes in",
           _of_session(lambda watched: watched.input_level.now), unit="dBFS", minimum=-120.0, maximum=0.0),
     Entry("level/output/<port>", "ff", "peak and mean of what is heard of an output", unit="dBFS"),

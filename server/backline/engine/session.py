@@ -118,9 +118,7 @@ class Session:
             return True  # nobody listens any more; the last event has said why
         written = self.take.write(position, audio)
         if written and self._audience.listeners:
-            heard = InputBlock(position, audio)
-            for listener in self._audience.listeners:
-                listener(heard)
+            self._audience.show(InputBlock(position, audio))
         self._begin()
         self._input_arrived()
         return written
@@ -235,7 +233,7 @@ class Session:
         return self.take.timeline.origin or 0
 
     def listen(self, listener: Listener) -> None:
-        """From now on `listener` is told all that the client is, and of the input. Any thread.
+        """From now on `listener` is told all that the client is, of the input, and what the model hears. Any thread.
 
         It is called on the engine thread and on the client's, and must not block.
         """
@@ -316,6 +314,8 @@ class Session:
         late = self._send(*self.take.lay(output)) > 0
         if output.frames is not None and len(output.frames):
             self._outlet.send_frames(Frames(output.first_frame, output.frames))
+        for heard in output.heard:
+            self._audience.show(heard)
         self.totals = replace(
             self.totals,
             samples_in=self.take.timeline.received,

@@ -305,6 +305,15 @@ class ChunkInput:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What a model hears, and plays by from a moment on: for displays. It changes nothing."""
+
+    at_seconds: float  # session time
+    chord: str = ""  # such as Am or Bdim; "": none yet
+    transport: Transport | None = None  # tempo and beat that it hears, where the host plays none
+
+
+@dataclass(frozen=True)
 class ChunkOutput:
     """What one row answers. What lies before the end of earlier output is too late, and dropped."""
 
@@ -314,6 +323,7 @@ class ChunkOutput:
     first_frame: int = 0
     frames: Codes | None = None  # [frame, codebook]
     advanced: bool = True  # False: the chunk takes another step, for which the row is given nothing new
+    heard: tuple[Heard, ...] = ()  # in the order of their moments, of a model that tells it
 
 
 @dataclass(frozen=True)

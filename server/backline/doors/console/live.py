@@ -112,6 +112,8 @@ class Live:
                 "input": watched.input_level.now[0],
                 **{name: each.now[0] for name, each in watched.levels.items()},
             },
+            "chord": watched.chord,
+            "beat": None if (beat := watched.beat()) is None else beat.beat,
             "warning": None if watched.warning is None else watched.warning.message,
             "chunk_latencies": [
                 [round(now - at, 3), round(seconds, 4)]

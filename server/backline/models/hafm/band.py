@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from backline.models.hafm.grid import Grid
 from backline.models.hafm.held import HeldNotes
-from backline.models.stream import Transport
+from backline.models.stream import Heard, Transport
 from backline.nn.tables import Entries
 
 Tokens = NDArray[np.int64]  # [codebook, frame]
@@ -64,6 +64,10 @@ class Band(Protocol):
 
         A row that fails answers with what it failed of, and must be reset; the others are none the worse.
         """
+        ...
+
+    def heard(self, row: int) -> tuple[Heard, ...]:
+        """What the row's newest chunk is played by, of a band that hears chords or a beat."""
         ...
 
     def full_after(self) -> Fraction:

@@ -216,6 +216,7 @@ class HafmStream:
             audio=(row.gate.apply(samples, position),),
             first_frame=row.frames_played - frames,
             frames=codes.T.astype(np.int32),
+            heard=self.band.heard(index),
         )
 
 

@@ -73,6 +73,8 @@ function made(session, pack, failed) {
         "Real-time factor": Number(now.realtime_factor).toFixed(2),
         Sound: `${(now.sample_rate / 1000).toFixed(1)} kHz, ${count(now.channels, "channel")}`,
         Since: duration(now.age_seconds),
+        ...(now.chord && {Chord: now.chord}),
+        ...(now.beat && {Beat: String(now.beat)}),
       });
       warning.hidden = !now.warning;
       warning.textContent = now.warning ?? "";

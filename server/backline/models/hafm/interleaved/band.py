@@ -14,6 +14,7 @@ from backline.models.hafm.interleaved.player import Cache, ChunkJob, StagePlayer
 from backline.models.hafm.sources import TRANSPORT, VOCAL
 from backline.models.hafm.transport import transport_tokens
 from backline.models.rows import together
+from backline.models.stream import Heard
 
 PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
 
@@ -54,6 +55,9 @@ class InterleavedBand:
                 else:
                     known[job.row][PREDICTED[stage]] = predicted
         return [failed[cue.row] if cue.row in failed else _codes(known[cue.row]) for cue in cues]
+
+    def heard(self, row: int) -> tuple[Heard, ...]:
+        return ()  # its stages know of no chord
 
     def full_after(self) -> Fraction:
         return max(
