@@ -12,9 +12,9 @@ import pytest
 
 from backline.doors.board import Board, matcher
 from backline.doors.live import LiveSessions, as_arguments, explained
-from backline.doors.peers import BURST, LEASE_SECONDS, SUBSCRIBERS
+from backline.doors.peers import BURST, LEASE_SECONDS, LISTENED, SUBSCRIBERS
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput
+from backline.engine.errors import BadInput, Refused
 from backline.engine.session import Session
 from backline.models.stream import ChunkInput, ChunkOutput, Heard, Stream, Transport
 from backline.packs.registry import PackRegistry
@@ -459,6 +459,30 @@ def test_fuzz_harms_nothing_and_a_session_plays_on() -> None:
         assert session.totals.late_chunks == 0
         [(_, said)] = await stage.send(message("/sessions"), Remembering("sane"))
         assert len(said) == 1
+
+    scene(test)
+
+
+def test_who_listens_is_told_as_long_as_it_is_there_and_only_so_much() -> None:
+    async def test(stage: Stage) -> None:
+        session, peer = live(stage), Remembering("socket")
+        stage.board.look()
+        stage.board.listen(peer, "/session/1/parameter/gain")
+        stage.board.look()
+        assert peer.taken() == [("/session/1/parameter/gain", [1.0])]
+        await stage.send(message("/ping"), peer)
+        stage.clock.turn(100 * LEASE_SECONDS)
+        await stage.say("/session/1/parameter/gain", 2.0)
+        stage.play(session, 0.5)
+        assert peer.taken() == [("/session/1/parameter/gain", [2.0])]
+        stage.board._subscribers["socket"].listened |= {f"/nothing/{number}" for number in range(LISTENED - 1)}
+        with pytest.raises(Refused, match="ignore some"):
+            stage.board.listen(peer, "/session/1/parameter/fixed")
+        await stage.send(message("/unsubscribe"), peer)
+        assert "socket" in stage.board._subscribers
+        stage.board.lost("socket")
+        assert "socket" not in stage.board._subscribers
+        assert stage.engine.figures.errors["osc", "Refused"] == 0  # raised, and told by whoever has asked
 
     scene(test)
 

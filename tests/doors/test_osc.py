@@ -18,9 +18,13 @@ from typing import Any
 import numpy as np
 import pytest
 from pythonosc import slip
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from backline.doors.addresses import OWNERS, row_of, table
 from backline.doors.osc import OscDoor
+from backline.doors.packets import PACKET_BYTES
+from backline.doors.peers import BURST
 from backline.service.server import RunningServer, start_server
 from backline_client import Client, Session, SessionEnded
 from tests.support.everything import CHORDS
@@ -457,6 +461,93 @@ def test_the_oscquery_document_is_what_the_proposal_says(server: RunningServer, 
             with pytest.raises(urllib.error.HTTPError) as refused:
                 get(door, target)
             assert refused.value.code == status
+
+
+@contextmanager
+def listening(door: OscDoor, **options: Any) -> Iterator[ClientConnection]:
+    with connect(f"ws://127.0.0.1:{door.port}/", **options) as socket:
+        yield socket
+
+
+def command(socket: ClientConnection, command: str, address: Any) -> None:
+    socket.send(json.dumps({"COMMAND": command, "DATA": address}))
+
+
+def told(socket: ClientConnection) -> tuple[str, list[Any]]:
+    """The next message that is told: each has a frame of its own."""
+    packet = socket.recv(timeout=20)
+    assert isinstance(packet, bytes)
+    assert packet.startswith(b"/")
+    [said] = unpacked(packet)
+    return said.address, list(said.params)
+
+
+def test_a_websocket_is_told_what_it_listens_to_until_it_ignores_it(server: RunningServer, door: OscDoor) -> None:
+    assert get(door, "/?HOST_INFO")["EXTENSIONS"]["LISTEN"] is True
+    with playing(server) as session, Controller(door.port) as controller, listening(door) as socket:
+        name = controller.name_of(session.ready.session)
+        gain, tempo = (f"/session/{name}/{path}" for path in ("parameter/gain", "transport/tempo"))
+        for address in (gain, tempo):
+            command(socket, "LISTEN", address)
+            assert told(socket)[0] == address
+        for value in (0.5, 0.25):
+            controller.send_message(gain, value)
+            assert told(socket) == (gain, [value])
+        command(socket, "IGNORE", gain)
+        controller.send_message(gain, 1.0)
+        controller.ask_until(gain, lambda values: values == [1.0])
+        controller.send_message(tempo, 90.0)
+        assert told(socket) == (tempo, [90.0])  # and nothing of the gain before
+        socket.send(message(gain, 0.75))  # what is sent in binary is OSC
+        controller.ask_until(gain, lambda values: values == [0.75])
+
+
+def test_a_websocket_hears_what_is_wrong_and_has_its_limits(server: RunningServer, door: OscDoor) -> None:
+    with listening(door) as socket:
+        for text, words in [
+            ("LISTEN", "no JSON"),
+            ("[" * 9_000, "no JSON"),
+            ("[1]", "send LISTEN or IGNORE"),
+            ('{"COMMAND": "PATH_ADDED", "DATA": "/packs"}', "send LISTEN or IGNORE"),
+            ('{"COMMAND": "LISTEN"}', "without an address"),
+            ('{"COMMAND": "LISTEN", "DATA": "/nothing"}', "no such address"),
+            ('{"COMMAND": "LISTEN", "DATA": "/ping"}', "no such address that can be read"),
+            ('{"COMMAND": "LISTEN", "DATA": "/session/no/chord"}', "there is no session"),
+        ]:
+            socket.send(text)
+            address, [_, why, _] = told(socket)
+            assert address == "/error"
+            assert words in why
+        for _ in range(2 * int(BURST)):
+            command(socket, "IGNORE", "/packs")
+        assert "too many messages a second" in told(socket)[1][1]
+        socket.send(["{", " " * PACKET_BYTES, "}"])  # in pieces that are short enough
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=20)
+        assert socket.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "let_in"),
+    [
+        (None, "127.0.0.1", True),
+        ("http://127.0.0.1", "127.0.0.1", True),
+        ("http://evil.example", "127.0.0.1", False),
+        ("null", "localhost", False),
+        (None, "evil.example", False),
+        (None, "backline-studio.local", True),
+    ],
+)
+def test_a_page_of_another_site_neither_listens_nor_reads(
+    server: RunningServer, door: OscDoor, origin: str | None, host: str, let_in: bool
+) -> None:
+    origins = "" if origin is None else f"Origin: {origin}\r\n"
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    for further, status in [(upgrade, 101), ("", 200)]:
+        with socket.create_connection(("127.0.0.1", door.port), 10) as connection:
+            connection.sendall(f"GET /packs HTTP/1.1\r\nHost: {host}\r\n{origins}{further}\r\n".encode())
+            assert connection.recv(64).startswith(f"HTTP/1.1 {status if let_in else 403} ".encode())
 
 
 def test_controllers_find_it_by_zeroconf(card: None) -> None:

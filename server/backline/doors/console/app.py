@@ -83,7 +83,7 @@ def application(house: House, names: Collection[str] = ()) -> ASGIApp:
         Route("/packs/{pack}/{picture}", _told(pictured)),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
-    return Guard(Starlette(routes=routes), names)
+    return Guard(Starlette(routes=routes), names, house.engine.figures.count_error)
 
 
 def _told(answer: Answer) -> Answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -28,30 +28,36 @@ HEADERS = {
 class Guard:
     """An ASGI application in front of another."""
 
-    def __init__(self, app: ASGIApp, names: Collection[str] = ()) -> None:
-        """`names` that the server goes by beside those of this machine; without a port."""
-        self._app = app
+    def __init__(self, app: ASGIApp, names: Collection[str], on_error: Callable[[str, str], None]) -> None:
+        """
+        Args:
+            names: that the server goes by beside those of this machine; without a port.
+            on_error: told of each answer that is none: "http" and its status.
+        """
+        self._app, self._on_error = app, on_error
         self._names = {*LOCAL_NAMES, *(name.lower() for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         problem = self._problem(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else ""
         if not problem:
-            await self._app(scope, receive, _with_headers(send))
+            await self._app(scope, receive, self._with_headers(send))
         elif scope["type"] == "http":
-            await PlainTextResponse(problem, 403)(scope, receive, _with_headers(send))
+            await PlainTextResponse(problem, 403)(scope, receive, self._with_headers(send))
         else:
+            self._on_error("http", "403")
             await WebSocketClose(reason=problem)(scope, receive, send)
 
     def _problem(self, headers: Headers) -> str:
         return hosts.problem(headers.get("host", ""), headers.get("origin"), self._names.__contains__, REMEDY)
 
+    def _with_headers(self, send: Send) -> Send:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if message["status"] >= 400:
+                    self._on_error("http", str(message["status"]))
+            await send(message)
 
-def _with_headers(send: Send) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return sent
+        return sent
