@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backline.cli.audio_files import mix
+from backline.cli.conductor import REFUSED as LEARN_REFUSED
 from backline.cli.console import UserError, console, error_console, explanation, labelled
 from backline.cli.paced import INPUT, Audio, Host, Measured
 from backline.cli.scenes import Scene
@@ -33,7 +34,7 @@ HEARD_SECONDS = 1.0  # of input that a scene has heard at least when its first b
 MIXED = "mixed"  # name of what is heard of a scene, in stereo, beside INPUT
 SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is no reason to play all of it later
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
-LINES = "scene NAME, scene 2, next, take, take 7 or pack NAME"
+LINES = "scene NAME, scene 2, next, take, take 7, pack NAME or learn PARAMETER"
 
 
 @dataclass
@@ -99,6 +100,7 @@ class Stage:
         self._rate, self._channels, self._block = shape
         self._own_queue = queue_seconds(session.ready.ledger)
         self._fade = round(FADE_SECONDS * self._rate)
+        self.learn: Callable[[str], None] = nobody_learns  # leads a parameter by the next MIDI controller that moves
         self._position = 0
         self._coming: Act | None = None
         self._offers: queue.SimpleQueue[Act] = queue.SimpleQueue()  # acts that are open, to the card's thread
@@ -286,6 +288,8 @@ class Stage:
                 self._open(now.index, replace(now.scene, options=wanted, transport=None))
             case "pack" if rest:
                 self._open(now.index, replace(now.scene, pack=rest, transport=None))
+            case "learn" if rest:
+                self.learn(rest)
             case "transport":
                 self.transport(Transport(**json.loads(rest)))
             case _:
@@ -400,6 +404,12 @@ class Stage:
             self._coming.session.cancel()
         while not self._offers.empty():
             self._offers.get().session.cancel()
+
+
+def nobody_learns(parameter: str) -> None:
+    """Tells that there is no controller which `parameter` could be led by."""
+    text = f"no MIDI leads this session, so nothing leads {parameter}: start it with --midi-in"
+    error_console.print(labelled(LEARN_REFUSED, text, "yellow"), soft_wrap=True)
 
 
 def queue_seconds(ledger: pb.Ledger) -> float:
