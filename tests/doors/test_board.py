@@ -509,6 +509,8 @@ def test_what_is_not_served_says_so(address: str) -> None:
         ("/scene", [1.5, 2], "send the name of a scene"),
         ("/scene/next", [], "no set list plays here"),
         ("/session/1/seed", [7], "its client has opened it"),
+        ("/session/1/learn", ["gain"], "its client has opened it"),
+        ("/session/1/learn", [], "send a parameter"),
         ("/session/1/seed", ["-7"], "use 0 to 2^64 - 1"),
         ("/session/1/seed", [True], "use 0 to 2^64 - 1"),
         ("/session/1/next_take", [], "its client has opened it"),

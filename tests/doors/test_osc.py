@@ -130,6 +130,24 @@ def test_a_set_list_on_the_servers_card_is_played_scene_by_scene(controller: Con
 
 
 @pytest.mark.slow
+def test_a_controller_is_learned_by_osc_and_leads_its_parameter(controller: Controller) -> None:
+    """The keyboard of tests/support/card turns its knob 21 all the time."""
+    controller.ask("/open", "passthrough", "led", "midi_in", "Knobs", "map", "cc1=gain", "jitter_buffer", 1.0)
+    controller.ask_until("/session/led/midi/map", lambda values: values == ["cc1=gain"])
+    assert controller.ask("/session/led/parameter/gain") == [1.0]
+    assert "has no parameter 'bass'" in controller.ask("/session/led/learn", "bass", answer="/error")[1]
+    assert controller.ask("/session/led/learn", "gain") == ["cc21=gain"]
+    controller.ask_until("/session/led/midi/map", lambda values: values == ["cc1=gain", "cc21=gain"])
+    controller.ask_until("/session/led/parameter/gain", lambda values: values[0] not in (0.0, 1.0))
+    assert controller.ask("/session/led/midi/newest")[0].startswith("cc21 = ")
+    assert controller.ask("/session/led/close") == ["closed"]
+    controller.ask("/open", "passthrough", "unled")
+    assert "no MIDI leads this session" in controller.ask("/session/unled/learn", "gain", answer="/error")[1]
+    assert controller.ask("/session/unled/midi/map") == []
+    assert controller.ask("/session/unled/close") == ["closed"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fails", "words"), [("open", "the sound card does not open (busy)"), ("unplugged 200", "was it unplugged?")]
 )
@@ -173,7 +191,7 @@ def rows() -> list[tuple[str, str, str, str]]:
     return re.findall(r"^\| `(/[^`]+)` \| (\S*) *\| ([a-z, ]+) \| (.*) \|$", text, re.MULTILINE)
 
 
-ON_CARD = {"/open", "/scene/next", "/session/<session>/next_take"}
+ON_CARD = {"/open", "/scene/next", "/session/<session>/next_take", "/session/<session>/learn"}
 ARGUMENTS: dict[str, list[Any]] = {"/subscribe": ["/server/*"], "/pack/<pack>/unload": ["close"]}
 VALUES: dict[str, Any] = {"parameter/<parameter>": 0.25, "normalised/<parameter>": 0.75, "text/<text>": "a cello"}
 VALUES |= {"transport/tempo": 77.0, "transport/position": 33.0, "name": "renamed"}

@@ -172,6 +172,7 @@ def live(
     from backline.cli.paced import Host, in_blocks, play_paced
     from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
     from backline.cli.stage import MIXED, Stage
+    from backline.cli.status import telling
     from backline.cli.takes import LiveTake, PortFiles, ended_in_order
     from backline_client import BacklineError
 
@@ -180,7 +181,7 @@ def live(
     files = None if output is None else PortFiles.at(output)
     alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
     listed = [alone] if scenes is None else set_lists.read_set(scenes, alone)
-    steered = steered or scenes is not None
+    told, steered = steered, steered or scenes is not None
     if steered and files is not None and files.is_folder:
         raise UserError("scenes have outputs of their own: record their mix, as with --output band.wav")
     session_rate = served_rate(file_rate)
@@ -240,9 +241,15 @@ def live(
 
         names = list(dict.fromkeys(scene.pack for scene in listed))
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
-        with leads.conducting(client, names, stage or session, session_rate, played.arrivals, program) as conductor:
+        with (
+            ExitStack() as shown,
+            leads.conducting(client, names, stage or session, session_rate, played.arrivals, program) as conductor,
+        ):
             if stage is not None and conductor is not None:
                 stage.learn = conductor.learn
+            if stage is not None and told:
+                heard_midi = dict if conductor is None else conductor.figures
+                shown.enter_context(telling(lambda: {**stage.figures(), "midi": heard_midi()}))
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.

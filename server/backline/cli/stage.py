@@ -33,6 +33,7 @@ MISSES = 4  # bars at which a scene has nothing to say, before it is given up
 HEARD_SECONDS = 1.0  # of input that a scene has heard at least when its first bar begins
 MIXED = "mixed"  # name of what is heard of a scene, in stereo, beside INPUT
 SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is no reason to play all of it later
+SHOWN, MOST_SHOWN = 60, 256  # characters of a name, and scenes, that are shown
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
 LINES = "scene NAME, scene 2, next, take, take 7, pack NAME or learn PARAMETER"
 
@@ -134,6 +135,16 @@ class Stage:
     def position(self) -> int:
         """Of the sample that is captured next."""
         return self._position
+
+    def figures(self) -> dict[str, Any]:
+        """For whoever shows it: the scenes, the number of the one that is heard, and of one that has been asked for."""
+        asked, now = self._asked, self._now
+        return {
+            "pack": now.scene.pack,
+            "scenes": [scene.name[:SHOWN] for scene in self._scenes[:MOST_SHOWN] if scene.name],
+            "now": now.index,
+            "coming": None if asked == now.index else asked,
+        }
 
     def ask(self, line: str) -> None:
         """Does what a line says, see LINES, and tells what comes of it. Never waits."""

@@ -299,6 +299,11 @@ async def _moved(session: SessionOnServer, request: Request, change: Callable[[T
     await session.board.move(watched, position, change)
 
 
+async def _learn(session: SessionOnServer, request: Request) -> Values:
+    (parameter,) = exactly(request, 1, "a parameter")
+    return (await session.board.learn(session.watched, string(parameter, "the parameter")),)
+
+
 def _playing(playing: bool) -> Write:
     async def write(session: SessionOnServer, request: Request) -> None:
         if pressed(request):
@@ -372,6 +377,12 @@ SESSION: tuple[Entry, ...] = (
     Entry("close", "s", "ends it, when all that is due has been played", write=_close),
     Entry("next_take", "s", "one that was opened by OSC begins anew on the bar; tells the seed that was drawn",
           write=_next_take),
+    Entry("learn", "s", "the next MIDI controller that moves leads a parameter of one that was opened by OSC with "
+          "midi-in; tells it then, as map takes it", write=_learn, takes="parameter"),
+    Entry("midi/map", "s*", "controllers and what they lead",
+          lambda session: tuple(session.board.midi(session.watched).get("map", ()))),
+    Entry("midi/newest", "s", "message that has come by MIDI",
+          lambda session: (session.board.midi(session.watched).get("newest", ""),)),
     Entry("parameter/<parameter>", "f", "in force; set by number, or by what the pack calls a value"),
     Entry("normalised/<parameter>", "f", "the same, from 0 to 1"),
     Entry("text/<text>", "s", "in force; set, as soon as the pack has prepared it"),

@@ -390,6 +390,22 @@ class Board:
             await asyncio.sleep(LOOK_SECONDS / 4)
         return self._session(watched.heir)
 
+    async def learn(self, watched: Watched, parameter: str) -> str:
+        """Has the next controller that moves lead a parameter of a session that was opened here; which.
+
+        Raises:
+            BadInput: it was opened by a client.
+            NotFound, Refused: see `LiveSessions.learn`.
+        """
+        if not self._live.knows(watched.name):
+            raise BadInput("its client has opened it: that one hears its MIDI")
+        return await self._live.learn(watched.name, parameter)
+
+    def midi(self, watched: Watched) -> dict[str, Any]:
+        """What its process has told of MIDI; nothing of a session that was opened by a client."""
+        told = {each["name"]: each.get("midi") for each in self._live.figures()}
+        return told.get(watched.name) or {}
+
     async def scene(self, line: str) -> Values:
         """Asks all that play here for a scene; what is heard when it has come."""
         names = self._live.scenes()
