@@ -395,11 +395,11 @@ class Board:
 
         Raises:
             BadInput: it was opened by a client.
-            NotFound, Refused: see `LiveSessions.learn`.
+            NotFound, Refused: see `LiveSessions.steer`.
         """
         if not self._live.knows(watched.name):
             raise BadInput("its client has opened it: that one hears its MIDI")
-        return await self._live.learn(watched.name, parameter)
+        return await self._live.steer(watched.name, f"learn {parameter}")
 
     def midi(self, watched: Watched) -> dict[str, Any]:
         """What its process has told of MIDI; nothing of a session that was opened by a client."""

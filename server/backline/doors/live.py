@@ -71,7 +71,7 @@ class LiveSessions:
         self._loop: asyncio.AbstractEventLoop | None = None  # the door's, once something plays
 
     def figures(self) -> list[dict[str, Any]]:
-        """Of each of them that has told: its name, its scenes, its MIDI (cli/status.py). Any thread."""
+        """Of each of them that has told: its name, its pack, its scenes, its MIDI (cli/status.py). Any thread."""
         return [{"name": name, **playing.status} for name, playing in list(self._playing.items()) if playing.status]
 
     def ask(self, name: str, line: str) -> Future[str]:
@@ -143,24 +143,16 @@ class LiveSessions:
         return {name: playing.scene for name, playing in self._playing.items() if "scenes" in playing.options[::2]}
 
     async def steer(self, name: str, line: str) -> str:
-        """Asks for what a line says, see cli/stage.py, and returns what is heard once it has come on the bar.
+        """Asks for what a line says, see cli/stage.py, and returns what is heard once it has come on the bar; or, of
+        `learn PARAMETER`, the controller that has moved, as --map takes it.
 
         Raises:
             NotFound: the session is gone already.
             Refused: it does not come; the message is the process's own.
         """
-        return await self._ask(name, line, SCENE, OPEN_SECONDS, "it has not come")
-
-    async def learn(self, name: str, parameter: str) -> str:
-        """Leads a parameter by the next MIDI controller that moves; returns which, as --map takes it, once one has.
-
-        Raises:
-            NotFound: the session is gone already.
-            Refused: none has moved in time, or nothing can be learned; the message says why.
-        """
-        return await self._ask(name, f"learn {parameter}", LEARNED, LEARN_SECONDS, "no controller has moved yet")
-
-    async def _ask(self, name: str, line: str, kind: str, seconds: float, late: str) -> str:
+        kind, seconds, late = SCENE, OPEN_SECONDS, "it has not come"
+        if line.startswith("learn "):
+            kind, seconds, late = LEARNED, LEARN_SECONDS, "no controller has moved yet"
         playing = self._tell(name, line)
         self._settle(playing, kind, Refused("something else was asked for before it came"))
         asked = playing.asked[kind] = asyncio.get_running_loop().create_future()

@@ -153,6 +153,8 @@ class OscDoor:
         board = Board(house, live)
         async with self._listening(board, port), AsyncExitStack() as stack:
             stack.push_async_callback(live.close_all)
+            house.on_card.append(live)
+            stack.callback(house.on_card.remove, live)
             stack.push_async_callback(board.stop)
             await board.look_at_packs()
             self.opened.set()

@@ -2,6 +2,7 @@
 
 import {control, rpc, setText} from "./calls.js";
 import {count, duration, figures, h, latencyChart, ledgerBar, meter, seconds} from "./draw.js";
+import {showOnCard} from "./on-card.js";
 import {steering} from "./steering.js";
 
 const shown = new Map(); // by id
@@ -18,6 +19,7 @@ export function showSessions(live, packs, failed) {
     Up: duration(live.uptime_seconds),
   });
   document.querySelector("#no-sessions").hidden = live.sessions.length > 0;
+  showOnCard(live.on_card, packs, failed);
   const list = document.querySelector("#session-list");
   for (const session of live.sessions) {
     if (!shown.has(session.id)) {
