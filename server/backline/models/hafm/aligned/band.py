@@ -229,13 +229,14 @@ class AlignedBand:
 
 def _heard(cue: Cue, first: int, chords: Tokens, up: int) -> tuple[Heard, ...]:
     """What a chunk is played by: `chords` [step] in C from step `first` of HINT_RATE on, and the beat that is heard."""
-    begins = np.flatnonzero(np.diff(chords, prepend=-1)).tolist()
-    beat = cue.transport if cue.heard else None
-    sounding = transposed(chords[None], BAND_TURNS[:1], up)[0].tolist()
-    return tuple(
-        Heard((first + step) / HINT_RATE, "" if chords[step] == UNHEARD else chord_name(sounding[step]), beat)
-        for step in begins
-    )
+    beat, heard = cue.transport if cue.heard else None, list[Heard]()
+    before = None
+    for step, chord in enumerate(chords.tolist()):
+        if chord != before:
+            name = "" if chord == UNHEARD else chord_name(chord // 12 * 12 + (chord + up) % 12)
+            heard.append(Heard((first + step) / HINT_RATE, name, beat))
+        before = chord
+    return tuple(heard)
 
 
 def _held(cue: Cue, keep: bool) -> list[frozenset[int]]:
