@@ -480,6 +480,10 @@ def test_who_listens_is_told_as_long_as_it_is_there_and_only_so_much() -> None:
             stage.board.listen(peer, "/session/1/parameter/fixed")
         await stage.send(message("/unsubscribe"), peer)
         assert "socket" in stage.board._subscribers
+        for address in list(stage.board._subscribers["socket"].listened):
+            stage.board.ignore(peer, address)
+        assert "socket" not in stage.board._subscribers
+        stage.board.listen(peer, "/session/1/parameter/gain")
         stage.board.lost("socket")
         assert "socket" not in stage.board._subscribers
         assert stage.engine.figures.errors["osc", "Refused"] == 0  # raised, and told by whoever has asked

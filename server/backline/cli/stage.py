@@ -33,7 +33,7 @@ MISSES = 4  # bars at which a scene has nothing to say, before it is given up
 HEARD_SECONDS = 1.0  # of input that a scene has heard at least when its first bar begins
 MIXED = "mixed"  # name of what is heard of a scene, in stereo, beside INPUT
 SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is no reason to play all of it later
-SHOWN, MOST_SHOWN = 60, 256  # characters of a name, and scenes, that are shown
+SHOWN, MOST_SHOWN = 60, 128  # characters of a name, and scenes, that are shown
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
 LINES = "scene NAME, scene 2, next, take, take 7, pack NAME or learn PARAMETER"
 

@@ -24,7 +24,7 @@ def telling(figures: Callable[[], Mapping[str, Any]]) -> Iterator[None]:
     def tell() -> None:
         told = ""
         while True:
-            if (now := json.dumps(figures())) != told:
+            if (now := json.dumps(figures(), ensure_ascii=False)) != told:
                 told = now
                 sys.stderr.write(f"{STATUS}: {now}\n")  # at once: others write there, too
                 sys.stderr.flush()

@@ -483,6 +483,8 @@ class Board:
         if (subscriber := self._subscribers.get(peer.key)) is not None:
             subscriber.listened.discard(address)
             subscriber.forget(address)
+            if not subscriber.patterns and not subscriber.listened:
+                self.lost(peer.key)
 
     def unsubscribe(self, peer: Peer, pattern: str | None = None) -> int:
         """From a pattern, or from all; how many are left."""

@@ -25,6 +25,7 @@ OPEN_SECONDS = 120.0  # that a pack may take to load
 CLOSE_SECONDS = 10.0
 LIVE_SESSIONS = 8  # a sound card has not more to give
 LINES = 20  # of what a process says, that are kept
+LINE_BYTES = 1 << 20  # of one of them
 OPTIONS = (
     "tempo", "signature", "downbeat", "seed", "visibility", "chunk", "guidance", "temperature", "task", "port", "dry",
     "rate", "block", "jitter-buffer", "input-device", "output-device", "input-channel", "scenes", "midi-in", "map",
@@ -123,7 +124,7 @@ class LiveSessions:
             process = await asyncio.create_subprocess_exec(
                 *self._command, f"--server={self._address}", f"--pack={pack}", f"--name={name}", "--steered",
                 *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE, limit=LINE_BYTES,
             )  # fmt: skip
             session = asyncio.get_running_loop().create_future()
             playing = self._playing[name] = Playing(list(options), process, session, deque(maxlen=LINES))
