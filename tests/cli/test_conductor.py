@@ -142,6 +142,17 @@ def test_the_next_controller_that_moves_is_learned_and_what_to_map_is_told(capfd
     assert told["ports"][1] == {"name": "DAW:clock", "open": True}
 
 
+def test_what_is_to_be_learned_now_goes_before_what_was_and_nothing_ends_it() -> None:
+    stage = Stage(knob=knob, learned=["guidance"])
+    stage.conductor.learn("key")
+    assert stage.conductor.figures()["learning"] == ["key"]
+    stage.conductor.learn("")
+    stage.send(0, bytes([0xB0, 21, 0]), bytes([0xB0, 21, 127]))
+    stage.play(0.1)
+    assert not stage.session.of(Control)
+    assert stage.conductor.figures()["map"] == []
+
+
 def test_what_cannot_be_learned_is_told_and_nothing_is_awaited(capfd: pytest.CaptureFixture[str]) -> None:
     stage = Stage(knob=knob)
     stage.conductor.learn("bass")

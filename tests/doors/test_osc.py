@@ -21,6 +21,7 @@ from pythonosc import slip
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from backline.doors import live
 from backline.doors.addresses import OWNERS, row_of, table
 from backline.doors.osc import OscDoor
 from backline.doors.packets import PACKET_BYTES
@@ -130,7 +131,9 @@ def test_a_set_list_on_the_servers_card_is_played_scene_by_scene(controller: Con
 
 
 @pytest.mark.slow
-def test_a_controller_is_learned_by_osc_and_leads_its_parameter(controller: Controller) -> None:
+def test_a_controller_is_learned_by_osc_and_leads_its_parameter(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The keyboard of tests/support/card turns its knob 21 all the time."""
     controller.ask("/open", "passthrough", "led", "midi_in", "Knobs", "map", "cc1=gain", "jitter_buffer", 1.0)
     controller.ask_until("/session/led/midi/map", lambda values: values == ["cc1=gain"])
@@ -141,6 +144,10 @@ def test_a_controller_is_learned_by_osc_and_leads_its_parameter(controller: Cont
     controller.ask_until("/session/led/parameter/gain", lambda values: values[0] not in (0.0, 1.0))
     assert controller.ask("/session/led/midi/newest")[0].startswith("cc21 = ")
     assert controller.ask("/session/led/close") == ["closed"]
+    monkeypatch.setattr(live, "LEARN_SECONDS", 0.5)
+    controller.ask("/open", "passthrough", "still", "midi_in", "DAW")  # where nobody moves anything
+    assert "no controller has moved yet" in controller.ask("/session/still/learn", "gain", answer="/error")[1]
+    assert controller.ask("/session/still/close") == ["closed"]
     controller.ask("/open", "passthrough", "unled")
     assert "no MIDI leads this session" in controller.ask("/session/unled/learn", "gain", answer="/error")[1]
     assert controller.ask("/session/unled/midi/map") == []

@@ -256,9 +256,14 @@ class Conductor:
     # ---- any thread --------------------------------------------------------------------------------------
 
     def learn(self, parameter: str) -> None:
-        """The next controller that moves shall lead `parameter`; tells of it, or why not. Any thread."""
+        """The next controller that moves shall lead `parameter`, and no other that was waited for; "": none. Tells of
+        it, or why not. Any thread.
+        """
+        self._learning.clear()
+        self._stood = {}
         try:
-            self._await_controller(parameter)
+            if parameter:
+                self._await_controller(parameter)
         except UserError as error:
             error_console.print(labelled(REFUSED, str(error), "yellow"), soft_wrap=True)
 
@@ -362,8 +367,11 @@ class Conductor:
         if controller >= CONTROLLERS or self._stood.setdefault(controller, value) == value:
             return
         assert self._knob is not None
-        parameter = self._learning.popleft()
-        self._stood.clear()
+        try:
+            parameter = self._learning.popleft()
+        except IndexError:  # another thread has just said that none is to be waited for
+            return
+        self._stood = {}
         knob = self._knob(controller, parameter)
         self._knobs = {**self._knobs, controller: knob}
         error_console.print(labelled(LEARNED, mapping(knob), "green"), soft_wrap=True)

@@ -299,7 +299,7 @@ class Stage:
                 self._open(now.index, replace(now.scene, options=wanted, transport=None))
             case "pack" if rest:
                 self._open(now.index, replace(now.scene, pack=rest, transport=None))
-            case "learn" if rest:
+            case "learn":
                 self.learn(rest)
             case "transport":
                 self.transport(Transport(**json.loads(rest)))
@@ -418,8 +418,8 @@ class Stage:
 
 
 def nobody_learns(parameter: str) -> None:
-    """Tells that there is no controller which `parameter` could be led by."""
-    text = f"no MIDI leads this session, so nothing leads {parameter}: start it with --midi-in"
+    """Tells that there is no controller which a parameter could be led by."""
+    text = "no MIDI leads this session, and nothing can be learned: start it with --midi-in"
     error_console.print(labelled(LEARN_REFUSED, text, "yellow"), soft_wrap=True)
 
 

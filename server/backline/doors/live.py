@@ -160,7 +160,9 @@ class LiveSessions:
         try:
             return await asyncio.wait_for(asked, seconds)
         except TimeoutError:
-            raise Refused(f"{late}, after {seconds:g} s") from None
+            if kind == LEARNED and name in self._playing:
+                self._tell(name, "learn")  # nothing, so that no knob is taken by surprise
+            raise Refused(f"{late}, after {seconds:g} s: ask again") from None
 
     def _settle(self, playing: Playing, kind: str, answer: str | Exception) -> None:
         """Whoever waits for an answer of this kind has it."""
