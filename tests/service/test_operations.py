@@ -303,7 +303,7 @@ def test_pages_of_other_sites_hear_nothing(headers: str, status: int) -> None:
 
 
 def test_a_request_that_trickles_is_cut_off_and_its_slot_is_free_again() -> None:
-    """Bytes that keep coming, each well within the time, and an answer that nobody takes."""
+    """Bytes that keep coming, each well within the time."""
     with asked(request_seconds=1.5) as address, ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(address, 10)) for _ in range(REQUESTS)]
         slow[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")

@@ -256,9 +256,7 @@ class OscDoor:
         request, *lines = data.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
         method, _, rest = request.partition(" ")
         headers = listening.headers_of(lines)
-        foreign = "host" in headers and hosts.problem(
-            headers["host"], headers.get("origin"), hosts.of_this_network, "ask by its address"
-        )
+        foreign = hosts.foreign(headers.get("host"), headers.get("origin"), "ask by its address")
         if method not in ("GET", "HEAD") or b"\r\n\r\n" not in data:
             status, body = "400 Bad Request", b""
         elif foreign:

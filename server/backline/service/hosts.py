@@ -31,6 +31,13 @@ def problem(host: str, origin: str | None, known: Callable[[str], bool], remedy:
     return ""
 
 
+def foreign(host: str | None, origin: str | None, remedy: str, names: Collection[str] = ()) -> str:
+    """The same for a door to which every name of this network leads, and `names`. Programs may name no host; browsers
+    always do.
+    """
+    return "" if host is None else problem(host, origin, lambda name: of_this_network(name, names), remedy)
+
+
 def of_this_network(name: str, names: Collection[str] = ()) -> bool:
     """Whether no stranger can have led `name` here: an address, a name without dots, one of mDNS, or one of `names`."""
     if "." not in name or name.endswith((".local", ".localhost")) or name in names:

@@ -68,13 +68,7 @@ def operations(
         server_version, sys_version = "Backline", ""
 
         def do_GET(self) -> None:
-            host, origin = self.headers.get("Host"), self.headers.get("Origin")
-            # Probes may name no host; browsers always do.
-            why = (
-                ""
-                if host is None
-                else hosts.problem(host, origin, lambda name: hosts.of_this_network(name, names), REMEDY)
-            )
+            why = hosts.foreign(self.headers.get("Host"), self.headers.get("Origin"), REMEDY, names)
             if why:
                 engine.figures.count_error(DOOR, "Foreign")
                 status, kind, text = HTTPStatus.FORBIDDEN, "text/plain", f"{why}\n"
