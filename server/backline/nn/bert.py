@@ -239,8 +239,8 @@ def read_tokenizer(place: Path | str) -> Any:
             return tokenizers.BertWordPieceTokenizer(str(pieces), lowercase=True)
         if pairs.is_file():
             made = tokenizers.ByteLevelBPETokenizer(str(pairs), str(place / "merges.txt"))
-            begin, end = ((mark, made.token_to_id(mark)) for mark in ("<s>", "</s>"))
-            made.post_processor = tokenizers.processors.RobertaProcessing(sep=end, cls=begin)
+            ends = [(mark, made.token_to_id(mark)) for mark in ("<s>", "</s>")]
+            made.post_processor = tokenizers.processors.TemplateProcessing("<s> $A </s>", special_tokens=ends)
             return made
     except Exception as error:  # what it is that the library raises, it does not say
         raise BertError(f"{place} is no tokenizer ({error}): take it from where its weights come from") from error
