@@ -143,6 +143,8 @@ def towers(
     from backline.cli.console import UserError, console
     from backline.corpus.labelled import has_labels, stems_of
     from backline.models.mge.minilm import read_minilm
+    from backline.music.sources import missing
+    from backline.music.world import WORLDS
     from backline.training.loop import LoopConfig
     from backline.training.towers import HELD_OUT_SONGS, PART, TowersTraining, train_towers
 
@@ -150,6 +152,8 @@ def towers(
     rate = config.towers.sample_rate
     try:
         source = options.song_source(songs, composed, world, rate, has_labels)
+        if songs is None and (reason := missing(WORLDS[world])):
+            raise UserError(reason)
         minilm = read_minilm()
         loop = LoopConfig(run / PART, minutes, seed=seed)
         _, outcome = train_towers(
