@@ -19,7 +19,6 @@ from backline.training.towers import (
     Lessons,
     TowersTraining,
     best_towers,
-    mistyped,
     packed,
     train_towers,
 )
@@ -124,15 +123,6 @@ def test_silence_is_never_asked_for() -> None:
         batch = Lessons(SMALL, resting, seed=5).batch()
         assert (np.abs(batch.audio).max(axis=1) > 0.01).all()
         assert not any("voc" in text or "sing" in text for text in batch.texts if "but" not in text)
-
-
-def test_one_letter_is_mistyped() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(200):
-        typed = mistyped(rng, "the saxophone")
-        assert typed.startswith("the ")
-        assert abs(len(typed) - len("the saxophone")) <= 1
-    assert mistyped(rng, "a b") == "a b"
 
 
 def test_both_towers_find_what_they_were_taught_and_training_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -637,7 +637,8 @@ def prompts(
         readers = [Towers(network, reader) for reader in ([minilm] if minilm else []) + [None]]
         with progress_bar() as say:
             found = evaluate_prompts(readers, source, pieces, say)
-    notes = [f"{row} misses: {', '.join(words)}" for row, words in found.missed.items() if words]
+    notes = [f"{found.words} held-out words could be asked for"]
+    notes += [f"{row} misses: {', '.join(words)}" for row, words in found.missed.items() if words]
     for name, sound in recorded(recordings, rate).items():
         told = (f"{label} {likeness:.2f}" for label, likeness in nearest_names(readers[0], sound))
         notes.append(f"{name} is nearest to {', '.join(told)}")

@@ -1,9 +1,10 @@
 """Whether towers find what is asked for: by an instrument's name, and by words that they were never taught.
 
 A prompt is asked of composed songs that have what it means, and finds the stem that is nearest to it. Columns: `name`,
-the instruments' own names in the paper's phrase; `held-out`, the words of HELD_OUT in it (models/mge/words.py). `of
-all` is harder: of the names of all instruments the right one is nearest to a stem; of all instruments, as they sound on
-average, the right one is nearest to a word. Rows: the towers that read text.
+the instruments' own names in the paper's phrase; `mistyped`, the same with one letter wrong; `held-out`, the words of
+HELD_OUT in the phrase (models/mge/words.py). `of all` is harder: of the names of all instruments the right one is
+nearest to a stem; of all instruments, as they sound on average, the right one is nearest to a word. Rows: the towers
+that read text.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from backline.evaluation.plan import Say
 from backline.measures.queries import Heard, found_in_songs, hear, query_accuracy
 from backline.measures.report import Figure, Gate, Row
 from backline.models.mge.towers import Towers
-from backline.models.mge.words import HELD_OUT, INSTRUMENTS, instruments_of
+from backline.models.mge.words import HELD_OUT, INSTRUMENTS, instruments_of, mistyped
 from backline.music.seeds import TEST_SEED
 
 ASKED = "the sound of the {}"  # the paper's phrase
-NAME, NAME_OF_ALL, HELD, HELD_OF_ALL = "name", "name of all", "held-out", "held-out of all"  # columns
+NAME, NAME_OF_ALL, MISTYPED = "name", "name of all", "mistyped"  # columns
+HELD, HELD_OF_ALL = "held-out", "held-out of all"  # columns
+TYPING_SEED = 0
 LEAST_BY_NAME = 0.95
 LEAST_HELD_OUT = {"minilm": 0.8, "n-grams": 0.6}  # rows
 
@@ -38,6 +41,7 @@ class Found:
 
     rows: Mapping[str, Row]
     gates: Sequence[Gate]
+    words: int  # held-out ones that some song could be asked for
     missed: Mapping[str, Sequence[str]]  # of each row, the held-out words that find another stem more often than not
     confusion: NDArray[np.int64]  # [instrument of a stem, instrument whose name is nearest], of the first row
 
@@ -55,11 +59,13 @@ def evaluate_prompts(readers: Sequence[Towers], songs: Songs, pieces: int, say: 
         say(f"song {number + 1} of {pieces}", number / pieces)
         heard.append(hear(readers[0].embed_audio, stems_of(songs.song(TEST_SEED + number), rate), rate))
     usual = usual_sounds(heard)
-    rows, gates, missed, confusion = {}, [], {}, None
+    rows, gates, missed, confusion, asked = {}, [], {}, None, 0
     for towers in readers:
         by_name = {name: towers.embed(ASKED.format(name)) for name in INSTRUMENTS}
         figures = query_accuracy(heard, by_name)
         confusion = figures.confusion if confusion is None else confusion
+        typing = np.random.default_rng(TYPING_SEED)  # the same mistakes for every row
+        by_typo = {name: towers.embed(ASKED.format(mistyped(typing, name))) for name in INSTRUMENTS}
         shares: dict[str, float] = {}
         right: list[bool] = []
         for label, words in HELD_OUT.items():
@@ -70,9 +76,10 @@ def evaluate_prompts(readers: Sequence[Towers], songs: Songs, pieces: int, say: 
                     shares[word] = share
                     nearest = max(usual, key=lambda name: float(usual[name] @ query))
                     right.append(nearest in instruments_of(label))
-        row = towers.hears
+        row, asked = towers.hears, len(shares)
         rows[row] = {
             NAME: Figure(figures.in_song), NAME_OF_ALL: Figure(figures.of_all),
+            MISTYPED: Figure(query_accuracy(heard, by_typo).in_song),
             HELD: Figure.of(list(shares.values())), HELD_OF_ALL: Figure(float(np.mean(right))),
         }  # fmt: skip
         missed[row] = [word for word, share in shares.items() if share < 0.5]
@@ -82,7 +89,7 @@ def evaluate_prompts(readers: Sequence[Towers], songs: Songs, pieces: int, say: 
             Gate(f"{row}: by held-out words", held, f"at least {least}", held >= least),
         ]
     assert confusion is not None
-    return Found(rows, gates, missed, confusion)
+    return Found(rows, gates, asked, missed, confusion)
 
 
 def usual_sounds(heard: Sequence[Heard]) -> dict[str, Tensor]:

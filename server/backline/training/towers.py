@@ -16,15 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.corpus.labelled import Labelled, Labels
 from backline.measures.queries import hear, query_accuracy
-from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork, asks
-from backline.models.mge.words import INSTRUMENTS, ask_for_all, phrases, phrases_for
+from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork
+from backline.models.mge.words import INSTRUMENTS, ask_for_all, mistyped, phrases, phrases_for
 from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.nn.learning_rate import cosine_rate
 from backline.training.augmentation import vary_gain
@@ -40,7 +39,6 @@ HELD_OUT_SONGS = range(HELD_OUT_SEED, HELD_OUT_SEED + 8)  # seeds of the validat
 WATCHED = "missed"  # the validation result by which the best is told
 FAINTEST = 10 ** (-30 / 20)  # of a stem in a sum, against the loudest: below, nobody says that it is there
 SILENT = 0.1  # of a stem's own level: below, it rests
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -329,21 +327,6 @@ class TowersTrainer:
             figures = query_accuracy(heard, dict(zip(INSTRUMENTS, vectors, strict=True)))
             found |= {f"{tower}_missed": 1 - figures.in_song, f"{tower}_confused": 1 - figures.of_all}
         return found | {WATCHED: float(np.mean(list(found.values())))}
-
-
-def mistyped(draw: Generator, text: str) -> str:
-    """The text with one letter of a word of four and more letters wrong: left out, doubled, swapped or another one."""
-    words = text.split()
-    long = [at for at, word in enumerate(words) if len(word) >= 4 and asks(word)]
-    if not long:
-        return text
-    chosen = long[int(draw.integers(len(long)))]
-    word = words[chosen]
-    at = int(draw.integers(len(word) - 1))
-    other = LETTERS[int(draw.integers(len(LETTERS)))]
-    middle = (word[at + 1], word[at] + word[at : at + 2], word[at + 1] + word[at], other + word[at + 1])
-    words[chosen] = word[:at] + middle[int(draw.integers(4))] + word[at + 2 :]
-    return " ".join(words)
 
 
 def best_towers(part: Path, config: TowersConfig) -> TowersNetwork:
