@@ -38,6 +38,7 @@ PART = "towers"  # its folder within a run
 HELD_OUT_SONGS = range(HELD_OUT_SEED, HELD_OUT_SEED + 8)  # seeds of the validation songs
 WATCHED = "missed"  # the validation result by which the best is told
 FAINTEST = 10 ** (-30 / 20)  # of a stem in a sum, against the loudest: below, nobody says that it is there
+MOST_DRAWS = 10_000  # of a sound; some are drawn where their stem rests
 SILENT = 0.1  # of a stem's own level: below, it rests
 
 
@@ -51,8 +52,8 @@ class TowersTraining:
     decay: float = 0.05
     rows: int = 64
     seconds: float = 1.0  # of a sound
-    songs: int = 32  # kept at hand to cut sounds from
-    batches_per_song: int = 12  # then the oldest song is replaced by a new one
+    songs: int = 48  # kept at hand to cut sounds from
+    batches_per_song: int = 3  # then the oldest song is replaced by a new one
     singles: float = 0.7  # share of the sounds that are one stem; the others are sums
     bleed: float = 0.3  # of the single ones: the rest of the song sounds along, faintly, as it does after a separator
     coloured: float = 8.0  # dB at most by which a sound's bands are louder or softer, along a line with two bends
@@ -118,7 +119,7 @@ class Lessons:
             for stem, called in enumerate(labels):
                 if called:
                     places.setdefault(called[0], []).append((number, stem))
-        while True:
+        for _ in range(MOST_DRAWS):
             of_label = places[list(places)[int(draw.integers(len(places)))]]
             number, stem = of_label[int(draw.integers(len(of_label)))]
             (labels, stems), usual = self.songs[number]
@@ -131,6 +132,7 @@ class Lessons:
             if draw.random() < config.singles or sounding.sum() < 2:
                 return self._one(labels[stem], cut, stem)
             return self._sum(labels, cut, np.flatnonzero(sounding), stem)
+        raise ValueError(f"of {MOST_DRAWS} cuts of songs none has a stem that sounds: give songs that are not silent")
 
     def _one(self, called: Labels, cut: NDArray[np.float32], stem: int) -> Sound:
         draw = self.generator
