@@ -23,7 +23,9 @@ from torch.nn import functional as F
 from backline.corpus.labelled import Labelled, Labels
 from backline.measures.queries import hear, query_accuracy
 from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork
-from backline.models.mge.words import INSTRUMENTS, ask_for_all, mistyped, phrases, phrases_for
+from backline.models.mge.words import INSTRUMENTS, VOICE, ask_for_all, mistyped, phrases, phrases_for
+from backline.music.people import levelled
+from backline.music.recording import recorded
 from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.nn.learning_rate import cosine_rate
 from backline.training.augmentation import vary_gain
@@ -55,6 +57,7 @@ class TowersTraining:
     songs: int = 48  # kept at hand to cut sounds from
     batches_per_song: int = 3  # then the oldest song is replaced by a new one
     singles: float = 0.7  # share of the sounds that are one stem; the others are sums
+    recorded: float = 0.6  # share of the stems that are heard through a room and a microphone
     bleed: float = 0.3  # of the single ones: the rest of the song sounds along, faintly, as it does after a separator
     coloured: float = 8.0  # dB at most by which a sound's bands are louder or softer, along a line with two bends
     dropped: float = 0.1  # of MiniLM's dimensions, in a batch: no word hangs by one of them
@@ -106,9 +109,21 @@ class Lessons:
         return Sounds(audio, tuple(sound.text for sound in sounds), matching, unclear)
 
     def add_song(self) -> None:
-        made = self.make_stems(self.next_seed)
-        self.songs = [*self.songs[-self.config.songs + 1 :], (made, _levels(made[1]))]
+        labels, stems = self.make_stems(self.next_seed)
+        stems = np.stack([self.recorded(*each) for each in zip(labels, stems, strict=True)])
+        self.songs = [*self.songs[-self.config.songs + 1 :], ((labels, stems), _levels(stems))]
         self.next_seed += 1
+
+    def recorded(self, called: Labels, stem: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A stem [sample] in a room, through a microphone, with its noise: else these would tell voices from the rest.
+
+        Voices come as recordings (music/people.py).
+        """
+        level = float(_levels(stem))
+        if VOICE in called or not level or self.generator.random() > self.config.recorded:
+            return stem
+        made = recorded(levelled(stem), self.config.towers.sample_rate, self.generator)
+        return made * np.float32(level / max(float(_levels(made)), 1e-9))
 
     def sound(self) -> Sound:
         """One stem or a sum of several, each at its own level; all labels are equally likely."""
