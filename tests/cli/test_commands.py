@@ -35,11 +35,13 @@ COMMANDS = [
     "train semantics",
     "train codec",
     "train stage",
+    "train towers",
     "evaluate accompaniment",
     "evaluate codec",
     "evaluate grid",
     "evaluate drift",
     "evaluate voices",
+    "evaluate prompts",
 ]
 
 
@@ -78,6 +80,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["serve", "--device", "abacus"], "cpu"),
         (["train", "stage", "coarser"], "coarse"),
         (["train", "stems-pack", "--world", "flat"], "people"),
+        (["train", "towers", "--world", "flat"], "ensemble"),
         (["data", "prepare", ".", "-o", "corpus", "--split", "exam"], "training, validation, test"),
         (["data", "prepare", ".", "-o", "corpus", "--drop", "bad"], "loud voice"),
         (["data", "prepare", "no-such-folder", "-o", "corpus"], "no-such-folder"),
