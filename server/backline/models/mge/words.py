@@ -1,0 +1,321 @@
+"""What the instruments of a song are called: labels, words for them, and phrases that ask for them.
+
+A stem of a song has several labels, the narrowest first: `labels_of("comp", 4)` is ("electric piano", "keys"). Every
+label has trained words; HELD_OUT has words that nothing here is trained on, by which it is judged what people type
+who have not read this file. The towers (towers.py) learn from `phrases()`, the network from `ask` and `ask_for_all`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+
+import numpy as np
+from numpy.random import Generator
+
+
+@dataclass(frozen=True)
+class Label:
+    """An instrument, or a family of them.
+
+    `programmes` are those of General MIDI, counted from 0. A family has none of its own, but those of its members.
+    """
+
+    words: tuple[str, ...]  # all that are trained, beside the label's own name
+    programmes: tuple[int, ...] = ()
+    members: tuple[str, ...] = ()  # of a family: other labels
+
+
+VOICE, DRUMS, BASS = "vocals", "drums", "bass"
+
+INSTRUMENTS: dict[str, Label] = {
+    VOICE: Label((
+        "vocal", "voice", "voices", "singer", "singing", "sung melody", "lead vocals", "lead singer", "a cappella",
+        "acapella", "vox", "topline", "human voice", "somebody singing", "the words", "rapper", "woman singing",
+        "man singing", "speech", "talking", "female vocals", "male vocals", "melody that is sung",
+    )),
+    DRUMS: Label((
+        "drum", "drum kit", "drum set", "percussion", "kick", "kick drum", "snare", "snare drum", "hi-hat", "hihat",
+        "hi-hats", "cymbals", "crash cymbal", "ride cymbal", "toms", "beat", "beats", "groove", "drum machine",
+        "drum loop", "808", "breakbeat", "tambourine", "shaker", "congas", "drumming", "hand claps", "rhythm",
+        "drum part", "drum track", "percussive hits",
+    )),
+    "double bass": Label(
+        ("upright bass", "acoustic bass", "standup bass", "string bass", "walking bass", "plucked bass", "jazz bass"),
+        (32, 43),
+    ),
+    "electric bass": Label(
+        ("bass guitar", "fingered bass", "picked bass", "slap bass", "fretless bass", "e-bass", "funk bass"),
+        (33, 34, 35, 36, 37),
+    ),
+    "synth bass": Label(("synthesizer bass", "sub bass", "acid bass", "electronic bass", "303", "reese"), (38, 39)),
+    "piano": Label((
+        "grand piano", "acoustic piano", "upright piano", "piano chords", "concert grand", "honky-tonk piano",
+        "piano part", "piano playing", "bright piano", "the ivories", "player piano",
+    ), (0, 1, 2, 3)),
+    "electric piano": Label((
+        "rhodes", "fender rhodes", "wurlitzer", "e-piano", "epiano", "electric keys", "dx7", "fm piano", "tine piano",
+        "stage piano", "electric piano chords",
+    ), (4, 5)),
+    "harpsichord": Label(("baroque keyboard", "harpsichord part", "spinet", "plucked keyboard"), (6,)),
+    "clavinet": Label(("clav", "funky clav", "d6", "funk keyboard", "clavinet riff"), (7,)),
+    "mallets": Label((
+        "vibraphone", "vibes", "marimba", "xylophone", "glockenspiel", "celesta", "music box", "bells", "tubular bells",
+        "mallet percussion", "tuned percussion", "chimes", "mallet instrument",
+    ), (8, 9, 10, 11, 12, 13, 14)),
+    "organ": Label((
+        "hammond", "hammond organ", "b3", "church organ", "pipe organ", "rock organ", "drawbar organ", "reed organ",
+        "percussive organ", "jazz organ", "gospel organ", "rotary organ", "organ chords",
+    ), (16, 17, 18, 19, 20)),
+    "accordion": Label(("bandoneon", "tango accordion", "musette", "button accordion", "piano accordion"), (21, 23)),
+    "harmonica": Label(("blues harp", "mouth organ", "harmonica solo", "mouth harmonica"), (22,)),
+    "acoustic guitar": Label((
+        "nylon guitar", "nylon string guitar", "classical guitar", "spanish guitar", "steel string guitar",
+        "folk guitar", "western guitar", "strummed guitar", "fingerpicked guitar", "unplugged guitar", "twelve string",
+    ), (24, 25)),
+    "electric guitar": Label((
+        "jazz guitar", "clean guitar", "muted guitar", "distorted guitar", "overdriven guitar", "rock guitar",
+        "lead guitar", "rhythm guitar", "power chords", "guitar riff", "guitar solo", "crunchy guitar", "metal guitar",
+        "fuzz guitar", "funk guitar", "e-guitar",
+    ), (26, 27, 28, 29, 30, 31)),
+    "banjo": Label(("five string banjo", "banjo picking", "banjo roll", "country banjo"), (105,)),
+    "sitar": Label(("indian strings", "sitar drone", "raga", "indian lute"), (104,)),
+    "violin": Label(("fiddle", "solo violin", "violin solo", "viola", "violin melody", "bowed solo"), (40, 41)),
+    "cello": Label(("solo cello", "cello part", "cello melody", "low bowed strings"), (42,)),
+    "harp": Label(("concert harp", "plucked harp", "harp glissando", "celtic harp", "orchestral harp"), (46,)),
+    "string ensemble": Label((
+        "string section", "string orchestra", "orchestra strings", "synth strings", "slow strings", "violins",
+        "bowed strings", "orchestra", "string quartet", "lush strings", "tremolo strings", "pizzicato strings",
+    ), (44, 45, 48, 49, 50, 51, 55)),
+    "choir": Label((
+        "choir aahs", "voice oohs", "backing choir", "oohs and aahs", "synth voices", "gospel choir", "church choir",
+        "wordless choir", "angelic voices", "choir pad", "chorus of voices",
+    ), (52, 53, 54)),
+    "trumpet": Label(("muted trumpet", "solo trumpet", "trumpet solo", "flugelhorn", "jazz trumpet"), (56, 59)),
+    "trombone": Label(("trombone solo", "slide trombone", "tuba", "trombones", "low brass"), (57, 58)),
+    "brass section": Label((
+        "french horns", "horn section", "synth brass", "brass stabs", "brass ensemble", "big band", "brass band",
+        "brass hits", "horn stabs",
+    ), (60, 61, 62, 63)),
+    "saxophone": Label((
+        "sax", "alto sax", "tenor sax", "soprano sax", "baritone sax", "sax solo", "jazz sax", "saxophones",
+    ), (64, 65, 66, 67)),
+    "oboe": Label(("english horn", "cor anglais", "bassoon", "double reed", "oboe solo"), (68, 69, 70)),
+    "clarinet": Label(("bass clarinet", "clarinet solo", "clarinet melody", "single reed", "klezmer clarinet"), (71,)),
+    "flute": Label((
+        "recorder", "pan flute", "panpipes", "tin whistle", "whistle", "ocarina", "shakuhachi", "flute solo",
+        "concert flute", "bamboo flute",
+    ), (72, 73, 74, 75, 76, 77, 78, 79)),
+    "synth lead": Label((
+        "lead synth", "saw lead", "square lead", "sawtooth lead", "chiptune", "synth melody", "synth solo", "8 bit",
+        "trance lead", "supersaw", "pluck synth",
+    ), (80, 81, 82, 83, 84, 85, 86, 87)),
+    "synth pad": Label((
+        "pad", "pads", "warm pad", "ambient pad", "new age pad", "polysynth", "atmosphere", "held chords",
+        "sustained chords", "drone", "ambient texture", "choir synth pad", "background pad",
+    ), (88, 89, 90, 91, 92, 93, 94, 95)),
+}  # fmt: skip
+
+FAMILIES: dict[str, Label] = {
+    BASS: Label(
+        (
+            "the low end", "low end", "bass part", "bass notes", "bass track", "low frequencies", "bass player",
+            "bass riff", "basses", "the bottom", "bass groove",
+        ),
+        members=("double bass", "electric bass", "synth bass"),
+    ),
+    "keys": Label(
+        ("keyboard", "keyboards", "keyboard player", "keyboard part", "keyboard chords"),
+        members=("piano", "electric piano", "harpsichord", "clavinet", "organ"),
+    ),
+    "guitar": Label(
+        ("guitars", "guitar part", "guitar player", "guitar chords", "six string", "strumming", "guitar track", "axe"),
+        members=("acoustic guitar", "electric guitar"),
+    ),
+    "strings": Label(
+        ("string instruments", "bowed instruments", "string part", "string players"),
+        members=("string ensemble", "violin", "cello"),
+    ),
+    "brass": Label(
+        ("horns", "brass instruments", "brass part", "horn players"), members=("trumpet", "trombone", "brass section")
+    ),
+    "woodwinds": Label(
+        ("woodwind", "wind instruments", "winds", "reeds"), members=("saxophone", "oboe", "clarinet", "flute")
+    ),
+    "synth": Label(
+        ("synthesizer", "synths", "electronic sounds", "analog synth", "keyboard synth", "electronics"),
+        members=("synth lead", "synth pad"),
+    ),
+}  # fmt: skip
+
+LABELS: dict[str, Label] = INSTRUMENTS | FAMILIES
+
+# Words for labels that are in no phrase. They were chosen before anything was trained, and are never to be changed to
+# suit a tower: a word that people miss moves to the label's own, and another takes its place here.
+HELD_OUT: dict[str, tuple[str, ...]] = {
+    VOICE: ("vocalist", "frontman", "crooner"),
+    DRUMS: ("drummer", "drumkit", "backbeat", "percussionist"),
+    BASS: ("bassist", "bassline"),
+    "double bass": ("contrabass",),
+    "synth bass": ("subbass",),
+    "piano": ("pianist", "pianoforte", "steinway"),
+    "electric piano": ("wurly",),
+    "organ": ("organist", "farfisa"),
+    "harpsichord": ("cembalo",),
+    "mallets": ("vibraphonist",),
+    "accordion": ("squeezebox", "concertina"),
+    "guitar": ("guitarist",),
+    "acoustic guitar": ("fingerstyle", "flamenco"),
+    "electric guitar": ("stratocaster",),
+    "violin": ("violinist", "fiddler"),
+    "cello": ("cellist", "violoncello"),
+    "strings": ("philharmonic",),
+    "choir": ("chorale",),
+    "trumpet": ("trumpeter", "cornet"),
+    "saxophone": ("saxophonist",),
+    "flute": ("flautist", "piccolo"),
+    "clarinet": ("clarinettist",),
+    "harp": ("harpist",),
+    "synth": ("synthesiser", "moog"),
+}
+
+# How one asks; the first is the paper's (Section 4.1).
+TEMPLATES = (
+    "the sound of the {}", "{}", "the {}", "only the {}", "just {}", "{} only", "solo {}", "isolate the {}",
+    "give me the {}", "extract {}", "I want to hear the {}", "{} stem", "{} please", "a {}", "play some {}", "add {}",
+)  # fmt: skip
+# What tells how it sounds, and no other instrument.
+ADJECTIVES = ("soft", "loud", "warm", "bright", "clean", "live", "dry", "vintage", "gentle", "heavy", "quiet", "mellow")
+WHOLE = (
+    "everything", "the whole song", "the mix", "the full mix", "the whole band and the singer", "all of it",
+    "everything together", "the mixture",
+)  # fmt: skip
+BAND = (
+    "the band", "the accompaniment", "the backing track", "the instrumental", "karaoke", "the instruments",
+    "instrumental version", "backing band",
+)  # fmt: skip
+RHYTHM_SECTION = ("the rhythm section", "rhythm section", "bass and drums", "drum and bass")
+WITHOUT = ("everything but the {}", "everything except the {}", "all but the {}", "the mix without the {}", "no {}",
+           "remove the {}", "the song without {}", "mute the {}")  # fmt: skip
+
+
+@cache
+def labels_of(part: str, programme: int | None = None) -> tuple[str, ...]:
+    """What a stem of a song is called, the narrowest label first.
+
+    Args:
+        part: "vocal", "drums", "bass", "comp" or "pad" (music/world.py), or a label of its own, as corpora have them.
+        programme: of General MIDI, counted from 0, where an instrument plays it.
+
+    Raises:
+        ValueError: no label has that programme or part.
+    """
+    if part in ("vocal", VOICE):
+        return (VOICE,)
+    if part == DRUMS:
+        return (DRUMS,)
+    if programme is None and part in LABELS:
+        name = part
+    else:
+        found = [name for name, label in INSTRUMENTS.items() if programme in label.programmes]
+        if not found:
+            raise ValueError(f"no label has programme {programme} of part {part!r}: give it one in models/mge/words.py")
+        name = found[0]
+    return (name, *(family for family, label in FAMILIES.items() if name in label.members))
+
+
+def instruments_of(name: str) -> tuple[str, ...]:
+    """The instruments that a label stands for: of a family its members. Raises KeyError: there is no such label."""
+    return LABELS[name].members or (name,)
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """All trained words for a label, its own name first."""
+    return (name, *LABELS[name].words)
+
+
+def ask(rng: Generator, labels: Sequence[str]) -> str:
+    """A phrase that asks for what has these labels: the narrowest in two cases of three, in any of its words."""
+    name = labels[0] if len(labels) == 1 or rng.random() < 2 / 3 else labels[int(rng.integers(1, len(labels)))]
+    word = name if rng.random() < 0.4 else _drawn(rng, words_of(name))
+    if rng.random() < 0.2:
+        word = f"{_drawn(rng, ADJECTIVES)} {word}"
+    return phrase(_drawn(rng, TEMPLATES), word)
+
+
+def ask_for_all(rng: Generator, wanted: Sequence[Sequence[str]], absent: Sequence[Sequence[str]] = ()) -> str:
+    """A phrase that asks for a sum of stems, each given by its labels, out of a song that has `absent` as well.
+
+    One stem is asked for as `ask` does, several by name: "the sound of the bass, drums and piano".
+    """
+    if len(wanted) == 1:
+        return ask(rng, wanted[0])
+    if not absent and rng.random() < 0.5:
+        return _drawn(rng, WHOLE)
+    if [labels[0] for labels in absent] == [VOICE] and rng.random() < 0.5:
+        return _drawn(rng, BAND)
+    if len(absent) == 1 and rng.random() < 0.6:
+        return phrase(_drawn(rng, WITHOUT), _called(rng, absent[0]))
+    if {labels[-1] for labels in wanted} == {BASS, DRUMS} and rng.random() < 0.5:
+        return _drawn(rng, RHYTHM_SECTION)
+    names = [_called(rng, wanted[at]) for at in rng.permutation(len(wanted))]
+    return phrase(_drawn(rng, TEMPLATES[:5]), together(names))
+
+
+def together(names: Sequence[str]) -> str:
+    """ "bass, drums and piano": the names without repetition, in their order."""
+    once = list(dict.fromkeys(names))
+    return once[0] if len(once) == 1 else f"{', '.join(once[:-1])} and {once[-1]}"
+
+
+def phrase(template: str, word: str) -> str:
+    """A template with its word, without a second article."""
+    return " ".join(template.format(word).replace("the the ", "the ").replace("a the ", "the ").split())
+
+
+@cache
+def phrases() -> tuple[tuple[str, frozenset[str]], ...]:
+    """About 3,000 phrases, each with the instruments that it means, all of them.
+
+    Every word of every label in the paper's template, bare, and in some of the others; with adjectives; sums of two and
+    three labels; everything but one. Always the same.
+    """
+    rng = np.random.default_rng(0x3A1)
+    everything = frozenset(INSTRUMENTS)
+    found: dict[str, frozenset[str]] = {}
+    for name in LABELS:
+        meant = frozenset(instruments_of(name))
+        for word in words_of(name):
+            for template in (*TEMPLATES[:3], *(_drawn(rng, TEMPLATES[3:]) for _ in range(2))):
+                found.setdefault(phrase(template, word), meant)
+            found.setdefault(phrase(_drawn(rng, TEMPLATES[:3]), f"{_drawn(rng, ADJECTIVES)} {word}"), meant)
+        for template in TEMPLATES:
+            found.setdefault(phrase(template, name), meant)
+        for template in WITHOUT:
+            found.setdefault(phrase(template, name), everything - meant)
+    pairs = list(combinations(LABELS, 2))
+    for number in rng.permutation(len(pairs))[:300]:
+        names = [pairs[number][at] for at in rng.permutation(2)]
+        found.setdefault(phrase(_drawn(rng, TEMPLATES[:5]), together(names)), _meant(names))
+    for _ in range(300):
+        names = [str(name) for name in rng.choice(list(LABELS), 3, replace=False)]
+        found.setdefault(phrase(_drawn(rng, TEMPLATES[:3]), together(names)), _meant(names))
+    found |= dict.fromkeys(WHOLE, everything)
+    found |= dict.fromkeys(BAND, everything - {VOICE})
+    found |= dict.fromkeys(RHYTHM_SECTION, _meant((DRUMS, BASS)))
+    return tuple(found.items())
+
+
+def _meant(names: Collection[str]) -> frozenset[str]:
+    return frozenset(instrument for name in names for instrument in instruments_of(name))
+
+
+def _called(rng: Generator, labels: Sequence[str]) -> str:
+    """Any label of a stem."""
+    return labels[int(rng.integers(len(labels)))]
+
+
+def _drawn(rng: Generator, choices: Sequence[str]) -> str:
+    return choices[int(rng.integers(len(choices)))]
