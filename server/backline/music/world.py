@@ -157,6 +157,32 @@ BAND = replace(
 # microphones and noise. A codec or a separator that is to know human voices has to hear some.
 PEOPLE = replace(BAND, voices=WIDE.voices, people=True)
 
+# Instruments that comp, a kind to a row, so that each kind is as likely as another.
+COMPS = (
+    (0, 1, 3), (4, 5), (6,), (7,), (11, 12, 8, 13), (16, 17, 18), (21, 23), (22,), (24, 25), (26, 27, 28, 29, 30),
+    (105,), (104,), (40, 41), (42,), (46,), (56, 59), (57,), (61, 62), (65, 66, 64), (68, 70), (71,), (73, 75, 74),
+    (80, 81, 85),
+)  # fmt: skip
+BASSES, PADS = (33, 32, 38, 34, 39, 35, 37), (48, 52, 89, None, 49, 90, 53, 51, 94, None, 50, 54, 88, 61, 95)
+KITS = (0, 8, 16, 24, 25, 32, 40)
+
+# The same voices over bands of everything that General MIDI can play chords on: what is to be asked for by name, and
+# so has to be heard beside all others.
+ENSEMBLE = replace(
+    PEOPLE,
+    tempi=(76, 132),
+    bands=tuple(
+        Band(
+            KITS[(2 * turn + kind) % len(KITS)],
+            BASSES[(3 * turn + kind) % len(BASSES)],
+            programmes[turn % len(programmes)],
+            PADS[(4 * turn + kind) % len(PADS)],
+        )
+        for turn in range(15)
+        for kind, programmes in enumerate(COMPS)
+    ),
+)
+
 # Everything: every style, form, key and voice, old tunes, borrowed chords, kits of real samples, amplifiers, rooms and
 # masters: for packs that are to hear what is not composed. sources.py says what has to be installed, and its licences.
 OPEN = replace(
@@ -171,4 +197,7 @@ OPEN = replace(
     produced=True,
 )
 
-WORLDS = {"narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE, "people": PEOPLE, "open": OPEN}
+WORLDS = {
+    "narrow": NARROW, "trio": TRIO, "band": BAND, "pop": POP, "wide": WIDE, "people": PEOPLE, "ensemble": ENSEMBLE,
+    "open": OPEN,
+}  # fmt: skip
