@@ -58,11 +58,13 @@ class SpectralVae(nn.Module):
         """What the encoders say of [row, frame * hop]: [row, path * dim, frame]."""
         frames_of(audio, self.hop)
         signal = audio[:, None]
-        told = [self.acoustic(signal), self.semantic(self.mel(signal))]
+        with torch.autocast(signal.device.type, enabled=False):  # where training is in bfloat16: logarithms are not
+            features = self.mel(signal)
+        told = [self.acoustic(signal), self.semantic(features)]
         return torch.cat([normalized(each) if self.config.codec.normalized else each for each in told], dim=1)
 
     def spectra(self, latents: Tensor) -> Tensor:
-        """What is decoded of [row, channel, frame], before windows overlap: complex [row, hop of the transform, bin]."""
+        """Latents to what the decoder writes before windows overlap: complex [row, hop of the transform, bin]."""
         return self.decoder.spectra(self.expansion(latents))
 
     def true_spectra(self, audio: Tensor) -> Tensor:
