@@ -1,5 +1,6 @@
 """MGE-LDM's files in their published layout, small, with values from a formula that any program can repeat."""
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -176,12 +177,23 @@ def write_clap(path: Path) -> Path:
     return path
 
 
+def write_tokenizer(folder: Path) -> Path:
+    """A byte-level BPE of a few letters, in RoBERTa's two files."""
+    folder.mkdir()
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *"abcdefghijklmnopqrstuvwxyz", "Ġ", "th", "Ġb", "ss"]
+    (folder / "vocab.json").write_text(json.dumps({word: number for number, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\nt h\nĠ b\ns s\n")
+    return folder
+
+
 def _values(seed: int, name: str, shape: tuple[int, ...]) -> Tensor:
-    if name.endswith(("gamma", "weight_g")) or "LayerNorm.weight" in name:
+    if name.endswith("gamma") or "LayerNorm.weight" in name:
         return 1 + noise(seed, 0.3, *shape)
+    if name.endswith("weight_g"):
+        return 0.5 + noise(seed, 0.1, *shape)
     if name.endswith(("alpha", "beta", "bias")):
         return noise(seed, 0.3, *shape)
     if name == "timestep_features.weight":
         return noise(seed, 1.0, *shape)
     fan_in = torch.tensor(shape[1:]).prod().item()
-    return noise(seed, 1.5 * fan_in**-0.5, *shape)
+    return noise(seed, 0.7 * fan_in**-0.5, *shape)
