@@ -39,6 +39,7 @@ HafmWorld = Annotated[str, typer.Option(help="What composed songs are like.")]
 RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
 VAE_RUN = Path("runs/vae")
+MGE_RUN = Path("runs/mge")
 HAFM_RUN = Path("runs/hafm")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
@@ -297,6 +298,61 @@ def vae(
     except ValueError as error:
         raise UserError(str(error)) from error
     console.print(f"{run / FILE} written")
+
+
+@train.command("mge-pack")
+def mge_pack(
+    run: Run = MGE_RUN,
+    output: Output = None,
+    minutes: Minutes = 100.0,
+    part: Annotated[str | None, typer.Option(metavar="vae|towers|network", help="Train this part alone.")] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small|tiny", help="Of the network: the paper's billion, or what a CPU trains.")
+    ] = "small",
+    steps: Annotated[
+        int | None, typer.Option(help="Of the network, in place of its share of the minutes.", min=1)
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Of a batch; without it the size's own.", min=1)] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="vae.safetensors of `backline train vae`, which stays as it is.")
+    ] = None,
+    towers: Annotated[
+        Path | None, typer.Option(help="towers.safetensors of another run, which stay as they are.")
+    ] = None,
+) -> None:
+    """Train a pack that plays what is asked for by text, MGE-LDM, and write it. Ctrl+C saves; the same command goes on.
+
+    The towers learn from MiniLM, which has to be installed, or are lent with --towers.
+
+    Example: [cyan]backline train mge-pack --minutes 100 -o ~/my-packs/mge[/]
+
+    The network alone, in the latents of the stems pack's codec: [cyan]backline train vae --from stems --minutes 0[/],
+    then [cyan]backline train mge-pack --vae runs/vae/vae.safetensors --towers towers.safetensors --part network[/]
+
+    As the paper does, on your songs:
+    [cyan]backline train mge-pack --songs corpus --size paper --steps 200000 --device cuda[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.multitrack import has_four_tracks
+    from backline.music.sources import missing
+    from backline.music.stems import SAMPLE_RATE
+    from backline.music.world import WORLDS
+    from backline.packs.places import user_packs
+    from backline.training.mge_pack import PARTS, MgeRecipe, train_mge_pack
+
+    try:
+        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_four_tracks)
+        if songs is None and (reason := missing(WORLDS[world])):
+            raise UserError(reason)
+        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
+        train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 @train.command()

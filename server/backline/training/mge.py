@@ -1,7 +1,7 @@
 """Trains MGE-LDM's network, one for all tasks: velocities of what is noisy, beside what is given (appendix C).
 
-towers, pool = ..., Pool(folder)                  # see mge_songs.py
-network, outcome = train_mge(loop, TRAININGS["small"], towers, pool, held_out)
+with producer(folder, ...):                                     # see mge_songs.py
+    network, outcome = train_mge(loop, TRAININGS["small"], [towers], Pool(folder), held_out)
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from backline.nn.diffusion import guided, noisy, sample, velocity
 from backline.nn.learning_rate import cosine_rate, inverse_rate, set_rate
 from backline.training.codec import evaluating
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
-from backline.training.mge_rows import PAPER, SMALL, Drawing, Drawn, window
-from backline.training.mge_songs import Encoded, Pool, Towers, spread
+from backline.training.mge_rows import PAPER, SMALL, Drawing, Drawn, Reader, window
+from backline.training.mge_songs import Encoded, Pool, spread
 from backline.training.precision import faster_in_bfloat16
 
 WATCHED = "loss"
@@ -58,7 +58,7 @@ TRAININGS = {
 def train_mge(
     loop: LoopConfig,
     config: MgeTraining,
-    towers: Towers,
+    readers: Sequence[Reader],
     pool: Pool,
     held_out: Sequence[Encoded],
     device: str = "auto",
@@ -66,11 +66,12 @@ def train_mge(
     """Trains until the budget of `loop` is used up, or goes on with what is in its folder; the average is returned.
 
     Args:
+        readers: what may hear phrases; validation asks the first.
         pool: what it learns from, which may grow meanwhile.
         held_out: songs that the best weights are chosen by.
     """
     torch.manual_seed(loop.seed)
-    trainer = MgeTrainer(config, towers, pool, loop.seed, pick_device(device))
+    trainer = MgeTrainer(config, readers, pool, loop.seed, pick_device(device))
     outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(held_out), WATCHED)
     return trainer.average, outcome
 
@@ -78,8 +79,10 @@ def train_mge(
 class MgeTrainer:
     """The network, the average of its weights, and its data."""
 
-    def __init__(self, config: MgeTraining, towers: Towers, pool: Pool, seed: int, device: torch.device) -> None:
-        self.config, self.towers, self.pool, self.device = config, towers, pool, device
+    def __init__(
+        self, config: MgeTraining, readers: Sequence[Reader], pool: Pool, seed: int, device: torch.device
+    ) -> None:
+        self.config, self.readers, self.pool, self.device = config, readers, pool, device
         self.network = MgeNetwork(config.mge)
         pool.refresh()
         mean, deviation = spread(pool.songs)
@@ -95,7 +98,7 @@ class MgeTrainer:
 
     def drawn_by(self, seed: int) -> Drawing:
         mge = self.config.mge
-        return Drawing(self.config.drawn, self.towers, mge.window_frames, mge.network.time, seed)
+        return Drawing(self.config.drawn, self.readers, mge.window_frames, mge.network.time, seed)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; packs are made of the average."""
@@ -161,7 +164,7 @@ class MgeTrainer:
         }
 
     def extracted(self, network: MgeNetwork, song: Encoded) -> tuple[Tensor, Tensor]:
-        """A song's stems that sound and have names, and what one step answers who asks for each: [stem, channel, frame]."""
+        """A song's stems that sound and have names, and what one step answers each query: [stem, channel, frame]."""
         frames = self.config.mge.window_frames
         start = max(0, (song.frames - frames) // 2)
         singles = [int(subset) for subset in (song.subsets.sum(axis=1) == 1).nonzero()[0] if all(song.named(subset))]
@@ -170,7 +173,7 @@ class MgeTrainer:
         cut = torch.from_numpy(window(song, [len(song.subsets) - 1, *singles], start, frames)).to(self.device)
         mixture, stems = network.normed(cut[0]), network.normed(cut[1:])
         words = [song.named(subset)[0][0] for subset in singles]
-        prompts = torch.stack([self.towers.embed(phrase(TEMPLATES[0], word)) for word in words]).to(self.device)
+        prompts = torch.stack([self.readers[0].embed(phrase(TEMPLATES[0], word)) for word in words]).to(self.device)
         task = TASKS["extract"]
         clean = mixture.expand(len(stems), 3, -1, -1)
         noise = torch.randn(clean.shape).to(self.device)

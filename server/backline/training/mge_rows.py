@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,11 +19,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backline.models.mge.tasks import MIXTURE, SOURCE, TASKS, TRACKS
-from backline.models.mge.words import INSTRUMENTS, ask_for_all
+from backline.models.mge.words import INSTRUMENTS, ask_for_all, labels_of
 from backline.nn.diffusion import LEAST_TIME
-from backline.training.mge_songs import Encoded, Towers
+from backline.training.mge_songs import Encoded
 
 KINDS = ("one", "all but one", "none", "all")  # of sources, by how many of a song's stems they are
+
+
+class Reader(Protocol):
+    """What hears phrases (models/mge/towers.py)."""
+
+    def embed(self, text: str) -> Tensor:
+        """[dimension], of length 1, near what the audio tower hears of what is meant."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,18 @@ class Batch:
 class Drawing:
     """Draws batches from songs; a resumed one goes on with the draws that would have come."""
 
-    def __init__(self, config: Drawn, towers: Towers, frames: int, times: Literal["token", "frame"], seed: int) -> None:
-        """`frames` are a window's, of which `times` says whether each has its own time."""
-        self.config, self.towers, self.frames, self.by_frame = config, towers, frames, times == "frame"
+    def __init__(
+        self, config: Drawn, readers: Sequence[Reader], frames: int, times: Literal["token", "frame"], seed: int
+    ) -> None:
+        """
+        Args:
+            readers: what may hear a phrase; chance decides.
+            frames: of a window.
+            times: whether each of them has its own time.
+        """
+        self.config, self.readers, self.frames, self.by_frame = config, readers, frames, times == "frame"
         self.random = np.random.default_rng([seed, 0xD1F])
-        self.texts: dict[str, Tensor] = {}  # vectors of phrases
+        self.texts: dict[tuple[int, str], Tensor] = {}  # vectors of phrases
 
     def state_dict(self) -> dict[str, Any]:
         return {"random": self.random.bit_generator.state}
@@ -118,15 +133,16 @@ class Drawing:
         return ask_for_all(self.random, called, others)
 
     def phrase_for_nothing(self, song: Encoded) -> str:
-        """What asks for an instrument that a song has not got."""
+        """What asks for an instrument that a song has not got, nor any of its family."""
         there = {name for labels in song.labels for name in labels}
-        absent = [name for name in INSTRUMENTS if name not in there]
+        absent = [name for name in INSTRUMENTS if there.isdisjoint(labels_of(name))]
         return ask_for_all(self.random, [(absent[int(self.random.integers(len(absent)))],)], song.named(-1))
 
     def embedded(self, text: str) -> Tensor:
-        if text not in self.texts:
-            self.texts[text] = self.towers.embed(text).float().cpu()
-        return self.texts[text]
+        reader = int(self.random.integers(len(self.readers)))
+        if (reader, text) not in self.texts:
+            self.texts[reader, text] = self.readers[reader].embed(text).float().cpu()
+        return self.texts[reader, text]
 
     def heard(self, song: Encoded, subset: int, start: int) -> Tensor:
         """What the audio tower hears of a window [dimension], of length 1."""

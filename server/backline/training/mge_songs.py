@@ -3,7 +3,7 @@
 A song gives a latent sequence for each of its stems, for all but each, for all of them and for none: any of these is a
 source, and the rest is its submixture. Beside the latents lies what the audio tower hears of each second.
 
-encoder = Encoder(vae, towers, songs)
+encoder = Encoder(vae, towers.network.audio, songs)
 with producer(folder, partial(write_songs, encoder=encoder, seed=0, songs=16)):
     pool = Pool(folder, seed=0)
     pool.refresh()
@@ -11,11 +11,11 @@ with producer(folder, partial(write_songs, encoder=encoder, seed=0, songs=16)):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +25,12 @@ from torch import Tensor
 
 from backline.codecs.vae.config import Vae
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import Composed, Multitrack, Sound, StemsMissing, mono
+from backline.corpus.multitrack import StemsMissing
 from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
-from backline.corpus.stem_names import MIX, SEVERAL
-from backline.models.mge.words import DRUMS, VOICE, labels_of
 from backline.music.seeds import training_seed
 from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
+from backline.training.labelled import Labels, stems_of
 from backline.training.tokens import await_shard, note_read, shard_path
 
 SONGS_PER_SHARD = 8
@@ -39,28 +38,6 @@ READER = "network"
 EQUALIZED = 4.0  # dB at most, either way
 LEVELS = -12.0, 3.0  # dB by which a whole song is louder: recordings differ
 LEFT_OUT = 0.25  # share of the songs that lack one of their stems: a band need not be whole
-# Labels of a corpus (corpus/stem_names.py) that words.py has under another name.
-CALLED = {
-    "percussion": DRUMS,
-    "chromatic percussion": "mallets",
-    "reed": "woodwinds",
-    "wind": "woodwinds",
-    "pipe": "flute",
-}
-
-Labels = tuple[str, ...]  # of a stem, the narrowest first; empty where it has no name
-
-
-class Towers(Protocol):
-    """What hears texts and sounds as vectors [dimension] of length 1, close to each other where they mean the same."""
-
-    dimension: int
-
-    def embed(self, text: str) -> Tensor: ...
-
-    def embed_audio(self, audio: Tensor) -> Tensor:
-        """[row, sample] at the VAE's rate -> [row, dimension]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -100,7 +77,7 @@ class Encoder:
     """What makes latents of the song of a seed."""
 
     vae: Vae
-    towers: Towers
+    hear: Callable[[Tensor], Tensor]  # the audio tower: [row, sample] at the VAE's rate -> [row, dimension]
     songs: Songs
 
     def __call__(self, seed: int, varied: bool = True) -> Encoded:
@@ -121,37 +98,8 @@ class Encoder:
             latents = torch.cat([self.vae.encode(sound[None]) for sound in sounds])
             rate = self.vae.sample_rate
             seconds = sounds[:, : whole // rate * rate].unflatten(1, (-1, rate))
-            heard = torch.stack([self.towers.embed_audio(each) for each in seconds])
+            heard = torch.stack([self.hear(each) for each in seconds])
         return Encoded(labels, subsets, latents.half().numpy(), heard.half().numpy())
-
-
-def stems_of(song: Multitrack, sample_rate: int) -> tuple[tuple[Labels, ...], NDArray[np.float32]]:
-    """Labels and sounds [stem, sample], mono, of all that is told apart by name; what has one name is one stem.
-
-    Raises:
-        StemsMissing: there are fewer than two.
-    """
-    sounds: dict[Labels, Sound] = {}
-    for stem, label in song.labels.items():
-        if label == MIX:
-            continue
-        called, sound = called_in(song, stem, label), mono(song.read(stem, sample_rate))
-        sounds[called] = sounds[called] + sound if called in sounds else sound
-    if len(sounds) < 2:
-        raise StemsMissing(f"{song.title} has fewer than two stems: take another song")
-    return tuple(sounds), np.stack(list(sounds.values()))
-
-
-def called_in(song: Multitrack, stem: str, label: str) -> Labels:
-    """What words.py calls a stem; nothing where it has no name for it, or where it is several instruments."""
-    if isinstance(song, Composed):
-        if stem == "vocals":
-            return labels_of(VOICE)
-        return labels_of(stem, None if stem == DRUMS else getattr(song.song.piece.band, stem))
-    try:
-        return () if label in SEVERAL else labels_of(CALLED.get(label, label))
-    except ValueError:
-        return ()
 
 
 def changed(

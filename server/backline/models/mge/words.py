@@ -248,19 +248,26 @@ def ask(rng: Generator, labels: Sequence[str]) -> str:
 def ask_for_all(rng: Generator, wanted: Sequence[Sequence[str]], absent: Sequence[Sequence[str]] = ()) -> str:
     """A phrase that asks for a sum of stems, each given by its labels, out of a song that has `absent` as well.
 
-    One stem is asked for as `ask` does, several by name: "the sound of the bass, drums and piano".
+    One stem is asked for as `ask` does, several by name: "the sound of the bass, drums and piano". Stems that have no
+    label are asked for by what is left out, where that can be said.
+
+    Raises:
+        ValueError: no stem that is wanted has a label, and what is left out does not tell it.
     """
-    if len(wanted) == 1:
-        return ask(rng, wanted[0])
-    if not absent and rng.random() < 0.5:
+    if not absent and len(wanted) > 1 and rng.random() < 0.5:
         return _drawn(rng, WHOLE)
-    if [labels[0] for labels in absent] == [VOICE] and rng.random() < 0.5:
+    if [tuple(labels) for labels in absent] == [(VOICE,)] and len(wanted) > 1 and rng.random() < 0.5:
         return _drawn(rng, BAND)
-    if len(absent) == 1 and rng.random() < 0.6:
+    named = [labels for labels in wanted if labels]
+    if len(absent) == 1 and absent[0] and len(wanted) > 1 and (rng.random() < 0.6 or len(named) < len(wanted)):
         return phrase(_drawn(rng, WITHOUT), _called(rng, absent[0]))
-    if {labels[-1] for labels in wanted} == {BASS, DRUMS} and rng.random() < 0.5:
+    if not named:
+        raise ValueError("none of the stems has a label: nothing asks for them")
+    if len(named) == 1:
+        return ask(rng, named[0])
+    if {labels[-1] for labels in named} == {BASS, DRUMS} and rng.random() < 0.5:
         return _drawn(rng, RHYTHM_SECTION)
-    names = [_called(rng, wanted[at]) for at in rng.permutation(len(wanted))]
+    names = [_called(rng, named[at]) for at in rng.permutation(len(named))]
     return phrase(_drawn(rng, TEMPLATES[:5]), together(names))
 
 
@@ -306,6 +313,13 @@ def phrases() -> tuple[tuple[str, frozenset[str]], ...]:
     found |= dict.fromkeys(BAND, everything - {VOICE})
     found |= dict.fromkeys(RHYTHM_SECTION, _meant((DRUMS, BASS)))
     return tuple(found.items())
+
+
+@cache
+def phrases_for(name: str) -> tuple[str, ...]:
+    """Those of `phrases()` that ask for that label and nothing else."""
+    meant = frozenset(instruments_of(name))
+    return tuple(each for each, means in phrases() if means == meant)
 
 
 def _meant(names: Collection[str]) -> frozenset[str]:
