@@ -199,7 +199,7 @@ def sums(crop: Stems, draw: np.random.Generator) -> NDArray[np.float32]:
 
 
 def quiet_loss(found: Tensor, wanted: Tensor, filters: Tensor) -> Tensor:
-    """Mean absolute difference of log mel magnitudes of [row, hop, bin], down to where `log_mel_distance` hears nothing.
+    """Mean absolute difference of log mels of [row, hop, bin], down to where `log_mel_distance` hears nothing.
 
     Of a stem's pauses, and of the bands that it leaves empty, all other losses know nothing.
     """
