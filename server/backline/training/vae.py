@@ -161,8 +161,10 @@ class VaeTrainer:
         latents = mean + (variance / 2).exp() * torch.randn_like(mean)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             spectra = vae.spectra(latents)
+        levels, wanted = spectra.abs(), vae.true_spectra(audio).abs()
         losses = {
-            "head": magnitude_loss(spectra.abs(), vae.true_spectra(audio).abs()),
+            "head": magnitude_loss(levels, wanted),
+            "quiet": quiet_loss(levels, wanted, self.filters),
             "kl": divergence(mean, variance),
         }
         opposed = self.opponent is not None and moment.progress >= config.opposed_from
