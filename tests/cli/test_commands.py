@@ -28,6 +28,7 @@ COMMANDS = [
     "packs import encodec",
     "packs import hafm",
     "packs import hcodec",
+    "packs import mge",
     "music compose",
     "data prepare",
     "data show",
@@ -35,6 +36,7 @@ COMMANDS = [
     "train semantics",
     "train codec",
     "train stage",
+    "train vae",
     "evaluate accompaniment",
     "evaluate codec",
     "evaluate grid",
@@ -78,6 +80,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["serve", "--device", "abacus"], "cpu"),
         (["train", "stage", "coarser"], "coarse"),
         (["train", "stems-pack", "--world", "flat"], "people"),
+        (["train", "vae", "--world", "flat"], "people"),
         (["data", "prepare", ".", "-o", "corpus", "--split", "exam"], "training, validation, test"),
         (["data", "prepare", ".", "-o", "corpus", "--drop", "bad"], "loud voice"),
         (["data", "prepare", "no-such-folder", "-o", "corpus"], "no-such-folder"),
@@ -122,6 +125,8 @@ def test_training_says_before_it_begins_what_its_world_lacks(
         (["train", "stems-pack", "--codec", "default"], "has no codec to tell in"),
         (["train", "stems-pack", "--stems", "vocals"], "vocals,band"),
         (["packs", "import", "hcodec", "missing.pt", "--hubert", "missing.bin"], "there is no such file"),
+        (["packs", "import", "mge", "--dit", "a", "--clap", "b", "--tokenizer", "c"], "there is no such file"),
+        (["train", "vae", "--from", "default"], "default is no pack to start from"),
     ],
 )
 def test_what_fails_says_why_in_one_line_and_ends_with_1(

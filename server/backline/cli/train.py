@@ -247,7 +247,7 @@ def vae(
     seed: TrainingSeed = 0,
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
-    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "people",
+    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
     start: Annotated[
         str | None,
         typer.Option(
