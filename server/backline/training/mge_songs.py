@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.vae.config import Vae
+from backline.corpus.labelled import Labels, stems_of
 from backline.corpus.manifest import CorpusError
 from backline.corpus.multitrack import StemsMissing
 from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.music.seeds import training_seed
 from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
-from backline.training.labelled import Labels, stems_of
 from backline.training.tokens import await_shard, note_read, shard_path
 
 SONGS_PER_SHARD = 8
