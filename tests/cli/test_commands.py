@@ -37,11 +37,14 @@ COMMANDS = [
     "train codec",
     "train stage",
     "train vae",
+    "train towers",
+    "train mge-pack",
     "evaluate accompaniment",
     "evaluate codec",
     "evaluate grid",
     "evaluate drift",
     "evaluate voices",
+    "evaluate prompts",
 ]
 
 
@@ -81,6 +84,9 @@ def test_help_imports_nothing_heavy() -> None:
         (["train", "stage", "coarser"], "coarse"),
         (["train", "stems-pack", "--world", "flat"], "people"),
         (["train", "vae", "--world", "flat"], "people"),
+        (["train", "towers", "--world", "flat"], "ensemble"),
+        (["train", "mge-pack", "--world", "flat"], "ensemble"),
+        (["train", "mge-pack", "--size", "huge"], "paper, small, tiny"),
         (["data", "prepare", ".", "-o", "corpus", "--split", "exam"], "training, validation, test"),
         (["data", "prepare", ".", "-o", "corpus", "--drop", "bad"], "loud voice"),
         (["data", "prepare", "no-such-folder", "-o", "corpus"], "no-such-folder"),

@@ -47,7 +47,7 @@ def test_shares_are_shares(size: str) -> None:
 
 def test_training_brings_the_loss_down(pool: Pool) -> None:
     trainer = made(pool)
-    losses = [trainer.step(Moment(step, 0.0, 0.0))["loss"] for step in range(150)]
+    losses = [trainer.step(Moment(step, 0.0, 0.0))["loss"] for step in range(100)]
     assert np.mean(losses[-20:]) < 0.8 * np.mean(losses[:20])
 
 
@@ -72,7 +72,7 @@ def test_only_what_is_noisy_counts(pool: Pool) -> None:
 
 def test_the_average_follows_the_weights(pool: Pool) -> None:
     trainer = made(pool)
-    for step in range(100):
+    for step in range(60):
         trainer.step(Moment(step, 0.0, 0.0))
     away = [
         (a - b).abs().max().item()
@@ -100,7 +100,8 @@ def test_validation_is_the_same_each_time(pool: Pool) -> None:
     first = trainer.validate(pool.songs)
     torch.rand(7)
     assert trainer.validate(pool.songs) == first
-    assert first["found"] <= 1
+    assert 0 < first["found"] <= 1
+    assert first["error"] > 0
 
 
 def test_training_goes_on_where_it_stopped(pool: Pool, tmp_path: Path) -> None:
@@ -110,8 +111,6 @@ def test_training_goes_on_where_it_stopped(pool: Pool, tmp_path: Path) -> None:
     train_mge(loop, TOY, [named], pool, held_out.songs, "cpu")
     network, outcome = train_mge(replace(loop, steps=5), TOY, [named], Pool(pool.folder), held_out.songs, "cpu")
     assert outcome.step == 5
-    straight, _ = train_mge(LoopConfig(tmp_path / "straight", steps=5), TOY, [named], Pool(pool.folder), [], "cpu")
-    del straight
     table, tensors = packed(network)
     assert table["network"]["condition"] == DIMENSION
     assert all(name.startswith("mge.") for name in tensors)

@@ -595,6 +595,59 @@ def labels(
     show(Report("labels", f"backline {__version__}", settings, rows, notes=NOTES), output)
 
 
+@evaluate.command()
+def prompts(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The run of `backline train towers`.", exists=True, file_okay=False)
+    ],
+    pieces: Pieces = 64,
+    world: Annotated[str, typer.Option("--world", help="What the pieces are like.")] = "ensemble",
+    recordings: Recordings = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="OUT.png", help="Where to draw which names are nearest to which instruments.")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Measure whether towers find what is asked for: by name, and by 40 words that they were never taught.
+
+    With MiniLM, where it is installed, and without it. Of recordings it tells which names are nearest.
+
+    Example: [cyan]backline evaluate prompts runs/mge --picture confusion.png -o prompts.json[/]
+    """
+    check_output(output, ".json")
+    check_output(picture, ".png")
+    if picture is not None:
+        check_matplotlib()
+
+    from backline import __version__
+    from backline.evaluation.prompts import evaluate_prompts, nearest_names
+    from backline.evaluation.robustness import recorded
+    from backline.measures.queries import plot_confusion
+    from backline.measures.report import Report
+    from backline.models.mge.towers import Towers, minilm_if_there
+    from backline.models.mge.words import INSTRUMENTS
+    from backline.training.run_folder import last_entry
+    from backline.training.towers import PART, TowersTraining, best_towers
+
+    with told_to_user():
+        network = best_towers(run / PART, TowersTraining().towers)
+        rate = network.config.sample_rate
+        source = options.song_source(None, None, world, rate, lambda song: True)
+        minilm = minilm_if_there()
+        readers = [Towers(network, reader) for reader in ([minilm] if minilm else []) + [None]]
+        with progress_bar() as say:
+            found = evaluate_prompts(readers, source, pieces, say)
+    notes = [f"{found.words} held-out words could be asked for"]
+    notes += [f"{row} misses: {', '.join(words)}" for row, words in found.missed.items() if words]
+    for name, sound in recorded(recordings, rate).items():
+        told = (f"{label} {likeness:.2f}" for label, likeness in nearest_names(readers[0], sound))
+        notes.append(f"{name} is nearest to {', '.join(told)}")
+    if picture is not None:
+        plot_confusion(picture, list(INSTRUMENTS), found.confusion)
+    settings = {"world": world, "pieces": pieces, "steps": last_entry(run / PART)["step"]}
+    show(Report("prompts", f"backline {__version__}", settings, found.rows, found.gates, notes), output)
+
+
 # ---- parts ---------------------------------------------------------------------------------------------
 
 

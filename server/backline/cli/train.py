@@ -41,6 +41,7 @@ STEMS_RUN = Path("runs/stems")
 VAE_RUN = Path("runs/vae")
 MGE_RUN = Path("runs/mge")
 HAFM_RUN = Path("runs/hafm")
+MGE_RUN = Path("runs/mge")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
 
@@ -121,6 +122,51 @@ def stage(
     if name not in {"semantic", "acoustic"}:
         raise typer.BadParameter(f"there is no stage {name!r}: use semantic or acoustic")
     _train((name,), run, output, minutes, device, seed, start, packs)
+
+
+@train.command()
+def towers(
+    run: Run = MGE_RUN,
+    minutes: Annotated[
+        float, typer.Option(help="Training time of the towers alone.", min=0, callback=options.finite)
+    ] = 8.0,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+) -> None:
+    """Train what hears a prompt and what hears a sound, the towers of text-queried packs. It needs MiniLM.
+
+    Example: [cyan]backline train towers --minutes 8 --run runs/mge[/]
+
+    Afterwards: [cyan]backline evaluate prompts runs/mge[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.labelled import has_labels, stems_of
+    from backline.models.mge.minilm import read_minilm
+    from backline.music.sources import missing
+    from backline.music.world import WORLDS
+    from backline.training.loop import LoopConfig
+    from backline.training.towers import HELD_OUT_SONGS, PART, TowersTraining, train_towers
+
+    config = TowersTraining()
+    rate = config.towers.sample_rate
+    try:
+        source = options.song_source(songs, composed, world, rate, has_labels)
+        if songs is None and (reason := missing(WORLDS[world])):
+            raise UserError(reason)
+        minilm = read_minilm()
+        loop = LoopConfig(run / PART, minutes, seed=seed)
+        _, outcome = train_towers(
+            loop, config, minilm, lambda seed: stems_of(source.song(seed), rate), HELD_OUT_SONGS, device
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if outcome.interrupted:
+        console.print(f"Stopped after {outcome.seconds / 60:.1f} minutes. The same command goes on.")
+    else:
+        console.print(f"The towers are in {run / PART}. What they find: backline evaluate prompts {run}")
 
 
 @train.command("stems-pack")
@@ -338,15 +384,21 @@ def mge_pack(
     [cyan]backline train mge-pack --songs corpus --size paper --steps 200000 --device cuda[/]
     """
     from backline.cli.console import UserError, console
+    from backline.corpus.labelled import has_labels
     from backline.corpus.multitrack import has_four_tracks
     from backline.music.sources import missing
     from backline.music.stems import SAMPLE_RATE
     from backline.music.world import WORLDS
     from backline.packs.places import user_packs
+    from backline.training.mge import TRAININGS
     from backline.training.mge_pack import PARTS, MgeRecipe, train_mge_pack
 
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if part is not None and part not in PARTS:
+        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
     try:
-        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_four_tracks)
+        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
         if songs is None and (reason := missing(WORLDS[world])):
             raise UserError(reason)
         recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)

@@ -71,12 +71,19 @@ def voices(singing: Sound, rate: int, seed: int, recordings: Path | None) -> dic
         f"white noise, {NOISE_DBFS:g} dBFS": 10 ** (NOISE_DBFS / 20) * noise,
         f"sine, {SINE_HERTZ:g} Hz": SINE_PEAK * np.sin(2 * np.pi * SINE_HERTZ / rate * np.arange(length)),
     }
-    if recordings is not None:
-        known = {f".{name.lower()}" for name in soundfile.available_formats()}
-        for path in sorted(path for path in recordings.iterdir() if path.suffix.lower() in known):
-            sound, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
-            found[path.name] = np.resize(at_rate(sound.mean(axis=1), file_rate, rate), length)
+    found |= {name: np.resize(sound, length) for name, sound in recorded(recordings, rate).items()}
     return {name: sound.astype(np.float32) for name, sound in found.items()}
+
+
+def recorded(recordings: Path | None, rate: int) -> dict[str, Sound]:
+    """The recordings in a folder [sample], by the names of their files."""
+    known = {f".{name.lower()}" for name in soundfile.available_formats()}
+    found = {}
+    for path in sorted(recordings.iterdir()) if recordings else []:
+        if path.suffix.lower() in known:
+            sound, file_rate = soundfile.read(path, dtype="float32", always_2d=True)
+            found[path.name] = at_rate(sound.mean(axis=1), file_rate, rate)
+    return found
 
 
 def figures(band: Sound, rate: int) -> dict[str, Figure]:

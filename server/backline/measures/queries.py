@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from backline.measures.pictures import panels
 from backline.whole_file import whole_file
+
+RESTING = 0.1  # of a stem's loudest second: below, it rests
+QUIETEST = 1e-4  # root mean square of a second: below, there is nothing to hear
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,27 @@ class Heard:
 
     labels: tuple[tuple[str, ...], ...]  # of each stem, the narrowest first
     vectors: Tensor  # [stem, width], of unit length
+
+
+def hear(
+    embed: Callable[[Tensor], Tensor], song: tuple[Sequence[tuple[str, ...]], NDArray[np.float32]], rate: int
+) -> Heard:
+    """A song's stems that have a label: of each, the mean over the seconds in which it sounds.
+
+    Args:
+        embed: sounds [row, sample] of a second -> [row, width].
+        song: labels of each stem, and the stems [stem, sample], mono.
+        rate: Hz.
+    """
+    kept, vectors = [], []
+    for labels, stem in zip(*song, strict=True):
+        seconds = stem[: len(stem) // rate * rate].reshape(-1, rate)
+        levels = np.sqrt(np.mean(np.square(seconds), axis=1))
+        sounding = seconds[levels > max(QUIETEST, RESTING * levels.max(initial=0.0))]
+        if labels and len(sounding):
+            vectors.append(F.normalize(embed(torch.from_numpy(sounding)).mean(0).cpu(), dim=0))
+            kept.append(labels)
+    return Heard(tuple(kept), torch.stack(vectors) if vectors else torch.zeros(0, 1))
 
 
 @dataclass(frozen=True)

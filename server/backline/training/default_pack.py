@@ -50,8 +50,8 @@ from backline.training.tokens import (
     Tokenizers,
     Tokens,
     producer,
-    write_numbered,
     read_tokens,
+    write_numbered,
     write_shard,
 )
 

@@ -30,7 +30,7 @@ from backline.training.precision import faster_in_bfloat16
 
 WATCHED = "loss"
 HELD_OUT_BATCHES = 8  # drawn from the held-out songs once, then the same each time
-AUDIBLE = 0.1  # mean square by which a stem's latents differ from silence, if there is anything of it
+AUDIBLE = 0.1  # mean square by which the latents of what sounds differ from silence, in units of their variance
 REFRESHED = 20  # steps between looks for new songs
 
 
@@ -154,25 +154,29 @@ class MgeTrainer:
             losses = [float(self.loss(network, drawing, songs)) for _ in range(HELD_OUT_BATCHES)]
             for song in songs:
                 stems, answers = self.extracted(network, song)
+                if not len(stems):
+                    continue
                 away = (answers[:, None] - stems[None]).square().mean(dim=(2, 3))  # [asked, stem]
                 errors += away.diagonal().tolist()
                 found += (away.argmin(dim=1) == torch.arange(len(away), device=away.device)).float().tolist()
         return {
             "loss": sum(losses) / len(losses),
-            "error": sum(errors) / len(errors),
-            "found": sum(found) / len(found),
+            "error": float(np.mean(errors)) if errors else 0.0,
+            "found": float(np.mean(found)) if found else 0.0,
         }
 
     def extracted(self, network: MgeNetwork, song: Encoded) -> tuple[Tensor, Tensor]:
         """A song's stems that sound and have names, and what one step answers each query: [stem, channel, frame]."""
         frames = self.config.mge.window_frames
         start = max(0, (song.frames - frames) // 2)
-        singles = [int(subset) for subset in (song.subsets.sum(axis=1) == 1).nonzero()[0] if all(song.named(subset))]
-        silence = window(song, [0], start, frames)
-        singles = [one for one in singles if np.square(window(song, [one], start, frames) - silence).mean() > AUDIBLE]
-        cut = torch.from_numpy(window(song, [len(song.subsets) - 1, *singles], start, frames)).to(self.device)
-        mixture, stems = network.normed(cut[0]), network.normed(cut[1:])
-        words = [song.named(subset)[0][0] for subset in singles]
+        cut = network.normed(torch.from_numpy(window(song, range(len(song.subsets)), start, frames)).to(self.device))
+        sounding = (cut - cut[0]).square().mean(dim=(1, 2)).cpu().numpy() > AUDIBLE
+        singles = np.flatnonzero(sounding & (song.subsets.sum(axis=1) == 1)).tolist()
+        asked = [subset for subset in singles if all(song.named(subset))]
+        stems, mixture = cut[asked], cut[-1]
+        if not asked:
+            return stems, stems
+        words = [song.named(subset)[0][0] for subset in asked]
         prompts = torch.stack([self.readers[0].embed(phrase(TEMPLATES[0], word)) for word in words]).to(self.device)
         task = TASKS["extract"]
         clean = mixture.expand(len(stems), 3, -1, -1)

@@ -20,6 +20,7 @@ from torch import Tensor
 from backline.codecs.vae.load import load as load_vae
 from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
+from backline.corpus.labelled import stems_of
 from backline.corpus.multitrack import StemsMissing, four_tracks
 from backline.corpus.pair_tokens import write_tokens
 from backline.corpus.songs import Composer, Songs
@@ -27,7 +28,7 @@ from backline.measures.pictures import NoPicture
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.minilm import MiniLM, read_minilm
 from backline.models.mge.network import PREFIX, read_network
-from backline.models.mge.towers import Towers, TowersConfig, TowersNetwork, load_towers
+from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.stems import SAMPLE_RATE
 from backline.music.world import ENSEMBLE
@@ -37,14 +38,13 @@ from backline.packs.pack import write_pack
 from backline.packs.parts import read_part, save_part
 from backline.packs.quantized import quantize
 from backline.training import towers as teaching
-from backline.training.labelled import stems_of
 from backline.training.loop import LoopConfig
 from backline.training.mge import TRAININGS, WATCHED, MgeTraining, packed, train_mge
 from backline.training.mge_songs import SONGS_PER_SHARD, Encoded, Encoder, Pool, read_songs, write_songs
 from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
-from backline.training.towers import TowersTraining, train_towers
+from backline.training.towers import TowersTraining, best_towers, train_towers
 from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, train_vae
 from backline.training.vae import WATCHED as VAE_WATCHED
 
@@ -170,7 +170,7 @@ def train_mge_pack(
     if interrupted or missing:
         progress(f"no pack yet: {', '.join(missing) or 'training was stopped'}; the same command goes on in {run}")
         return out
-    export(run, out, recipe)
+    write_pack(out, *contents(run, recipe))
     try:
         shutil.copy(plot_losses(run), out)
     except NoPicture as error:
@@ -197,13 +197,15 @@ def towers_part(run: Path, recipe: MgeRecipe) -> bool:
     def make(seed: int) -> Any:
         return stems_of(recipe.songs.song(seed), config.towers.sample_rate)
 
-    held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs)
     minilm = recipe.minilm or read_minilm()
-    _, outcome = train_towers(recipe.loop(run, "towers"), config, minilm, make, held_out, recipe.device)
-    best = TowersNetwork(config.towers)
-    best.load_state_dict(best_weights(run / "towers"))
-    save_part(Component(*teaching.packed(best)), run / "towers" / TOWERS_FILE)
+    _, outcome = train_towers(recipe.loop(run, "towers"), config, minilm, make, device=recipe.device)
+    write_towers(run / "towers", config.towers)
     return outcome.interrupted
+
+
+def write_towers(part: Path, config: TowersConfig) -> None:
+    """The best of a part's folder as a file: what the network is trained with must not change."""
+    save_part(Component(*teaching.packed(best_towers(part, config))), part / TOWERS_FILE)
 
 
 def network_part(run: Path, recipe: MgeRecipe) -> bool:
@@ -238,6 +240,8 @@ def latents_of(run: Path, recipe: MgeRecipe) -> Latents:
     """The VAE and the towers of a run, or those that it was lent. Raises ValueError: one is not there."""
     vae = recipe.vae or run / "vae" / FILE
     towers = recipe.towers or run / "towers" / TOWERS_FILE
+    if not towers.exists() and (towers.parent / "checkpoint.pt").exists():  # of `train towers`
+        write_towers(towers.parent, recipe.towers_training.towers)
     for part, file in (("vae", vae), ("towers", towers)):
         if not file.exists():
             raise ValueError(f"{file} is missing: train the part {part!r} first, or name a file with --{part}")
@@ -258,8 +262,8 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
     return read_songs(path)
 
 
-def export(run: Path, out: Path, recipe: MgeRecipe) -> None:
-    """Writes the pack: each part at its best validation, matrices in int8, the rest in float16."""
+def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16."""
     latents = latents_of(run, recipe)
     weights: Mapping[str, Tensor] = best_weights(run / "network")
     config = recipe.training(latents).mge
@@ -279,7 +283,7 @@ def export(run: Path, out: Path, recipe: MgeRecipe) -> None:
         "towers": towers.table,
         "card": card(run, recipe),
     }
-    write_pack(out, written, quantize({**tensors, **halved, **towers.tensors}))
+    return written, quantize({**tensors, **halved, **towers.tensors})
 
 
 def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:

@@ -11,32 +11,34 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import Generator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.measures.queries import Heard, query_accuracy
-from backline.models.mge.minilm import MiniLM
-from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork, asks
-from backline.models.mge.words import INSTRUMENTS, ask_for_all, phrases, phrases_for
-from backline.music.seeds import training_seed
+from backline.corpus.labelled import Labelled, Labels
+from backline.measures.queries import hear, query_accuracy
+from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork
+from backline.models.mge.words import INSTRUMENTS, ask_for_all, mistyped, phrases, phrases_for
+from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.nn.learning_rate import cosine_rate
 from backline.training.augmentation import vary_gain
 from backline.training.codec import evaluating
-from backline.training.labelled import Labelled, Labels
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
+from backline.training.run_folder import best_weights
 
 StemsMaker = Callable[[int], Labelled]  # those of the song of a seed
+Reader = Callable[[Sequence[str]], Tensor]  # texts to their meanings [text, 384]: MiniLM
 
+PART = "towers"  # its folder within a run
+HELD_OUT_SONGS = range(HELD_OUT_SEED, HELD_OUT_SEED + 8)  # seeds of the validation songs
 WATCHED = "missed"  # the validation result by which the best is told
 FAINTEST = 10 ** (-30 / 20)  # of a stem in a sum, against the loudest: below, nobody says that it is there
 SILENT = 0.1  # of a stem's own level: below, it rests
-LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class TowersTraining:
     rows: int = 64
     seconds: float = 1.0  # of a sound
     songs: int = 32  # kept at hand to cut sounds from
-    batches_per_song: int = 8  # then the oldest song is replaced by a new one
+    batches_per_song: int = 12  # then the oldest song is replaced by a new one
     singles: float = 0.7  # share of the sounds that are one stem; the others are sums
     bleed: float = 0.3  # of the single ones: the rest of the song sounds along, faintly, as it does after a separator
     coloured: float = 8.0  # dB at most by which a sound's bands are louder or softer, along a line with two bends
@@ -179,7 +181,7 @@ def _may_ask_for(text: Sound, sound: Sound) -> bool:
 class Meanings:
     """What MiniLM says of texts, each asked once."""
 
-    def __init__(self, minilm: MiniLM) -> None:
+    def __init__(self, minilm: Reader) -> None:
         self.minilm = minilm
         self.found: dict[str, Tensor] = {}
 
@@ -220,9 +222,9 @@ class Contrast(nn.Module):
 def train_towers(
     loop: LoopConfig,
     config: TowersTraining,
-    minilm: MiniLM,
+    minilm: Reader,
     make_stems: StemsMaker,
-    held_out: Sequence[int],
+    held_out: Sequence[int] = HELD_OUT_SONGS,
     device: str = "auto",
 ) -> tuple[TowersNetwork, Outcome]:
     """Trains until the budget of `loop` is used up, or goes on with what is in its folder.
@@ -247,7 +249,7 @@ class TowersTrainer:
     """The towers, what trains them, and their data."""
 
     def __init__(
-        self, config: TowersTraining, minilm: MiniLM, make_stems: StemsMaker, seed: int, device: torch.device
+        self, config: TowersTraining, minilm: Reader, make_stems: StemsMaker, seed: int, device: torch.device
     ) -> None:
         self.config, self.device = config, device
         self.network = TowersNetwork(config.towers).to(device)
@@ -316,7 +318,8 @@ class TowersTrainer:
         """
         names = [f"the sound of the {name}" for name in INSTRUMENTS]
         with evaluating(self.network):
-            heard = [hear(self.network, song, self.device) for song in songs]
+            rate = self.config.towers.sample_rate
+            heard = [hear(lambda sounds: self.network.audio(sounds.to(self.device)), song, rate) for song in songs]
             known = self.network.projected(self.meanings(names).to(self.device)).cpu()
             typed = self.network.grams(names).cpu()
         found: dict[str, float] = {}
@@ -326,35 +329,15 @@ class TowersTrainer:
         return found | {WATCHED: float(np.mean(list(found.values())))}
 
 
-@torch.no_grad()
-def hear(network: TowersNetwork, song: Labelled, device: torch.device, seconds: float = 1.0) -> Heard:
-    """What the audio tower says of a song's stems: of each, the mean over the seconds in which it sounds."""
-    labels, stems = song
-    size = round(seconds * network.config.sample_rate)
-    found, kept = [], []
-    for called, stem in zip(labels, stems, strict=True):
-        cuts = stem[: len(stem) // size * size].reshape(-1, size)
-        cuts = cuts[_levels(cuts) > SILENT * max(float(_levels(stem)), 1e-9)]
-        if called and len(cuts):
-            vectors = network.audio(torch.from_numpy(cuts).to(device)).cpu()
-            found.append(F.normalize(vectors.mean(0), dim=0))
-            kept.append(called)
-    return Heard(tuple(kept), torch.stack(found))
+def best_towers(part: Path, config: TowersConfig) -> TowersNetwork:
+    """The towers of a part's folder at their best validation, or their latest where there was none yet.
 
-
-def mistyped(draw: Generator, text: str) -> str:
-    """The text with one letter of a word of four and more letters wrong: left out, doubled, swapped or another one."""
-    words = text.split()
-    long = [at for at, word in enumerate(words) if len(word) >= 4 and asks(word)]
-    if not long:
-        return text
-    chosen = long[int(draw.integers(len(long)))]
-    word = words[chosen]
-    at = int(draw.integers(len(word) - 1))
-    other = LETTERS[int(draw.integers(len(LETTERS)))]
-    middle = (word[at + 1], word[at] + word[at : at + 2], word[at + 1] + word[at], other + word[at + 1])
-    words[chosen] = word[:at] + middle[int(draw.integers(4))] + word[at + 2 :]
-    return " ".join(words)
+    Raises:
+        ValueError: they have not been trained.
+    """
+    network = TowersNetwork(config)
+    network.load_state_dict(best_weights(part))
+    return network.eval()
 
 
 def packed(network: TowersNetwork) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -17,6 +17,7 @@ from backline.models.mge.words import (
     ask_for_all,
     instruments_of,
     labels_of,
+    mistyped,
     phrases,
     words_of,
 )
@@ -103,3 +104,12 @@ def test_sums_are_asked_for_by_what_is_in_them() -> None:
     assert {"everything but the vocals", "the backing track"} <= asked
     assert "the whole song" in {ask_for_all(rng, (bass, drums, voice)) for _ in range(200)}
     assert "the rhythm section" in {ask_for_all(rng, (drums, bass), (piano, voice)) for _ in range(200)}
+
+
+def test_one_letter_is_mistyped() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        typed = mistyped(rng, "the saxophone")
+        assert typed.startswith("the ")
+        assert abs(len(typed) - len("the saxophone")) <= 1
+    assert mistyped(rng, "a b") == "a b"

@@ -93,6 +93,7 @@ class GramTower(nn.Module):
         self.buckets = config.buckets
         self.grams = nn.EmbeddingBag(config.buckets, config.gram_width, mode="mean")
         self.out = nn.Linear(config.gram_width, config.width)
+        nn.init.normal_(self.grams.weight, std=0.02)  # what is never met says nearly nothing
 
     def forward(self, texts: Sequence[str]) -> Tensor:
         """[text, width]."""
@@ -186,7 +187,7 @@ def load_towers(tensors: Mapping[str, Tensor], config: TowersConfig, minilm: Min
     with torch.device("meta"):
         wanted = TowersNetwork(config).state_dict()
     if wrong := mismatches(wanted, given, PREFIX):
-        raise PackError("; ".join(wrong))
+        raise PackError(wrong)
     network = TowersNetwork(config)
     network.load_state_dict(dict(given))
     return Towers(network, minilm or minilm_if_there())

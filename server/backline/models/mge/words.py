@@ -15,6 +15,8 @@ from itertools import combinations
 import numpy as np
 from numpy.random import Generator
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
 
 @dataclass(frozen=True)
 class Label:
@@ -320,6 +322,21 @@ def phrases_for(name: str) -> tuple[str, ...]:
     """Those of `phrases()` that ask for that label and nothing else."""
     meant = frozenset(instruments_of(name))
     return tuple(each for each, means in phrases() if means == meant)
+
+
+def mistyped(rng: Generator, text: str) -> str:
+    """The text with one letter of a word of four and more letters wrong: left out, doubled, swapped or another one."""
+    words = text.split()
+    long = [at for at, word in enumerate(words) if len(word) >= 4 and word.isalpha()]
+    if not long:
+        return text
+    chosen = long[int(rng.integers(len(long)))]
+    word = words[chosen]
+    at = int(rng.integers(len(word) - 1))
+    other = LETTERS[int(rng.integers(len(LETTERS)))]
+    middle = (word[at + 1], word[at] + word[at : at + 2], word[at + 1] + word[at], other + word[at + 1])
+    words[chosen] = word[:at] + middle[int(rng.integers(4))] + word[at + 2 :]
+    return " ".join(words)
 
 
 def _meant(names: Collection[str]) -> frozenset[str]:

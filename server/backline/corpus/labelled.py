@@ -39,6 +39,12 @@ def stems_of(song: Multitrack, sample_rate: int) -> Labelled:
     return tuple(sounds), np.stack(list(sounds.values()))
 
 
+def has_labels(song: Multitrack) -> bool:
+    """Whether it has at least two stems, one of which can be asked for by name."""
+    called = {called_in(song, stem, label) for stem, label in song.labels.items() if label != MIX}
+    return len(called) > 1
+
+
 def called_in(song: Multitrack, stem: str, label: str) -> Labels:
     """What words.py calls a stem; nothing where it has no name for it, or where it is several instruments."""
     if isinstance(song, Composed):
