@@ -65,7 +65,7 @@ class VaeTraining:
     batches: int = 64  # kept at hand for them
     waveform_every: int = 3  # steps: how often the decoded sound is listened to
     head: float = 4.0  # magnitudes that the decoder writes, before phases blur them
-    quiet: float = 0.5  # the same, as much in what is soft as in what is loud
+    quiet: float = 2.0  # the same, as much in what is soft as in what is loud
     mel: float = 1.0
     magnitude: float = 0.5
     complex: float = 0.3
