@@ -29,6 +29,7 @@ ROOMS = {
         "stems": {"windowed"},
         "spleeter": {"windowed"},
         "demucs": {"windowed"},
+        "mge": {"windowed"},
         "hafm": set[str](),
     },
     "models/hafm": {"listening": set[str](), "interleaved": set[str](), "aligned": {"listening"}},

@@ -69,11 +69,11 @@ def test_training_lowers_the_losses_and_starts_the_codebooks() -> None:
 
 def test_an_adversarial_step_trains_both_sides() -> None:
     trained = trainer(CodecTraining(SMALL, rows=2, frames=48, adversarial=True, adversarial_from=0.0))
-    before = [value.clone() for value in trained.discriminator.parameters()]
+    before = [value.clone() for value in trained.opponent.discriminator.parameters()]
     losses = trained.step(Moment())
     assert losses.keys() >= {"adversarial", "features", "verdict"}
-    assert any(not torch.equal(a, b) for a, b in zip(before, trained.discriminator.parameters(), strict=True))
-    assert all(value.requires_grad for value in trained.discriminator.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, trained.opponent.discriminator.parameters(), strict=True))
+    assert all(value.requires_grad for value in trained.opponent.discriminator.parameters())
 
 
 def test_no_song_is_heard_again() -> None:

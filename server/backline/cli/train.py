@@ -38,6 +38,8 @@ HafmWorld = Annotated[str, typer.Option(help="What composed songs are like.")]
 
 RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
+VAE_RUN = Path("runs/vae")
+MGE_RUN = Path("runs/mge")
 HAFM_RUN = Path("runs/hafm")
 MGE_RUN = Path("runs/mge")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
@@ -276,6 +278,132 @@ def stems_pack(
             raise UserError(reason)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
+        raise UserError(str(error)) from error
+
+
+@train.command()
+def vae(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: checkpoints, logs, and vae.safetensors. Goes on with what is there.")
+    ] = VAE_RUN,
+    minutes: Annotated[
+        float, typer.Option(help="Training time; 0 writes what --from gives.", min=0, callback=options.finite)
+    ] = 35.0,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PACK",
+            help="A pack whose HCodec to start from, at half the usual rate: its principal components are the latents.",
+        ),
+    ] = None,
+    channels: Annotated[int, typer.Option(help="Of a latent frame.", min=1, max=1024)] = 32,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train what diffusion models play in, a VAE of 12.5 frames a second. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train vae --from stems --minutes 35 --run runs/vae[/]
+
+    Without any training, the stems pack's codec as it is: [cyan]backline train vae --from stems --minutes 0[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.codecs.vae.config import SpectralConfig
+    from backline.corpus.multitrack import four_tracks, has_four_tracks
+    from backline.music.seeds import HELD_OUT_SEED
+    from backline.music.sources import missing
+    from backline.music.stems import SAMPLE_RATE
+    from backline.music.world import WORLDS
+    from backline.packs.pack import read_pack
+    from backline.packs.registry import PackRegistry
+    from backline.training.hcodec import SMALL
+    from backline.training.keeping import WARM
+    from backline.training.loop import LoopConfig
+    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
+
+    try:
+        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_four_tracks)
+        if songs is None and (reason := missing(WORLDS[world])):
+            raise UserError(reason)
+        codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
+        if start is not None:
+            codec = codec_to_start_from(read_pack(PackRegistry(packs or []).entry(start).folder))
+            config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
+        train_vae(
+            LoopConfig(run, minutes=minutes, seed=seed),
+            config,
+            lambda number: four_tracks(source.song(number), SAMPLE_RATE),
+            range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS),
+            device,
+            codec,
+        )
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    console.print(f"{run / FILE} written")
+
+
+@train.command("mge-pack")
+def mge_pack(
+    run: Run = MGE_RUN,
+    output: Output = None,
+    minutes: Minutes = 100.0,
+    part: Annotated[str | None, typer.Option(metavar="vae|towers|network", help="Train this part alone.")] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small|tiny", help="Of the network: the paper's billion, or what a CPU trains.")
+    ] = "small",
+    steps: Annotated[
+        int | None, typer.Option(help="Of the network, in place of its share of the minutes.", min=1)
+    ] = None,
+    rows: Annotated[int | None, typer.Option(help="Of a batch; without it the size's own.", min=1)] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="vae.safetensors of `backline train vae`, which stays as it is.")
+    ] = None,
+    towers: Annotated[
+        Path | None, typer.Option(help="towers.safetensors of another run, which stay as they are.")
+    ] = None,
+) -> None:
+    """Train a pack that plays what is asked for by text, MGE-LDM, and write it. Ctrl+C saves; the same command goes on.
+
+    The towers learn from MiniLM, which has to be installed, or are lent with --towers.
+
+    Example: [cyan]backline train mge-pack --minutes 100 -o ~/my-packs/mge[/]
+
+    The network alone, in the latents of the stems pack's codec: [cyan]backline train vae --from stems --minutes 0[/],
+    then [cyan]backline train mge-pack --vae runs/vae/vae.safetensors --towers towers.safetensors --part network[/]
+
+    As the paper does, on your songs:
+    [cyan]backline train mge-pack --songs corpus --size paper --steps 200000 --device cuda[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.labelled import has_labels
+    from backline.corpus.multitrack import has_four_tracks
+    from backline.music.sources import missing
+    from backline.music.stems import SAMPLE_RATE
+    from backline.music.world import WORLDS
+    from backline.packs.places import user_packs
+    from backline.training.mge import TRAININGS
+    from backline.training.mge_pack import PARTS, MgeRecipe, train_mge_pack
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if part is not None and part not in PARTS:
+        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
+    try:
+        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
+        if songs is None and (reason := missing(WORLDS[world])):
+            raise UserError(reason)
+        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
+        train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
+    except ValueError as error:
         raise UserError(str(error)) from error
 
 

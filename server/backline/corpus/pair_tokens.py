@@ -15,6 +15,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,17 +118,17 @@ def _row(sound: Sound) -> Tensor:
 # ---- files ---------------------------------------------------------------------------------------------
 
 
-def write_tokens(path: Path, songs: Iterable[Tokens]) -> None:
-    """A file of songs; it appears whole or not at all."""
+def write_tokens(path: Path, songs: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+    """A file of songs, each some arrays by name; it appears whole or not at all."""
     arrays = {f"{number}.{name}": array for number, song in enumerate(songs) for name, array in song.items()}
     partial = path.with_name(f"partial-{os.getpid()}-{path.name}")
     np.savez(partial, **arrays)  # type: ignore[arg-type]
     partial.replace(path)
 
 
-def read_tokens(path: Path) -> list[Tokens]:
+def read_tokens(path: Path) -> list[dict[str, NDArray[Any]]]:
     """The songs of a file."""
-    songs: dict[str, Tokens] = {}
+    songs: dict[str, dict[str, NDArray[Any]]] = {}
     with np.load(path) as arrays:
         for key in arrays.files:
             number, name = key.split(".")

@@ -28,6 +28,15 @@ def exponential_rate(step: int, peak: float, warmup_steps: int, decay: float = 0
     return peak * max(floor, decay ** max(0, step + 1 - warmup_steps)) * min(1.0, (step + 1) / warmup_steps)
 
 
+def inverse_rate(step: int, peak: float, slowness: float, power: float, warmup: float) -> float:
+    """Learning rate: `peak` * (1 + step / slowness)^-power, after a warm-up that lacks `warmup`^(step + 1).
+
+    Args:
+        step: optimiser steps done.
+    """
+    return peak * (1 + step / slowness) ** -power * (1 - warmup ** (step + 1))
+
+
 def counted_rate(step: int, steps: int, peak: float, warmup_steps: int, least: float) -> float:
     """Learning rate where steps are counted: linear warm-up to `peak`, then half a cosine to `least` at the last step.
 

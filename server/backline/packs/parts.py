@@ -3,7 +3,7 @@
 read_semantics_part("hubert:hubert_fairseq_large_ll60k.pth")     # without centroids: they are to be fitted
 read_semantics_part("pack:default")                              # with its own
 read_codec_part("encodec:encodec_24khz-d7cc33bc.th")
-save_part(part, run / "codec.safetensors"); read_part(run / "codec.safetensors")
+save_part(part, run / "codec.safetensors"); read_part(run / "codec.safetensors")     # quantised or as they are
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from backline.packs.importers.checkpoint import Component
 from backline.packs.importers.encodec import read_encodec
 from backline.packs.importers.hubert import read_network
 from backline.packs.pack import read_pack, read_tensors
+from backline.packs.quantized import restore
 from backline.packs.registry import PackRegistry
 
 SEMANTICS, CODECS = "hubert:FILE, whisper:WHEEL-OR-FOLDER or pack:NAME", "encodec:FILE or pack:NAME"
@@ -80,12 +81,12 @@ def save_part(component: Component, path: Path) -> None:
 
 
 def read_part(path: Path) -> Component:
-    """What `save_part` wrote. Raises OSError."""
+    """What `save_part` wrote; tensors that were quantised are float32 again. Raises OSError."""
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Component(json.loads(file.metadata()["table"]), tensors)
+        return Component(json.loads(file.metadata()["table"]), restore(tensors))
 
 
 def _of_pack(name: str, registry: PackRegistry, table: str, prefix: str) -> Component:

@@ -22,7 +22,7 @@ from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.rvq import CodebookLearner, Quantized
 from backline.nn.weights import mismatches
-from backline.training.discriminator import Discriminator, discriminator_loss, generator_losses
+from backline.training.discriminator import Opponent
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.precision import faster_in_bfloat16
 from backline.training.spectral_losses import reconstruction_losses
@@ -108,8 +108,7 @@ class CodecTrainer:
         self.learner = CodebookLearner(self.codec.quantizer).to(device)
         self.optimizer = torch.optim.AdamW(self.codec.parameters(), config.rate, betas=(0.9, 0.98), weight_decay=1e-3)
         self.excerpts = Excerpts(config, make_song, seed)
-        self.discriminator = Discriminator().to(device)
-        self.opposing = torch.optim.AdamW(self.discriminator.parameters(), config.rate / 2, betas=(0.8, 0.99))
+        self.opponent = Opponent(device, config.rate / 2)
         self.bfloat16 = faster_in_bfloat16(device)
 
     def start_from(self, tensors: Mapping[str, Tensor]) -> None:
@@ -127,7 +126,7 @@ class CodecTrainer:
         """What a checkpoint holds."""
         kept = {"model": self.codec, "learner": self.learner, "optimizer": self.optimizer, "excerpts": self.excerpts}
         if self.config.adversarial:
-            kept |= {"discriminator": self.discriminator, "opposing": self.opposing}
+            kept |= self.opponent.state()
         return kept
 
     def step(self, moment: Moment) -> Losses:
@@ -135,7 +134,7 @@ class CodecTrainer:
         config, codec = self.config, self.codec
         rate = cosine_rate(moment.step, moment.progress, config.rate)
         set_rate(self.optimizer, rate)
-        set_rate(self.opposing, rate / 2)
+        set_rate(self.opponent.optimizer, rate / 2)
         audio = torch.from_numpy(self.excerpts.batch()).to(self.device)  # [row, 1, sample]
         if moment.step >= config.quantize_from and not self.learner.started:
             self.start_codebooks()
@@ -146,7 +145,7 @@ class CodecTrainer:
         total = sum(getattr(config, name) * value for name, value in losses.items())
         assert isinstance(total, Tensor)
         if config.adversarial and moment.progress >= config.adversarial_from:
-            extra = self.oppose(found, wanted)
+            extra = self.opponent.losses(found, wanted)
             total = total + extra["adversarial"] + 2.0 * extra["features"]
             losses |= extra
         self.optimizer.zero_grad(set_to_none=True)
@@ -175,19 +174,6 @@ class CodecTrainer:
             quantized = replace(quantized, vectors=vectors, commitment=vectors.new_zeros(()))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             return codec.decoder(quantized.vectors), quantized
-
-    def oppose(self, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Trains the discriminator on one batch [row, sample]; returns what the codec is to learn from it."""
-        verdict = discriminator_loss(self.discriminator(wanted), self.discriminator(found.detach()))
-        self.opposing.zero_grad(set_to_none=True)
-        verdict.backward()
-        self.opposing.step()
-        self.discriminator.requires_grad_(False)
-        with torch.no_grad():
-            real = self.discriminator(wanted)
-        adversarial, features = generator_losses(real, self.discriminator(found))
-        self.discriminator.requires_grad_(True)
-        return {"adversarial": adversarial, "features": features, "verdict": verdict.detach()}
 
 
 class Excerpts:

@@ -14,6 +14,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from backline.training.tokens import (
     Tokens,
     producer,
     read_tokens,
+    write_numbered,
     write_shard,
 )
 
@@ -216,7 +218,10 @@ def train_stages(run: Path, recipe: Recipe, stages: list[str], start: Mapping[st
     folder.mkdir(exist_ok=True)
     held_out = _held_out(folder, tokenizers, recipe)
     codec = _codec(run, recipe)
-    with producer(folder, tokenizers, recipe.world, recipe.seed, recipe.shard_songs):
+    write = partial(
+        write_numbered, tokenizers=tokenizers, world=recipe.world, seed=recipe.seed, songs=recipe.shard_songs
+    )
+    with producer(folder, write):
         for name in stages:
             stage, training = recipe.network.stages()[name], recipe.stages[name]
             codebooks = codec.quantizer.codebooks.detach() if name == "acoustic" else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,6 +11,31 @@ from torch.nn import functional as F
 from backline.measures.spectra import stft
 
 WINDOWS = (512, 1024, 2048)
+
+
+class Opponent:
+    """A discriminator that learns beside the network that it judges."""
+
+    def __init__(self, device: torch.device, rate: float) -> None:
+        self.discriminator = Discriminator().to(device)
+        self.optimizer = torch.optim.AdamW(self.discriminator.parameters(), rate, betas=(0.8, 0.99))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {"discriminator": self.discriminator, "opposing": self.optimizer}
+
+    def losses(self, found: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Learns from one batch [row, sample]. The judged network learns from what is returned, `verdict` aside."""
+        verdict = discriminator_loss(self.discriminator(wanted), self.discriminator(found.detach()))
+        self.optimizer.zero_grad(set_to_none=True)
+        verdict.backward()
+        self.optimizer.step()
+        self.discriminator.requires_grad_(False)
+        with torch.no_grad():
+            real = self.discriminator(wanted)
+        adversarial, features = generator_losses(real, self.discriminator(found))
+        self.discriminator.requires_grad_(True)
+        return {"adversarial": adversarial, "features": features, "verdict": verdict.detach()}
 
 
 class Discriminator(nn.Module):

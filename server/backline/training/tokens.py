@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -91,16 +91,24 @@ def write_shard(path: Path, tokenizers: Tokenizers, world: World, first_seed: in
     write_tokens(path, (tokenizers(song(seed, world), seed) for seed in seeds))
 
 
+def write_numbered(path: Path, number: int, tokenizers: Tokenizers, world: World, seed: int, songs: int) -> None:
+    """Shard `number` of a training run, each of so many songs."""
+    write_shard(path, tokenizers, world, training_seed(seed, number * songs), songs)
+
+
 @contextmanager
-def producer(folder: Path, tokenizers: Tokenizers, world: World, seed: int, songs_per_shard: int) -> Iterator[None]:
+def producer(folder: Path, write: Callable[[Path, int], None]) -> Iterator[None]:
     """Within, a side process writes shard after shard into `folder`, from the first that is not there yet.
 
     Where several trainers share the folder, one process at a time writes.
+
+    Args:
+        write: writes the shard of a number to a path; it must be picklable.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _failure(folder).unlink(missing_ok=True)  # of an earlier run: a reader may look before the process has started
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_produce, args=(folder, tokenizers, world, seed, songs_per_shard), daemon=True)
+    process = context.Process(target=_produce, args=(folder, write), daemon=True)
     process.start()
     try:
         yield
@@ -109,7 +117,7 @@ def producer(folder: Path, tokenizers: Tokenizers, world: World, seed: int, song
         process.join()
 
 
-def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int, songs_per_shard: int) -> None:
+def _produce(folder: Path, write: Callable[[Path, int], None]) -> None:
     os.nice(5)
     torch.set_num_threads(1)
     number = 0
@@ -118,8 +126,7 @@ def _produce(folder: Path, tokenizers: Tokenizers, world: World, seed: int, song
             fcntl.flock(lock, fcntl.LOCK_EX)
             while True:
                 if not shard_path(folder, number).exists():
-                    first = training_seed(seed, number * songs_per_shard)
-                    write_shard(shard_path(folder, number), tokenizers, world, first, songs_per_shard)
+                    write(shard_path(folder, number), number)
                 number += 1
                 while number > _furthest(folder) + SHARDS_AHEAD:
                     time.sleep(POLL_SECONDS)
@@ -139,6 +146,21 @@ def _furthest(folder: Path) -> int:
 
 
 # ---- reading ----
+
+
+def await_shard(folder: Path, number: int) -> Path:
+    """Waits until that shard is there. Raises RuntimeError: the side process that writes them has failed."""
+    path, failure = shard_path(folder, number), _failure(folder)
+    while not path.exists():
+        if failure.exists():
+            raise RuntimeError(f"the process that composes the songs has failed:\n{failure.read_text()}")
+        time.sleep(POLL_SECONDS)
+    return path
+
+
+def note_read(folder: Path, reader: str, shards: int) -> None:
+    """Tells the side process how many shards a reader has read: it stays so far ahead and no further."""
+    (folder / f"read-{reader}").write_text(str(shards))
 
 
 class ShardReader:
@@ -186,9 +208,9 @@ class ShardReader:
             ValueError: a song is shorter than the clip.
         """
         while len(self.held) < self.crops_held:
-            self.held += self._crops(read_tokens(self._wait_for_shard()))
+            self.held += self._crops(read_tokens(await_shard(self.folder, self.number)))
             self.number += 1
-            (self.folder / f"read-{self.target}").write_text(str(self.number))
+            note_read(self.folder, self.target, self.number)
         return [self._draw() for _ in range(self.rows)]
 
     def _draw(self) -> Tokens:
@@ -209,14 +231,6 @@ class ShardReader:
             start = int(self.random.integers(min(quanta, whole - quanta + 1)))
             crops += [crop(tokens, at, quanta) for at in range(start, whole - quanta + 1, quanta)]
         return crops
-
-    def _wait_for_shard(self) -> Path:
-        path, failure = shard_path(self.folder, self.number), _failure(self.folder)
-        while not path.exists():
-            if failure.exists():
-                raise RuntimeError(f"the process that composes the songs has failed:\n{failure.read_text()}")
-            time.sleep(POLL_SECONDS)
-        return path
 
 
 def crop(tokens: Tokens, first: int, quanta: int) -> Tokens:

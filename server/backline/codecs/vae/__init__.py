@@ -1,0 +1,1 @@
+"""Variational autoencoders: sound to a few frames of continuous latents a second, and back, whole signals."""

@@ -1,0 +1,38 @@
+"""The three tracks of MGE-LDM, and what can be asked of one network about them (Section 2.3).
+
+The mixture is the whole song, the source some of its stems, the submixture the others. A task is given one of them, or
+none, and answers the others; its prompt is about one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MIXTURE, SUBMIXTURE, SOURCE = range(3)
+TRACKS = ("mixture", "submixture", "source")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is given, and what the prompt is about, by the numbers of their tracks."""
+
+    given: int | None
+    asked: int
+
+    def known(self, rows: int) -> Tensor:
+        """Which tracks are given, bool [row, track, 1], as samplers want it (nn/diffusion.py)."""
+        known = torch.zeros(rows, len(TRACKS), 1, dtype=torch.bool)
+        if self.given is not None:
+            known[:, self.given] = True
+        return known
+
+
+TASKS = {
+    "extract": Task(MIXTURE, SOURCE),
+    "impute": Task(SUBMIXTURE, SOURCE),
+    "accompany": Task(SOURCE, SUBMIXTURE),
+    "generate": Task(None, MIXTURE),
+}
