@@ -190,6 +190,7 @@ bool Worker::open() {
     reopen_ = drain_ = false;
     if (waiting_since_ != demand_.calls()) refusals_ = 0;
     waiting_since_ = demand_.calls();
+    texts_version_ = settings_.texts.version();
     waiting_ = false;
     const auto number = static_cast<uint32_t>(values_[kPack]);
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
@@ -202,7 +203,6 @@ bool Worker::open() {
     if (!find_pack()) return false;
     follow_pack(number);
     std::copy(values_ + kFirstSlot, std::end(values_), wishes_.values + kFirstSlot);
-    texts_version_ = settings_.texts.version();
     wishes_.texts = settings_.texts.written();
     session_ = std::make_unique<Session>(*connection_, exchange_, settings_.texts, pack_, wishes_);
     while (!session_->ready()) {

@@ -104,7 +104,7 @@ class Worker {
     std::unique_ptr<net::Call> list_;   // of the server's packs
     std::unique_ptr<Session> session_;  // after the connection, so that it goes first
     uint32_t version_ = 0;              // of the settings that are in force
-    uint32_t texts_version_ = 0;        // of the texts that have been sent
+    uint32_t texts_version_ = 0;        // of the texts that have been sent, or refused
     std::string endpoint_;              // that the connection is to
     std::chrono::milliseconds back_off_;
     net::Pack pack_;                    // as this server has described it; without a name: not yet

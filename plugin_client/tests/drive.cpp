@@ -2,6 +2,7 @@
 //
 //     set NAME VALUE               a parameter by its number, in its own unit
 //     endpoint TEXT
+//     reload                       takes up the state that it has saved, as with its project
 //     activate RATE FRAMES         answers the latency in samples
 //     offline 0|1
 //     bounce 0|1                   whether each call says of itself that it bounces
@@ -64,6 +65,9 @@ class Driver {
         } else if (word == "endpoint") {
             words >> word;
             plugin_.set_endpoint(word);
+        } else if (word == "reload") {
+            const std::vector<uint8_t> state = plugin_.save_state();
+            if (!plugin_.load_state(state.data(), state.size())) return "refused";
         } else if (word == "activate") {
             uint32_t frames;
             words >> rate_ >> frames;

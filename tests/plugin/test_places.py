@@ -158,14 +158,21 @@ def test_bypassed_or_no_longer_called_an_instance_leaves_its_place(built: Path, 
 # ---- what a server may say ---------------------------------------------------------
 
 
-class Answers:
-    """A server of one pack whose Stream ends as the test says; it writes down when it was asked."""
+PASSTHROUGH = pb.Pack(name="passthrough", ports=[pb.OutputPort(name="main", channels=2)])
 
-    def __init__(self, end: Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]) -> None:
+
+class Answers:
+    """A server of one pack, or of none, whose Stream ends as the test says; it writes down when it was asked."""
+
+    def __init__(
+        self,
+        end: Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]],
+        pack: pb.Pack | None = PASSTHROUGH,
+    ) -> None:
         self.streams: list[float] = []
         self.seeds: list[int] = []
         self.unary = 0
-        self._end = end
+        self._end, self._pack = end, pack
         self._lock = threading.Lock()
 
     def stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -175,9 +182,11 @@ class Answers:
             self.seeds.append(opening.seed)
         yield from self._end(requests, context)
 
-    def pack(self, _: bytes, __: grpc.ServicerContext) -> bytes:
+    def pack(self, _: bytes, context: grpc.ServicerContext) -> bytes:
         self.unary += 1
-        return pb.Pack(name="passthrough", ports=[pb.OutputPort(name="main", channels=2)]).SerializeToString()
+        if self._pack is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "there is no such pack")
+        return self._pack.SerializeToString()
 
 
 def ready() -> bytes:
@@ -225,6 +234,28 @@ def test_who_waits_for_a_place_asks_seldom_and_at_once_on_play(built: Path, tmp_
         drive.say("roll", ROLLING)
         drive.run(RATE // 2, BLOCK, 1)
         assert len(answers.streams) == 3
+
+
+def test_a_project_whose_pack_the_server_lacks_asks_seldom_and_at_once_for_another_text(
+    built: Path, tmp_path: Path
+) -> None:
+    """Whatever is written in it: each text that a project brings is as new as one that somebody writes."""
+
+    def nothing(_: Iterator[bytes], __: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from ()
+
+    answers = Answers(nothing, pack=None)
+    with serving(answers) as address, driver(built, tmp_path, address) as drive:
+        drive.say("write", "prompt", "a rhodes")
+        assert drive.say("reload") == ""
+        drive.activate(RATE, seconds=0.5)
+        drive.run(RATE, BLOCK, 1)
+        assert answers.unary == 1
+        assert drive.status() == REFUSED, drive.message()
+        drive.say("write", "prompt", "drums")
+        drive.run(RATE // 2, BLOCK, 1)
+        assert answers.unary == 2
+        assert not answers.streams
 
 
 @pytest.mark.slow
