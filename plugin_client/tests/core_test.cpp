@@ -194,6 +194,37 @@ void a_state_comes_back_and_nothing_else_is_one() {
     CHECK(other.parameter(kGain) == -7.25 && other.parameter(kSeed) == 12345);
 }
 
+// What a newer version keeps by name may be longer, and more, than this one reads: the rest of its project is kept.
+void of_a_state_with_names_beyond_us_all_else_comes_back() {
+    State newer;
+    newer.endpoint = "unix:/nowhere/some where.sock";
+    newer.packs.names = {"default", "passthrough", "mine"};
+    for (uint32_t index = 0; index < kFirstSlot; ++index) newer.values[index] = parameters()[index].initial;
+    newer.values[kPack] = 2.0;
+    newer.values[kGain] = -7.25;
+    newer.named_values = {{"gate", -72.0}};
+    const std::vector<uint8_t> without = [&] {
+        State state = newer;
+        state.named_values.clear();
+        return encode_state(state);
+    }();
+    std::vector<State> beyond(3, newer);
+    beyond[0].texts = {{"prompt", "a rhodes"}, {"story", std::string(5000, 'x')}};
+    for (int name = 0; name < 2000; ++name) beyond[1].texts[std::to_string(name)] = "x";
+    for (int name = 0; name < 2000; ++name) beyond[2].named_values[std::to_string(name)] = 0.5;
+    for (const State& state : beyond) {
+        const std::vector<uint8_t> saved = encode_state(state);
+        State read;
+        CHECK(decode_state(saved.data(), saved.size(), read));
+        CHECK(read.named_values.empty() && read.texts.empty());
+        CHECK(encode_state(read) == without);
+        Plugin plugin, other;
+        CHECK(plugin.write_text("prompt", "of the project before") && plugin.load_state(saved.data(), saved.size()));
+        CHECK(plugin.parameter(kPack) == 2.0 && plugin.parameter(kGain) == -7.25);
+        CHECK(other.load_state(without.data(), without.size()) && plugin.save_state() == other.save_state());
+    }
+}
+
 void a_text_is_utf_8_of_512_bytes_and_nothing_else() {
     const std::string zero("\0", 1);
     for (const std::string& good : {std::string(), std::string(512, 'x'), std::string("\u00e4\u266b\U0001F3B9"),
@@ -646,6 +677,7 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(the_output_ring_equals_a_map_of_positions),
     ENTRY(the_output_ring_serves_two_threads),
     ENTRY(a_state_comes_back_and_nothing_else_is_one),
+    ENTRY(of_a_state_with_names_beyond_us_all_else_comes_back),
     ENTRY(text_comes_back_as_the_value_and_the_same_text),
     ENTRY(a_text_is_utf_8_of_512_bytes_and_nothing_else),
     ENTRY(slots_are_the_packs_own_values_by_name),
