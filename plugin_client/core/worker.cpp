@@ -187,7 +187,7 @@ bool Worker::play() {
 
 // Asks for the pack and then for a session on it; true once that is ready.
 bool Worker::open() {
-    reopen_ = drain_ = false;
+    briefed_ = reopen_ = drain_ = false;
     if (waiting_since_ != demand_.calls()) refusals_ = 0;
     waiting_since_ = demand_.calls();
     texts_version_ = settings_.texts.version();
@@ -319,6 +319,8 @@ void Worker::begin() {
     for (uint32_t index = 0; index < kParameterCount; ++index)
         if (values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
     if (stale() && !settle_) settle_ = position();
+    tell_notes(from);
+    briefed_ = true;
     for (uint64_t done = 0; done < repeated;) {
         const auto count = static_cast<uint32_t>(std::min<uint64_t>(repeated - done, session_->max_block()));
         session_->send_audio(from + static_cast<int64_t>(done), &sent_[sent_.size() - repeated + done], count);
@@ -327,6 +329,19 @@ void Worker::begin() {
     missing_ = exchange_.underrun_samples;
     missing_late_ = session_->late_samples();
     last_missing_ = Clock::time_point();
+}
+
+// What is held where the session begins, and what has been played since: keys stay down over whatever ends a session.
+void Worker::tell_notes(int64_t from) {
+    if (!pack_.takes_notes) return;
+    HeldNotes held = held_;
+    auto next = played_.begin();
+    for (; next != played_.end() && next->position <= from; ++next) held.take(next->midi);
+    for (uint8_t channel = 0; channel < HeldNotes::kChannelsOfMidi; ++channel) {
+        const std::vector<uint8_t> told = held.told(channel);
+        if (!told.empty()) session_->send_midi(from, told.data(), told.size());
+    }
+    for (; next != played_.end(); ++next) session_->send_midi(next->position, next->midi, next->midi_size);
 }
 
 // Where somebody waits for the output, a change that needs another session takes effect where it was made: what is due

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "demand.h"
+#include "held_notes.h"
 #include "midi_backlog.h"
 #include "output_ring.h"
 #include "pace.h"
@@ -584,6 +585,55 @@ void of_midi_that_finds_no_room_no_end_of_a_note_is_lost() {
     CHECK(heard.controllers == played.controllers);
 }
 
+// ---- MIDI that a session has missed --------------------------------------------------------------------------------
+
+using Messages = std::vector<std::vector<uint8_t>>;
+
+HeldNotes after(const Messages& messages, HeldNotes held = {}) {
+    for (const std::vector<uint8_t>& message : messages) {
+        const uint8_t midi[3] = {message[0], message[1], message[2]};
+        held.take(midi);
+    }
+    return held;
+}
+
+Messages told(const HeldNotes& held) {
+    Messages messages;
+    for (uint8_t channel = 0; channel < HeldNotes::kChannelsOfMidi; ++channel) {
+        const std::vector<uint8_t> bytes = held.told(channel);
+        for (size_t at = 0; at < bytes.size(); at += 3) messages.push_back({bytes[at], bytes[at + 1], bytes[at + 2]});
+    }
+    return messages;
+}
+
+void what_is_held_is_told_to_another_session() {
+    const Messages chord = {{0x91, 60, 100}, {0x91, 64, 90}, {0x93, 67, 80}};
+    CHECK(told(after({})).empty() && told(after(chord)) == chord);
+    CHECK(told(after({{0x81, 60, 0}, {0x91, 64, 0}}, after(chord))) == Messages{chord[2]});
+    const HeldNotes pedalled = after({{0xb1, 64, 127}, {0x81, 60, 0}, {0xb1, 7, 100}, {0xe1, 64, 0}}, after(chord));
+    const Messages let_go = {chord[0], chord[1], {0xb1, 64, 127}, {0x81, 60, 0}, chord[2]};
+    CHECK(told(pedalled) == let_go);
+    CHECK(told(after({{0xb1, 64, 63}}, pedalled)) == Messages({chord[1], chord[2]}));
+    CHECK(told(after({{0xb1, 121, 0}}, pedalled)) == Messages({chord[1], chord[2]}));  // the pedal is a controller
+    for (const uint8_t silence : {120, 123}) CHECK(told(after({{0xb1, silence, 0}}, pedalled)) == Messages{chord[2]});
+}
+
+// Whoever is told knows as much as who has heard it all, and goes on knowing it.
+void who_is_told_what_is_held_knows_all() {
+    Random random(5);
+    HeldNotes held, other;
+    for (int step = 0; step < 20'000; ++step) {
+        constexpr uint8_t kinds[] = {0x80, 0x90, 0x90, 0x90, 0xb0}, controllers[] = {64, 64, 64, 7, 120, 121, 123};
+        std::vector<uint8_t> message = {static_cast<uint8_t>(kinds[below(random, 5)] | below(random, 16)), 0, 0};
+        message[1] = static_cast<uint8_t>(message[0] < 0xb0 ? below(random, 128) : controllers[below(random, 7)]);
+        message[2] = static_cast<uint8_t>(below(random, 128));
+        held = after({message}, held);
+        other = after({message}, other);
+        CHECK(told(other) == told(held));
+        if (step % 64 == 0) other = after(told(held));
+    }
+}
+
 // Whether no character of UTF-8 is cut in two.
 bool whole_characters(const std::string& text) {
     for (size_t at = 0; at < text.size();) {
@@ -690,6 +740,8 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(what_moves_settles_by_the_song_or_by_the_clock),
     ENTRY(every_status_says_what_to_do_within_what_vst3_shows),
     ENTRY(of_midi_that_finds_no_room_no_end_of_a_note_is_lost),
+    ENTRY(what_is_held_is_told_to_another_session),
+    ENTRY(who_is_told_what_is_held_knows_all),
 };
 
 }  // namespace

@@ -32,6 +32,8 @@ CHECKS = (
     "what_moves_settles_by_the_song_or_by_the_clock",
     "every_status_says_what_to_do_within_what_vst3_shows",
     "of_midi_that_finds_no_room_no_end_of_a_note_is_lost",
+    "what_is_held_is_told_to_another_session",
+    "who_is_told_what_is_held_knows_all",
 )
 
 

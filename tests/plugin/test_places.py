@@ -316,6 +316,40 @@ def test_a_chunk_that_failed_costs_one_new_session_and_no_storm(built: Path, tmp
         assert "could not play this chunk" in drive.message()
 
 
+@pytest.mark.parametrize("takes_notes", [True, False])
+def test_a_chord_that_is_held_leads_the_next_session_too(built: Path, tmp_path: Path, takes_notes: bool) -> None:
+    """Of packs that take notes: others are not told what was played before them."""
+    heard: list[list[pb.ClientMessage]] = []
+
+    def unsteady(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield ready()
+        heard.append([])
+        for request in requests:
+            message = pb.ClientMessage.FromString(request)
+            heard[-1].append(message)
+            if len(heard) == 1 and message.WhichOneof("message") == "midi":
+                context.abort(grpc.StatusCode.ABORTED, "this session is over")
+
+    pack = pb.Pack(takes_notes=takes_notes)
+    pack.MergeFrom(PASSTHROUGH)
+    with serving(Answers(unsteady, pack)) as address, driver(built, tmp_path, address) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING, 10)
+        drive.say("note", 1_001)
+        drive.run(RATE, BLOCK, 1)
+        assert drive.sessions() == 2, drive.message()
+    struck = [message.midi for message in heard[0] if message.WhichOneof("message") == "midi"]
+    assert [midi.data for midi in struck] == [bytes([0x90, 60, 100])]
+    kinds = [message.WhichOneof("message") for message in heard[1]]
+    told = [message.midi for message in heard[1] if message.WhichOneof("message") == "midi"]
+    if not takes_notes:
+        assert not told
+        return
+    assert kinds.index("midi") < kinds.index("audio")
+    start = heard[1][kinds.index("audio")].audio.position
+    assert [(midi.data, midi.position) for midi in told] == [(struck[0].data, max(start, struck[0].position))]
+
+
 @pytest.mark.paced
 def test_a_proxy_that_ends_each_stream_after_a_megabyte_is_named(built: Path, tmp_path: Path) -> None:
     """As nginx does with client_max_body_size at its default."""
