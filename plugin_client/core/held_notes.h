@@ -29,8 +29,8 @@ class HeldNotes {
         }
     }
 
-    // Whole messages, at most 771 bytes, by which whoever knows nothing comes to know the same of this channel; none where
-    // nothing sounds and the pedal is up.
+    // Whole messages, at most 771 bytes, by which whoever knows nothing comes to know the same of this channel; none
+    // where nothing sounds and the pedal is up.
     std::vector<uint8_t> told(uint8_t number) const {
         const Channel& channel = channels_[number];
         std::vector<uint8_t> out;

@@ -78,7 +78,8 @@ void Worker::recover(const char* what) noexcept {
 
 bool Worker::connect() {
     const std::string endpoint = settings_.endpoint();
-    if (connection_ && !connection_->lost() && endpoint == endpoint_) return true;
+    const bool rewritten = servers_.look();
+    if (connection_ && !connection_->lost() && endpoint == endpoint_ && !rewritten) return true;
     endpoint_ = endpoint;
     list_.reset();
     connection_.reset();
@@ -86,19 +87,18 @@ bool Worker::connect() {
     refusals_ = 0;
     waiting_ = false;
     std::vector<net::Address> addresses;
-    std::string tried;
-    const bool has_address = net::addresses_of(endpoint, addresses, tried);
-    if (has_address) {
-        for (const net::Address& address : addresses) {
-            connection_ = std::make_unique<net::Connection>(address);
-            while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
-            if (stopping()) return false;
-            if (!connection_->lost()) break;
-            tried += (tried.empty() ? "" : "; ") + connection_->status().message;
-        }
+    net::Status why{net::kInvalidArgument, ""};
+    if (net::addresses_of(endpoint, servers_.addresses(), addresses, why.message)) why = {net::kUnavailable, ""};
+    for (size_t next = 0; why.code != net::kInvalidArgument && next < addresses.size(); ++next) {
+        const net::Status reached = reach(addresses[next]);
+        if (stopping()) return false;
+        if (reached.ok()) break;
+        // Of one that is there and does not fit, the user wants to know more than of those that are not.
+        if (reached.code == why.code) why.message += (why.message.empty() ? "" : "; ") + reached.message;
+        if (reached.code == net::kUnauthenticated) why = reached;
     }
     if (!connection_ || connection_->lost()) {
-        lack_server(tried, !has_address);
+        lack_server(why);
         return false;
     }
     missing_server_.reset();
@@ -110,15 +110,25 @@ bool Worker::connect() {
     return true;
 }
 
+// Connects to what listens at that address, if it is a server, and one that may hear what is sent there.
+net::Status Worker::reach(const net::Address& address) {
+    connection_.reset();
+    if (!address.local() && !servers_.problem().empty()) return {net::kUnauthenticated, servers_.problem()};
+    connection_ = std::make_unique<net::Connection>(address, servers_.access(address.text));
+    while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
+    return connection_->status();
+}
+
 // A bounce waits a little for a server that is just being started; the next one does not wait again for none.
-void Worker::lack_server(const std::string& tried, bool no_address) {
+void Worker::lack_server(const net::Status& why) {
     exchange_.missed = true;
     if (!missing_server_) missing_server_ = Clock::now();
     if (offline_ && Clock::now() - *missing_server_ >= kServerPatience) no_server_ = true;
+    const bool refused = why.code == net::kUnauthenticated;
     if (hopeless() || (offline_ && no_server_))
-        give_up(Status::failed, words::no_server(tried, no_address, true));
+        give_up(refused ? Status::refused : Status::failed, words::no_server(why, true));
     else
-        say(Status::connecting, words::no_server(tried, no_address, false));
+        say(refused ? Status::refused : Status::connecting, words::no_server(why, false));
 }
 
 // Nobody waits for the answer: a server that has just started takes long over its first one.
@@ -145,7 +155,8 @@ void Worker::pause() {
 // Whether the server may say something else now, or need not be asked any more.
 bool Worker::may_be_taken() const {
     return !wanted() || demand_.calls() != waiting_since_ || version_ != settings_.version() ||
-           texts_version_ != settings_.texts.version() || connection_->lost() || (!settle_ && stale());
+           texts_version_ != settings_.texts.version() || connection_->lost() || servers_.changed() ||
+           (!settle_ && stale());
 }
 
 // Lets time pass where nothing can be sent: the connection lives on, and input that is too old goes.

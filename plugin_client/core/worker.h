@@ -48,7 +48,8 @@ class Worker {
     void run();
     void recover(const char* what) noexcept;
     bool connect();
-    void lack_server(const std::string& tried, bool no_address);
+    net::Status reach(const net::Address& address);
+    void lack_server(const net::Status& why);
     void ask_for_packs();
     bool play();
     bool open();
@@ -110,6 +111,7 @@ class Worker {
     uint32_t version_ = 0;              // of the settings that are in force
     uint32_t texts_version_ = 0;        // of the texts that have been sent, or refused
     std::string endpoint_;              // that the connection is to
+    net::Servers servers_;              // as the user has written them down
     std::chrono::milliseconds back_off_;
     net::Pack pack_;                    // as this server has described it; without a name: not yet
     bool waiting_ = false;              // for the server's mind to change: it has said no

@@ -658,14 +658,17 @@ void every_status_says_what_to_do_within_what_vst3_shows() {
                 {words::own_problem(name), "begins anew in a second"}};
         for (const bool bounces : {false, true}) {
             const std::string then = bounces ? "; bounce again" : "";
-            said.push_back({words::no_server(name, false, bounces), "start `backline serve`" + then});
-            said.push_back({words::no_server(name, true, bounces), "write unix:/path or IP:port into"});
+            said.push_back({words::no_server({net::kUnavailable, name}, bounces), "start `backline serve`" + then});
+            said.push_back({words::no_server({net::kInvalidArgument, name}, bounces), "write unix:/path or host:port"});
+            said.push_back({words::no_server({net::kUnauthenticated, name}, bounces), "look at servers.toml" + then});
             for (int code = 0; code <= 16; ++code) {
                 const Words ended = words::ended({code, name}, bounces, !bounces);
                 CHECK(ended.brief.find(then) != std::string::npos);
                 said.push_back({ended, code == net::kNotFound          ? "choose another Pack"
                                        : code == net::kResourceExhausted ? "end another session"
                                        : code == net::kUnavailable       ? "start `backline serve`"
+                                       : code == net::kUnauthenticated   ? "write a key into servers.toml"
+                                       : code == net::kPermissionDenied  ? "choose a Pack that your key plays"
                                                                          : ""});
             }
         }

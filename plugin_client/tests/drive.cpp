@@ -24,6 +24,7 @@
 //     await STATUS SECONDS BLOCK   plays silence in real time until the status is that one; answers the samples, or -1
 //     reset
 //     status                       status, sessions, underrun and late samples, needed latency, lost MIDI, message
+//     brief                        the message as hosts show it that have little room
 //     deactivate                   answers the seconds that it took
 //     provoke                      allocates where a guard of the real-time rule must notice
 #include <chrono>
@@ -135,6 +136,8 @@ class Driver {
             out << static_cast<uint32_t>(plugin_.status()) << ' ' << meters.sessions << ' ' << meters.underrun_samples
                 << ' ' << meters.late_samples << ' ' << meters.needed_latency_seconds << ' ' << meters.lost_midi << ' '
                 << plugin_.message();
+        } else if (word == "brief") {
+            out << plugin_.brief_message();
         } else if (word == "deactivate") {
             const auto begin = Clock::now();
             plugin_.deactivate();
