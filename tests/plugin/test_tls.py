@@ -7,6 +7,7 @@ import re
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -390,8 +391,50 @@ def test_a_name_that_nobody_knows_is_named(built: Path, tmp_path: Path) -> None:
         drive.activate(RATE, seconds=0.5)
         drive.run(5 * RATE // 2, BLOCK, 1)
         said = drive.message()
-        assert float(drive.say("deactivate")) < 0.1
     assert re.search(r"nobody (knows nowhere.invalid|has said within 2000 ms where nowhere.invalid is)", said), said
+
+
+def test_a_lookup_that_hangs_keeps_nobody_waiting(built: Path, tmp_path: Path) -> None:
+    with driver(built, tmp_path, "studio.example:50505", LD_PRELOAD=str(built / "slow_names.so")) as drive:
+        drive.activate(RATE, seconds=0.5)
+        drive.run(RATE // 4, BLOCK, 1)
+        assert float(drive.say("deactivate")) < 0.1
+
+
+def test_a_lookup_that_hangs_outlives_the_plugin(built: Path, clap_file: Path) -> None:
+    """A host unloads it meanwhile: what the answer comes back to is still there."""
+    environment = {**os.environ, "BACKLINE_ADDRESS": "studio.example:50505", "LD_PRELOAD": str(built / "slow_names.so")}
+    done = subprocess.run(
+        [sys.executable, "-c", UNLOADED, clap_file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+    assert (done.returncode, done.stdout) == (0, "asked\nanswered\n"), done.stderr[-2000:]
+
+
+UNLOADED = """
+import ctypes, os, pathlib, sys, time
+from _ctypes import dlclose
+from tests.plugin.clap_host import Bundle
+
+def await_threads(count):
+    until = time.monotonic() + 20
+    while len(os.listdir("/proc/self/task")) != count:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+before = len(os.listdir("/proc/self/task"))
+with Bundle(pathlib.Path(sys.argv[1])) as bundle, bundle.create() as plugin:
+    plugin.activate(48000.0, 512)
+    await_threads(before + 2)
+dlclose(bundle.library._handle)
+print("asked", flush=True)
+await_threads(before)
+print("answered", flush=True)
+"""
 
 
 # ---- what changes --------------------------------------------------------------------------------------

@@ -305,6 +305,7 @@ void ConnectionState::lose(const std::string& message, int code) {
         call->end(status);
     }
     calls.clear();
+    lookup.reset();
     hang_up();
 }
 
