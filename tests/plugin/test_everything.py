@@ -403,9 +403,7 @@ def test_another_prompt_is_asked_for_where_one_was_refused(
         assert drive.say("text", "prompt") == "beginning drums"
 
 
-def test_a_pack_without_texts_plays_on_whatever_the_prompt(
-    built: Path, tmp_path: Path, served_address: str
-) -> None:
+def test_a_pack_without_texts_plays_on_whatever_the_prompt(built: Path, tmp_path: Path, served_address: str) -> None:
     with driver(built, tmp_path, served_address) as drive:
         drive.say("offline", 1)
         drive.say("sweep", PROMPT, 0, 7, 1000)
