@@ -74,7 +74,7 @@ class Plugin {
     double parameter(uint32_t index) const noexcept;  // [any]
     // [any] As the user reads it ("2.4 s", "default", "-6.0 dB"), and back. False where the text says nothing.
     std::string parameter_text(uint32_t index, double value) const;
-    // Of Prompt any words say something: those that no slot of the bank holds are written into its last [any but audio].
+    // [any but audio] Of Prompt any words say something: those that no slot of the bank holds go into its last.
     bool parameter_value(uint32_t index, const std::string& text, double& value);
 
     // [any] A parameter's largest value as hosts are shown it: that of Pack is the last pack's number, and grows with

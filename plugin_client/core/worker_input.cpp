@@ -163,7 +163,7 @@ void Worker::settle() {
     drain_ = awaited() && session_->ready();
 }
 
-// Whether a change of it wants another session. Of none that plays a text may be what was refused.
+// Whether a change of it wants another session. Where there is none, the text may be what the server refuses.
 bool Worker::reopens(uint32_t index) const {
     return parameters()[index].reopens || (session_ ? session_->fixes(index) : index == kPrompt);
 }
