@@ -9,6 +9,7 @@
 #include "pack_texts.h"
 #include "packs.h"
 #include "parameters.h"
+#include "prompts.h"
 #include "slots.h"
 
 namespace backline {
@@ -16,9 +17,10 @@ namespace backline {
 struct State {
     std::string endpoint;            // as set_endpoint takes it
     PackState packs;                 // that the parameter Pack counts
-    double values[kFirstSlot];       // in the parameters' units; Status has none
+    double values[kParameterCount] = {};  // of those that are kept by number, in the parameters' units
     NamedValues named_values;        // of packs' parameters
     NamedTexts texts;
+    Bank bank;
 };
 
 // Equal states: equal bytes, on any machine.

@@ -177,6 +177,19 @@ def test_texts_task_and_inputs_are_told_and_shown(
     np.testing.assert_array_equal(soundfile.read(out, always_2d=True, dtype="float32")[0], audio[:, :1])
 
 
+def test_a_text_is_heard(backline: Backline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = everything_pack(tmp_path / "packs", monkeypatch, waits_for_frames=False)
+    audio, words = sine(tmp_path / "in.wav", 24_000, 3, 24_000), "the bass"
+    with start_server(packs=[packs], device="cpu") as server:
+        said = backline(
+            "render", tmp_path / "in.wav", "-o", f"{tmp_path}/out/", "--pack", "everything",
+            "--inputs", "voice:1,band:2", "--text", f"prompt={words}", "--server", server.address,
+        )  # fmt: skip
+    assert said.code == 0, said.err
+    main = soundfile.read(tmp_path / "out" / "main.wav", dtype="float32")[0]
+    np.testing.assert_array_equal(main, audio[:, 1:] + np.float32(len(words) / 100) * audio[:, :1])
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [

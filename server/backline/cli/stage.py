@@ -12,7 +12,6 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from backline.cli.console import UserError, console, error_console, explanation,
 from backline.cli.keys import Keys
 from backline.cli.paced import INPUT, Audio, Host, Measured
 from backline.cli.scenes import Scene
+from backline.cli.typed import read_lines, set_text, texts_of
 from backline_client import BacklineError, Client, Session, Transport
 from backline_protos.v1 import backline_pb2 as pb
 
@@ -39,7 +39,7 @@ SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is 
 SHOWN, MOST_SHOWN = 60, 128  # characters of a name, and scenes, that are shown
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
 LOST = "what was heard has ended by itself, and nothing comes in its place: begin anew"
-LINES = "scene NAME, scene 2, next, take, take 7, pack NAME or learn PARAMETER"
+LINES = "scene NAME, scene 2, next, take, take 7, pack NAME, text WORDS or learn PARAMETER"
 
 
 @dataclass
@@ -170,13 +170,7 @@ class Stage:
     def listen(self, descriptor: int) -> None:
         """Asks for what is written there, line by line, until it ends."""
 
-        def read() -> None:
-            # Without a buffer, whose lock the end would wait for. There may be nothing to read from at all.
-            with suppress(OSError), open(descriptor, "rb", buffering=0, closefd=False) as lines:
-                for line in lines:
-                    self.ask(line.decode("utf-8", "replace").strip())
-
-        threading.Thread(target=read, name="lines", daemon=True).start()
+        read_lines(descriptor, self.ask)
 
     def transport(self, transport: Transport) -> None:
         """Tempo and beat, by default from the next block on: of the scene that is heard and of the one that comes."""
@@ -379,6 +373,10 @@ class Stage:
                 self._want(now.index, replace(now.scene, pack=rest, transport=None))
             case "learn":
                 self.learn(rest)
+            case "text" if rest:
+                name, words = set_text(rest, now.session, texts_of(self._client, now.scene.pack, now.session))
+                texts = {**now.scene.options.get("texts", {}), name: words}
+                now.scene = replace(now.scene, options={**now.scene.options, "texts": texts})  # for another take
             case "transport":
                 self.transport(Transport(**json.loads(rest)))
             case _:
