@@ -505,6 +505,7 @@ def test_a_scene_that_has_missed_its_bar_comes_on_the_next_one_of_what_is_heard(
         assert bars[1] - bars[0] < 2 * RATE  # a bar of 70 lasts longer
 
 
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -513,8 +514,14 @@ def test_a_scene_that_has_missed_its_bar_comes_on_the_next_one_of_what_is_heard(
     ],
 )
 def test_a_pack_without_what_a_controller_moves_does_not_come(
-    client: NotedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, words: str
+    client: NotedClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    words: str,
+    learned: bool,
 ) -> None:
+    """Or the first move of it would end what plays. It does not matter whether it was mapped, or learned on stage."""
     there = client.pack("passthrough")
     gain = next(each for each in there.parameters if each.name == "gain")
     other = pb.Parameter(name="gain", minimum=0, maximum=gain.maximum + 1, automatable=True)
@@ -524,11 +531,31 @@ def test_a_pack_without_what_a_controller_moves_does_not_come(
         "fixed": pb.Pack(name="fixed", parameters=[gain], tasks=[pb.Task(name="hum")]),
     }
     monkeypatch.setattr(client, "pack", packs.__getitem__, raising=False)
-    with on_stage(client, [SOFT], mapped={1: "gain"}) as stage:
+    with on_stage(client, [SOFT], mapped={} if learned else {1: "gain"}) as stage:
+        if learned:
+            stage.mapped = lambda: {1: "gain"}
         stage.ask(f"pack {name}")
         obeyed(stage)
         assert len(client.opened) == 1
     assert words in " ".join(capfd.readouterr().err.split())
+
+
+def test_what_is_learned_while_a_pack_is_opened_has_to_fit_that_too(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playing: list[list[str]] = []
+    opened = client.open
+    with on_stage(client, [SOFT]) as stage:
+
+        def opens(*arguments: Any, **options: Any) -> Any:
+            playing.append([pack.name for pack, _ in stage.playing()])
+            return opened(*arguments, **options)
+
+        monkeypatch.setattr(client, "open", opens)
+        stage.ask("pack passthrough")
+        obeyed(stage)
+        assert playing == [["passthrough"] * 2]
+        assert len(stage.playing()) == 2  # it is to come
 
 
 # ---- bars ------------------------------------------------------------------------------------------------------------

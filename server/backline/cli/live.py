@@ -256,10 +256,13 @@ def live(
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
         with (
             ExitStack() as shown,
-            leads.conducting(client, listed, stage or session, session_rate, played.arrivals, program) as conductor,
-        ):
+            leads.conducting(
+                client, listed, stage or session, session_rate, played.arrivals, program,
+                playing=None if stage is None else stage.playing,
+            ) as conductor,
+        ):  # fmt: skip
             if stage is not None and conductor is not None:
-                stage.learn = conductor.learn
+                stage.learn, stage.mapped = conductor.learn, conductor.mapped
             if stage is not None and told:
                 heard_midi = dict if conductor is None else conductor.figures
                 shown.enter_context(telling(lambda: {**stage.figures(), "midi": heard_midi()}))

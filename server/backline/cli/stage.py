@@ -51,6 +51,7 @@ class Act:
     latency_samples: int  # at which it is played
     index: int  # of its scene in the set
     ports: list[str]  # that are heard
+    plays: tuple[pb.Pack, str]  # with the task of it
     transport: Transport | None = None  # that it has been told
     fade_at: int | None = None  # where it comes to be heard
     start: int = 0
@@ -100,18 +101,20 @@ class Stage:
             ports: the outputs of a scene that are heard.
             shape: sample rate in Hz, channels of the input, and samples of the largest block.
             transport: that the first scene begins with, where it says none; none or one.
-            mapped: parameters, by the controllers that move them: a scene that comes has them as the first one has.
+            mapped: parameters, by the controllers that move them: a scene that comes has them as what plays has.
         """
-        self._client, self._scenes, self._ports, self._mapped = client, list(scenes), ports, mapped or {}
+        self._client, self._scenes, self._ports = client, list(scenes), ports
         self._rate, self._channels, self._block = shape
         self._own_queue = queue_seconds(session.ready.ledger)
         self._fade = round(FADE_SECONDS * self._rate)
         self.learn: Callable[[str], None] = nobody_learns  # leads a parameter by the next MIDI controller that moves
+        self.mapped: Callable[[], Mapping[int, str]] = lambda: mapped or {}  # as it is now
         self._position = 0
         self._coming: Act | None = None
         # Who plays and what each has been told change together. Whoever holds it only puts words into queues.
         self._telling = threading.Lock()
         self._offer: Act | None = None  # that is open, to the card's thread
+        self._opening: tuple[pb.Pack, str] | None = None  # what is being opened
         self._keys = Keys()
         self._led = False  # a clock outside has told a beat
         self._lost = False  # what was heard has ended by itself
@@ -123,7 +126,8 @@ class Stage:
         self._left = Measured(0)  # what the acts that have ended came to
         self._over = False
         self.latency_samples = max([self._needed(session), *self._sound_check()])
-        self._now = Act(scenes[0], session, self.latency_samples, 0, ports(scenes[0], session))
+        [plays] = packs_of(client, scenes[:1])
+        self._now = Act(scenes[0], session, self.latency_samples, 0, ports(scenes[0], session), plays)
         opening = next(iter([*filter(None, [scenes[0].transport]), *transport]), None)
         self._now.begin(0, self._rate, self._channels)
         if opening is not None:
@@ -162,6 +166,12 @@ class Stage:
             "now": now.index,
             "coming": None if asked == now.index else asked,
         }
+
+    def playing(self) -> list[tuple[pb.Pack, str]]:
+        """The packs that are opened, that come, and that are heard, each with its task."""
+        opening = self._opening
+        acts = (self._offer, self._coming, self._now)  # as they move on, so that none is missed
+        return [*filter(None, [opening]), *(act.plays for act in acts if act is not None)]
 
     def ask(self, line: str) -> None:
         """Does what a line says, see LINES, and tells what comes of it. Never waits."""
@@ -414,6 +424,8 @@ class Stage:
             self._asked = self._newest.index
             if not self._over:
                 self._refuse(scene.name, error)
+        finally:
+            self._opening = None
 
     def _withdraw(self) -> None:
         """Ends what was to come, but what fades in already, where something is heard."""
@@ -427,10 +439,12 @@ class Stage:
                 act.session.cancel()
 
     def _opened(self, scene: Scene, index: int) -> Act:
-        common_knobs(packs_of(self._client, [self._scenes[0], scene]), self._mapped)
+        [plays] = packs_of(self._client, [scene])
+        self._opening = plays  # what is learned from here on fits it
+        common_knobs([self._now.plays, plays], self.mapped())
         session = self._client.open(scene.pack, self._rate, self._channels, block_size=self._block, **scene.options)
         try:
-            return Act(scene, session, self._latency(session), index, self._ports(scene, session))
+            return Act(scene, session, self._latency(session), index, self._ports(scene, session), plays)
         except BaseException:
             session.cancel()
             raise
