@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from backline.codecs.vae.config import SpectralConfig
@@ -15,6 +17,7 @@ from backline.codecs.vae.spectral import SpectralVae
 from backline.models.mge.network import read_network
 from backline.models.mge.towers import Towers, TowersConfig, TowersNetwork, load_towers
 from backline.packs.importers.checkpoint import Component
+from backline.packs.pack import load_stream, read_pack
 from backline.packs.parts import save_part
 from backline.packs.quantized import restore
 from backline.training import mge_pack
@@ -22,7 +25,9 @@ from backline.training.loop import read_log
 from backline.training.mge_pack import MgeRecipe, contents, network_part, train_mge_pack
 from backline.training.towers import TowersTraining
 from backline.training.towers import packed as packed_towers
+from tests.support.playing import play, running
 from tests.support.toy_mge import Tones
+from tests.support.wire import noise
 from tests.training.test_vae import TOY_CODEC
 
 TOWERS = TowersConfig(width=8, bands=8, window=2048, hop=1920, channels=(4, 8), buckets=64, gram_width=4)
@@ -65,6 +70,19 @@ def test_a_network_is_trained_in_lent_latents_and_goes_on(lent: tuple[Path, Path
     log = read_log(tmp_path / "network")
     assert [entry["step"] for entry in log if entry["kind"] == "validation"] == [2, 4]
     assert not recipe(lent, steps=4).unfinished(tmp_path, "network")
+
+    pack = train_mge_pack(tmp_path, tmp_path / "pack", recipe(lent, steps=4))
+    files = [file.path for file in read_pack(pack).files]
+    assert files == ["mge.safetensors", "towers.safetensors", "vae.safetensors"]
+    vae = load_file(pack / "vae.safetensors")
+    assert {tensor.dtype for tensor in vae.values()} == {torch.float16}, "the network has learnt its very latents"
+    stream = load_stream(read_pack(pack))
+    assert stream.spec == read_pack(pack).spec()
+    assert [task.name for task in stream.spec.tasks] == ["extract", "impute", "accompany", "generate"]
+    with running(mge=stream) as engine:
+        audio = noise(1, 20_000)
+        heard = play(engine, "mge", audio, 4096, visibility_seconds=0.16)
+    assert np.abs(heard.audio(0) + heard.audio(1) - audio).max() < 1e-5
 
     table, stored = contents(tmp_path, recipe(lent, steps=4))
     tensors = restore(stored)

@@ -11,12 +11,14 @@ import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from backline.codecs.vae.load import PREFIX as VAE_PREFIX
 from backline.codecs.vae.load import load as load_vae
 from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
@@ -28,6 +30,7 @@ from backline.measures.pictures import NoPicture
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.minilm import MiniLM, read_minilm
 from backline.models.mge.network import PREFIX, read_network
+from backline.models.mge.stream import live_table
 from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.stems import SAMPLE_RATE
@@ -263,7 +266,10 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
 
 
 def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16."""
+    """Table and tensors of the pack: each part at its best validation.
+
+    Matrices are in int8, the rest in float16, and so is all of the VAE: the network has learnt its very latents.
+    """
     latents = latents_of(run, recipe)
     weights: Mapping[str, Tensor] = best_weights(run / "network")
     config = recipe.training(latents).mge
@@ -281,9 +287,10 @@ def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Te
         "mge": table,
         "vae": vae.table,
         "towers": towers.table,
+        "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames),
         "card": card(run, recipe),
     }
-    return written, quantize({**tensors, **halved, **towers.tensors})
+    return written, quantize({**tensors, **halved, **towers.tensors}, keep=[VAE_PREFIX])
 
 
 def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
