@@ -100,14 +100,19 @@ class Answerer:
     def _answered(self, windows: Sequence[Asked]) -> list[Answered]:
         heard = self._heard(windows)
         answers: dict[int, Answered] = {}
-        ordered = sorted(range(len(windows)), key=lambda at: _shared(windows[at]))
-        for _, members in groupby(ordered, key=lambda at: _shared(windows[at])):
+        ordered = sorted(range(len(windows)), key=lambda at: self._shared(windows[at]))
+        for _, members in groupby(ordered, key=lambda at: self._shared(windows[at])):
             rows = list(members)
             asked = [windows[at] for at in rows]
             latents = self._told(asked, heard[rows])
             for at, row, sounds in zip(rows, latents, self._decoded(asked, latents), strict=True):
                 answers[at] = Answered(row, sounds)
         return [answers[at] for at in range(len(windows))]
+
+    def _shared(self, asked: Asked) -> tuple[int, float, int, int, int]:
+        """What rows must have in common to be told and decoded in one call."""
+        past = 0 if self.network.config.network.time == "frame" else asked.new_frames
+        return asked.steps, asked.guidance, past, asked.kept.start, asked.kept.stop
 
     def _heard(self, windows: Sequence[Asked]) -> Tensor:
         """Latents [row, channel, frame] of what the rows hear, of their windows alone."""
@@ -164,8 +169,3 @@ class Answerer:
         parts = (self.network, self.vae)
         weights = [weight for part in parts for weight in (*part.parameters(), *part.buffers())]
         return sum(weight.numel() * weight.element_size() for weight in weights)
-
-
-def _shared(asked: Asked) -> tuple[int, float, int, int, int]:
-    """What rows must have in common to be told and decoded in one call."""
-    return asked.steps, asked.guidance, asked.new_frames, asked.kept.start, asked.kept.stop

@@ -123,7 +123,9 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         PackError: names everything that is missing or impossible.
     """
     wrong: list[str] = []
-    network, vae, reader, settings = MgeConfig(), OobleckConfig(), ClapConfig(), MgeSettings()
+    network, settings = MgeConfig(), MgeSettings()
+    vae: VaeConfig = OobleckConfig()
+    reader: TowersConfig | ClapConfig = ClapConfig()
     try:
         network = read_table(MgeConfig, config.get("mge", {}), "mge")
     except TableError as error:

@@ -32,7 +32,7 @@ from torch import Tensor
 from backline.kernels.overlap import OverlapAdd
 from backline.models.mge.answers import Answered, Answerer, Asked
 from backline.models.mge.offline import Reader
-from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS
+from backline.models.mge.tasks import PORTS, TASKS
 from backline.models.mge.words import BASS, FAMILIES, INSTRUMENTS
 from backline.models.rows import each, free_row, one_by_one, raised
 from backline.models.stream import (
@@ -60,12 +60,6 @@ MOST_STEPS, MOST_GUIDANCE, MOST_GAIN = 250, 10.0, 4.0  # the paper's steps
 MOST_MORPH = 30.0  # seconds
 QUERY = "query"
 
-PORTS = {  # by task: names of the ports, and the tracks that play there
-    "extract": {"source": SOURCE, "rest": SUBMIXTURE},
-    "impute": {"source": SOURCE},
-    "accompany": {"accompaniment": SUBMIXTURE},
-    "generate": {"mix": MIXTURE},
-}
 DESCRIPTIONS = {
     "extract": "plays what is asked for out of the song, and the rest of it",
     "impute": "plays what is asked for along with a band",
