@@ -18,7 +18,6 @@ from typing import Any
 
 from torch import Tensor
 
-from backline.codecs.vae.load import PREFIX as VAE_PREFIX
 from backline.codecs.vae.load import load as load_vae
 from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
@@ -266,9 +265,9 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
 
 
 def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack: each part at its best validation.
+    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16.
 
-    Matrices are in int8, the rest in float16, and so is all of the VAE: the network has learnt its very latents.
+    Those of the VAE's file are in int8 already, and come out as they were: the network has learnt these very latents.
     """
     latents = latents_of(run, recipe)
     weights: Mapping[str, Tensor] = best_weights(run / "network")
@@ -290,7 +289,7 @@ def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Te
         "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames),
         "card": card(run, recipe),
     }
-    return written, quantize({**tensors, **halved, **towers.tensors}, keep=[VAE_PREFIX])
+    return written, quantize({**tensors, **halved, **towers.tensors})
 
 
 def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
