@@ -89,6 +89,15 @@ def test_the_stream_gives_what_the_whole_file_gives(
     assert np.abs(found - expected).max() < 1e-5
 
 
+def test_in_bfloat16_it_is_nearly_the_same() -> None:
+    audio, made = music(RATE), parts()
+    finish = make_finish(streaming.MgeSettings(), {})
+    player = OfflinePlayer(made.network, made.vae, made.reader)
+    expected = player.in_windows("extract", audio, "bass", WINDOWS, Sampling(1, seed=3), finish)
+    found = streamed(build(*tiny_random(), "cpu", "bfloat16"), audio, seed=3)
+    assert 0 < np.abs(found - expected).max() < 5e-3
+
+
 @pytest.mark.parametrize("mode", [1, 2])
 @pytest.mark.parametrize("rate", [48_000, 44_100])
 def test_source_and_rest_are_the_song_and_keep_its_stereo(rate: int, mode: int) -> None:
@@ -436,6 +445,17 @@ def test_every_label_is_suggested_once() -> None:
     found = streaming.suggestions()
     assert found[:4] == ("vocals", "drums", "bass", "keys")
     assert sorted(found) == sorted(LABELS)
+
+
+def test_samples_that_no_recording_has_are_forgotten_with_their_window() -> None:
+    stream, audio = make_stream(), music(3 * RATE) + np.float32(0.01)
+    audio[:, 10_000:10_010] = 3e38
+    row, prompt = stream.open(session()), stream.prepare("query", "bass")
+    with np.errstate(all="ignore"):
+        answers = [answer for _ in range(14) for answer in feed(stream, row, audio, prompt)]
+    finite = [all(np.isfinite(port).all() for port in answer.audio) for answer in answers]  # type: ignore[union-attr]
+    assert not finite[0]
+    assert all(finite[-5:])
 
 
 @pytest.mark.slow

@@ -237,7 +237,9 @@ class MgeStream:
     def _played(self, given: ChunkInput, window: Asked, spoken: Spoken, told: Answered) -> ChunkOutput:
         row = self._rows[given.row]
         windows, names = row.windows, tuple(PORTS[row.task])
-        row.heard, row.latents, row.spoken = window.audio, told.latents, spoken
+        row.heard, row.spoken = window.audio, spoken
+        # Samples that no recording has may leave what is no number, which the past would hand on for ever.
+        row.latents = told.latents if bool(told.latents.isfinite().all()) else self._silence
         if row.task == "extract":
             finish = make_finish(self.settings, given.parameters)
             tracks = finish.tracks(self._window(window), told.sounds, names, windows.kept)
