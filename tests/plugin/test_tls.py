@@ -352,6 +352,50 @@ def test_a_bounce_that_is_refused_says_so_and_holds_dry(
 # ---- names ---------------------------------------------------------------------------------------------
 
 
+def names(built: Path, *places: str, seconds: float = 0, also: str = "") -> dict[str, str]:
+    """A name service by which every name is at these places, which it says after so many seconds."""
+    preloaded = ":".join(str(built / f"{library}.so") for library in ("names", also) if library)
+    told = {"BACKLINE_PLACES": ",".join(places)} if places else {}
+    return {"LD_PRELOAD": preloaded, "BACKLINE_SECONDS": str(seconds), **told}
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[str]:
+    """A server without TLS or keys, by a name that only `names` knows."""
+    with start_server("127.0.0.1:0", device="cpu", load=["passthrough"], drain_seconds=0.1) as server:
+        yield server.address.replace("127.0.0.1", "studio.example")
+
+
+def test_a_place_that_is_told_late_is_reached_all_the_same(built: Path, tmp_path: Path, named: str) -> None:
+    """As it is where the first of a system's name servers is gone."""
+    with driver(built, tmp_path, named, **names(built, "127.0.0.1", seconds=2.5)) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
+def test_of_a_names_places_one_that_is_silent_is_passed_over(built: Path, tmp_path: Path, named: str) -> None:
+    """As addresses of IPv6 are where a firewall drops them."""
+    port = int(named.rpartition(":")[2])
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
+        for _ in range(3):  # as many as may wait to be accepted: of more, the system hears nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        drive = stack.enter_context(driver(built, tmp_path, named, **names(built, "127.0.0.2", "127.0.0.1")))
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
+def test_a_want_of_memory_for_a_names_places_is_survived(built: Path, tmp_path: Path, named: str) -> None:
+    """Of so many that they want 64 KiB at once."""
+    environment = names(built, *600 * ["127.0.0.1"], also="out_of_memory")
+    short = {"BACKLINE_LARGE": "60000", "BACKLINE_REFUSALS": "1"}
+    with driver(built, tmp_path, named, **environment, **short) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
 @pytest.mark.parametrize(("host", "asked"), [("localhost", "localhost"), ("127.0.0.1", None)])
 def test_a_server_is_asked_for_by_its_name(
     built: Path, tmp_path: Path, home: Home, authority: Authority, host: str, asked: str | None
@@ -395,7 +439,7 @@ def test_a_name_that_nobody_knows_is_named(built: Path, tmp_path: Path) -> None:
 
 
 def test_a_lookup_that_hangs_keeps_nobody_waiting(built: Path, tmp_path: Path) -> None:
-    with driver(built, tmp_path, "studio.example:50505", LD_PRELOAD=str(built / "slow_names.so")) as drive:
+    with driver(built, tmp_path, "studio.example:50505", **names(built, seconds=2)) as drive:
         drive.activate(RATE, seconds=0.5)
         drive.run(RATE // 4, BLOCK, 1)
         assert float(drive.say("deactivate")) < 0.1
@@ -403,7 +447,7 @@ def test_a_lookup_that_hangs_keeps_nobody_waiting(built: Path, tmp_path: Path) -
 
 def test_a_lookup_that_hangs_outlives_the_plugin(built: Path, clap_file: Path) -> None:
     """A host unloads it meanwhile: what the answer comes back to is still there."""
-    environment = {**os.environ, "BACKLINE_ADDRESS": "studio.example:50505", "LD_PRELOAD": str(built / "slow_names.so")}
+    environment = {**os.environ, "BACKLINE_ADDRESS": "studio.example:50505", **names(built, seconds=2)}
     done = subprocess.run(
         [sys.executable, "-c", UNLOADED, clap_file],
         capture_output=True,
@@ -591,5 +635,6 @@ def servers(program: Path, home: Home) -> list[str]:
     """What net_test reads from the file, a line each."""
 
     environment = {**os.environ, **home.environment}
-    done = subprocess.run([program, "servers"], capture_output=True, text=True, check=True, env=environment, timeout=60)
+    command = [program, "servers"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
     return done.stdout.splitlines()
