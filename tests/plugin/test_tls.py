@@ -9,8 +9,9 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -479,6 +480,33 @@ print("asked", flush=True)
 await_threads(before)
 print("answered", flush=True)
 """
+
+
+# ---- peers that mean harm ------------------------------------------------------------------------------
+
+
+def test_a_peer_that_floods_the_greeting_keeps_nobody_waiting(
+    built: Path, tmp_path: Path, home: Home, authority: Authority
+) -> None:
+    """With warnings, which TLS passes over, faster than they can be read."""
+    until = time.monotonic() + 4
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                while time.monotonic() < until:
+                    connection.sendall(4096 * bytes([21, 3, 3, 0, 2, 1, 90]))
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        home.tell(address, ca=authority.certificate)
+        with driver(built, tmp_path, address, **home.environment) as drive:
+            drive.activate(RATE, seconds=0.5)
+            drive.run(RATE // 2, BLOCK, 1)
+            assert float(drive.say("deactivate")) < 1  # of the 3 and more that the flood goes on for
+        thread.join()
 
 
 # ---- what changes --------------------------------------------------------------------------------------
