@@ -512,6 +512,18 @@ def test_a_peer_that_floods_the_greeting_keeps_nobody_waiting(
 # ---- what changes --------------------------------------------------------------------------------------
 
 
+def test_a_want_of_memory_for_the_file_makes_no_server_a_plain_one(
+    built: Path, tmp_path: Path, home: Home, secured: Secured, authority: Authority
+) -> None:
+    """The file wants 64 KiB at once."""
+    home.tell(secured.address, key=secured.key("short"), ca=authority.certificate)
+    home.write(home.file.read_text() + "\n" + 10_000 * "# long\n")
+    short = {"LD_PRELOAD": str(built / "out_of_memory.so"), "BACKLINE_LARGE": "60000", "BACKLINE_REFUSALS": "1"}
+    with driver(built, tmp_path, secured.address, **home.environment, **short) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
 def test_a_key_put_right_is_taken_at_once(
     built: Path, tmp_path: Path, home: Home, secured: Secured, keys: dict[str, str], authorities: dict[str, Path]
 ) -> None:
@@ -646,6 +658,25 @@ def test_a_file_that_others_may_read_is_refused(program: Path, home: Home, mode:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("studio.example:5050", "Studio.EXAMPLE:05050"),
+        ("LOCALHOST:1", "localhost:1"),
+        ("127.0.0.1:1", "localhost:1"),
+        ("[::1]:1", "[0:0::1]:01"),
+    ],
+)
+def test_what_is_written_of_a_server_holds_however_its_address_is(
+    program: Path, home: Home, written: str, address: str
+) -> None:
+    home.tell(written, key=KEY)
+    assert servers(program, home, address)[-1] == f"access {address} 1 {KEY} "
+    assert servers(program, home, address[:-1] + "2")[-1] == f"access {address[:-1]}2 0  "
+    home.write(f'["{written}"]\nkey = "{KEY}"\n["{address}"]\ntls = true\n')
+    assert re.search(r", line [13]: \S+ has another entry$", servers(program, home)[0])
+
+
 def test_a_file_of_another_user_is_refused_and_what_is_none_is_named(program: Path, home: Home) -> None:
     home.write("")
     try:
@@ -659,10 +690,10 @@ def test_a_file_of_another_user_is_refused_and_what_is_none_is_named(program: Pa
     assert servers(program, home) == [f"problem {home.file} is no file"]
 
 
-def servers(program: Path, home: Home) -> list[str]:
-    """What net_test reads from the file, a line each."""
+def servers(program: Path, home: Home, *addresses: str) -> list[str]:
+    """What net_test reads from the file, a line each; and what it shows to these addresses."""
 
     environment = {**os.environ, **home.environment}
-    command = [program, "servers"]
+    command = [program, "servers", *addresses]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
     return done.stdout.splitlines()
