@@ -116,7 +116,7 @@ bool Worker::connect() {
 net::Status Worker::reach(const net::Address& address) {
     connection_.reset();
     if (!address.local() && !servers_.problem().empty()) return {net::kUnauthenticated, servers_.problem()};
-    connection_ = std::make_unique<net::Connection>(address, servers_.access(address.text));
+    connection_ = std::make_unique<net::Connection>(address, servers_.access(address));
     while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
     return connection_->status();
 }
