@@ -20,8 +20,8 @@ def ticks(tempos: Iterable[float], jitter: float, seed: int = 0) -> tuple[np.nda
     return meant, np.maximum.accumulate(came)
 
 
-def tick(clock: MidiClock, seconds: float) -> None:
-    clock.hear(bytes([TICK]), seconds)
+def tick(clock: MidiClock, seconds: float, lost: int = 0) -> None:
+    clock.hear(bytes([TICK]), seconds, lost)
 
 
 def told(clock: MidiClock) -> Beat:
@@ -117,6 +117,24 @@ def test_the_song_begins_with_the_tick_after_start_and_goes_on_from_where_it_sto
     assert told(clock).quarters_at(at) == pytest.approx(133 / 4, abs=1e-6)
 
 
+@pytest.mark.parametrize("before", [0, 10, 200])
+@pytest.mark.parametrize("gap", [1.0, 1.8, 3.1, 20.0])
+@pytest.mark.parametrize("word", [START, CONTINUE])
+def test_a_pause_of_the_clock_as_it_starts_is_no_part_of_the_song(before: int, gap: float, word: int) -> None:
+    """DAWs that tick while they stand hold their ticks back for a moment."""
+    clock, period = MidiClock(), 60.0 / 120 / TICKS
+    _, standing = ticks([120] * before, 0.0005)
+    for at in standing:
+        tick(clock, at)
+    begin = TRUE_START + (before - 1 + gap) * period
+    clock.hear(bytes([word]), begin - 0.001)
+    meant, came = ticks([120] * 4 * TICKS, 0.0005)
+    for number, at in enumerate(came - TRUE_START + begin):
+        tick(clock, at)
+        if before >= 10 or number >= TICKS:
+            assert milliseconds_off(told(clock), meant[number] - TRUE_START + begin, number / TICKS) < 1.5
+
+
 def test_a_clock_that_ticks_only_while_it_plays_is_known_within_a_beat_at_another_tempo() -> None:
     clock = MidiClock()
     for tempo, later in ((120.0, 0.0), (90.0, 60.0)):
@@ -154,15 +172,29 @@ def test_ticks_that_are_held_up_and_come_at_once_move_nothing() -> None:
             assert milliseconds_off(told(clock), meant[number], number / TICKS) < 5
 
 
-def test_ticks_that_are_lost_are_counted() -> None:
+def test_ticks_that_are_known_to_be_lost_are_counted() -> None:
     clock = MidiClock()
     clock.hear(bytes([START]), TRUE_START)
     meant, came = ticks([120] * 400, 0.0005)
     for number in [*range(200), *range(203, 300), *range(301, 400)]:
-        tick(clock, came[number])
+        tick(clock, came[number], 0 if number < 200 else 5 if number < 300 else 6)  # notes may be lost, too
         if number in (199, 299, 399):
             assert told(clock).tempo == pytest.approx(120, abs=0.1)
             assert milliseconds_off(told(clock), meant[number], number / TICKS) < 5
+
+
+@pytest.mark.parametrize("stall", [0.9, 1.0, 1.1, 3.0])
+def test_a_sender_that_stalls_has_not_played_on(stall: float) -> None:
+    """What one sends are all its ticks, in their order: one that comes late by a whole tick is none that was lost."""
+    clock = MidiClock()
+    clock.hear(bytes([START]), TRUE_START)
+    meant, came = ticks([120] * 1_000, 0.0005)
+    late = np.where(np.arange(1_000) < 700, 0.0, stall * 60 / 120 / TICKS)
+    for number, at in enumerate(came + late):
+        tick(clock, at, 3 if number >= 100 else 0)  # notes were lost, long before
+        if number >= 100:
+            tick_lies_at = meant[number] + late[number]
+            assert milliseconds_off(told(clock), tick_lies_at, number / TICKS) < (2 if not 700 <= number < 706 else 70)
 
 
 def test_one_that_never_says_where_it_is_gives_no_beat_and_that_is_known() -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from backline.cli.midi_clock import TICKS, MidiClock
+from backline.cli.midi_clock import TICKS
 from backline.cli.midi_in import VIRTUAL, MidiInputs, MidiPort, Received
+from tests.support.processes import stop
 
 pytestmark = [
     pytest.mark.hosts,
@@ -18,15 +19,16 @@ pytestmark = [
 ]
 rtmidi: Any = pytest.importorskip("rtmidi")
 SERVER = "backline-midi-test"
+PROBE, LAST_PROBE = [0xB0, 1, 0], [0xB0, 1, 1]
 
 
 @pytest.fixture
 def inputs(monkeypatch: pytest.MonkeyPatch) -> Iterator[MidiInputs]:
-    """Of a JACK server of our own."""
+    """Of a JACK server of our own, which waits for its clients: otherwise it loses what a late one has sent."""
     monkeypatch.setenv("JACK_DEFAULT_SERVER", SERVER)
     monkeypatch.setenv("JACK_NO_START_SERVER", "1")
-    command = ["jackd", "--no-realtime", "--name", SERVER, "-d", "dummy", "-p", "128"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as jack:
+    command = ["jackd", "--no-realtime", "--sync", "--timeout", "5000", "--name", SERVER, "-d", "dummy", "-p", "128"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True) as jack:
         try:
             deadline = time.monotonic() + 10
             while rtmidi.API_UNIX_JACK not in (found := MidiInputs(rtmidi)).apis:
@@ -36,11 +38,26 @@ def inputs(monkeypatch: pytest.MonkeyPatch) -> Iterator[MidiInputs]:
             for _, client in found._clients:
                 client.delete()
         finally:
-            jack.terminate()
+            stop(jack)
 
 
 def sender(name: str) -> Any:
     return rtmidi.MidiOut(rtmidi.API_UNIX_JACK, name)
+
+
+def connected(port: Any, inbox: queue.Queue[Received]) -> None:
+    """Returns when what `port` sends is heard: JACK's graph takes a new cable up some time after it was plugged in."""
+    deadline = time.monotonic() + 10
+    while True:
+        port.send_message(PROBE)
+        try:
+            inbox.get(timeout=0.1)
+            break
+        except queue.Empty:
+            assert time.monotonic() < deadline
+    port.send_message(LAST_PROBE)
+    while inbox.get(timeout=5).message != bytes(LAST_PROBE):
+        pass
 
 
 def test_a_clock_and_notes_come_whole_and_a_port_that_goes_is_found_again(inputs: MidiInputs) -> None:
@@ -49,20 +66,17 @@ def test_a_clock_and_notes_come_whole_and_a_port_that_goes_is_found_again(inputs
     inbox: queue.Queue[Received] = queue.Queue()
     port = MidiPort(inputs, "daw", inbox)
     port.open()
-    daw.send_message([0xFA])
-    start = time.monotonic()
-    for number in range(2 * TICKS):
-        time.sleep(max(0.0, start + number * 0.02 - time.monotonic()))
-        daw.send_message([0xF8])
-    daw.send_message([0x93, 60, 100])
-    clock = MidiClock()
-    while (received := inbox.get(timeout=5)).message[0] >= 0xF0:
-        clock.hear(received.message, received.seconds)
-    assert received.message == bytes([0x93, 60, 100])
-    beat = clock.beat
-    assert beat is not None
-    assert beat.tempo == pytest.approx(125.0, rel=0.02)  # two beats of a busy machine's sleep
-    assert beat.quarters == pytest.approx(2 - 1 / TICKS)
+    connected(daw, inbox)
+    sent = [[0xFA], *[[0xF8]] * (4 * TICKS), [0xF2, 5, 1], [0x93, 60, 100]]
+    before = time.monotonic()
+    for message in sent:
+        daw.send_message(message)
+        time.sleep(0.002)
+    came = [inbox.get(timeout=5) for _ in sent]
+    assert [each.message for each in came] == [bytes(message) for message in sent]
+    assert all(each.port is port for each in came)
+    moments = [before, *(each.seconds for each in came), time.monotonic()]
+    assert moments == sorted(moments)
 
     daw.delete()
     assert port.look() is False
@@ -70,6 +84,7 @@ def test_a_clock_and_notes_come_whole_and_a_port_that_goes_is_found_again(inputs
     daw = sender("daw")
     daw.open_virtual_port("clock")
     assert port.look() is True
+    connected(daw, inbox)
     daw.send_message([0x83, 60, 0])
     assert inbox.get(timeout=5).message == bytes([0x83, 60, 0])
     port.close()
@@ -84,6 +99,7 @@ def test_others_can_play_on_a_port_of_our_own(inputs: MidiInputs) -> None:
     keyboard = sender("keyboard")
     (number,) = (number for number, name in enumerate(keyboard.get_ports()) if name.endswith(":in"))
     keyboard.open_port(number)
+    connected(keyboard, inbox)
     keyboard.send_message([0x90, 60, 100])
     assert inbox.get(timeout=5).message == bytes([0x90, 60, 100])
     assert port.look() is None

@@ -2,8 +2,9 @@
 
 import os
 import textwrap
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ import pytest
 import soundfile
 
 from backline.cli import stage as stages
+from backline.cli.console import UserError
 from backline.cli.live import ports_of
-from backline.cli.paced import INPUT, Audio
-from backline.cli.scenes import Scene, read_set
+from backline.cli.paced import INPUT, Audio, Host
+from backline.cli.scenes import SET_BYTES, Scene, read_set
 from backline.cli.stage import FADE_SECONDS, MIXED, Stage, bar_from
-from backline_client import Client, Session, Transport
+from backline_client import BacklineError, Client, ConnectionFailed, Control, Session, SessionEnded, Transport
+from backline_protos.v1 import backline_pb2 as pb
 from tests.cli.test_commands import Backline, write_pack
 from tests.cli.test_live import RATE
 from tests.cli.test_sound_card import BLOCK, Noted
@@ -66,9 +69,11 @@ class NotedSession(Noted):
 
 
 @contextmanager
-def on_stage(client: Any, scenes: list[Scene], *transport: Transport) -> Iterator[Stage]:
+def on_stage(
+    client: Any, scenes: list[Scene], *transport: Transport, mapped: Mapping[int, str] | None = None
+) -> Iterator[Stage]:
     with client.open(scenes[0].pack, RATE, 2, block_size=BLOCK, **scenes[0].options) as session:
-        stage = Stage(client, scenes, session, ports_of, (RATE, 2, BLOCK), transport)
+        stage = Stage(client, scenes, session, ports_of, (RATE, 2, BLOCK), transport, mapped)
         try:
             yield stage
         finally:
@@ -96,11 +101,24 @@ def ask_at(stage: Stage, block: int, *lines: str) -> Callable[[int], None]:
             for line in lines:
                 stage.ask(line)
             end = time.monotonic() + 20
-            while stage._offers.empty():
+            while stage._offer is None:
                 assert time.monotonic() < end
                 time.sleep(0.001)
 
     return at
+
+
+def obeyed(stage: Stage) -> None:
+    """All that was asked for is open or refused, and all is told; nothing is done from then on."""
+    reached = threading.Event()
+    stage._orders.put(reached.set)
+    assert reached.wait(20)
+    end = time.monotonic() + 20
+    while stage._wanted is not None:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    stage._orders.put(None)
+    stage._director.join(20)
 
 
 def hearing(stage: Stage) -> int:
@@ -207,8 +225,7 @@ def test_a_scene_whose_output_never_comes_in_time_is_given_up(
 
         heard = heard_of(stage, 80, at)
         np.testing.assert_array_equal(heard[:, stage.latency_samples :], np.float32(LEVEL / 2))
-        stage._orders.put(None)
-        stage._director.join(20)
+        obeyed(stage)
     assert "scene refused: loud: what it plays comes too late" in capfd.readouterr().err
 
 
@@ -236,8 +253,7 @@ def test_a_scene_that_fails_leaves_the_old_one_and_says_why(
 
         heard = heard_of(stage, 60, at)
         np.testing.assert_array_equal(heard[:, stage.latency_samples :], np.float32(LEVEL / 2))
-        stage._orders.put(None)
-        stage._director.join(20)
+        obeyed(stage)
     said = " ".join(capfd.readouterr().err.split())
     assert f"scene refused: {words}" in said
     assert "; soft plays on" in said
@@ -256,6 +272,252 @@ def test_the_next_scenes_pack_is_resident_before_it_is_asked_for(client: NotedCl
             assert {pack.name for pack in own.packs() if pack.state == 2} == {"pair", "passthrough"}
             heard = heard_of(stage, 60, ask_at(stage, 10, "next"))
             np.testing.assert_allclose(heard[:, -BLOCK:], LEVEL)  # one of the two outputs
+
+
+# ---- what is told meanwhile ------------------------------------------------------------------------------------------
+
+
+def coming_on(stage: Stage, line: str) -> Any:
+    """What was asked for has begun to hear; its act."""
+    heard_of(stage, 2, ask_at(stage, 0, line))
+    assert stage._coming is not None
+    return stage._coming
+
+
+def test_that_a_scene_which_comes_has_ended_is_no_matter_of_whoever_plays_on(client: NotedClient) -> None:
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        coming_on(stage, "next").session.cancel()
+        stage.change(Control("gain", 0.4))
+        stage.transport(Transport(77.0))
+        stage.midi_live(0, bytes([0x90, 60, 100]))
+        assert client.opened[0].told[-1].tempo == 77.0
+        stage._now.session.cancel()
+        with pytest.raises(SessionEnded):
+            stage.change(Control("gain", 0.4))
+
+
+def test_a_beat_that_is_told_as_a_scene_begins_to_hear_reaches_it(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with on_stage(client, [SOFT, LOUD], Transport(120.0, 0)) as stage:
+
+        def host(*arguments: Any, **options: Any) -> Host:
+            stage.transport(Transport(77.0))
+            return Host(*arguments, **options)
+
+        monkeypatch.setattr(stages, "Host", host)
+        coming_on(stage, "next")
+        assert client.opened[-1].told[-1].tempo == 77.0
+
+
+def test_a_scene_that_comes_has_the_keys_and_the_pedal_that_are_down(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played: list[tuple[str, int, bytes]] = []
+    midi_live = Session.midi_live
+
+    def noted(session: Session, position: int, data: bytes) -> int:
+        played.append((session.ready.session, position, data))
+        return midi_live(session, position, data)
+
+    monkeypatch.setattr(Session, "midi_live", noted)
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        stage.midi_live(0, bytes([0x90, 60, 100, 0x90, 64, 90, 0x80, 64, 0, 0xB0, 64, 127, 0x90, 67, 80, 0x80, 67, 0]))
+        heard_of(stage, 3, lambda number: None)
+        coming = coming_on(stage, "next")
+        at_once = [(position, data) for who, position, data in played if who == coming.session.ready.session]
+        assert at_once == [
+            (coming.start, data) for data in (b"\xb0\x40\x7f", bytes([0x90, 60, 100, 0x90, 67, 80]), b"\x80\x43\x00")
+        ]
+        assert coming.start == 3 * BLOCK
+        stage.midi_live(0, b"\xb0\x79\x00\xb0\x7b\x00")
+        assert stage._keys.told() == []
+
+
+def test_of_many_scenes_that_are_asked_for_at_once_only_the_newest_is_opened_beside_what_plays(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opens, opening = threading.Event(), threading.Event()
+    with on_stage(client, [SOFT, LOUD, Scene("third", "passthrough", {})]) as stage:
+        opened, before = stage._opened, len(client.opened)
+
+        def slow(scene: Scene, index: int) -> Any:
+            opening.set()
+            assert opens.wait(20)
+            return opened(scene, index)
+
+        monkeypatch.setattr(stage, "_opened", slow)
+        stage.ask("next")
+        assert opening.wait(20)
+        for line in ("take 3", "scene nothing", "scene 1", "next", "next"):
+            stage.ask(line)
+        stage.ask("nonsense")
+        opens.set()
+        heard_of(stage, 60, ask_at(stage, 0))
+        end = time.monotonic() + 20
+        while stage._now.scene.name != "third":
+            assert time.monotonic() < end
+            heard_of(stage, 5, lambda number: None)
+        first, newest = client.opened[before:]  # "next" was being opened already
+        assert newest is stage._now.session
+        with pytest.raises(SessionEnded):
+            first.send(np.zeros((2, BLOCK), np.float32))
+
+
+def test_what_was_to_come_ends_before_the_next_is_opened(client: NotedClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_stage(client, [SOFT, LOUD], Transport(60.0, 0)) as stage:  # the next bar is far
+        coming, opened, there = coming_on(stage, "next"), stage._opened, list[bool]()
+
+        def noted(scene: Scene, index: int) -> Any:
+            there.append(coming.session._cancelled)
+            return opened(scene, index)
+
+        monkeypatch.setattr(stage, "_opened", noted)
+        heard_of(stage, 3, ask_at(stage, 0, "take 3"))
+        assert there == [True]
+        assert stage._coming is not None
+        assert stage._coming.session.ready.seed == 3
+        stage.ask("scene nothing")
+        obeyed(stage)
+        assert not stage._coming.session._cancelled  # what cannot be done ends nothing
+
+
+def test_what_is_opened_as_the_stage_closes_is_ended(client: NotedClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        opened = stage._opened
+
+        def late(scene: Scene, index: int) -> Any:
+            act = opened(scene, index)
+            stage.close()
+            return act
+
+        monkeypatch.setattr(stage, "_opened", late)
+        stage.ask("next")
+        stage._director.join(20)
+        assert client.opened[-1]._cancelled
+
+
+def test_where_what_is_heard_has_failed_nothing_comes_any_more(
+    client: NotedClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with on_stage(client, [SOFT, LOUD], Transport(60.0, 0)) as stage:
+        coming, before = coming_on(stage, "next"), len(client.opened)
+        stage._now.session.cancel()
+        block = np.zeros((2, BLOCK), np.float32)
+        with pytest.raises(BacklineError):
+            stage.turn(block)
+        stage.ask("take 3")
+        obeyed(stage)
+        stage.turn_alone(block)
+        assert coming.session._cancelled
+        assert stage._playing() == [stage._now]
+        assert len(client.opened) == before
+    assert "scene refused: soft: what was heard has ended by itself" in capfd.readouterr().err
+
+
+def test_a_scene_that_is_left_ends_even_where_nobody_knows_what_it_came_to(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def unknown() -> list[Any]:
+        raise ConnectionFailed("no answer")
+
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        left, ask = stage._now, ask_at(stage, 10, "next")
+
+        def at(number: int) -> None:
+            ask(number)
+            monkeypatch.setattr(client, "sessions", unknown, raising=False)
+
+        heard_of(stage, 60, at)
+        obeyed(stage)
+        assert stage._now.scene is LOUD
+        assert left.session._cancelled
+    assert "scene: loud" in capfd.readouterr().err
+
+
+def test_what_scenes_came_to_counts_together(client: NotedClient) -> None:
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        heard_of(stage, 100, ask_at(stage, 50, "next"))
+        assert stage._now.scene is LOUD
+        obeyed(stage)
+        stage.finish()
+        totals = stage.measured.totals
+        assert totals.samples_in == 100 * BLOCK
+        assert totals.samples_out >= 100 * BLOCK
+
+
+def test_while_the_next_pack_loads_scenes_are_asked_for(client: NotedClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = threading.Event()
+    monkeypatch.setattr(client, "load_pack", lambda name: loaded.wait(20), raising=False)
+    try:
+        with on_stage(client, [SOFT, LOUD]) as stage:
+            heard_of(stage, 60, ask_at(stage, 0, "next"))
+            assert stage._now.scene is LOUD
+            assert not loaded.is_set()
+    finally:
+        loaded.set()
+
+
+def test_where_a_clock_outside_leads_a_scenes_own_tempo_is_passed_over_and_that_is_said_once(
+    client: NotedClient, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waltz = Scene("waltz", "passthrough", {}, transport=Transport(180.0, 0, numerator=3))
+    with on_stage(client, [SOFT, waltz, waltz]) as stage:
+        stage.change(Transport(960.0, 0))  # as the conductor tells it
+        for scene in ("2", "3"):
+            heard_of(stage, 60, ask_at(stage, 0, f"scene {scene}"))
+            assert {each.tempo for each in client.opened[-1].told} == {960.0}
+        assert stage._now.scene is waltz
+        obeyed(stage)
+    assert capfd.readouterr().err.count("a clock outside gives the beat") == 1
+
+
+def test_a_scene_that_has_missed_its_bar_comes_on_the_next_one_of_what_is_heard(client: NotedClient) -> None:
+    waltz = Scene("waltz", "passthrough", {}, transport=Transport(70.0, 0, numerator=3))
+    with on_stage(client, [SOFT, waltz], Transport(960.0, 0)) as stage:
+        ask = ask_at(stage, 5, "next")
+
+        def at(number: int) -> None:
+            ask(number)
+            coming = stage._coming
+            if coming is not None and coming.misses == 0:  # what it says is lost
+                push = type(coming.host._output).push
+                coming.host._output.push = (  # type: ignore[method-assign]
+                    lambda block: push(coming.host._output, block) if coming.misses or block.port == INPUT else None
+                )
+
+        heard_of(stage, 200, at)
+        told = client.opened[-1].told
+        assert [each.tempo for each in told] == [960.0, 70.0, 960.0, 70.0]
+        bars = [each.position for each in told if each.tempo == 70.0]
+        assert all(bar % (RATE // 4) == 0 for bar in bars)
+        assert bars[1] - bars[0] < 2 * RATE  # a bar of 70 lasts longer
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("other", "--map: passthrough and other give a parameter other ranges"),
+        ("fixed", "--map: fixed has no parameter 'gain' that may change while it plays: use none"),
+    ],
+)
+def test_a_pack_without_what_a_controller_moves_does_not_come(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, words: str
+) -> None:
+    there = client.pack("passthrough")
+    gain = next(each for each in there.parameters if each.name == "gain")
+    other = pb.Parameter(name="gain", minimum=0, maximum=gain.maximum + 1, automatable=True)
+    packs = {
+        "passthrough": there,
+        "other": pb.Pack(name="other", parameters=[other]),
+        "fixed": pb.Pack(name="fixed", parameters=[gain], tasks=[pb.Task(name="hum")]),
+    }
+    monkeypatch.setattr(client, "pack", packs.__getitem__, raising=False)
+    with on_stage(client, [SOFT], mapped={1: "gain"}) as stage:
+        stage.ask(f"pack {name}")
+        obeyed(stage)
+        assert len(client.opened) == 1
+    assert words in " ".join(capfd.readouterr().err.split())
 
 
 # ---- bars ------------------------------------------------------------------------------------------------------------
@@ -365,6 +627,36 @@ def test_the_readmes_set_list_has_no_fault(backline: Backline, address: str, tmp
     (tmp_path / "set.toml").write_text(textwrap.dedent(lines))
     said = backline("scenes", "check", tmp_path / "set.toml", "--server", address)
     assert said.out.strip().endswith("2 scenes, no fault"), said.err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"x = " + b"[" * 100_000, b"[[scene]]\nname = 'a'\ntempo = 0x" + b"f" * 10_000, b"x = " + b"9" * 5_000],
+)
+def test_a_file_of_nonsense_is_refused_in_a_sentence(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "set.toml").write_bytes(content)
+    with pytest.raises(UserError, match=r"no TOML|use 1 to 999"):
+        read_set(tmp_path / "set.toml", LOUD)
+
+
+def test_only_a_file_of_some_size_is_read_as_a_set_list(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_text(SET + "#" * SET_BYTES)
+    os.mkfifo(tmp_path / "pipe.toml")  # that nobody writes
+    for name in ("large.toml", "pipe.toml", ""):
+        with pytest.raises(UserError, match="is no file of at most 1048576 bytes"):
+            read_set(tmp_path / name, LOUD)
+
+
+def test_whoever_steers_is_told_nothing_of_another_file(backline: Backline, address: str, tmp_path: Path) -> None:
+    (tmp_path / "keys.toml").write_text('secret = "of mine"\n[[scene]]\nsesame = 3\n')
+    (tmp_path / "words").write_text("secret = { of = mine }")
+    for name in ("keys.toml", "words"):
+        said = backline("live", "--steered", "--scenes", tmp_path / name, "--server", address)
+        assert said.code == 1
+        assert "is no set list that can be played: `backline scenes check` tells why" in said.err
+        for word in ("secret", "sesame", "mine", "line 1"):
+            assert word not in said.err
+    assert "'secret' is no key" in backline("live", "--scenes", tmp_path / "keys.toml", "--server", address).err
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """What the board does with messages: a real engine, a clock that the test turns, peers that remember; no sockets."""
 
 import asyncio
+import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backline.doors.board import Board, matcher
+from backline.doors import board
+from backline.doors.board import WAITING, Board, matcher
 from backline.doors.live import LiveSessions, as_arguments, explained
 from backline.doors.peers import BURST, LEASE_SECONDS, SUBSCRIBERS
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput
+from backline.engine.errors import BadInput, Refused
 from backline.engine.session import Session
 from backline.models.stream import Stream, Transport
 from backline.packs.registry import PackRegistry
@@ -72,6 +75,13 @@ class Stage:
             await asyncio.gather(*self.board._tasks)
         return peer.taken()
 
+    async def begin(self, packet: bytes, peer: Remembering) -> list[tuple[str, list[Any]]]:
+        """Sends it, and returns what comes back at once, whoever else waits."""
+        self.board.receive(packet, peer)
+        for _ in range(8):
+            await asyncio.sleep(0)
+        return peer.taken()
+
     async def say(self, address: str, *values: Any) -> list[tuple[str, list[Any]]]:
         return await self.send(message(address, *values))
 
@@ -84,12 +94,12 @@ async def staged(**streams: Stream) -> AsyncIterator[Stage]:
         desk = Desk(engine, loads, 8, 30.0, lambda: None)
         house = House(engine, loads, desk, asyncio.get_running_loop(), "127.0.0.1:1")
         live = LiveSessions(["false"], house.address, lambda name, error: None)
-        board = Board(house, live, clock, lambda: WALL + clock())
-        board._looked_at_packs = float("inf")  # those that ship are not what is tested here
+        its_board = Board(house, live, clock, lambda: WALL + clock())
+        its_board._looked_at_packs = float("inf")  # those that ship are not what is tested here
         try:
-            yield Stage(engine, board, clock)
+            yield Stage(engine, its_board, clock)
         finally:
-            await board.stop()
+            await its_board.stop()
 
 
 def scene(test: Callable[[Stage], Awaitable[None]], **streams: Stream) -> None:
@@ -322,6 +332,82 @@ def test_a_pattern_of_too_many_alternatives_is_refused_at_once() -> None:
     assert not matcher("/" + "*a" * 60 + "b")("/" + "a" * 200)  # no backtracking without end
 
 
+# ---- order, and how much at once -----------------------------------------------------------------------------
+
+
+def test_messages_of_one_sender_begin_in_their_order_while_the_packs_are_looked_at() -> None:
+    async def test(stage: Stage) -> None:
+        session, looked, entries = live(stage), threading.Event(), stage.board.house.loads.entries
+        stage.board.look()
+
+        def slow() -> Any:
+            assert looked.wait(20)
+            return entries()
+
+        stage.board.house.loads.entries = slow  # type: ignore[method-assign]
+        stage.board._looked_at_packs = float("-inf")
+        other = Remembering("other")
+        for packet in (
+            message("/packs"),
+            message("/session/*/name", "singer"),
+            message("/session/singer/parameter/gain", 0.25),
+            message("/{session,pack}/*/parameter/gain", 0.5),
+            message("/session/singer/parameter/gain", 0.75),
+        ):
+            stage.board.receive(packet, stage.peer)
+        assert await stage.begin(message("/session/1/name"), other) == [("/session/1/name", ["1"])]  # nobody else waits
+        looked.set()
+        said = await stage.say("/session/singer/name")
+        assert [address for address, _ in said] == ["/packs", "/session/singer/name"]
+        session.take.changes.apply(0, Fraction(0), None, 0)
+        assert session.take.changes.parameters["gain"] == 0.75
+
+    scene(test)
+
+
+def test_whose_messages_wait_keeps_nobody_else_waiting() -> None:
+    async def test(stage: Stage) -> None:
+        session = live(stage)
+        stage.play(session, 0.1)
+        late = bundle(tag_at(WALL + stage.clock() + 30), message("/session/1/name", "late"))
+        for _ in range(WAITING):
+            stage.board.receive(late, stage.peer)
+        asked = message("/server/device")
+        assert "too many messages wait already" in error(await stage.begin(asked, stage.peer))[1]
+        assert await stage.begin(asked, Remembering("other")) == [("/server/device", ["cpu"])]
+        await stage.board.stop()
+
+    scene(test)
+
+
+def test_one_message_is_answered_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board, "TELLING_BYTES", 2_000)
+
+    async def test(stage: Stage) -> None:
+        for _ in range(3):
+            live(stage)
+        stage.board.look()
+        *told, (address, values) = await stage.say("/*")
+        assert sum(len(message(*told)) for told in ((name, *given) for name, given in told)) < 2_000 + 200
+        assert len(told) > 10
+        assert (address, values[0]) == ("/error", "/*")
+        assert "more than 2000 bytes: the rest is left out" in values[1]
+        assert len(await stage.say("/session/1/parameter/*")) == 2
+        said = await stage.say("/session/{1,2,3}/[a-z]*", 1.0)  # most can be read only
+        assert 2 < len(said) < 40
+        assert sum(len(message(address, *values)) for address, values in said) <= 2_000
+
+    scene(test)
+
+
+def test_an_error_is_told_in_so_many_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(stage: Stage) -> None:
+        stage.board.tell_error(stage.peer, "/open", BadInput("x" * 60_000))
+        assert len(error(stage.peer.taken())[1]) == 1_000
+
+    scene(test)
+
+
 # ---- subscribers ---------------------------------------------------------------------------------------------
 
 
@@ -402,8 +488,7 @@ def test_who_sends_too_much_is_passed_over_and_told_once_and_nobody_else() -> No
         packet = message("/server/version")
         for _ in range(int(BURST)):
             stage.board.receive(packet, loud)
-            if len(stage.board._tasks) > 100:
-                await asyncio.gather(*stage.board._tasks)
+            await asyncio.sleep(0)
         said = [address for address, _ in await stage.send(packet, loud)]
         assert said.count("/error") == 1
         assert said.count("/server/version") < BURST
@@ -425,7 +510,7 @@ def test_fuzz_harms_nothing_and_a_session_plays_on() -> None:
                 stage.board._allowances = type(stage.board._allowances)(stage.clock)  # all of it is heard
                 await asyncio.sleep(0)
                 stage.play(session, BLOCK / RATE)
-        assert len(stage.board._tasks) <= 256  # those that wait for a time tag
+        assert max(stage.board._waiting.values(), default=0) <= 256  # those that wait for a time tag
         stage.play(session, 1.0)
         assert session.totals.chunks > 30
         assert session.totals.late_chunks == 0
@@ -471,6 +556,31 @@ def test_only_what_was_opened_here_begins_anew(address: str, values: list[Any], 
         assert await stage.say("/scene") == [("/scene", [])]
 
     scene(test)
+
+
+def test_a_process_is_heard_after_a_line_without_an_end_and_told_only_so_much_that_it_does_not_read() -> None:
+    code = (
+        "import sys, time; print('x' * 200_000, file=sys.stderr); print('scene: loud', file=sys.stderr); time.sleep(60)"
+    )
+
+    async def test() -> None:
+        live = LiveSessions([sys.executable, "-c", code], "127.0.0.1:1", lambda name, error: None)
+        opening = asyncio.create_task(live.open("band", "gain", []))
+        async with asyncio.timeout(20):
+            while not (live.knows("band") and live._playing.get("band") and live._playing["band"].scene == "loud"):
+                await asyncio.sleep(0.01)
+
+        def tell() -> None:
+            for _ in range(100_000):
+                live.transport("band", Transport(0.0, True, 120.0), 0)
+
+        with pytest.raises(Refused, match="reads nothing that it is told"):
+            tell()
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        assert not live.knows("band")
+
+    asyncio.run(test())
 
 
 def test_options_of_open_are_those_of_live() -> None:

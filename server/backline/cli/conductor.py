@@ -10,7 +10,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +19,7 @@ from backline.cli.ableton_link import AbletonLink, link_package
 from backline.cli.arrival import Arrival
 from backline.cli.beat import Beat, Metre, ToldBeat
 from backline.cli.console import UserError, console, error_console, labelled
+from backline.cli.keys import CONTROLLER, NOTES_OFF, RESET
 from backline.cli.midi_clock import MidiClock
 from backline.cli.midi_in import INBOX, MidiInputs, MidiPort, Received, rtmidi_package
 from backline.doors.sample_clock import SampleClock
@@ -26,6 +27,7 @@ from backline.engine.changes import CHANNEL_MESSAGES
 from backline_client import BacklineError, Client, Control
 
 if TYPE_CHECKING:
+    from backline.cli.scenes import Scene
     from backline_protos.v1 import backline_pb2 as pb
 
 LOOK_SECONDS = 0.02  # between looks at the beat; also how long a block's arrival may wait
@@ -33,8 +35,7 @@ PORTS_SECONDS = 1.0  # between looks for what has been unplugged
 MOST_MESSAGES = 4_000  # a second that are passed on: more is no music, and a session takes only so many
 TOGETHER_SECONDS = 0.1  # end-to-end latency up to which the band plays along, and does not answer
 ROUND_TRIPS = 256  # newest, whose median counts
-CONTROLLER, PROGRAM = 0xB0, 0xC0
-NOTES_OFF = 123
+PROGRAM = 0xC0
 
 
 @dataclass(frozen=True)
@@ -71,21 +72,44 @@ def parse_map(said: Sequence[str]) -> dict[int, str]:
     return parsed
 
 
-def knobs_of(pack: pb.Pack, wanted: Mapping[int, str]) -> dict[int, Knob]:
+def knobs_of(pack: pb.Pack, wanted: Mapping[int, str], task: str = "") -> dict[int, Knob]:
     """The controllers with the ranges of what they move.
+
+    Args:
+        task: of the pack; none: its first, where it has any.
 
     Raises:
         UserError: the pack has no such parameter, or none that may change while it plays.
     """
-    offered = {each.name: each for each in pack.parameters if each.automatable}
+    chosen = next((each for each in pack.tasks if task in ("", each.name)), None)
+    offered = {
+        each.name: each
+        for each in pack.parameters
+        if each.automatable and (chosen is None or each.name in chosen.parameters)
+    }
     for name in wanted.values():
         if name not in offered:
             there = ", ".join(offered) or "none"
-            raise UserError(f"{pack.name} has no parameter {name!r} that may change while it plays: use {there}")
+            raise UserError(f"--map: {pack.name} has no parameter {name!r} that may change while it plays: use {there}")
     return {
         number: Knob(number, name, offered[name].minimum, offered[name].maximum, offered[name].integer)
         for number, name in wanted.items()
     }
+
+
+def common_knobs(client: Client, scenes: Iterable[Scene], wanted: Mapping[int, str]) -> dict[int, Knob]:
+    """The controllers with the ranges of what they move, in all these scenes.
+
+    Raises:
+        UserError: one of them lacks a parameter that a controller is to move, or means other numbers by it.
+    """
+    first, knobs = "", dict[int, Knob]()
+    for name, task in dict.fromkeys((scene.pack, scene.options.get("task", "")) for scene in scenes if wanted):
+        found = knobs_of(client.pack(name), wanted, task)
+        if first and found != knobs:
+            raise UserError(f"--map: {first} and {name} give a parameter other ranges: map what is alike")
+        first, knobs = first or name, found
+    return knobs
 
 
 @dataclass(frozen=True)
@@ -121,7 +145,7 @@ class Leads:
     def conducting(
         self,
         client: Client,
-        packs: Sequence[str],
+        scenes: Sequence[Scene],
         session: Led,
         rate: int,
         arrivals: deque[Arrival],
@@ -130,22 +154,20 @@ class Leads:
         """Leads the session as long as the block.
 
         Args:
-            packs: that it plays, one after the other.
-            program: called with the number, from 1, of every MIDI programme that is chosen.
+            scenes: that it plays, one after the other.
+            program: called with the number, from 1, of the MIDI programme that is chosen; of several in a moment, the
+                last.
 
         Raises:
-            UserError: a pack lacks a parameter that a controller is to move, or means other numbers by it.
+            UserError: a scene lacks a parameter that a controller is to move, or means other numbers by it.
         """
         if not self.ports and not self.link:
             return nullcontext()
-        described = [client.pack(name) for name in packs]
-        knobs = knobs_of(described[0], self.mapped)
-        for pack in described[1:]:
-            if knobs_of(pack, self.mapped) != knobs:
-                raise UserError(f"--map: {packs[0]} and {pack.name} give a parameter other ranges: map what is alike")
+        knobs = common_knobs(client, scenes, self.mapped)
+        takes_notes = any(client.pack(name).takes_notes for name in dict.fromkeys(scene.pack for scene in scenes))
         return Conductor(
             session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs,
-            takes_notes=any(pack.takes_notes for pack in described), metre=self.metre, program=program,
+            takes_notes=takes_notes, metre=self.metre, program=program,
             link=AbletonLink(self.tempo, self.metre.quarters_per_bar) if self.link else None,
         )  # fmt: skip
 
@@ -210,31 +232,42 @@ class Conductor:
         self._lost = dict.fromkeys(ports, 0)
         self._second, self._messages = 0, 0  # that were passed on in it
         self._playing: set[int] = set()  # channels on which there have been notes
+        self._chosen: int | None = None  # MIDI programme, from 1, that is to be told
+        self._newest = 0  # position of what was played last
         self._peers = 0
         self._looked = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
 
     def __enter__(self) -> Conductor:
-        for port in self._ports:
-            port.open()
+        try:
+            for port in self._ports:
+                port.open()
+        except BaseException:
+            self._close()
+            raise
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join()
+        self._close()
+
+    def _close(self) -> None:
         for port in self._ports:
             port.close()
         if self._link is not None:
             self._link.close()
 
     def _run(self) -> None:
-        try:
-            while not self._ended.is_set():
+        while not self._ended.is_set():
+            try:
                 self.turn(time.monotonic(), LOOK_SECONDS)
-        except BacklineError:
-            pass  # whoever plays the session tells of its end
+            except BacklineError:
+                return  # whoever plays the session tells of its end
+            except Exception as error:  # of one turn: what comes after it is heard
+                self._tell_once(f"something was passed over, which is our fault ({error!r})", "our fault")
 
     def turn(self, now: float, wait: float = 0.0) -> None:
         """Passes on what has come, then looks at the beat and, now and then, for the ports."""
@@ -243,6 +276,9 @@ class Conductor:
         moved: dict[str, float] = {}
         for received in heard:
             self._hear(received, moved)
+        if self._chosen is not None and self._program is not None:
+            chosen, self._chosen = self._chosen, None
+            self._program(chosen)
         for name, value in moved.items():
             self._session.change(Control(name, value))
         self._tell_beat(now)
@@ -273,13 +309,13 @@ class Conductor:
         port, message, seconds = received
         if message and message[0] >= 0xF0:
             clock = self._clocks[port]
-            clock.hear(message, seconds)
+            clock.hear(message, seconds, port.lost)
             if clock.begins:
                 self._leader = clock
             if clock.lost_place and self._link is None:
                 self._tell_once(f"{port.name} ticks, but has not said where its bars begin: stop and start it")
         elif self._program is not None and len(message) == 2 and message[0] & 0xF0 == PROGRAM:
-            self._program(message[1] + 1)
+            self._chosen = message[1] + 1
         elif CHANNEL_MESSAGES.fullmatch(message):
             knob = self._knobs.get(message[1]) if message[0] & 0xF0 == CONTROLLER else None
             if knob is not None:
@@ -300,13 +336,20 @@ class Conductor:
             return
         self._playing.add(messages[0] & 0x0F)
         captured = self._clock.position_at(seconds) if self._clock.runs else 0
+        self._newest = max(self._newest, captured)
         self._session.midi_live(captured, messages)
 
     def _release(self) -> None:
-        """All keys, since nobody will tell any more which have been let go of."""
+        """All keys, since nobody will tell any more which have been let go of; the pedal first, which would hold them.
+
+        Not before what was played last, which may lie in a block that is still to come.
+        """
         if self._playing:
-            off = b"".join(bytes([CONTROLLER | channel, NOTES_OFF, 0]) for channel in sorted(self._playing))
-            self._session.midi_live(0, off)
+            off = b"".join(
+                bytes([CONTROLLER | channel, RESET, 0, CONTROLLER | channel, NOTES_OFF, 0])
+                for channel in sorted(self._playing)
+            )
+            self._session.midi_live(self._newest, off)
             self._playing.clear()
 
     # ---- the beat ----------------------------------------------------------------------------------------
@@ -354,9 +397,10 @@ class Conductor:
             beat = self._link.beat
             console.print(f"Link: {self._peers} other programs" + ("" if beat is None else f", {beat.tempo:g} BPM"))
 
-    def _tell_once(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
+    def _tell_once(self, text: str, about: str = "") -> None:
+        """`about`: what it is of, where the text is ever another one."""
+        if (about or text) not in self._said:
+            self._said.add(about or text)
             self._tell(text)
 
     def _tell(self, text: str) -> None:

@@ -168,7 +168,13 @@ def live(
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
     alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
-    listed = [alone] if scenes is None else set_lists.read_set(scenes, alone)
+    try:
+        listed = [alone] if scenes is None else set_lists.read_set(scenes, alone)
+    except UserError:
+        if not steered:
+            raise
+        # Whoever steers may be elsewhere, and is told nothing of what may be another file.
+        raise UserError(f"{scenes} is no set list that can be played: `backline scenes check` tells why") from None
     steered = steered or scenes is not None
     if steered and files is not None and files.is_folder:
         raise UserError("scenes have outputs of their own: record their mix, as with --output band.wav")
@@ -197,7 +203,8 @@ def live(
         heard_ports = ports_of(listed[0], session)
         host: Host | Stage
         if steered:
-            host = Stage(client, listed, session, ports_of, (session_rate, channels, block), transport)
+            shape = session_rate, channels, block
+            host = Stage(client, listed, session, ports_of, shape, transport, leads.mapped)
             stack.callback(host.close)
             latency, heard_ports = host.latency_samples, [MIXED]
             host.listen(0)
@@ -227,9 +234,8 @@ def live(
             take.hear(blocks)
             played.arrivals.append(Arrival(time.monotonic(), None, (stage or session).position))
 
-        names = list(dict.fromkeys(scene.pack for scene in listed))
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
-        with leads.conducting(client, names, stage or session, session_rate, played.arrivals, program):
+        with leads.conducting(client, listed, stage or session, session_rate, played.arrivals, program):
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.

@@ -27,6 +27,9 @@ OUTLIER = 3.0  # standard deviations of what the ticks are off
 LEAST_SPREAD = 0.0003  # seconds; six ticks may lie in line by chance
 LEAST_STEP = 0.002  # seconds off the line, that may be a new tempo
 WHOLE = 0.25  # of a tick, within which ticks count as late by whole ones
+LOSS_SECONDS = (
+    10.0  # after which messages that were lost have left their gap: an inbox holds four seconds of a full cable
+)
 SILENCE_SECONDS = 0.5  # without a tick: the clock has been away
 SLOWEST, FASTEST = 5.0, 999.0  # quarter notes per minute
 
@@ -45,9 +48,19 @@ class MidiClock:
         self._origin: int | None = None  # number of the tick with which the song begins; None: nothing was started yet
         self._pointer = 0  # ticks from the song's start, at which it stands or goes on
         self._playing = False
+        self._lost = 0  # messages of its port, as far as it has been told
+        self._may_lack = 0  # ticks, that may be among those: the next step may be theirs
+        self._lost_at = -LOSS_SECONDS  # the moment of the message with which that was known
 
-    def hear(self, message: bytes, seconds: float) -> None:
-        """A system message, and the monotonic moment at which it came; what is no clock's is passed over."""
+    def hear(self, message: bytes, seconds: float, lost: int = 0) -> None:
+        """A system message, and the monotonic moment at which it came; what is no clock's is passed over.
+
+        Args:
+            lost: messages of its port so far that found no room, any of which may have been ticks. Where none is known
+                to be lost each tick counts: a sender that comes late has stalled.
+        """
+        if lost > self._lost:
+            self._may_lack, self._lost, self._lost_at = self._may_lack + lost - self._lost, lost, seconds
         kind = message[0]
         if kind == TICK:
             self._tick(seconds)
@@ -83,6 +96,8 @@ class MidiClock:
         away = bool(self._ticks) and seconds - self._ticks[-1][1] > SILENCE_SECONDS
         if away:
             self._come_back(seconds)
+        if self.begins:
+            self._set_anew(seconds)
         self._number += 1
         if self.begins:
             self._origin = self._number - self._pointer
@@ -95,6 +110,15 @@ class MidiClock:
                 self._begin_anew(period)
         self._fit()
         self.lost_place = self._origin is None and self._number >= 2 * WINDOW
+
+    def _set_anew(self, seconds: float) -> None:
+        """The song begins with the next tick, which senders let wait: of what was before only the tempo counts."""
+        self._ticks.clear()
+        self._off.clear()
+        self._may_lack = 0
+        if self._line is not None:
+            period = self._line[1]
+            self._line = seconds - (self._number + 1) * period, period
 
     def _come_back(self, seconds: float) -> None:
         """The sender has been away. Where it plays, it has gone on meanwhile; else it begins with the next tick."""
@@ -116,10 +140,12 @@ class MidiClock:
         return aside and abs(off[-1]) > abs(off[0]) - least
 
     def _begin_anew(self, period: float) -> None:
-        """With the newest ticks. Where they are late by whole ticks, so many have been lost on the way."""
+        """With the newest ticks. Where they are late by whole ticks that may be lacking, so many have been lost."""
         ticks_off = np.array(self._off) / period
         lost = max(0, round(float(np.median(ticks_off))))
-        if abs(float(np.median(ticks_off)) - lost) > WHOLE or np.ptp(ticks_off) > 3 * WHOLE:
+        known = self._may_lack if self._ticks[-1][1] - self._lost_at < LOSS_SECONDS else 0
+        self._may_lack = 0
+        if lost > known or abs(float(np.median(ticks_off)) - lost) > WHOLE or np.ptp(ticks_off) > 3 * WHOLE:
             lost = 0
         newest = [(number + lost, seconds) for number, seconds in self._ticks][-FEWEST:]
         kept = list(self._ticks)[:-FEWEST] if lost else []

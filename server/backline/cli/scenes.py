@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import stat
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from backline.cli.console import UserError
 if TYPE_CHECKING:
     from backline_client import Client, SessionOptions, Transport
     from backline_protos.v1 import backline_pb2 as pb
+
+SET_BYTES = 1 << 20  # of a file: a set list of a thousand scenes is a tenth of that
 
 scenes = typer.Typer(help="Set lists for `backline live --scenes`: pack, tempo, seed and more, scene by scene.")
 
@@ -63,13 +66,16 @@ def read_set(path: Path, common: Scene) -> list[Scene]:
     """The scenes of a file in their order; what one leaves out is as in `common`.
 
     Raises:
-        UserError: there are faults; the message names all of them, and what to do about each.
+        UserError: it is no file of at most SET_BYTES, or has faults: the message names all, and what to do about each.
         OSError: it cannot be read.
     """
+    # Looked at before it is opened: a pipe would wait for who writes.
+    if not stat.S_ISREG(path.stat().st_mode) or path.stat().st_size > SET_BYTES:
+        raise UserError(f"{path} is no file of at most {SET_BYTES} bytes: give the path of a set list")
     try:
         with open(path, "rb") as file:
-            content = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            content = tomllib.loads(file.read(SET_BYTES).decode())
+    except (ValueError, RecursionError) as error:  # tomllib's own, of UTF-8, of numbers, and of what is nested too deep
         raise UserError(f'{path} is no TOML ({error}): begin each scene with [[scene]], then name = "verse"') from error
     faults = [f"{key!r} is no key of a set list: use [[scene]] for each scene" for key in content if key != "scene"]
     tables = content.get("scene", [])
@@ -150,7 +156,7 @@ def _values(table: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         if fits(value):
             values[key] = value
         else:
-            faults.append(f"{key} = {str(value)[:40]!r}: use {use}")
+            faults.append(f"{key} = {_shown(value)}: use {use}")
     if "signature" in table and "tempo" not in table:
         faults.append("a signature needs a tempo: add one such as tempo = 96")
     return values, faults
@@ -190,12 +196,21 @@ def _against(pack: pb.Pack, scene: Scene) -> list[str]:
     return faults
 
 
+def _shown(value: Any) -> str:
+    try:
+        return repr(str(value)[:40])
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 def _is_word(value: Any) -> bool:
     return isinstance(value, str) and value.strip() == value != "" and value.isprintable()
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _is_table(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -2,7 +2,7 @@
 
 A scene that is asked for is opened while the present one plays, and hears what that hears. The first bar line from then
 on is where it begins: the fade lies where this bar is heard, which is the latency later. The card's thread calls `turn`
-and waits for nobody; a thread of the stage's own opens, ends and tells.
+and waits for nobody; a thread of the stage's own opens, ends and tells, and another makes resident what may come next.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ import json
 import math
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backline.cli.audio_files import mix
+from backline.cli.conductor import common_knobs
 from backline.cli.console import UserError, console, error_console, explanation, labelled
+from backline.cli.keys import Keys
 from backline.cli.paced import INPUT, Audio, Host, Measured
 from backline.cli.scenes import Scene
 from backline_client import BacklineError, Client, Session, Transport
@@ -33,6 +36,7 @@ HEARD_SECONDS = 1.0  # of input that a scene has heard at least when its first b
 MIXED = "mixed"  # name of what is heard of a scene, in stereo, beside INPUT
 SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is no reason to play all of it later
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
+LOST = "what was heard has ended by itself, and nothing comes in its place: begin anew"
 LINES = "scene NAME, scene 2, next, take, take 7 or pack NAME"
 
 
@@ -49,16 +53,15 @@ class Act:
     fade_at: int | None = None  # where it comes to be heard
     start: int = 0
     hears_from: int = 0  # input that counts as heard
+    entered: bool = False  # it is heard, if only beside the one before
     misses: int = 0  # bars at which it had nothing to say
     unheard_samples: int = 0  # that were missing before it was heard
     host: Host = field(init=False)
 
-    def begin(self, position: int, rate: int, channels: int, transport: Transport | None) -> None:
+    def begin(self, position: int, rate: int, channels: int) -> None:
         """From now on it hears the input."""
         self.start = self.hears_from = position
         self.host = Host(self.session, rate, channels, start=position, latency_samples=self.latency_samples)
-        if transport is not None:
-            self.tell(moved(transport, position, rate))
 
     def tell(self, transport: Transport) -> None:
         """Puts it in force."""
@@ -76,7 +79,7 @@ class Act:
 
 
 class Stage:
-    """Plays as a `Host` does. Any thread may call `ask`, `transport` and `change`."""
+    """Plays as a `Host` does. Any thread may call `ask`, `transport`, `change` and `midi_live`."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Stage:
         ports: Callable[[Scene, Session], list[str]],
         shape: tuple[int, int, int],
         transport: Sequence[Transport],
+        mapped: Mapping[int, str] | None = None,
     ) -> None:
         """Opens each further scene once, and says which do not open. What they need is the latency of all.
 
@@ -94,24 +98,37 @@ class Stage:
             ports: the outputs of a scene that are heard.
             shape: sample rate in Hz, channels of the input, and samples of the largest block.
             transport: that the first scene begins with, where it says none; none or one.
+            mapped: parameters, by the controllers that move them: a scene that comes has them as the first one has.
         """
-        self._client, self._scenes, self._ports = client, list(scenes), ports
+        self._client, self._scenes, self._ports, self._mapped = client, list(scenes), ports, mapped or {}
         self._rate, self._channels, self._block = shape
         self._own_queue = queue_seconds(session.ready.ledger)
         self._fade = round(FADE_SECONDS * self._rate)
         self._position = 0
         self._coming: Act | None = None
-        self._offers: queue.SimpleQueue[Act] = queue.SimpleQueue()  # acts that are open, to the card's thread
+        # Who plays and what each has been told change together. Whoever holds it only puts words into queues.
+        self._telling = threading.Lock()
+        self._offer: Act | None = None  # that is open, to the card's thread
+        self._keys = Keys()
+        self._led = False  # a clock outside has told a beat
+        self._lost = False  # what was heard has ended by itself
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._asked = 0  # the scene that was asked for last, in the set
+        self._wanted: tuple[int, Scene] | None = None  # that is to be opened, as soon as nothing newer is asked for
+        self._said_led = False
+        self._loads: queue.SimpleQueue[bool] = queue.SimpleQueue()  # whether there is a next pack to load
         self._left = Measured(0)  # what the acts that have ended came to
         self._over = False
         self.latency_samples = max([self._needed(session), *self._sound_check()])
         self._now = Act(scenes[0], session, self.latency_samples, 0, ports(scenes[0], session))
         opening = next(iter([*filter(None, [scenes[0].transport]), *transport]), None)
-        self._now.begin(0, self._rate, self._channels, opening)
+        self._now.begin(0, self._rate, self._channels)
+        if opening is not None:
+            self._now.tell(moved(opening, 0, self._rate))
         self._director = threading.Thread(target=self._direct, name="director", daemon=True)
         self._director.start()
+        threading.Thread(target=self._load, name="loader", daemon=True).start()
+        self._loads.put(True)
 
     @property
     def measured(self) -> Measured:
@@ -141,7 +158,8 @@ class Stage:
         """Asks for what is written there, line by line, until it ends."""
 
         def read() -> None:
-            with open(descriptor, "rb", buffering=0, closefd=False) as lines:  # no lock that the end would wait for
+            # Without a buffer, whose lock the end would wait for. There may be nothing to read from at all.
+            with suppress(OSError), open(descriptor, "rb", buffering=0, closefd=False) as lines:
                 for line in lines:
                     self.ask(line.decode("utf-8", "replace").strip())
 
@@ -150,84 +168,136 @@ class Stage:
     def transport(self, transport: Transport) -> None:
         """Tempo and beat, by default from the next block on: of the scene that is heard and of the one that comes."""
         told = replace(transport, position=self._position if transport.position is None else transport.position)
-        for act in self._playing():
-            act.tell(told)
+        with self._telling:
+            self._tell(lambda act: act.tell(told))
 
     def change(self, change: Any) -> None:
-        """What else may happen in a session, see `Session.change`: to both as well."""
+        """What else may happen in a session, see `Session.change`: to both as well. A transport is a clock's outside,
+        by which all scenes go from then on.
+        """
         if isinstance(change, Transport):
+            if not self._led:
+                self._led = True
+                self._orders.put(lambda: self._tell_led(self._now.scene))
             self.transport(change)
             return
-        for act in self._playing():
-            act.session.change(change)
+        with self._telling:
+            self._tell(lambda act: act.session.change(change))
 
     def midi_live(self, position: int, data: bytes) -> None:
         """See `Session.midi_live`: to both."""
+        with self._telling:
+            self._keys.hear(data)
+            self._tell(lambda act: act.session.midi_live(max(position, act.start), data))
+
+    def _tell(self, tell: Callable[[Act], object]) -> None:
+        """Tells all that play. Under the lock.
+
+        Raises:
+            BacklineError: the scene that is heard has ended; of the one that comes the card's thread notices that.
+        """
         for act in self._playing():
-            act.session.midi_live(position, data)
+            try:
+                tell(act)
+            except BacklineError:
+                if act is self._now:
+                    raise
 
     def _playing(self) -> list[Act]:
-        return [act for act in (self._now, self._coming) if act is not None]
+        return [act for act in (self._coming, self._now) if act is not None]
 
     # ---- the card's thread ---------------------------------------------------------------------------
 
     def turn(self, block: Audio) -> dict[str, Audio]:
         """Sends the block [channel, sample] just captured; gives what is heard meanwhile, MIXED and INPUT."""
-        heard = self._now.mixed(self._now.host.turn(block))
+        try:
+            heard = self._now.mixed(self._now.host.turn(block))
+        except BacklineError:
+            self._lost = True
+            self._orders.put(self._withdraw)
+            raise
         begin = self._position
         if begin == 0:
             self._orders.put(self._tell_heard)
         self._position = end = begin + block.shape[1]
-        fading = self._coming is not None and self._coming.fade_at is not None and self._coming.fade_at < begin
-        if not fading and not self._offers.empty():
-            self._take_offer(begin)
-        return heard if self._coming is None else self._faded(self._coming, heard, block, begin, end)
+        if self._coming is None and self._offer is not None:
+            self._take_offer(self._offer, begin)
+        coming = self._coming
+        return heard if coming is None else self._faded(coming, heard, block, begin, end)
 
     def turn_alone(self, block: Audio) -> dict[str, Audio]:
-        """As `Host.turn_alone`."""
+        """As `Host.turn_alone`: what was heard has ended, and nothing comes in its place."""
         self._position += block.shape[1]
         return self._now.mixed(self._now.host.turn_alone(block))
 
-    def _take_offer(self, position: int) -> None:
-        left, self._coming = self._coming, None
-        if left is not None:
-            self._orders.put(left.session.cancel)
-        coming = self._offers.get_nowait()
-        try:
-            coming.begin(position, self._rate, self._channels, self._now.transport)
-            self._coming = coming
-        except BacklineError as error:
-            self._lose(coming, error)
+    def _take_offer(self, coming: Act, position: int) -> None:
+        """It begins to hear, and is told what holds and which keys are down."""
+        coming.begin(position, self._rate, self._channels)
+        with self._telling:
+            if self._offer is not coming:
+                return  # something else was asked for
+            self._coming, self._offer = coming, None
+            try:
+                if self._now.transport is not None:
+                    coming.tell(moved(self._now.transport, position, self._rate))
+                for data in self._keys.told():
+                    coming.session.midi_live(position, data)
+            except BacklineError as error:
+                self._coming = None
+                self._lose(coming, error)
 
     def _faded(self, coming: Act, heard: dict[str, Audio], block: Audio, begin: int, end: int) -> dict[str, Audio]:
         """What is heard of the present scene, or of the one that comes, or of both."""
         missed = coming.host.measured.underrun_samples
         try:
             if coming.fade_at is None:
-                coming.fade_at = self._entry(coming, begin, end)
+                with self._telling:
+                    coming.fade_at = self._entry(coming, begin, end)
             ahead = coming.mixed(coming.host.turn(block))
-        except BacklineError as error:
-            self._coming = None
-            self._lose(coming, error)
+            if coming.fade_at is None or coming.fade_at >= end:
+                return heard
+            if coming.fade_at >= begin and coming.host.measured.underrun_samples > missed:
+                self._miss(coming, begin, end)
+                return heard
+        except (BacklineError, UserError) as error:
+            if self._take_back(coming):
+                self._lose(coming, error)
             return heard
-        if coming.fade_at is None or coming.fade_at >= end:
-            return heard
-        if coming.fade_at >= begin and coming.host.measured.underrun_samples > missed:
-            coming.fade_at, coming.hears_from, coming.misses = None, begin, coming.misses + 1
-            if coming.misses == MISSES:
-                self._coming = None
-                self._lose(coming, UserError("what it plays comes too late: use a longer --jitter-buffer"))
-            return heard
+        with self._telling:
+            if self._coming is not coming:
+                return heard  # something else was asked for
+            coming.entered = True
         if coming.fade_at >= begin:
             coming.unheard_samples = missed
         # Linear: what both play alike, such as the song whose stems they are, stays as loud as it is.
         since = np.arange(1 - coming.fade_at + begin, 1 - coming.fade_at + end)
         share = np.clip(since / self._fade, 0.0, 1.0).astype(np.float32)
         if end >= coming.fade_at + self._fade:
-            left, self._now, self._coming = self._now, coming, None
+            with self._telling:
+                left, self._now, self._coming = self._now, coming, None
             self.latency_samples = coming.latency_samples
             self._orders.put(lambda: self._entered(left))
         return {name: heard[name] * (1 - share) + ahead[name] * share for name in heard}
+
+    def _take_back(self, coming: Act) -> bool:
+        """It does not come; whether it was still meant to."""
+        with self._telling:
+            meant, self._coming = self._coming is coming, None
+            return meant
+
+    def _miss(self, coming: Act, begin: int, end: int) -> None:
+        """It had nothing to say at its bar: the next one is that of what is heard, whose beat it has again.
+
+        Raises:
+            UserError: there were too many.
+        """
+        coming.fade_at, coming.hears_from, coming.misses = None, begin, coming.misses + 1
+        if coming.misses == MISSES:
+            raise UserError("what it plays comes too late: use a longer --jitter-buffer")
+        with self._telling:
+            coming.transport = None
+            if self._now.transport is not None:
+                coming.tell(moved(self._now.transport, end, self._rate))
 
     def _entry(self, coming: Act, begin: int, end: int) -> int | None:
         """Where it is heard first, if its first bar begins within this block."""
@@ -237,7 +307,9 @@ class Stage:
         bar = bar_from(transport, earliest, self._rate) if transport is not None and plays else earliest
         if bar >= end:
             return None
-        if coming.scene.transport is not None:
+        if coming.scene.transport is not None and self._led:
+            self._orders.put(lambda: self._tell_led(coming.scene))
+        elif coming.scene.transport is not None:
             song = 0.0 if transport is None else moved(transport, bar, self._rate).song_position
             coming.tell(replace(coming.scene.transport, position=bar, song_position=song, bar_start=song))
         return bar + coming.latency_samples
@@ -249,21 +321,27 @@ class Stage:
     def _lose(self, act: Act, error: Exception) -> None:
         def lose() -> None:
             act.session.cancel()
-            self._asked = self._now.index
+            if self._wanted is None:
+                self._asked = self._newest.index
             self._refuse(act.scene.name, error)
 
         self._orders.put(lose)
 
-    # ---- the stage's own thread ----------------------------------------------------------------------
+    # ---- the stage's own threads ---------------------------------------------------------------------
 
     def _direct(self) -> None:
-        self._load_next()
         while (order := self._orders.get()) is not None:
-            try:
-                order()
-            except Exception as error:  # of one order: the scene that is heard plays on
-                if not self._over:
-                    self._refuse("", error)
+            for step in (order, self._open_newest):
+                try:
+                    step()
+                except Exception as error:  # of one order: the scene that is heard plays on
+                    if not self._over:
+                        self._refuse("", error)
+
+    @property
+    def _newest(self) -> Act:
+        """What comes, or is heard where nothing does."""
+        return self._offer or self._coming or self._now
 
     def _obey(self, line: str) -> None:
         word, _, rest = line.strip().partition(" ")
@@ -273,19 +351,19 @@ class Stage:
             case "":
                 return
             case "scene" if rest:
-                self._open(self._found(rest))
+                self._want(self._found(rest))
             case "next" if not rest:
                 if self._asked + 1 >= len(self._scenes):
                     raise UserError(f"{self._scenes[-1].name!r} is the last scene: ask for one by its name")
-                self._open(self._asked + 1)
+                self._want(self._asked + 1)
             case "take" if rest.isdecimal() or not rest:
                 wanted: SessionOptions = {**now.scene.options}
                 wanted.pop("seed", None)
                 if rest:
                     wanted["seed"] = int(rest)
-                self._open(now.index, replace(now.scene, options=wanted, transport=None))
+                self._want(now.index, replace(now.scene, options=wanted, transport=None))
             case "pack" if rest:
-                self._open(now.index, replace(now.scene, pack=rest, transport=None))
+                self._want(now.index, replace(now.scene, pack=rest, transport=None))
             case "transport":
                 self.transport(Transport(**json.loads(rest)))
             case _:
@@ -299,18 +377,44 @@ class Stage:
             return int(wanted) - 1
         raise UserError(f"there is no scene {wanted!r}: use {', '.join(names)}, or 1 to {len(names)}")
 
-    def _open(self, index: int, scene: Scene | None = None) -> None:
-        scene = scene or self._scenes[index]
-        before, self._asked = self._asked, index
-        try:
-            act = self._opened(scene, index)
-        except Exception as error:
-            self._asked = before
-            self._refuse(scene.name, error)
+    def _want(self, index: int, scene: Scene | None = None) -> None:
+        self._asked, self._wanted = index, (index, scene or self._scenes[index])
+
+    def _open_newest(self) -> None:
+        """Opens what is wanted, in the place of what was to come before; nothing while there is more to obey."""
+        if self._wanted is None or not self._orders.empty():
             return
-        self._offers.put(act)
+        (index, scene), self._wanted = self._wanted, None
+        self._withdraw()
+        try:
+            if self._lost:
+                raise UserError(LOST)
+            act = self._opened(scene, index)
+            with self._telling:
+                comes = not (self._over or self._lost)
+                if comes:
+                    self._offer = act
+            if not comes:
+                act.session.cancel()
+                raise UserError(LOST)
+        except Exception as error:
+            self._asked = self._newest.index
+            if not self._over:
+                self._refuse(scene.name, error)
+
+    def _withdraw(self) -> None:
+        """Ends what was to come, but what fades in already, where something is heard."""
+        with self._telling:
+            withdrawn, self._offer = [self._offer], None
+            if self._coming is not None and (self._over or self._lost or not self._coming.entered):
+                withdrawn.append(self._coming)
+                self._coming = None
+        for act in withdrawn:
+            if act is not None:
+                act.session.cancel()
 
     def _opened(self, scene: Scene, index: int) -> Act:
+        common_knobs(self._client, [self._scenes[0], scene], self._mapped)
         session = self._client.open(scene.pack, self._rate, self._channels, block_size=self._block, **scene.options)
         try:
             return Act(scene, session, self._latency(session), index, self._ports(scene, session))
@@ -320,36 +424,53 @@ class Stage:
 
     def _entered(self, left: Act) -> None:
         """The scene that came is heard alone."""
-        for each in self._client.sessions():
-            if each.id == left.session.ready.session:
-                self._left.totals.chunks += each.chunks
-                self._left.totals.late_chunks += each.late_chunks
-        left.session.cancel()
         self._left.underrun_samples += left.missing_samples
+        try:
+            for each in self._client.sessions():
+                if each.id == left.session.ready.session:
+                    self._left.totals.samples_out += each.samples_out
+                    self._left.totals.chunks += each.chunks
+                    self._left.totals.late_chunks += each.late_chunks
+        except BacklineError:
+            pass  # what it came to is not known, and nobody waits for it
+        finally:
+            left.session.cancel()
         self._tell_heard()
         more = (self._now.latency_samples - left.latency_samples) / self._rate
         if more > 0:
-            text = f"{self._now.scene.name} needs more time, so that all is heard {more:.2f} s later from here on"
-            error_console.print(labelled("note", text, "yellow"), soft_wrap=True)
-        self._load_next()
+            self._note(f"{self._now.scene.name} needs more time, so that all is heard {more:.2f} s later from here on")
+        self._loads.put(True)
+
+    def _load(self) -> None:
+        """A thread's: packs take long, and whoever asks for a scene must not wait for another one's."""
+        while self._loads.get():
+            try:
+                self._load_next()
+            except Exception as error:  # of one pack; or the connection is closed under it
+                if not self._over:
+                    self._note(f"what comes next is not ready: {explanation(error) or repr(error)}")
 
     def _load_next(self) -> None:
         """Makes the next scene's pack resident, so that it opens at once."""
         for scene in self._scenes[self._asked + 1 : self._asked + 2]:
-            try:
-                self._client.load_pack(scene.pack)
-            except BacklineError as error:
-                if not self._over:
-                    text = f"{scene.name}, which comes next, is not ready: {error}"
-                    error_console.print(labelled("warning", text, "yellow"), soft_wrap=True)
+            self._client.load_pack(scene.pack)
+
+    def _tell_led(self, scene: Scene) -> None:
+        """Once: that a scene's own tempo does not count."""
+        if scene.transport is not None and not self._said_led:
+            self._said_led = True
+            self._note("a clock outside gives the beat, and the tempo that a scene says is passed over")
+
+    def _note(self, text: str) -> None:
+        error_console.print(labelled("note", text, "yellow"), soft_wrap=True)
 
     def _tell_heard(self) -> None:
         error_console.print(labelled(HEARD, self._now.scene.name or self._now.scene.pack, "green"), soft_wrap=True)
 
     def _refuse(self, name: str, error: Exception) -> None:
         why = " ".join((explanation(error) or repr(error)).split())
-        stays = self._now.scene.name or self._now.scene.pack
-        text = f"{name + ': ' if name else ''}{why}; {stays} plays on"
+        stays = "" if self._lost else f"; {self._now.scene.name or self._now.scene.pack} plays on"
+        text = f"{name + ': ' if name else ''}{why}{stays}"
         error_console.print(labelled(REFUSED, text, "yellow"), soft_wrap=True)
 
     # ---- before and after ----------------------------------------------------------------------------
@@ -396,10 +517,8 @@ class Stage:
         """No scene comes any more."""
         self._over = True
         self._orders.put(None)
-        if self._coming is not None:
-            self._coming.session.cancel()
-        while not self._offers.empty():
-            self._offers.get().session.cancel()
+        self._loads.put(False)
+        self._withdraw()
 
 
 def queue_seconds(ledger: pb.Ledger) -> float:

@@ -10,7 +10,8 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -54,8 +55,10 @@ T = TypeVar("T")
 
 LOOK_SECONDS = 0.05
 FURTHEST_SECONDS = 60.0  # ahead, that a time tag may lie
-WAITING = 256  # messages that wait at the same time for what they have asked for
-TELLING_BYTES = 32_768  # that a subscriber is sent at one look; the rest comes with the next
+WAITING = 256  # messages of one sender that wait at the same time for what they have asked for
+ALL_WAITING = 4_096  # of all of them: addresses can be invented
+TELLING_BYTES = 32_768  # that one message is answered, or a subscriber is sent at one look; there the rest comes next
+ERROR_CHARACTERS = 1_000  # of what is told of one error
 FRESH_SECONDS = 1.0  # after which the packs on disk are looked at anew, and in a quarter of it the engine's figures
 PATTERN_COST = 20.0  # messages that a pattern counts as
 ALTERNATIVES = 32  # that the braces of a pattern may come to
@@ -82,6 +85,19 @@ class Leaf:
         return self.entry.read(self.owner)
 
 
+@dataclass
+class Answers:
+    """What one message is answered: not more than its bounds, since whose address it came from is not known."""
+
+    peer: Peer
+    left: int  # bytes; below 0 some were left out
+
+    def send(self, packet: bytes) -> None:
+        self.left -= len(packet)
+        if self.left >= 0:
+            self.peer.send(packet)
+
+
 class Board:
     """Of one server. All on the door's event loop."""
 
@@ -95,10 +111,13 @@ class Board:
         self._stats = (clock(), house.engine.stats())
         self._entries: dict[str, dict[str, Entry]] = {}  # by session's id, then by path
         self._looked_at_packs = -FRESH_SECONDS
+        self._looking = asyncio.Lock()
         self._number = 0
         self._allowances = Allowances(clock)
         self._complained: dict[Hashable, float] = {}
         self._subscribers: dict[Hashable, Subscriber] = {}
+        self._inboxes: dict[Hashable, deque[Message]] = {}  # of each sender, messages that have not begun yet
+        self._waiting: Counter[Hashable] = Counter()  # of each sender, what is not done yet
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -126,52 +145,101 @@ class Board:
             self.tell_error(peer, "", BadInput(str(error)))
             return
         for message in messages:
-            if len(self._tasks) >= WAITING:
-                self.tell_error(peer, message.address, Refused(f"{WAITING} messages wait already: send it again later"))
+            if self._waiting[peer.key] >= WAITING or self._waiting.total() >= ALL_WAITING:
+                self.tell_error(peer, message.address, Refused("too many messages wait already: send it again later"))
                 return
             if not self._allowances.take(peer.key, PATTERN_COST if is_pattern(message.address) else 1.0):
                 self._complain(peer)
                 return
-            task = asyncio.get_running_loop().create_task(self._do(message, peer))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._count(peer, 1)
+            if peer.key in self._inboxes:
+                self._inboxes[peer.key].append(message)
+            else:
+                self._inboxes[peer.key] = deque([message])
+                self._spawn(self._attend(peer))
 
-    async def _do(self, message: Message, peer: Peer) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _count(self, peer: Peer, count: int) -> None:
+        """So much more of a sender's waits."""
+        self._waiting[peer.key] += count
+        if not self._waiting[peer.key]:
+            del self._waiting[peer.key]
+
+    async def _attend(self, peer: Peer) -> None:
+        """Begins a sender's messages in the order in which they have come; each ends when it can."""
+        inbox = self._inboxes[peer.key]
         try:
-            seconds = self._seconds(message.time)
-            if message.arguments and message.address.endswith("/*"):
-                raise BadInput("a pattern that ends in /* asks, and sets nothing: write out what you mean")
-            await self.look_at_packs()
-            leaves = self.find(message.address)
-            if not leaves:
-                raise NotFound("there is no such address: the README and the OSCQuery document list them")
-        except Exception as error:
-            self.tell_error(peer, message.address, error)
+            while inbox:
+                message = inbox.popleft()
+                try:
+                    if concerns_packs(message.address):
+                        await self.look_at_packs()
+                    self._begin(message, peer)
+                except Exception as error:
+                    self.tell_error(peer, message.address, error)
+                self._count(peer, -1)
+                await asyncio.sleep(0)  # what can be done at once is done
+        finally:
+            del self._inboxes[peer.key]
+
+    def _begin(self, message: Message, peer: Peer) -> None:
+        """Reads what is asked, or begins to write.
+
+        Raises:
+            EngineError: there is no such address, or it is more than is told at once.
+        """
+        seconds = self._seconds(message.time)
+        if message.arguments and message.address.endswith("/*"):
+            raise BadInput("a pattern that ends in /* asks, and sets nothing: write out what you mean")
+        leaves = self.find(message.address)
+        if not leaves:
+            raise NotFound("there is no such address: the README and the OSCQuery document list them")
+        # A pattern that asks does nothing: what is below a session can be read at once without closing it.
+        read = [] if message.arguments else [leaf for leaf in leaves if leaf.entry.read is not None]
+        answers = Answers(peer, TELLING_BYTES)
+        if read:
+            self._tell_values(answers, read)
             return
-        if not message.arguments and any(leaf.entry.read for leaf in leaves):
-            # A pattern that asks does nothing: what is below a session can be read at once without closing it.
-            leaves = [leaf for leaf in leaves if leaf.entry.read is not None]
+        for leaf in leaves:
+            self._count(peer, 1)
+            self._spawn(self._write(leaf, Request(message.arguments, seconds, peer), answers))
+
+    def _tell_values(self, answers: Answers, leaves: Sequence[Leaf]) -> None:
+        """What addresses read now.
+
+        Raises:
+            Refused: it is more than is told at once.
+        """
         for leaf in leaves:
             try:
-                await self._ask(leaf, Request(message.arguments, seconds, peer))
+                values = leaf.read()
+                packet = packets.write(leaf.address, values, leaf.entry.tags(values))
             except Exception as error:
-                self.tell_error(peer, leaf.address, error)
+                packet = self._error(leaf.address, error)
+            answers.send(packet)
+            if answers.left < 0:
+                raise Refused(f"more than {TELLING_BYTES} bytes: the rest is left out, ask for less, or /subscribe")
 
-    async def _ask(self, leaf: Leaf, request: Request) -> None:
-        """Reads an address where nothing is sent with it, and else writes."""
+    async def _write(self, leaf: Leaf, request: Request, answers: Answers) -> None:
+        """Does what is asked of an address, or tells why not."""
         entry = leaf.entry
-        if entry.read is not None and not request.arguments:
-            values = leaf.read()
-            request.peer.send(packets.write(leaf.address, values, entry.tags(values)))
-            return
-        if entry.write is None:
-            what = "the server says it, it is not to be sent" if entry.read is None else "it can be read only"
-            raise BadInput(f"{what}: send it without arguments")
-        if request.seconds is not None and not entry.timed:
-            await asyncio.sleep(max(0.0, request.seconds - self.clock()))
-        answer = await entry.write(leaf.owner, request)
-        if answer is not None:
-            request.peer.send(packets.write(leaf.address, answer, entry.tags(answer)))
+        try:
+            if entry.write is None:
+                what = "the server says it, it is not to be sent" if entry.read is None else "it can be read only"
+                raise BadInput(f"{what}: send it without arguments")
+            if request.seconds is not None and not entry.timed:
+                await asyncio.sleep(max(0.0, request.seconds - self.clock()))
+            answer = await entry.write(leaf.owner, request)
+            if answer is not None:
+                answers.send(packets.write(leaf.address, answer, entry.tags(answer)))
+        except Exception as error:
+            answers.send(self._error(leaf.address, error))
+        finally:
+            self._count(request.peer, -1)
 
     def _seconds(self, tag: float | None) -> float | None:
         """A time tag by the clock."""
@@ -199,9 +267,13 @@ class Board:
 
     def tell_error(self, peer: Peer, address: str, error: Exception) -> None:
         """Tells a sender why something was not done."""
+        peer.send(self._error(address, error))
+
+    @staticmethod
+    def _error(address: str, error: Exception) -> bytes:
         status, text = status_of(error)
         plain = address.encode("ascii", "replace").decode()[: 2 * ECHOED]
-        peer.send(packets.write("/error", (plain, text, status.name), "sss"))
+        return packets.write("/error", (plain, text[:ERROR_CHARACTERS], status.name), "sss")
 
     def _complain(self, peer: Peer) -> None:
         """Once a second tells a sender that it is not heard."""
@@ -288,11 +360,12 @@ class Board:
 
     async def look_at_packs(self) -> None:
         """Knows the packs that are on disk now."""
-        now = self.clock()
-        if now - self._looked_at_packs >= FRESH_SECONDS:
-            self._looked_at_packs = now
-            entries = await asyncio.to_thread(self.house.loads.entries)
-            self.packs = {speakable(entry.name): entry for entry in entries}
+        async with self._looking:  # whoever comes meanwhile waits for the same look
+            now = self.clock()
+            if now - self._looked_at_packs >= FRESH_SECONDS:
+                self._looked_at_packs = now
+                entries = await asyncio.to_thread(self.house.loads.entries)
+                self.packs = {speakable(entry.name): entry for entry in entries}
 
     # ---- sessions ------------------------------------------------------------------------------------
 
@@ -452,6 +525,7 @@ class Board:
         if subscriber is None:
             return 0.0
         subscriber.expires = self.clock() + LEASE_SECONDS
+        self._spawn(self.look_at_packs())  # what is new there is news
         return LEASE_SECONDS
 
     def lost(self, key: Hashable) -> None:
@@ -516,6 +590,12 @@ def _written(leaf: Leaf) -> tuple[Values, bytes] | None:
 def is_pattern(address: str) -> bool:
     """Whether it has wildcards."""
     return any(character in "*?[]{}" for character in address)
+
+
+def concerns_packs(address: str) -> bool:
+    """Whether an address or pattern may mean what is told of packs."""
+    first = address.split("/")[1]
+    return first in ("pack", "packs") or is_pattern(first)
 
 
 @lru_cache(maxsize=1024)

@@ -22,6 +22,7 @@ from backline.models.stream import Transport
 OPEN_SECONDS = 120.0  # that a pack may take to load
 CLOSE_SECONDS = 10.0
 LIVE_SESSIONS = 8  # a sound card has not more to give
+UNREAD_BYTES = 65_536  # of what a process is told, that may wait for it
 LINES = 20  # of what a process says, that are kept
 OPTIONS = (
     "tempo", "signature", "downbeat", "seed", "visibility", "chunk", "guidance", "temperature", "task", "port", "dry",
@@ -127,7 +128,7 @@ class LiveSessions:
 
         Raises:
             NotFound: the session is gone already.
-            Refused: it does not come; the message is the process's own.
+            Refused: it does not come; the message is the process's own. Or the process no longer listens.
         """
         playing = self._tell(name, line)
         if playing.asked is not None and not playing.asked.done():
@@ -136,7 +137,11 @@ class LiveSessions:
         return await asyncio.wait_for(playing.asked, OPEN_SECONDS)
 
     def transport(self, name: str, transport: Transport, position: int) -> None:
-        """Tells what holds from a sample on, so that what comes keeps it."""
+        """Tells what holds from a sample on, so that what comes keeps it.
+
+        Raises:
+            Refused: the process no longer listens.
+        """
         values = {"position": position} | {
             key: getattr(transport, key)
             for key in ("playing", "tempo", "numerator", "denominator", "song_position", "bar_start")
@@ -150,6 +155,8 @@ class LiveSessions:
             raise BadInput(f"{quoted(line)} has several lines: use one")
         playing = self._playing[name]
         assert playing.process.stdin is not None
+        if playing.process.stdin.transport.get_write_buffer_size() > UNREAD_BYTES:
+            raise Refused(f"session {quoted(name)} reads nothing that it is told: close it")
         playing.process.stdin.write(f"{line}\n".encode())
         return playing
 
@@ -182,9 +189,10 @@ class LiveSessions:
     async def _watch(self, playing: Playing) -> None:
         """Hears what a process says until it ends; then those are told who need to be."""
         assert playing.process.stderr is not None
-        with suppress(ValueError):  # a line without an end
-            while line := await playing.process.stderr.readline():
-                self._hear(playing, line.decode("utf-8", "replace").strip())
+        while not playing.process.stderr.at_eof():
+            with suppress(ValueError):  # a line without an end, which is passed over
+                if line := await playing.process.stderr.readline():
+                    self._hear(playing, line.decode("utf-8", "replace").strip())
         code = await playing.process.wait()
         name = next((name for name, each in self._playing.items() if each is playing), "")
         self._playing.pop(name, None)
