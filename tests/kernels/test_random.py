@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from backline.kernels.random import uniform, uniform_array
+from backline.kernels.random import normal_array, uniform, uniform_array
 
 WORD = st.integers(0, 2**64 - 1)
 
@@ -58,3 +59,12 @@ def test_neighbouring_seeds_streams_and_counters_are_unrelated(other: tuple[int,
     seed, stream, shift = other
     correlation = np.corrcoef(uniform_array(7, 0, counters), uniform_array(seed, stream, counters + shift))[0, 1]
     assert abs(correlation) < 0.04  # five standard deviations
+
+
+def test_normal_numbers_are_normal_and_independent_of_how_they_are_asked_for() -> None:
+    drawn = normal_array(7, 3, np.arange(200_000))
+    assert drawn.dtype == np.float32
+    assert stats.kstest(drawn, "norm").pvalue > 0.01
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.01
+    assert abs(np.corrcoef(drawn, normal_array(7, 4, np.arange(200_000)))[0, 1]) < 0.01
+    np.testing.assert_array_equal(normal_array(7, 3, [[5, 100_000], [9, 1]]), drawn[[[5, 100_000], [9, 1]]])

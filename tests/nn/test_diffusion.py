@@ -123,6 +123,25 @@ def test_the_noise_of_what_is_known_does_not_matter() -> None:
     assert torch.equal(sample(denoise, noise, 3, known, clean), sample(denoise, other, 3, known, clean))
 
 
+def test_a_past_that_is_given_is_as_noisy_as_the_rest() -> None:
+    clean, given, noise = (torch.randn(SHAPE) for _ in range(3))
+    known = torch.tensor([True, False, False])[None, :, None].expand(2, -1, 1)
+    told: list[tuple[Tensor, Tensor]] = []
+
+    def denoise(z: Tensor, times: Tensor) -> Tensor:
+        told.append((z, times))
+        return ideal(clean)(z, times)
+
+    found = sample(denoise, noise, 4, known, given, past=3)
+    assert torch.allclose(found[..., :3], given[..., :3], atol=1e-5)
+    assert torch.equal(found[:, 0], given[:, 0])
+    assert torch.allclose(found[:, 1:, :, 3:], clean[:, 1:, :, 3:], atol=1e-4)
+    for (z, times), time in zip(told, schedule(4), strict=False):
+        assert times.shape == (2, 3, 1)
+        wanted = noisy(given, noise, torch.full((2, 3, 1), time))
+        assert torch.allclose(z[:, 1:, :, :3], wanted[:, 1:, :, :3], atol=1e-5)
+
+
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_repaint_keeps_what_is_known_and_finds_the_rest(repeats: int) -> None:
     clean, given = torch.randn(SHAPE), torch.randn(SHAPE)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backline.nn.learning_rate import cosine_rate, exponential_rate
+from backline.nn.learning_rate import cosine_rate, exponential_rate, inverse_rate
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
@@ -20,3 +20,8 @@ def test_the_papers_learning_rate_rises_for_two_thousand_steps_and_decays_with_e
     assert rates[1999] == max(rates) == pytest.approx(5e-4)
     assert rates[51_999] == pytest.approx(5e-4 * 0.99998**50_000)  # e^-1
     assert rates[-1] == pytest.approx(1e-5), "a floor of a fiftieth"
+
+
+def test_the_rate_of_mge_ldm_is_there_after_some_hundred_steps_and_halves_in_three_million() -> None:
+    rates = [inverse_rate(step, 5e-5, slowness=1e6, power=0.5, warmup=0.99) for step in (0, 68, 1000, 3_000_000)]
+    assert rates == pytest.approx([0.01 * 5e-5, 0.5 * 5e-5, 5e-5, 2.5e-5], rel=2e-3)

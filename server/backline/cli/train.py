@@ -390,8 +390,13 @@ def mge_pack(
     from backline.music.stems import SAMPLE_RATE
     from backline.music.world import WORLDS
     from backline.packs.places import user_packs
+    from backline.training.mge import TRAININGS
     from backline.training.mge_pack import PARTS, MgeRecipe, train_mge_pack
 
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if part is not None and part not in PARTS:
+        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
     try:
         source = options.song_source(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
         if songs is None and (reason := missing(WORLDS[world])):

@@ -44,6 +44,13 @@ def uniform_array(seed: int, stream: int, counters: ArrayLike) -> NDArray[np.flo
     return (mixed >> DROPPED_BITS).astype(np.float32) * STEP
 
 
+def normal_array(seed: int, stream: int, counters: ArrayLike) -> NDArray[np.float32]:
+    """A float32 of the normal distribution for every element of `counters`, by Box and Muller from two uniforms."""
+    pairs = 2 * np.asarray(counters).astype(np.uint64)
+    radius = np.sqrt(-2 * np.log1p(-uniform_array(seed, stream, pairs)))  # of a number in (0, 1]
+    return radius * np.cos(np.float32(2 * np.pi) * uniform_array(seed, stream, pairs + np.uint64(1)))
+
+
 def _wrapped(value: int) -> NDArray[np.uint64]:
     return np.array(int(value) % 2**64, dtype=np.uint64)
 

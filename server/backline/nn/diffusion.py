@@ -65,6 +65,7 @@ def sample(
     steps: int,
     known: Tensor | None = None,
     clean: Tensor | None = None,
+    past: int = 0,
 ) -> Tensor:
     """Clean latents by DDIM with eta 0 (Algorithm 2).
 
@@ -72,14 +73,18 @@ def sample(
         noise: [row, track, channel, frame], what sampling begins with; only of what is not known it matters.
         known: bool [row, track, frame or 1], what is given: its time is 0 throughout, and it comes out as it went in.
         clean: latents, read where they are known.
+        past: frames at the beginning that are given as well, but as noisy as all else: for networks that have one time
+            for all of a track. They, too, come out as they went in.
     """
     if known is None:
         known = torch.zeros(*noise.shape[:2], 1, dtype=torch.bool, device=noise.device)
     unknown = (~known).to(noise.dtype)
     held, given = known[:, :, None], noise if clean is None else clean
+    begun = torch.arange(noise.shape[-1], device=noise.device) < past
     z = torch.where(held, given, noise)
     for now, after in pairwise(schedule(steps)):
         told, rest = clean_and_noise(z, denoise(z, now * unknown), now * unknown)
+        told, rest = torch.where(begun, given, told), torch.where(begun, noise, rest)
         z = torch.where(held, given, noisy(told, rest, after * unknown))
     return z
 

@@ -1,0 +1,195 @@
+"""Whole files by MGE-LDM: an instrument out of a song, one that joins in, a band around it, or a song (Section 2.3).
+
+    player = OfflinePlayer(network, vae, towers)
+    bass, rest = player.extract(song, "the bass", Sampling(steps=1))
+    drums, piano = player.impute(guitar, ["drums", "a piano"], Sampling(steps=8, guidance=2.0))
+
+A file is played window by window; each begins with what the one before has ended with. Networks that have a time for
+every frame are told that past clean, others as noisy as the rest, as the authors' code does. Noise is drawn by seed and
+absolute frame, so a frame's noise is the same whatever window it falls into. Sounds are mono, float32 [sample], at the
+VAE's rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from backline.codecs.vae.config import Vae
+from backline.kernels.random import normal_array
+from backline.models.mge.network import MgeNetwork
+from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS, TRACKS, Task
+from backline.nn.diffusion import guided, sample
+
+Sound = NDArray[np.float32]  # [sample]
+BLOCK = 256  # latent frames that the VAE encodes or decodes at a time
+
+
+class Reader(Protocol):
+    """What hears prompts (towers.py)."""
+
+    def embed(self, text: str) -> Tensor:
+        """[dimension]; zeros where the text asks for nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How latents are drawn. Extraction wants one step or two and no guidance (MGE.md 7); the paper has 250 and 2."""
+
+    steps: int = 8
+    guidance: float = 1.0  # 1 asks the network once, more leads away from what is asked for by nobody
+    seed: int = 0
+    overlap: float = 0.25  # share of a window that the one before has played already
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap is {self.overlap:g}: use 0 or more, and less than 1")
+
+
+class OfflinePlayer:
+    """A network with its VAE and what reads prompts, all of them at rest between calls."""
+
+    def __init__(self, network: MgeNetwork, vae: Vae, reader: Reader) -> None:
+        self.network, self.vae, self.reader = network.eval(), vae, reader
+        self.device = network.mean.device
+
+    def extract(self, mixture: Sound, prompt: str, sampling: Sampling = Sampling(steps=1)) -> tuple[Sound, Sound]:
+        """What is asked for and the rest, as the VAE decodes them: they do not sum to the mixture."""
+        latents = self._answered("extract", mixture, prompt, sampling)
+        source, rest = (self._decoded(latents[track], len(mixture)) for track in (SOURCE, SUBMIXTURE))
+        return source, rest
+
+    def impute(self, given: Sound, prompts: Sequence[str], sampling: Sampling = Sampling()) -> list[Sound]:
+        """What joins in, for one prompt after the other, each beside all before it: given or made (Equation 4)."""
+        made: list[Sound] = []
+        for number, prompt in enumerate(prompts):
+            submixture = np.stack([given, *made]).sum(axis=0)
+            latents = self._answered("impute", submixture, prompt, sampling, number)
+            made.append(self._decoded(latents[SOURCE], len(given)))
+        return made
+
+    def accompany(self, source: Sound, prompt: str, sampling: Sampling = Sampling()) -> Sound:
+        """A band around one instrument."""
+        return self._decoded(self._answered("accompany", source, prompt, sampling)[SUBMIXTURE], len(source))
+
+    def generate(self, seconds: float, prompt: str, sampling: Sampling = Sampling()) -> Sound:
+        """A song. Raises ValueError: it would have no samples."""
+        samples = round(seconds * self.vae.sample_rate)
+        if samples < 1:
+            raise ValueError(f"a song of {seconds:g} s has no samples: ask for more")
+        silence = np.zeros(samples, np.float32)
+        return self._decoded(self._answered("generate", silence, prompt, sampling)[MIXTURE], samples)
+
+    def _answered(self, name: str, given: Sound, prompt: str, sampling: Sampling, stream: int = 0) -> Tensor:
+        """Latents [track, channel, frame] of a task, in the VAE's units.
+
+        Args:
+            stream: tells draws of the same seed apart.
+
+        Raises:
+            ValueError: the sound is no [sample], or has none.
+        """
+        if given.ndim != 1 or not len(given):
+            raise ValueError(f"the sound is {list(given.shape)}: give mono samples, at least one")
+        task = TASKS[name]
+        frames = ceil(len(given) / self.vae.hop)
+        heard = None if task.given is None else self.network.normed(encoded(self.vae, given, frames).to(self.device))
+        condition = self.network.asked(self.reader.embed(prompt)[None].to(self.device), task)
+        return self.network.unnormed(self.told(task, heard, frames, condition, sampling, stream))
+
+    @torch.inference_mode()
+    def told(
+        self, task: Task, heard: Tensor | None, frames: int, condition: Tensor, sampling: Sampling, stream: int = 0
+    ) -> Tensor:
+        """Latents [track, channel, frame] as the network knows them.
+
+        Args:
+            heard: those of the track that the task gives [channel, frame], if it gives one.
+            condition: [1, track, dimension].
+        """
+        config = self.network.config
+        shape = len(TRACKS), config.network.channels
+        by_frame = config.network.time == "frame"
+        # A network that was taught whole windows gets them: a shorter file is followed by silence, which is left out.
+        padded = frames if by_frame else max(frames, config.window_frames)
+        clean = torch.zeros(*shape, padded, device=self.device)
+        if heard is not None and task.given is not None:
+            clean[task.given, :, :frames] = heard
+        denoise = guided(self.network, condition, sampling.guidance)
+        for start, stop, begun in windows(padded, config.window_frames, sampling.overlap):
+            noise = noise_at(sampling.seed, stream, shape, start, stop).to(self.device)
+            known = task.known(1).to(self.device)
+            if by_frame:
+                known = known | (torch.arange(start, stop, device=self.device) < begun)
+            past = 0 if by_frame else begun - start
+            (clean[..., start:stop],) = sample(
+                denoise, noise[None], sampling.steps, known, clean[None, ..., start:stop], past
+            )
+        return clean[..., :frames]
+
+    def _decoded(self, latents: Tensor, samples: int) -> Sound:
+        return decoded(self.vae, latents)[:samples]
+
+
+def windows(frames: int, window: int, overlap: float) -> Iterator[tuple[int, int, int]]:
+    """First frame of each window, the one after its last, and the first that is new; the last window ends the file."""
+    hop = max(1, window - round(overlap * window))
+    begun = 0
+    while begun < frames:
+        stop = min(frames, max(begun + hop, window))
+        yield max(0, stop - window), stop, begun
+        begun = stop
+
+
+def noise_at(seed: int, stream: int, shape: tuple[int, int], start: int, stop: int) -> Tensor:
+    """Noise [track, channel, frame] of some frames of a file: always the same for a seed."""
+    tracks, channels = shape
+    counters = np.arange(start, stop) * channels + np.arange(channels)[:, None]
+    drawn = [normal_array(seed, stream * tracks + track, counters) for track in range(tracks)]
+    return torch.from_numpy(np.stack(drawn))
+
+
+@torch.inference_mode()
+def encoded(vae: Vae, sound: Sound, frames: int) -> Tensor:
+    """Latents [channel, frame] of a sound and the silence after it, a block at a time, the same as at once."""
+    padded = torch.from_numpy(np.pad(sound, (0, frames * vae.hop - len(sound))))
+    before, after = (ceil(samples / vae.hop) for samples in vae.reach)
+
+    def block(start: int, stop: int) -> Tensor:
+        return vae.encode(padded[None, start * vae.hop : stop * vae.hop])[0]
+
+    return by_blocks(block, frames, before, after, 1)
+
+
+@torch.inference_mode()
+def decoded(vae: Vae, latents: Tensor) -> Sound:
+    """The sound of latents [channel, frame], a block at a time, the same as at once."""
+
+    def block(start: int, stop: int) -> Tensor:
+        return vae.decode(latents[None, :, start:stop].cpu())[0]
+
+    return by_blocks(block, latents.shape[1], *vae.decode_reach, vae.hop).numpy()
+
+
+def by_blocks(block: Callable[[int, int], Tensor], frames: int, before: int, after: int, scale: int) -> Tensor:
+    """What `block(start, stop)` gives of all frames, of each block without what hears too little of its neighbours.
+
+    Args:
+        before, after: frames that each frame's output depends on, beside its own.
+        scale: steps of output a frame.
+    """
+    pieces = []
+    for start in range(0, frames, BLOCK):
+        stop = min(frames, start + BLOCK)
+        first = max(0, start - before)
+        heard = block(first, min(frames, stop + after))
+        pieces.append(heard[..., (start - first) * scale : (stop - first) * scale])
+    return torch.cat(pieces, dim=-1)
