@@ -218,13 +218,13 @@ def gates(rows: Mapping[str, Row], embeddings: Sequence[Embedding]) -> list[Gate
 
 
 def pictured(impute: Impute, plan: Plan) -> dict[str, Sound]:
-    """What to draw of the first song: what is given, and its stems, true and imputed."""
+    """What to draw of the first song: all of it, as it is and as it is imputed, and each stem likewise."""
     piece = Piece.of(next(plan.multitracks()))
-    signals = {"the song": piece.mixed, "": np.zeros_like(piece.mixed)}
-    for group, taken in piece.targets():
+    signals = {"the song": piece.mixed, "imputed": np.zeros_like(piece.mixed)}
+    for _, taken in piece.targets():
         if len(taken) == 1:
-            name = piece.labels[taken[0]][0]
-            true = piece.stems[taken].sum(axis=0)
+            name, true = piece.labels[taken[0]][0], piece.stems[taken[0]]
             (made,) = impute(piece.mixed - true, [asking_for(name)], plan.seed * SEEDS_APART)
             signals |= {f"{name}, true": true, f"{name}, imputed": made}
+            signals["imputed"] = signals["imputed"] + made
     return signals

@@ -13,14 +13,23 @@ from math import ceil
 import numpy as np
 import torch
 
+from backline.codecs.vae.load import load as load_vae
 from backline.corpus.multitrack import Excerpt, Multitrack
 from backline.evaluation.live import Sound, at_rate
 from backline.evaluation.prompts import ASKED
 from backline.evaluation.separation_baselines import Resynthesise
+from backline.models.errors import PackError
+from backline.models.mge.clap import ClapConfig, load_clap
+from backline.models.mge.config import MgeConfig
+from backline.models.mge.network import read_network
 from backline.models.mge.offline import OfflinePlayer, Sampling, decoded, encoded, windows
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS, TRACKS
+from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.models.mge.words import together
+from backline.models.windowed.consistency import MASK
 from backline.nn.diffusion import guided, repaint
+from backline.nn.tables import read_table
+from backline.packs.pack import Pack, read_tensors
 
 Extract = Callable[[Sound, str, int], tuple[Sound, Sound]]  # mixture, prompt and seed -> source and rest, as decoded
 Impute = Callable[[Sound, Sequence[str], int], list[Sound]]  # what is given, prompts and seed -> a sound for each
@@ -32,6 +41,34 @@ LONGEST_SECONDS = 60.0  # of a song that are played to at once
 def asking_for(*names: str) -> str:
     """The paper's phrase for these instruments together (Section 4.1)."""
     return ASKED.format(together(names))
+
+
+def players(pack: Pack, device: str) -> dict[str, OfflinePlayer]:
+    """What plays a pack's tasks, by what reads prompts: first, what a session has.
+
+    Raises:
+        PackError: it is of another family, or does not fit.
+    """
+    config = pack.config
+    if config.get("family") != "mge":
+        raise PackError(["it answers no prompts: give a pack of the family mge"], pack.name)
+    tensors = read_tensors(pack)
+    try:
+        network = read_network(read_table(MgeConfig, config["mge"], "mge"), tensors).to(device)
+        vae = load_vae(config["vae"], tensors)
+        if "clap" in config:
+            clap = load_clap(tensors, read_table(ClapConfig, config["clap"], "clap"))
+            return {clap.hears: OfflinePlayer(network, vae, clap)}
+        towers = load_towers(tensors, read_table(TowersConfig, config["towers"], "towers"))
+    except (KeyError, ValueError) as error:
+        raise PackError([str(error)], pack.name) from error
+    readers = [towers] if towers.minilm is None else [towers, Towers(towers.network, None)]
+    return {reader.hears: OfflinePlayer(network, vae, reader) for reader in readers}
+
+
+def consistency(pack: Pack) -> int:
+    """The mode of models/windowed/consistency.py that a session of a pack has which asks for nothing."""
+    return int(pack.config.get("stream", {}).get("consistency", MASK))
 
 
 def extraction(player: OfflinePlayer, sampling: Sampling, sample_rate: int) -> Extract:
