@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from backline.corpus.multitrack import Multitrack, StemsMissing
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS
+from backline.models.mge.words import labels_of
+from backline.music.world import ENSEMBLE
 from backline.nn.diffusion import LEAST_TIME
 from backline.training.mge_rows import PAPER, SMALL, Drawing, window
 from backline.training.mge_songs import Encoded, Encoder, Pool, read_songs, spread, subsets_of, write_songs
@@ -82,17 +84,29 @@ def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_pool_keeps_the_newest_songs_and_waits_for_none(tmp_path: Path) -> None:
-    for number in range(3):
-        write_songs(shard_path(tmp_path, number), number, Encoder(ToyVae(), hear, Tones()), 0, 2)
-    pool = Pool(tmp_path, most=3)
+    encoder, pool = Encoder(ToyVae(), hear, Tones()), Pool(tmp_path, most=5)
     sizes = []
-    for _ in range(5):
+    for numbers in ((0,), (), (1, 2), ()):
+        for number in numbers:
+            write_songs(shard_path(tmp_path, number), number, encoder, 0, 2)
         pool.refresh()
         sizes.append(len(pool.songs))
-    assert sizes == [2, 3, 3, 3, 3]
-    assert pool.number == 3
-    newest = read_songs(shard_path(tmp_path, 2))
-    np.testing.assert_array_equal(pool.songs[-1].latents, newest[-1].latents)
+    assert sizes == [2, 2, 5, 5]
+    found = [song.latents for song in pool.songs]
+    for latents, seed in zip(found, range(1, 6), strict=True):
+        np.testing.assert_array_equal(latents, encoder(seed).latents)
+
+
+def test_a_pool_says_why_no_song_comes(tmp_path: Path) -> None:
+    (tmp_path / "failed.txt").write_text("the disk is full")
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        Pool(tmp_path).refresh()
+
+
+def test_the_world_to_ask_in_has_instruments_of_twenty_names() -> None:
+    names = {labels_of(part, getattr(band, part))[0] for band in ENSEMBLE.bands for part in ("bass", "comp")}
+    names |= {labels_of("pad", band.pad)[0] for band in ENSEMBLE.bands if band.pad is not None}
+    assert len(names) >= 20
 
 
 @pytest.mark.slow  # a process starts
@@ -100,7 +114,7 @@ def test_a_side_process_writes_songs(tmp_path: Path) -> None:
     pool = Pool(tmp_path)
     with producer(tmp_path, partial(write_songs, encoder=Encoder(ToyVae(), hear, Tones()), seed=0, songs=2)):
         pool.refresh()
-    assert len(pool.songs) == 2
+    np.testing.assert_array_equal(pool.songs[0].latents, Encoder(ToyVae(), hear, Tones())(0).latents)
 
 
 def test_latents_have_mean_and_spread() -> None:

@@ -1,5 +1,6 @@
 """The VAE that diffusion models play in: a codec without its quantisers, and its training."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from backline.codecs.hcodec.network import HCodec, HCodecConfig
 from backline.codecs.vae.config import SpectralConfig
 from backline.codecs.vae.load import load
 from backline.packs.parts import read_part
+from backline.training.discriminator import Opponent
 from backline.training.loop import LoopConfig, Moment
 from backline.training.run_folder import validations
 from backline.training.vae import (
@@ -22,6 +24,7 @@ from backline.training.vae import (
     divergence,
     evaluate,
     principal,
+    quiet_loss,
     sums,
     train_vae,
 )
@@ -105,6 +108,28 @@ def test_training_brings_the_loss_of_magnitudes_down() -> None:
     assert np.mean([each["head"] for each in losses[-5:]]) < 0.8 * np.mean([each["head"] for each in losses[:5]])
     assert "mel" in losses[2]  # of step 102: every third is listened to
     assert "mel" not in losses[1]
+
+
+def test_an_opponent_learns_and_is_learnt_from_when_its_time_has_come() -> None:
+    torch.manual_seed(0)
+    trainer = VaeTrainer(TOY, tones, 0, CPU)
+    assert trainer.opponent is None  # on a CPU it is not worth its time
+    assert trainer.state().keys() == {"model", "optimizer", "mixtures"}
+    trainer.opponent = Opponent(CPU, 1e-3)
+    before = [value.clone() for value in trainer.opponent.discriminator.parameters()]
+    assert "adversarial" not in trainer.step(Moment(3, 0.0, 0.1))
+    assert {"adversarial", "features", "verdict", "mel"} <= trainer.step(Moment(4, 0.0, 0.5)).keys()
+    assert any(not torch.equal(a, b) for a, b in zip(before, trainer.opponent.discriminator.parameters(), strict=True))
+    assert trainer.state().keys() >= {"discriminator", "opposing"}
+
+
+def test_the_soft_counts_as_much_as_the_loud_and_below_hearing_nothing() -> None:
+    filters = torch.eye(2)
+    wanted = torch.tensor([[[100.0, 1e-3]]])
+    soft, loud = wanted * torch.tensor([1.0, 2.0]), wanted * torch.tensor([2.0, 1.0])
+    assert float(quiet_loss(soft, wanted, filters)) == pytest.approx(math.log(2) / 2)
+    assert float(quiet_loss(soft, wanted, filters)) == pytest.approx(float(quiet_loss(loud, wanted, filters)))
+    assert float(quiet_loss(torch.full((1, 1, 2), 1e-6), torch.zeros(1, 1, 2), filters)) == 0
 
 
 def test_the_divergence_is_that_of_gaussians() -> None:

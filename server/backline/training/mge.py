@@ -154,6 +154,8 @@ class MgeTrainer:
             losses = [float(self.loss(network, drawing, songs)) for _ in range(HELD_OUT_BATCHES)]
             for song in songs:
                 stems, answers = self.extracted(network, song)
+                if not len(stems):
+                    continue
                 away = (answers[:, None] - stems[None]).square().mean(dim=(2, 3))  # [asked, stem]
                 errors += away.diagonal().tolist()
                 found += (away.argmin(dim=1) == torch.arange(len(away), device=away.device)).float().tolist()

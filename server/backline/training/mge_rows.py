@@ -23,6 +23,7 @@ from backline.models.mge.words import INSTRUMENTS, ask_for_all, labels_of
 from backline.nn.diffusion import LEAST_TIME
 from backline.training.mge_songs import Encoded
 
+MOST_TEXTS = 20_000  # whose vectors are kept
 KINDS = ("one", "all but one", "none", "all")  # of sources, by how many of a song's stems they are
 
 
@@ -141,6 +142,8 @@ class Drawing:
     def embedded(self, text: str) -> Tensor:
         reader = int(self.random.integers(len(self.readers)))
         if (reader, text) not in self.texts:
+            if len(self.texts) >= MOST_TEXTS:
+                self.texts.clear()
             self.texts[reader, text] = self.readers[reader].embed(text).float().cpu()
         return self.texts[reader, text]
 

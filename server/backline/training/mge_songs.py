@@ -31,7 +31,7 @@ from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.music.seeds import training_seed
 from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
-from backline.training.tokens import await_shard, note_read, shard_path
+from backline.training.tokens import await_shard, note_read
 
 SONGS_PER_SHARD = 8
 READER = "network"
@@ -140,20 +140,18 @@ def write_songs(path: Path, number: int, encoder: Encoder, seed: int, songs: int
 class Pool:
     """The newest songs of a folder of shards, as many as there are yet, all of which stay at hand."""
 
-    def __init__(self, folder: Path, most: int = 1500, first: int = 0) -> None:
-        """`first` is the shard to begin with, which is waited for; others are read as they come."""
-        self.folder, self.most, self.number = folder, most, first
+    def __init__(self, folder: Path, most: int = 1500) -> None:
+        self.folder, self.most, self.number = folder, most, 0
         self.songs: list[Encoded] = []
 
-    def refresh(self, limit: int = 1) -> None:
-        """Reads up to `limit` shards that have come; waits where there is no song yet.
+    def refresh(self) -> None:
+        """Reads all shards that have come; waits where there is no song yet.
 
         Raises:
             RuntimeError: the side process that writes them has failed.
         """
-        for _ in range(limit):
-            if self.songs and not shard_path(self.folder, self.number).exists():
-                return
+        there = sum(1 for _ in self.folder.glob("shard-*.npz"))  # they come in order
+        while not self.songs or self.number < there:
             fresh = read_songs(await_shard(self.folder, self.number))
             self.songs = [*self.songs, *fresh][-self.most :]
             self.number += 1

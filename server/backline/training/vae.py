@@ -23,10 +23,11 @@ from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.codecs.vae.config import SpectralConfig
 from backline.codecs.vae.load import packed
 from backline.codecs.vae.spectral import SpectralVae
-from backline.measures.spectra import log_mel_distance, si_sdr
+from backline.measures.spectra import SMALLEST_MEL, log_mel_distance, si_sdr
 from backline.music.seeds import training_seed
 from backline.music.stems import TRACKS, Stems
 from backline.nn.learning_rate import cosine_rate, set_rate
+from backline.nn.mel import mel_filters
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors
 from backline.packs.parts import save_part
@@ -45,6 +46,7 @@ FILE = "vae.safetensors"
 WATCHED = "worse"  # the validation result by which the best is told
 LOUDEST = 1e-3  # what is never louder counts as silent
 FIRST_VARIANCE = -4.0  # logarithm, at the start: quantisers have taught the decoder to live with more
+BANDS = 120  # of the mel scale, by which soft sounds are compared
 VARIANCES = (-12.0, 4.0)  # logarithms that training bears
 FITTING_SONGS = 12  # whose stems, mix and submixes the principal components are of
 FITTING_FRAMES = 200  # of each
@@ -63,6 +65,7 @@ class VaeTraining:
     batches: int = 64  # kept at hand for them
     waveform_every: int = 3  # steps: how often the decoded sound is listened to
     head: float = 4.0  # magnitudes that the decoder writes, before phases blur them
+    quiet: float = 0.5  # the same, as much in what is soft as in what is loud
     mel: float = 1.0
     magnitude: float = 0.5
     complex: float = 0.3
@@ -138,6 +141,8 @@ class VaeTrainer:
         self.batches = Rehearsed(self.batch, config.passes, config.batches, seed)
         self.opponent = Opponent(device, config.rate / 2) if device.type == "cuda" else None
         self.bfloat16 = faster_in_bfloat16(device)
+        codec = config.vae.codec
+        self.filters = mel_filters(BANDS, codec.window, codec.sample_rate).to(device)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
@@ -191,6 +196,15 @@ def sums(crop: Stems, draw: np.random.Generator) -> NDArray[np.float32]:
     order = draw.permutation(sounding if len(sounding) > 1 else np.arange(len(crop)))
     without = order[min(int(draw.integers(1, 3)), len(order) - 1) :]
     return np.stack([*crop[order[:2]], crop.sum(axis=0), crop[without].sum(axis=0)])
+
+
+def quiet_loss(found: Tensor, wanted: Tensor, filters: Tensor) -> Tensor:
+    """Mean absolute difference of log mels of [row, hop, bin], down to where `log_mel_distance` hears nothing.
+
+    Of a stem's pauses, and of the bands that it leaves empty, all other losses know nothing.
+    """
+    a, b = ((levels @ filters.T).clamp(min=SMALLEST_MEL).log() for levels in (found, wanted))
+    return (a - b).abs().mean()
 
 
 def divergence(mean: Tensor, variance: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.models.errors import PackError
+from backline.models.mge.towers import asks
 from backline.nn.bert import ROBERTA_BASE, Bert, BertConfig, BertError, TextTokens, read_tokenizer
 from backline.nn.tables import Width
 from backline.nn.weights import mismatches, part
@@ -97,8 +98,3 @@ def load_clap(tensors: Mapping[str, Tensor], config: ClapConfig) -> Clap:
     except BertError as error:
         raise PackError([f"{PREFIX}{TOKENIZER}: {error}"]) from error
     return Clap(network.eval().requires_grad_(False), read)
-
-
-def asks(text: str) -> bool:
-    """Whether a text asks for anything: it has a letter or a digit."""
-    return any(each.isalnum() for each in text)
