@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from backline.codecs.vae.config import SpectralConfig
@@ -120,3 +121,16 @@ def write_random_pack(folder: Path, name: str = "mge") -> Pack:
         "license": "Apache-2.0", "mge": asdict(network.config), "vae": vae, "towers": asdict(TOWERS),
     }  # fmt: skip
     return write_pack(folder / name, table, tensors)
+
+
+class Loudness:
+    """An `Embedding` of tenths of a second, so that a few seconds are enough: two loudnesses."""
+
+    name = "loudness"
+    sample_rate = 8_000
+    dimensions = 2
+
+    def frames(self, audio: Sound) -> NDArray[np.float32]:
+        blocks = audio[: len(audio) // 800 * 800].reshape(-1, 800)
+        rough = np.diff(blocks, axis=1)
+        return np.stack([np.log(np.square(each).mean(axis=1) + 1e-6) for each in (blocks, rough)], axis=1)
