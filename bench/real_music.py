@@ -3,7 +3,7 @@
     python bench/real_music.py --audio ../audio -o real
     python bench/real_music.py --audio ../audio -o real --pack stems --beside spleeter-2stems --no-visqol
     python bench/real_music.py -o real --pop song.mp3 --separator spleeter-2stems     # and a song that nobody has apart
-    python bench/real_music.py -o real --mge mge --beside spleeter-4stems             # "the sound of the guitar" as well
+    python bench/real_music.py -o real --mge mge --beside spleeter-4stems       # and what is asked for by name
 
 It writes songs from the recordings of BACKLINE_AUDIO, and prepares two corpora of them by `backline data prepare`:
 
@@ -12,7 +12,7 @@ It writes songs from the recordings of BACKLINE_AUDIO, and prepares two corpora 
 - OUT/pop: with --pop, songs as they are sold. What --separator finds in them stands for the truth, and is none.
 
 With --mge, its pack is asked for the voice and the guitar by name as well, beside all separators that are given
-(`backline evaluate extraction`; OUT/sung-asked.json, OUT/rock-asked.json). Of rock, a separator's guitar is its `other`.
+(`backline evaluate extraction`; OUT/sung-asked.json, OUT/rock-asked.json). A separator's guitar is its `other`.
 
 The rock songs are those of Debian's fretsonfire-songs-sectoid where it is installed, whole, else the half minute of one
 that lies among the recordings. Further arguments go to `backline evaluate separation`. For measuring only, once a
