@@ -355,8 +355,8 @@ def gates(rows: Mapping[str, Row], readout: int) -> list[Gate]:
             ours, theirs = (rows.get(row_name(name, track), {}) for name in (heard, beside))
             if LOG_MEL in ours and LOG_MEL in theirs:
                 value, most = ours[LOG_MEL].mean, theirs[LOG_MEL].mean + more
-                wanted = f"at most {most:.3g}, {beside}'s" + (f" and {more:g}" if more else "")
-                found.append(Gate(f"{track}: {LOG_MEL}", value, wanted, value <= most))
+                wanted = f"at most {most:.3g}" + (f", {more:g} above" if more else "")
+                found.append(Gate(f"{track}: {LOG_MEL} beside {beside}", value, wanted, value <= most))
     at_least("what is not there", row_name(heard, ABSENT), QUIET, LEAST_QUIET)
     painted = [rows[name][LOG_MEL].mean for name in map(REPAINT.format, REPEATS) if name in rows]
     if ADAPTIVE in rows and painted:
