@@ -150,7 +150,7 @@ def test_an_extraction_is_measured_drawn_and_written(backline: Backline, tmp_pat
         *("--beside", "echo", "--ablation", "--picture", picture, "-o", out),
     )
     assert said.code == 0, said.err
-    for text in ("mask, drums", "ideal ratio mask", "HPSS", "VAE, its mask", "missed", "held-out words could be asked"):
+    for text in ("mask, drums", "ideal ratio mask", "HPSS", "VAE, mask", "missed", "held-out words could be asked"):
         assert text in said.out + said.err
     written = json.loads(out.read_text())
     assert written["kind"] == "extraction"

@@ -21,12 +21,13 @@ from backline.evaluation.extraction import (
     REPAINT,
     STEMS,
     VAE,
-    VAE_MASK,
     Judged,
+    Readout,
     ablations,
     evaluate_extraction,
     gates,
     judge,
+    readout_of,
     scenes,
 )
 from backline.evaluation.live import Sound
@@ -34,7 +35,6 @@ from backline.evaluation.plan import Plan
 from backline.evaluation.queried import (
     Extract,
     asking_for,
-    consistency,
     extraction,
     middle,
     players,
@@ -47,7 +47,7 @@ from backline.measures.report import Figure, Row
 from backline.measures.separation import LOG_MEL, SI_SDR
 from backline.models.errors import PackError
 from backline.models.mge.offline import Sampling
-from backline.models.windowed.consistency import MASK, OFF
+from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
 from backline.music.seeds import TEST_SEED
 from backline.music.stems import SAMPLE_RATE
 from backline.packs.pack import Pack, write_pack
@@ -57,6 +57,7 @@ from tests.support.queried import BAND, Knowing, Library, Pulses, write_random_p
 pytest.importorskip("fast_bss_eval")
 
 PIECES = 2
+SESSION = Readout(RESIDUAL, 1.0)
 KNOWN = Knowing([Library().song(TEST_SEED + number) for number in range(PIECES)], SAMPLE_RATE)
 
 
@@ -68,7 +69,7 @@ def judged(extract: Extract, library: Library | None = None, pieces: int = PIECE
     plan = Plan(cast(Songs, library or Library()), pieces)
     readers = {"n-grams": extract}
     return evaluate_extraction(
-        extract, MASK, plan, lambda sound: 0.9 * sound, readers, beside, {}, lambda doing, share: None
+        extract, SESSION, plan, lambda sound: 0.9 * sound, readers, beside, {}, lambda doing, share: None
     )
 
 
@@ -112,7 +113,7 @@ def test_an_echo_of_the_mixture_is_the_mixtures_row() -> None:
 def test_the_vae_alone_is_judged_as_it_leaves_the_stems(known: Judged) -> None:
     """Here it makes them quieter, which no mask hears."""
     assert known.rows[VAE][LOG_MEL].mean == pytest.approx(-np.log(0.9), abs=0.03)  # but for what is silence
-    assert known.rows[VAE_MASK][SI_SDR].mean == pytest.approx(known.rows[READOUTS[MASK]][SI_SDR].mean, abs=0.1)
+    assert known.rows[f"{VAE}, mask"][SI_SDR].mean == pytest.approx(known.rows[READOUTS[MASK]][SI_SDR].mean, abs=0.1)
 
 
 def test_separators_answer_for_what_they_tell_apart() -> None:
@@ -163,7 +164,7 @@ def test_gates_are_those_of_the_design() -> None:
         REPAINT.format(1): {LOG_MEL: Figure(2.0)},
         REPAINT.format(4): {LOG_MEL: Figure(0.9)},
     }
-    assert [(gate.name, gate.passed) for gate in gates(rows, MASK)] == [
+    assert [(gate.name, gate.passed) for gate in gates(rows, mask)] == [
         (f"by name: {FOUND}", True),
         (f"held-out words, minilm: {FOUND}", False),
         (f"held-out words, n-grams: {FOUND}", True),
@@ -183,7 +184,7 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Pack:
 
 def test_a_pack_is_asked_by_every_tower_that_reads(pack: Pack) -> None:
     assert list(players(pack, "cpu"))[-1] == "n-grams"
-    assert consistency(pack) == MASK
+    assert readout_of(pack) == Readout(MASK, 1.0)
 
 
 def test_packs_of_other_families_answer_no_prompts(tmp_path: Path) -> None:
@@ -218,8 +219,8 @@ def test_an_ablation_has_steps_guidance_and_repaint(pack: Pack) -> None:
     extract = extraction(player, Sampling(1), SAMPLE_RATE)
     few = {name: ways[name] for name in ("steps = 1", ADAPTIVE, REPAINT.format(1))}
     found = evaluate_extraction(
-        extract, MASK, plan, through_vae(player, SAMPLE_RATE), {}, {}, few, lambda doing, share: None
+        extract, SESSION, plan, through_vae(player, SAMPLE_RATE), {}, {}, few, lambda doing, share: None
     )
-    assert found.rows["steps = 1"] == found.rows[READOUTS[MASK]]
+    assert found.rows["steps = 1"] == found.rows[READOUTS[RESIDUAL]]
     assert found.rows[ADAPTIVE] != found.rows["steps = 1"]
     assert any(gate.name.startswith(ADAPTIVE) for gate in found.gates)

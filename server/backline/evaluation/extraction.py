@@ -4,8 +4,8 @@ Every stem that has a name is asked for in the paper's phrase, by its narrowest 
 SEGMENT_SECONDS in which it sounds (appendix E.1). Rows, for groups of stems each:
 - mask, residual: the answer made to sum to the mixture with what is left (models/windowed/consistency.py), one of which
   is what a session hears; paper's readout: the source as it is decoded;
-- VAE, its mask: the true stem through the VAE, and the mask that it makes with the true rest through it: what a network
-  that knows everything would reach;
+- VAE: the true stem through the VAE; VAE, mask and VAE, residual: the same read out with the true rest through it, as
+  well as a network that knows everything would do;
 - mixture, ideal ratio mask, HPSS and other packs: separation_baselines.py. Separators answer for stems that they tell
   apart: the only one that is sung, drums, bass, or `other`.
 Groups: one of the four tracks where it is one stem; `comping`, each stem that is neither sung nor drums nor bass; and
@@ -45,12 +45,13 @@ from backline.models.mge.offline import OfflinePlayer, Sampling
 from backline.models.mge.words import HELD_OUT, INSTRUMENTS, LABELS, labels_of
 from backline.models.windowed.consistency import MASK, OFF, RESIDUAL, consistent
 from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
+from backline.packs.pack import Pack
 
 READOUTS = {MASK: "mask", RESIDUAL: "residual", OFF: "paper's readout"}  # rows, by the mode of consistency
-MASK_EXPONENT = 2.0  # shares of power
-VAE, VAE_MASK, IDEAL_MASK = "VAE", "VAE, its mask", "ideal ratio mask"  # rows
+VAE, IDEAL_MASK = "VAE", "ideal ratio mask"  # rows
 ADAPTIVE, REPAINT = "adaptive times", "RePaint, U = {}"  # rows of the ablation
 STEMS = "stems"  # the pack of four stems that log-mel distances are held against
+BY_FAMILY = frozenset([*READOUTS.values(), VAE, MIXTURE])  # rows that are told by instruments' families as well
 FOUND, LEVEL, QUIET = "query accuracy", "level dB", "share at most -15 dB"  # columns
 COMPING, ABSENT = "comping", "not there"  # groups, beside ALL, TRACKS and families
 HELD = "held-out words, {}"  # rows
@@ -62,11 +63,33 @@ ABLATION_SCALES = (2.0, 4.0, 8.0)  # of guidance, as Table 7 has them
 COMPARED_STEPS = 8  # of guidance, adaptive times and RePaint
 REPEATS = (1, 2, 4)  # U of Table 5
 ABSENT_QUERIES = 2  # of each song
+MASK_EXPONENT = 1.0  # where a pack does not say: what the VAE knows of magnitudes is worth more than their powers
 QUIET_DB = -15.0  # below the mixture
 LEAST_FOUND = 0.9
 LEAST_GAIN = {"drums": 8.0, "bass": 8.0, "vocals": 4.0, COMPING: 2.0}  # dB, with the mask
 MOST_BEYOND_STEMS = 0.25  # of log-mel distance
 LEAST_QUIET = 0.8  # of the answers to what is not there
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How an answer is made to sum to the mixture (models/windowed/consistency.py)."""
+
+    mode: int
+    mask_exponent: float
+
+    @property
+    def row(self) -> str:
+        return READOUTS[self.mode]
+
+    def of(self, mixed: Sound, answer: tuple[Sound, Sound]) -> Sound:
+        """The source of an answer, source and rest."""
+        estimates = np.stack(answer)[:, np.newaxis]  # [track, channel, sample]
+        return consistent(mixed[np.newaxis], estimates, self.mode, self.mask_exponent)[0, 0]
+
+    def all(self, mixed: Sound, answer: tuple[Sound, Sound]) -> dict[str, Sound]:
+        """The same in every mode, by its row."""
+        return {name: replace(self, mode=mode).of(mixed, answer) for mode, name in READOUTS.items()}
 
 
 @dataclass(frozen=True)
@@ -125,11 +148,11 @@ class Scene:
         """Whether no other named stem is of the same track."""
         return sum(bool(labels) and track_of(labels[-1]) == self.track(stem) for labels in self.labels) == 1
 
-    def groups(self, stem: int) -> list[str]:
+    def groups(self, stem: int, families: bool) -> list[str]:
         """Those that a named stem is judged in."""
         track, family = self.track(stem), self.labels[stem][-1]
-        named = [COMPING] if track == OTHER else []
-        return list(dict.fromkeys([ALL, *([track] if self.alone(stem) else []), *named, family]))
+        found = [ALL, *([track] if self.alone(stem) else []), *([COMPING] if track == OTHER else [])]
+        return list(dict.fromkeys([*found, *([family] if families else [])]))
 
     def nearest(self, mel: Tensor, segments: NDArray[np.bool_]) -> tuple[int, list[float]]:
         """The stem that log mels [band, frame] are nearest to over these segments, and the distances of all."""
@@ -148,7 +171,7 @@ class Tally:
 
 def evaluate_extraction(
     extract: Extract,
-    readout: int,
+    readout: Readout,
     plan: Plan,
     resynthesise: Resynthesise,
     readers: Mapping[str, Extract],
@@ -160,7 +183,7 @@ def evaluate_extraction(
 
     Args:
         extract: what is judged.
-        readout: the mode of consistency that a session has, by which gates are judged.
+        readout: what a session has, by which gates are judged.
         resynthesise: the VAE there and back.
         readers: the same as `extract`, as each tower reads words; asked for HELD_OUT.
         beside: separators by the names of their rows.
@@ -183,12 +206,12 @@ def evaluate_extraction(
             oracle = ideal_ratio_mask(part.mixed, part.stems)
             judged = []
             for stem in part.asked():
-                answers = {IDEAL_MASK: oracle[stem], **separated(found, part, stem)}
-                answers |= asked_for(part, stem, extract, readout, variants, resynthesise, seed)
+                answers = asked_for(part, stem, extract, readout, variants, resynthesise, seed)
+                answers |= {IDEAL_MASK: oracle[stem], **separated(found, part, stem)}
                 judged.append(judge(part, stem, answers))
-                tally.confusion[part.labels[stem][0], nearest_label(part, stem, answers[READOUTS[readout]])] += 1
+                tally.confusion[part.labels[stem][0], nearest_label(part, stem, answers[readout.row])] += 1
                 say(f"{prefix}: asking", (stem + 1) / (len(part.labels) + 1))
-            pieces.append({**grouped(judged), **absent(part, extract, seed)})
+            pieces.append({**grouped(judged), **absent(part, extract, readout, seed)})
             say(f"{prefix}: asking in other words", 0.0)
             ask_held_out(part, readers, readout, seed, tally)
         figures.append(mean_figures(pieces))
@@ -196,7 +219,7 @@ def evaluate_extraction(
     names = list(dict.fromkeys(name for pair in tally.confusion for name in pair))
     names.sort(key=[*LABELS, NAMELESS].index)
     confusion = np.array([[tally.confusion[asked, nearest] for nearest in names] for asked in names], np.int64)
-    return Judged(rows, gates(rows, readout), [*plan.notes(), *held_out_notes(tally)], names, confusion)
+    return Judged(rows, gates(rows, readout.row), [*plan.notes(), *held_out_notes(tally)], names, confusion)
 
 
 def ablations(player: OfflinePlayer, sampling: Sampling) -> dict[str, Extract]:
@@ -212,6 +235,12 @@ def ablations(player: OfflinePlayer, sampling: Sampling) -> dict[str, Extract]:
     return found
 
 
+def readout_of(pack: Pack) -> Readout:
+    """What a session of a pack has that asks for nothing."""
+    stream = pack.config.get("stream", {})
+    return Readout(int(stream.get("consistency", MASK)), float(stream.get("mask_exponent", MASK_EXPONENT)))
+
+
 def scenes(song: Multitrack) -> Iterator[Scene]:
     """The song in equal parts that are not too long, without those in which nothing sounds."""
     for part in excerpts(song, LONGEST_SECONDS, SAMPLE_RATE):
@@ -220,17 +249,11 @@ def scenes(song: Multitrack) -> Iterator[Scene]:
             yield scene
 
 
-def read_out(mixed: Sound, answer: tuple[Sound, Sound], readout: int) -> Sound:
-    """The source of an answer, as a mode of consistency leaves it."""
-    estimates = np.stack(answer)[:, np.newaxis]  # [track, channel, sample]
-    return consistent(mixed[np.newaxis], estimates, readout, MASK_EXPONENT)[0, 0]
-
-
 def asked_for(
     part: Scene,
     stem: int,
     extract: Extract,
-    readout: int,
+    readout: Readout,
     variants: Mapping[str, Extract],
     resynthesise: Resynthesise,
     seed: int,
@@ -238,13 +261,15 @@ def asked_for(
     """What a stem's name brings out, in all ways of asking and reading out; and what the VAE leaves of the truth."""
     prompt = asking_for(part.labels[stem][0])
     answer = extract(part.mixed, prompt, seed)
-    true = resynthesise(part.stems[stem])
-    ideal = (true, resynthesise(part.mixed - part.stems[stem]))
+    ideal = resynthesise(part.stems[stem]), resynthesise(part.mixed - part.stems[stem])
+    known = {
+        VAE if name == READOUTS[OFF] else f"{VAE}, {name}": sound
+        for name, sound in readout.all(part.mixed, ideal).items()
+    }
     return {
-        **{name: read_out(part.mixed, answer, mode) for mode, name in READOUTS.items()},
-        **{name: read_out(part.mixed, ask(part.mixed, prompt, seed), readout) for name, ask in variants.items()},
-        VAE: true,
-        VAE_MASK: read_out(part.mixed, ideal, MASK),
+        **readout.all(part.mixed, answer),
+        **{name: readout.of(part.mixed, ask(part.mixed, prompt, seed)) for name, ask in variants.items()},
+        **known,
         MIXTURE: part.mixed,
     }
 
@@ -267,7 +292,7 @@ def judge(part: Scene, stem: int, answers: Mapping[str, Sound]) -> Figures:
         nearest, away = part.nearest(log_mels(sound, SAMPLE_RATE), segments)
         ratio = si_sdr(sound[heard], part.stems[stem][heard])
         row = {LOG_MEL: away[stem], SI_SDR: ratio, GAIN: ratio - start, FOUND: float(nearest == stem)}
-        figures |= {(name, group): row for group in part.groups(stem)}
+        figures |= {(name, group): row for group in part.groups(stem, name in BY_FAMILY)}
     return figures
 
 
@@ -284,7 +309,7 @@ def nearest_label(part: Scene, stem: int, sound: Sound) -> str:
     return part.labels[nearest][0] if part.labels[nearest] else NAMELESS
 
 
-def absent(part: Scene, extract: Extract, seed: int) -> Figures:
+def absent(part: Scene, extract: Extract, readout: Readout, seed: int) -> Figures:
     """Levels of the answers to instruments that are not there, nor any of their families, below the mixture."""
     if not all(part.labels):
         return {}  # what has no name may be any instrument
@@ -294,8 +319,8 @@ def absent(part: Scene, extract: Extract, seed: int) -> Figures:
     found: dict[str, list[float]] = {name: [] for name in READOUTS.values()}
     for wanted in drawn:
         answer = extract(part.mixed, asking_for(str(wanted)), seed)
-        for mode, name in READOUTS.items():
-            found[name].append(level_dbfs(read_out(part.mixed, answer, mode)) - level_dbfs(part.mixed))
+        for name, sound in readout.all(part.mixed, answer).items():
+            found[name].append(level_dbfs(sound) - level_dbfs(part.mixed))
     return {
         (name, ABSENT): {LEVEL: float(np.mean(levels)), QUIET: float(np.mean(np.array(levels) <= QUIET_DB))}
         for name, levels in found.items()
@@ -303,7 +328,7 @@ def absent(part: Scene, extract: Extract, seed: int) -> Figures:
     }
 
 
-def ask_held_out(part: Scene, readers: Mapping[str, Extract], readout: int, seed: int, tally: Tally) -> None:
+def ask_held_out(part: Scene, readers: Mapping[str, Extract], readout: Readout, seed: int, tally: Tally) -> None:
     """Asks for stems by words that nothing was taught: right where the nearest stem has the word's label."""
     asked = set(part.asked())
     for label, words in HELD_OUT.items():
@@ -313,7 +338,7 @@ def ask_held_out(part: Scene, readers: Mapping[str, Extract], readout: int, seed
         segments = np.any(part.sounding[right], axis=0, keepdims=True)[0]
         for word in words:
             for reader, extract in readers.items():
-                answer = read_out(part.mixed, extract(part.mixed, ASKED.format(word), seed), readout)
+                answer = readout.of(part.mixed, extract(part.mixed, ASKED.format(word), seed))
                 nearest, _ = part.nearest(log_mels(answer, SAMPLE_RATE), segments)
                 tally.words.setdefault((reader, word), []).append(nearest in right)
 
@@ -335,9 +360,8 @@ def held_out_notes(tally: Tally) -> list[str]:
     return notes
 
 
-def gates(rows: Mapping[str, Row], readout: int) -> list[Gate]:
-    """What a pack must reach (MGE.md 9); what no song had has no gate."""
-    heard = READOUTS[readout]
+def gates(rows: Mapping[str, Row], heard: str) -> list[Gate]:
+    """What a pack must reach, in the row that a session has (MGE.md 9); what no song had has no gate."""
     found: list[Gate] = []
 
     def at_least(name: str, row: str, column: str, least: float) -> None:

@@ -26,7 +26,6 @@ from backline.models.mge.offline import OfflinePlayer, Sampling, decoded, encode
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS, TRACKS
 from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.models.mge.words import together
-from backline.models.windowed.consistency import MASK
 from backline.nn.diffusion import guided, repaint
 from backline.nn.tables import read_table
 from backline.packs.pack import Pack, read_tensors
@@ -64,11 +63,6 @@ def players(pack: Pack, device: str) -> dict[str, OfflinePlayer]:
         raise PackError([str(error)], pack.name) from error
     readers = [towers] if towers.minilm is None else [towers, Towers(towers.network, None)]
     return {reader.hears: OfflinePlayer(network, vae, reader) for reader in readers}
-
-
-def consistency(pack: Pack) -> int:
-    """The mode of models/windowed/consistency.py that a session of a pack has which asks for nothing."""
-    return int(pack.config.get("stream", {}).get("consistency", MASK))
 
 
 def extraction(player: OfflinePlayer, sampling: Sampling, sample_rate: int) -> Extract:

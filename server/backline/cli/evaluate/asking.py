@@ -140,7 +140,7 @@ def extraction(
 
     from backline.corpus.labelled import has_labels
     from backline.evaluation import queried
-    from backline.evaluation.extraction import READOUTS, ablations, evaluate_extraction
+    from backline.evaluation.extraction import ablations, evaluate_extraction, readout_of
     from backline.evaluation.live import default_setting
     from backline.evaluation.plan import Plan
     from backline.evaluation.published import MGE_EXTRACTION, MGE_EXTRACTION_REAL, MGE_REPAINT
@@ -163,7 +163,7 @@ def extraction(
         sampling, plan = Sampling(steps, guidance), Plan(source, pieces, seed)
         readers = {hears: queried.extraction(each, sampling, SAMPLE_RATE) for hears, each in players.items()}
         hears, player = next(iter(players.items()))
-        readout = queried.consistency(opened)
+        readout = readout_of(opened)
         with progress_bar() as say:
             found = evaluate_extraction(
                 readers[hears],
@@ -182,7 +182,7 @@ def extraction(
         Report(
             kind="extraction",
             pack=f"{opened.name} {opened.version}",
-            settings={**told, **settings, "prompts": hears, "readout": READOUTS[readout]},
+            settings={**told, **settings, "prompts": hears, "readout": readout.row},
             rows=found.rows,
             gates=found.gates,
             notes=found.notes,
