@@ -16,6 +16,7 @@ from backline.evaluation.extraction import (
     HELD,
     IDEAL_MASK,
     LEVEL,
+    NAMELESS,
     QUIET,
     READOUTS,
     REPAINT,
@@ -129,6 +130,19 @@ def test_separators_answer_for_what_they_tell_apart() -> None:
     assert {"mixture, comping", "mixture, woodwinds", "mixture, keys"} <= rows.keys()
     assert "four" not in rows  # the mean of fewer stems than are asked for
     assert LOG_MEL in rows[IDEAL_MASK]
+
+
+def test_what_has_no_name_is_not_asked_for_and_may_be_any_instrument() -> None:
+    """As the guitar of a song whose other stems nobody has told apart."""
+
+    def tracks(mixed: Sound, seed: int) -> Mapping[str, Sound]:
+        return {**dict.fromkeys(("vocals", "drums", "bass"), np.zeros_like(mixed)), "other": mixed}
+
+    found = judged(echo, Library(("rest", "guitar")), 1, four=tracks)
+    assert found.rows["four, other"] == found.rows["mixture, guitar"] == found.rows["mixture"]
+    assert row_name(READOUTS[MASK], ABSENT) not in found.rows
+    assert set(found.names) <= {"guitar", NAMELESS}
+    assert found.confusion.sum() == 1
 
 
 def test_a_stem_is_judged_where_it_sounds() -> None:
