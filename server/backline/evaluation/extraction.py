@@ -66,7 +66,7 @@ ABSENT_QUERIES = 2  # of each song
 MASK_EXPONENT = 1.0  # where a pack does not say: what the VAE knows of magnitudes is worth more than their powers
 QUIET_DB = -15.0  # below the mixture
 LEAST_FOUND = 0.9
-LEAST_GAIN = {"drums": 8.0, "bass": 8.0, "vocals": 4.0, COMPING: 2.0}  # dB, with the mask
+LEAST_GAIN = {"drums": 8.0, "bass": 8.0, "vocals": 4.0, COMPING: 2.0}  # dB of SI-SDR
 MOST_BEYOND_STEMS = 0.25  # of log-mel distance
 LEAST_QUIET = 0.8  # of the answers to what is not there
 
