@@ -3,7 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := pyproject.toml server/build_backend.py protos/backline/v1/backline.proto server/backline/__init__.py
-PLUGIN_PACKAGES := cmake g++ make dpf-source libnghttp2-dev
+PLUGIN_PACKAGES := cmake g++ make dpf-source libmbedtls-dev libnghttp2-dev libtomlplusplus-dev
 HOST_PACKAGES := ardour chromium ffmpeg liblo-tools qtractor
 SYSTEM_PACKAGES := libportaudio2 libsndfile1 libfluidsynth3 fluid-soundfont-gm klettres-data
 # A folder of real recordings beside the clone, if there is one; tests on real audio skip without it.

@@ -2,8 +2,9 @@
 
     python bench/doors.py --minutes 2 --json doors.json
 
-A server with OSC, the console and the metrics open; a controller that has subscribed to all sessions, and four times a
-second a page's call and a scrape of the figures. Fails where an echo takes P50_BAR, or a chunk of the pack comes late.
+A server with OSC, the console and the metrics open; a controller that has subscribed to all sessions, a WebSocket that
+listens to figures of the server, and four times a second a page's call and a scrape of the figures. Fails where an echo
+takes P50_BAR, or a chunk of the pack comes late.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from pythonosc.dispatcher import Dispatcher
 from pythonosc.osc_message_builder import OscMessageBuilder
 from pythonosc.osc_server import ThreadingOSCUDPServer
 from roundtrip import P50_BAR, measure
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from backline.cli.connection import server_process
 from backline.cli.phrase import sung_phrase
@@ -35,6 +38,7 @@ from backline_client import Client
 
 OSC, HTTP, METRICS = "127.0.0.1:9077", "127.0.0.1:8077", "127.0.0.1:9477"
 SUBSCRIBED = ("/*", "/session/*/*", "/session/*/*/*")
+LISTENED = ("/server/chunks", "/server/load", "/server/uptime")
 LOOK_SECONDS = 0.25
 ECHO_SECONDS = 15.0
 
@@ -61,7 +65,8 @@ def main() -> int:
     figures = {"echoes": [asdict(alone), asdict(beside)], "seen": seen, "live": said.strip().splitlines()}
     for each in (alone, beside):
         print(f"{each.name}: echo p50 {each.p50 * 1000:.2f} ms, p99 {each.p99 * 1000:.2f} ms of {each.echoes}")
-    print(f"seen by OSC: {seen['osc']} messages; by the page and the figures: {seen['http']}, {seen['metrics']}")
+    by_osc, by_http = f"{seen['osc']} and {seen['websocket']} messages", f"{seen['http']}, {seen['metrics']}"
+    print(f"seen by OSC, and by its WebSocket: {by_osc}; by the page and the figures: {by_http}")
     if known.json:
         known.json.write_text(json.dumps(figures, indent=2) + "\n")
     failed = max(alone.p50, beside.p50) >= P50_BAR or ", 0 late," not in said or not all(seen.values())
@@ -72,7 +77,7 @@ def main() -> int:
 @contextmanager
 def visitors() -> Iterator[dict[str, int]]:
     """Somebody at each door; how much each of them has been told."""
-    seen, over = {"osc": 0, "http": 0, "metrics": 0}, threading.Event()
+    seen, over = {"osc": 0, "websocket": 0, "http": 0, "metrics": 0}, threading.Event()
 
     def count(door: str) -> None:
         seen[door] += 1
@@ -94,6 +99,16 @@ def visitors() -> Iterator[dict[str, int]]:
                 send("/subscribe", pattern)
             over.wait(LEASE_SECONDS / 3)
 
+    def listen() -> None:
+        while not over.wait(LOOK_SECONDS):
+            with suppress(OSError, ConnectionClosed), connect(f"ws://{OSC}/") as socket:
+                for address in LISTENED:
+                    socket.send(json.dumps({"COMMAND": "LISTEN", "DATA": address}))
+                while not over.is_set():
+                    with suppress(TimeoutError):
+                        socket.recv(timeout=LOOK_SECONDS)
+                        count("websocket")
+
     def look() -> None:
         asked = {"Content-Type": "application/json"}
         call = urllib.request.Request(f"http://{HTTP}/backline.v1.Backline/GetStats", b"{}", asked)
@@ -104,7 +119,7 @@ def visitors() -> Iterator[dict[str, int]]:
                     answer.read()
                     count(door)
 
-    threads = [threading.Thread(target=work, daemon=True) for work in (controller.serve_forever, stay, look)]
+    threads = [threading.Thread(target=work, daemon=True) for work in (controller.serve_forever, stay, listen, look)]
     for thread in threads:
         thread.start()
     try:

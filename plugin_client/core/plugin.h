@@ -105,7 +105,8 @@ class Plugin {
     // [main] False, and nothing changed, where the bytes are not such a state.
     bool load_state(const uint8_t* data, size_t size);
 
-    // [main] Where the server is: "unix:/path" or "host:port"; empty (the default): the user's socket, then loopback.
+    // [main] Where the server is: "unix:/path" or "host:port"; empty (the default): the user's socket, then loopback,
+    // then what the user has written down (net/servers.h), where keys are as well.
     void set_endpoint(const std::string& endpoint);
 
     Status status() const noexcept;  // [any]

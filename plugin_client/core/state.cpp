@@ -98,7 +98,7 @@ std::vector<uint8_t> encode_named(const State& state) {
     return out;
 }
 
-// What follows the texts is a newer version's.
+// False where it is a newer version's, with more names or longer texts; what follows the texts is passed over.
 bool decode_named(const std::vector<uint8_t>& bytes, State& state) {
     Reader body(bytes.data(), bytes.size());
     const uint64_t values = body.number(4);
@@ -171,7 +171,10 @@ bool decode_state(const uint8_t* data, size_t size, State& state) {
         if (index < kStatus) read.values[index] = clamp_parameter(static_cast<uint32_t>(index), double_of(bits));
     }
     if (!body.at_end()) return false;
-    if (!named.empty() && !decode_named(named, read)) return false;
+    if (!named.empty() && !decode_named(named, read)) {
+        read.named_values.clear();
+        read.texts.clear();
+    }
     state = read;
     return true;
 }

@@ -25,7 +25,8 @@ struct State {
 std::vector<uint8_t> encode_state(const State& state);
 
 // False where the bytes are not those of a state; then `state` is unchanged. Parameters that the bytes lack, as an
-// older version's do, keep their initial values; older versions pass over what they do not know.
+// older version's do, keep their initial values; older versions pass over what they do not know, and over all that goes by name where that is
+// more than they can read.
 bool decode_state(const uint8_t* data, size_t size, State& state);
 
 }  // namespace backline

@@ -53,6 +53,10 @@ std::string remedy_for(const net::Status& status) {
             return "give the server's machine less to do";
         case net::kNotFound:
             return "choose another Pack, or install this one";
+        case net::kPermissionDenied:
+            return "choose a Pack that your key plays";
+        case net::kUnauthenticated:
+            return "write a key into servers.toml";
         case net::kResourceExhausted:
             return "end another session, or give the server more room";
         case net::kFailedPrecondition:
@@ -92,11 +96,12 @@ Words own_problem(const std::string& what) {
         brief("begins anew in a second", what));
 }
 
-Words no_server(const std::string& tried, bool no_address, bool bounces) {
-    const std::string remedy =
-        no_address ? "write unix:/path or IP:port into BACKLINE_ADDRESS" : "start `backline serve`";
-    return words(tried + (bounces ? ". The bounce holds dry from there." : ". The input passes dry."),
-                 brief(remedy + (bounces ? "; bounce again" : ""), tried));
+Words no_server(const net::Status& why, bool bounces) {
+    const std::string remedy = why.code == net::kInvalidArgument ? "write unix:/path or host:port into BACKLINE_ADDRESS"
+                               : why.code == net::kUnauthenticated ? "look at servers.toml"
+                                                                   : "start `backline serve`";
+    return words(why.message + (bounces ? ". The bounce holds dry from there." : ". The input passes dry."),
+                 brief(remedy + (bounces ? "; bounce again" : ""), why.message));
 }
 
 Words too_late_for_bounce(double least_seconds, double budget_seconds) {
@@ -143,9 +148,12 @@ Words playing(const Play& play) {
 
 Words ended(const net::Status& status, bool bounces, bool asks) {
     const std::string reason = status.ok() ? "the server has closed the session" : status.message;
-    return words(reason + (bounces ? ". The bounce holds dry from there."
-                           : asks  ? ". The input passes dry; the server is asked again now and then, and on play."
-                                   : ". The input passes dry."),
+    const std::string where =
+        status.code == net::kUnauthenticated ? ". The plugin takes its key from " + net::servers_file() : "";
+    return words(reason + where +
+                     (bounces ? ". The bounce holds dry from there."
+                      : asks  ? ". The input passes dry; the server is asked again now and then, and on play."
+                              : ". The input passes dry."),
                  brief(remedy_for(status) + (bounces ? "; bounce again" : ""), reason));
 }
 

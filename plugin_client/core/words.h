@@ -26,9 +26,9 @@ Words idle();
 Words opening(const std::string& pack);
 Words own_problem(const std::string& what);
 
-// No server, of those that were `tried`; where the address itself is none that could be tried, or where a bounce has
-// given up for that.
-Words no_server(const std::string& tried, bool no_address, bool bounces);
+// No server, of those that were tried: none is there, or one is and may not be spoken to (kUnauthenticated), or the
+// address itself is none (kInvalidArgument). A bounce has given up for that.
+Words no_server(const net::Status& why, bool bounces);
 
 // A bounce whose output cannot come in time, however long anybody waits.
 Words too_late_for_bounce(double least_seconds, double budget_seconds);

@@ -78,7 +78,8 @@ void Worker::recover(const char* what) noexcept {
 
 bool Worker::connect() {
     const std::string endpoint = settings_.endpoint();
-    if (connection_ && !connection_->lost() && endpoint == endpoint_) return true;
+    const bool rewritten = servers_.look();
+    if (connection_ && !connection_->lost() && endpoint == endpoint_ && !rewritten) return true;
     endpoint_ = endpoint;
     list_.reset();
     connection_.reset();
@@ -86,19 +87,18 @@ bool Worker::connect() {
     refusals_ = 0;
     waiting_ = false;
     std::vector<net::Address> addresses;
-    std::string tried;
-    const bool has_address = net::addresses_of(endpoint, addresses, tried);
-    if (has_address) {
-        for (const net::Address& address : addresses) {
-            connection_ = std::make_unique<net::Connection>(address);
-            while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
-            if (stopping()) return false;
-            if (!connection_->lost()) break;
-            tried += (tried.empty() ? "" : "; ") + connection_->status().message;
-        }
+    net::Status why{net::kInvalidArgument, ""};
+    if (net::addresses_of(endpoint, servers_.addresses(), addresses, why.message)) why = {net::kUnavailable, ""};
+    for (size_t next = 0; why.code != net::kInvalidArgument && next < addresses.size(); ++next) {
+        const net::Status reached = reach(addresses[next]);
+        if (stopping()) return false;
+        if (reached.ok()) break;
+        // Of one that is there and does not fit, the user wants to know more than of those that are not.
+        if (reached.code == why.code) why.message += (why.message.empty() ? "" : "; ") + reached.message;
+        if (reached.code == net::kUnauthenticated) why = reached;
     }
     if (!connection_ || connection_->lost()) {
-        lack_server(tried, !has_address);
+        lack_server(why);
         return false;
     }
     missing_server_.reset();
@@ -110,15 +110,25 @@ bool Worker::connect() {
     return true;
 }
 
+// Connects to what listens at that address, if it is a server, and one that may hear what is sent there.
+net::Status Worker::reach(const net::Address& address) {
+    connection_.reset();
+    if (!address.local() && !servers_.problem().empty()) return {net::kUnauthenticated, servers_.problem()};
+    connection_ = std::make_unique<net::Connection>(address, servers_.access(address.text));
+    while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
+    return connection_->status();
+}
+
 // A bounce waits a little for a server that is just being started; the next one does not wait again for none.
-void Worker::lack_server(const std::string& tried, bool no_address) {
+void Worker::lack_server(const net::Status& why) {
     exchange_.missed = true;
     if (!missing_server_) missing_server_ = Clock::now();
     if (offline_ && Clock::now() - *missing_server_ >= kServerPatience) no_server_ = true;
+    const bool refused = why.code == net::kUnauthenticated;
     if (hopeless() || (offline_ && no_server_))
-        give_up(Status::failed, words::no_server(tried, no_address, true));
+        give_up(refused ? Status::refused : Status::failed, words::no_server(why, true));
     else
-        say(Status::connecting, words::no_server(tried, no_address, false));
+        say(refused ? Status::refused : Status::connecting, words::no_server(why, false));
 }
 
 // Nobody waits for the answer: a server that has just started takes long over its first one.
@@ -145,7 +155,8 @@ void Worker::pause() {
 // Whether the server may say something else now, or need not be asked any more.
 bool Worker::may_be_taken() const {
     return !wanted() || demand_.calls() != waiting_since_ || version_ != settings_.version() ||
-           texts_version_ != settings_.texts.version() || connection_->lost() || (!settle_ && stale());
+           texts_version_ != settings_.texts.version() || connection_->lost() || servers_.changed() ||
+           (!settle_ && stale());
 }
 
 // Lets time pass where nothing can be sent: the connection lives on, and input that is too old goes.
@@ -187,9 +198,10 @@ bool Worker::play() {
 
 // Asks for the pack and then for a session on it; true once that is ready.
 bool Worker::open() {
-    reopen_ = drain_ = false;
+    briefed_ = reopen_ = drain_ = false;
     if (waiting_since_ != demand_.calls()) refusals_ = 0;
     waiting_since_ = demand_.calls();
+    texts_version_ = settings_.texts.version();
     waiting_ = false;
     const auto number = static_cast<uint32_t>(values_[kPack]);
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
@@ -202,7 +214,6 @@ bool Worker::open() {
     if (!find_pack()) return false;
     follow_pack(number);
     std::copy(values_ + kFirstSlot, std::end(values_), wishes_.values + kFirstSlot);
-    texts_version_ = settings_.texts.version();
     wishes_.texts = settings_.texts.written();
     session_ = std::make_unique<Session>(*connection_, exchange_, settings_.texts, pack_, wishes_);
     while (!session_->ready()) {
@@ -319,6 +330,8 @@ void Worker::begin() {
     for (uint32_t index = 0; index < kParameterCount; ++index)
         if (values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
     if (stale() && !settle_) settle_ = position();
+    tell_notes(from);
+    briefed_ = true;
     for (uint64_t done = 0; done < repeated;) {
         const auto count = static_cast<uint32_t>(std::min<uint64_t>(repeated - done, session_->max_block()));
         session_->send_audio(from + static_cast<int64_t>(done), &sent_[sent_.size() - repeated + done], count);
@@ -327,6 +340,19 @@ void Worker::begin() {
     missing_ = exchange_.underrun_samples;
     missing_late_ = session_->late_samples();
     last_missing_ = Clock::time_point();
+}
+
+// What is held where the session begins, and what has been played since: keys stay down over whatever ends a session.
+void Worker::tell_notes(int64_t from) {
+    if (!pack_.takes_notes) return;
+    HeldNotes held = held_;
+    auto next = played_.begin();
+    for (; next != played_.end() && next->position <= from; ++next) held.take(next->midi);
+    for (uint8_t channel = 0; channel < HeldNotes::kChannelsOfMidi; ++channel) {
+        const std::vector<uint8_t> told = held.told(channel);
+        if (!told.empty()) session_->send_midi(from, told.data(), told.size());
+    }
+    for (; next != played_.end(); ++next) session_->send_midi(next->position, next->midi, next->midi_size);
 }
 
 // Where somebody waits for the output, a change that needs another session takes effect where it was made: what is due

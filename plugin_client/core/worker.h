@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -13,6 +14,7 @@
 
 #include "demand.h"
 #include "exchange.h"
+#include "held_notes.h"
 #include "session.h"
 #include "settings.h"
 #include "words.h"
@@ -46,7 +48,8 @@ class Worker {
     void run();
     void recover(const char* what) noexcept;
     bool connect();
-    void lack_server(const std::string& tried, bool no_address);
+    net::Status reach(const net::Address& address);
+    void lack_server(const net::Status& why);
     void ask_for_packs();
     bool play();
     bool open();
@@ -57,6 +60,7 @@ class Worker {
     bool stream();
     bool fits();
     void begin();
+    void tell_notes(int64_t from);
     void drain();
     void pause();
     bool may_be_taken() const;
@@ -70,6 +74,7 @@ class Worker {
     void apply(const Change& change);
     void apply_restart(const Change& change);
     void apply_parameter(const Change& change);
+    void remember_midi(const Change& change);
     void settle();
     bool stale() const;
     void look_at_host();
@@ -104,8 +109,9 @@ class Worker {
     std::unique_ptr<net::Call> list_;   // of the server's packs
     std::unique_ptr<Session> session_;  // after the connection, so that it goes first
     uint32_t version_ = 0;              // of the settings that are in force
-    uint32_t texts_version_ = 0;        // of the texts that have been sent
+    uint32_t texts_version_ = 0;        // of the texts that have been sent, or refused
     std::string endpoint_;              // that the connection is to
+    net::Servers servers_;              // as the user has written them down
     std::chrono::milliseconds back_off_;
     net::Pack pack_;                    // as this server has described it; without a name: not yet
     bool waiting_ = false;              // for the server's mind to change: it has said no
@@ -127,6 +133,7 @@ class Worker {
     uint64_t take_index_ = 0;           // of its first sample in the input ring
     std::optional<int64_t> settle_;     // position at which changes that want another session count as final
     std::optional<uint32_t> take_seed_;  // that has been drawn for this take
+    bool briefed_ = false;  // the session knows what it must before the first audio
     bool reopen_ = false;   // the session is not what is wanted any more
     bool drain_ = false;    // but what is due from it is
     uint64_t idle_at_ = std::numeric_limits<uint64_t>::max();  // samples that had come when the last session idled out
@@ -137,6 +144,8 @@ class Worker {
     bool known_transport_ = false;
     Transport transport_;
     int64_t transport_position_ = 0;
+    HeldNotes held_;             // before the first of `played_`
+    std::deque<Change> played_;  // the newest MIDI, whether a session has heard it or not
     Clock::time_point last_input_;
     Clock::time_point last_missing_;
     uint64_t missing_ = 0, missing_late_ = 0;

@@ -7,6 +7,7 @@ namespace backline {
 namespace {
 
 constexpr double kKeptSeconds = 1.8;    // of input, at most, for a session that is still to come
+constexpr size_t kPlayed = 1024;        // MIDI messages, for a session that begins before them
 constexpr double kSettleSeconds = 0.4;  // of the song, without another such change, until one opens another session
 
 }  // namespace
@@ -86,7 +87,7 @@ void Worker::send_on(uint32_t count) {
 }
 
 void Worker::apply(const Change& change) {
-    const bool open = session_ && session_->ready();
+    const bool briefed = session_ && briefed_;  // another session is told when it begins
     switch (change.kind) {
         case Change::Kind::restart:
             apply_restart(change);
@@ -101,10 +102,11 @@ void Worker::apply(const Change& change) {
             known_transport_ = true;
             transport_ = change.transport;
             transport_position_ = change.position;
-            if (open) session_->send_transport(change.position, change.transport);
+            if (briefed) session_->send_transport(change.position, change.transport);
             break;
         case Change::Kind::midi:
-            if (open) session_->send_midi(change.position, change.midi, change.midi_size);
+            remember_midi(change);
+            if (briefed) session_->send_midi(change.position, change.midi, change.midi_size);
             break;
     }
 }
@@ -143,6 +145,14 @@ void Worker::apply_parameter(const Change& change) {
         reopen_ = true;  // nothing has been played: it belongs to the opening
     else
         settle_ = change.position + samples(kSettleSeconds);
+}
+
+// Of what is too old to be told again, only what it has left held counts.
+void Worker::remember_midi(const Change& change) {
+    played_.push_back(change);
+    if (played_.size() <= kPlayed) return;
+    held_.take(played_.front().midi);
+    played_.pop_front();
 }
 
 void Worker::settle() {

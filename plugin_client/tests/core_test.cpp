@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "demand.h"
+#include "held_notes.h"
 #include "midi_backlog.h"
 #include "output_ring.h"
 #include "pace.h"
@@ -192,6 +193,37 @@ void a_state_comes_back_and_nothing_else_is_one() {
     CHECK(other.load_state(saved.data(), saved.size()));
     CHECK(other.save_state() == saved);
     CHECK(other.parameter(kGain) == -7.25 && other.parameter(kSeed) == 12345);
+}
+
+// What a newer version keeps by name may be longer, and more, than this one reads: the rest of its project is kept.
+void of_a_state_with_names_beyond_us_all_else_comes_back() {
+    State newer;
+    newer.endpoint = "unix:/nowhere/some where.sock";
+    newer.packs.names = {"default", "passthrough", "mine"};
+    for (uint32_t index = 0; index < kFirstSlot; ++index) newer.values[index] = parameters()[index].initial;
+    newer.values[kPack] = 2.0;
+    newer.values[kGain] = -7.25;
+    newer.named_values = {{"gate", -72.0}};
+    const std::vector<uint8_t> without = [&] {
+        State state = newer;
+        state.named_values.clear();
+        return encode_state(state);
+    }();
+    std::vector<State> beyond(3, newer);
+    beyond[0].texts = {{"prompt", "a rhodes"}, {"story", std::string(5000, 'x')}};
+    for (int name = 0; name < 2000; ++name) beyond[1].texts[std::to_string(name)] = "x";
+    for (int name = 0; name < 2000; ++name) beyond[2].named_values[std::to_string(name)] = 0.5;
+    for (const State& state : beyond) {
+        const std::vector<uint8_t> saved = encode_state(state);
+        State read;
+        CHECK(decode_state(saved.data(), saved.size(), read));
+        CHECK(read.named_values.empty() && read.texts.empty());
+        CHECK(encode_state(read) == without);
+        Plugin plugin, other;
+        CHECK(plugin.write_text("prompt", "of the project before") && plugin.load_state(saved.data(), saved.size()));
+        CHECK(plugin.parameter(kPack) == 2.0 && plugin.parameter(kGain) == -7.25);
+        CHECK(other.load_state(without.data(), without.size()) && plugin.save_state() == other.save_state());
+    }
 }
 
 void a_text_is_utf_8_of_512_bytes_and_nothing_else() {
@@ -553,6 +585,55 @@ void of_midi_that_finds_no_room_no_end_of_a_note_is_lost() {
     CHECK(heard.controllers == played.controllers);
 }
 
+// ---- MIDI that a session has missed --------------------------------------------------------------------------------
+
+using Messages = std::vector<std::vector<uint8_t>>;
+
+HeldNotes after(const Messages& messages, HeldNotes held = {}) {
+    for (const std::vector<uint8_t>& message : messages) {
+        const uint8_t midi[3] = {message[0], message[1], message[2]};
+        held.take(midi);
+    }
+    return held;
+}
+
+Messages told(const HeldNotes& held) {
+    Messages messages;
+    for (uint8_t channel = 0; channel < HeldNotes::kChannelsOfMidi; ++channel) {
+        const std::vector<uint8_t> bytes = held.told(channel);
+        for (size_t at = 0; at < bytes.size(); at += 3) messages.push_back({bytes[at], bytes[at + 1], bytes[at + 2]});
+    }
+    return messages;
+}
+
+void what_is_held_is_told_to_another_session() {
+    const Messages chord = {{0x91, 60, 100}, {0x91, 64, 90}, {0x93, 67, 80}};
+    CHECK(told(after({})).empty() && told(after(chord)) == chord);
+    CHECK(told(after({{0x81, 60, 0}, {0x91, 64, 0}}, after(chord))) == Messages{chord[2]});
+    const HeldNotes pedalled = after({{0xb1, 64, 127}, {0x81, 60, 0}, {0xb1, 7, 100}, {0xe1, 64, 0}}, after(chord));
+    const Messages let_go = {chord[0], chord[1], {0xb1, 64, 127}, {0x81, 60, 0}, chord[2]};
+    CHECK(told(pedalled) == let_go);
+    CHECK(told(after({{0xb1, 64, 63}}, pedalled)) == Messages({chord[1], chord[2]}));
+    CHECK(told(after({{0xb1, 121, 0}}, pedalled)) == Messages({chord[1], chord[2]}));  // the pedal is a controller
+    for (const uint8_t silence : {120, 123}) CHECK(told(after({{0xb1, silence, 0}}, pedalled)) == Messages{chord[2]});
+}
+
+// Whoever is told knows as much as who has heard it all, and goes on knowing it.
+void who_is_told_what_is_held_knows_all() {
+    Random random(5);
+    HeldNotes held, other;
+    for (int step = 0; step < 20'000; ++step) {
+        constexpr uint8_t kinds[] = {0x80, 0x90, 0x90, 0x90, 0xb0}, controllers[] = {64, 64, 64, 7, 120, 121, 123};
+        std::vector<uint8_t> message = {static_cast<uint8_t>(kinds[below(random, 5)] | below(random, 16)), 0, 0};
+        message[1] = static_cast<uint8_t>(message[0] < 0xb0 ? below(random, 128) : controllers[below(random, 7)]);
+        message[2] = static_cast<uint8_t>(below(random, 128));
+        held = after({message}, held);
+        other = after({message}, other);
+        CHECK(told(other) == told(held));
+        if (step % 64 == 0) other = after(told(held));
+    }
+}
+
 // Whether no character of UTF-8 is cut in two.
 bool whole_characters(const std::string& text) {
     for (size_t at = 0; at < text.size();) {
@@ -577,14 +658,17 @@ void every_status_says_what_to_do_within_what_vst3_shows() {
                 {words::own_problem(name), "begins anew in a second"}};
         for (const bool bounces : {false, true}) {
             const std::string then = bounces ? "; bounce again" : "";
-            said.push_back({words::no_server(name, false, bounces), "start `backline serve`" + then});
-            said.push_back({words::no_server(name, true, bounces), "write unix:/path or IP:port into"});
+            said.push_back({words::no_server({net::kUnavailable, name}, bounces), "start `backline serve`" + then});
+            said.push_back({words::no_server({net::kInvalidArgument, name}, bounces), "write unix:/path or host:port"});
+            said.push_back({words::no_server({net::kUnauthenticated, name}, bounces), "look at servers.toml" + then});
             for (int code = 0; code <= 16; ++code) {
                 const Words ended = words::ended({code, name}, bounces, !bounces);
                 CHECK(ended.brief.find(then) != std::string::npos);
                 said.push_back({ended, code == net::kNotFound          ? "choose another Pack"
                                        : code == net::kResourceExhausted ? "end another session"
                                        : code == net::kUnavailable       ? "start `backline serve`"
+                                       : code == net::kUnauthenticated   ? "write a key into servers.toml"
+                                       : code == net::kPermissionDenied  ? "choose a Pack that your key plays"
                                                                          : ""});
             }
         }
@@ -646,6 +730,7 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(the_output_ring_equals_a_map_of_positions),
     ENTRY(the_output_ring_serves_two_threads),
     ENTRY(a_state_comes_back_and_nothing_else_is_one),
+    ENTRY(of_a_state_with_names_beyond_us_all_else_comes_back),
     ENTRY(text_comes_back_as_the_value_and_the_same_text),
     ENTRY(a_text_is_utf_8_of_512_bytes_and_nothing_else),
     ENTRY(slots_are_the_packs_own_values_by_name),
@@ -658,6 +743,8 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(what_moves_settles_by_the_song_or_by_the_clock),
     ENTRY(every_status_says_what_to_do_within_what_vst3_shows),
     ENTRY(of_midi_that_finds_no_room_no_end_of_a_note_is_lost),
+    ENTRY(what_is_held_is_told_to_another_session),
+    ENTRY(who_is_told_what_is_held_knows_all),
 };
 
 }  // namespace

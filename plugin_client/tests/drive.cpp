@@ -2,6 +2,7 @@
 //
 //     set NAME VALUE               a parameter by its number, in its own unit
 //     endpoint TEXT
+//     reload                       takes up the state that it has saved, as with its project
 //     activate RATE FRAMES         answers the latency in samples
 //     offline 0|1
 //     bounce 0|1                   whether each call says of itself that it bounces
@@ -23,6 +24,7 @@
 //     await STATUS SECONDS BLOCK   plays silence in real time until the status is that one; answers the samples, or -1
 //     reset
 //     status                       status, sessions, underrun and late samples, needed latency, lost MIDI, message
+//     brief                        the message as hosts show it that have little room
 //     deactivate                   answers the seconds that it took
 //     provoke                      allocates where a guard of the real-time rule must notice
 #include <chrono>
@@ -64,6 +66,9 @@ class Driver {
         } else if (word == "endpoint") {
             words >> word;
             plugin_.set_endpoint(word);
+        } else if (word == "reload") {
+            const std::vector<uint8_t> state = plugin_.save_state();
+            if (!plugin_.load_state(state.data(), state.size())) return "refused";
         } else if (word == "activate") {
             uint32_t frames;
             words >> rate_ >> frames;
@@ -131,6 +136,8 @@ class Driver {
             out << static_cast<uint32_t>(plugin_.status()) << ' ' << meters.sessions << ' ' << meters.underrun_samples
                 << ' ' << meters.late_samples << ' ' << meters.needed_latency_seconds << ' ' << meters.lost_midi << ' '
                 << plugin_.message();
+        } else if (word == "brief") {
+            out << plugin_.brief_message();
         } else if (word == "deactivate") {
             const auto begin = Clock::now();
             plugin_.deactivate();

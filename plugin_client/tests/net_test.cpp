@@ -2,6 +2,7 @@
 //
 //     net_test units                                             what needs no one else
 //     net_test places                                            where sockets may lie, and what is tried first to last
+//     net_test servers                                           what the user's file says of them
 //     net_test codec < messages > messages                       reads each message and writes it again
 //     net_test packs|pack ADDRESS [NAME]                         a unary call
 //     net_test echo ADDRESS PACK RATE CHANNELS BLOCK BLOCKS      random blocks must come back bit for bit
@@ -48,11 +49,18 @@ int milliseconds_since(Clock::time_point begin) {
 Address address_of(const std::string& text) {
     std::vector<Address> addresses;
     std::string error;
-    if (!addresses_of(text, addresses, error)) {
+    if (!addresses_of(text, {}, addresses, error)) {
         std::fprintf(stderr, "%s\n", error.c_str());
         std::exit(1);
     }
     return addresses.front();
+}
+
+// As the user's file says.
+Access access_of(const std::string& address) {
+    Servers servers;
+    CHECK(servers.look() && servers.problem().empty());
+    return servers.access(address);
 }
 
 int tell(const Status& status) {
@@ -66,11 +74,14 @@ void addresses_are_what_users_write() {
     Address address;
     std::string error;
     for (const char* good : {"127.0.0.1:50505", "[::1]:1", "localhost:65535", "unix:/nowhere/a socket", "unix:relative"})
-        CHECK(parse_address(good, address, error) && address.size > 0);
+        CHECK(parse_address(good, address, error) && address.socket.size > 0);
     CHECK(address.local());
+    for (const char* name : {"studio:50505", "studio.example:50505", "4.rack-2.example:1"})
+        CHECK(parse_address(name, address, error) && address.socket.size == 0 && !address.local());
+    CHECK(address.host == "4.rack-2.example" && address.port == "1");
     for (const char* bad :
-         {"", ":", "host", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "1.2.3.4:-1", "studio:50505",
-          "::1:5", "[::1]", "[]:5", "unix:", "127.0.0.1:5x", "1.2.3.4:999999999999"}) {
+         {"", ":", "host", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "1.2.3.4:-1", "1.2.3:5",
+          "stu dio:5", "::1:5", "[::1]", "[]:5", "unix:", "127.0.0.1:5x", "1.2.3.4:999999999999"}) {
         error.clear();
         CHECK(!parse_address(bad, address, error) && error.find("127.0.0.1:50505") != std::string::npos);
     }
@@ -84,13 +95,16 @@ void an_empty_endpoint_is_loopback_where_there_is_no_socket() {
     for (const std::string& folder : {std::string("/nonexistent"), "/" + std::string(200, 'x')}) {
         setenv("XDG_RUNTIME_DIR", folder.c_str(), 1);
         unsetenv("BACKLINE_ADDRESS");
-        CHECK(addresses_of("", addresses, error) && addresses.back().text == "127.0.0.1:50505");
+        CHECK(addresses_of("", {}, addresses, error) && addresses.back().text == "127.0.0.1:50505");
         for (const Address& address : addresses) CHECK(address.text.find(folder) == std::string::npos);
     }
+    CHECK(addresses_of("", {"studio:1", "127.0.0.1:50505", "[::1]:2"}, addresses, error) && addresses.size() >= 3);
+    CHECK(addresses.end()[-3].text == "127.0.0.1:50505");  // and what the user has written down, each once
+    CHECK(addresses.end()[-2].text == "studio:1" && addresses.end()[-1].text == "[::1]:2");
     setenv("BACKLINE_ADDRESS", "[::1]:7", 1);
-    CHECK(addresses_of("", addresses, error) && addresses.size() == 1 && addresses[0].text == "[::1]:7");
-    CHECK(addresses_of("127.0.0.1:8", addresses, error) && addresses[0].text == "127.0.0.1:8");
-    CHECK(!addresses_of("nonsense", addresses, error));
+    CHECK(addresses_of("", {}, addresses, error) && addresses.size() == 1 && addresses[0].text == "[::1]:7");
+    CHECK(addresses_of("127.0.0.1:8", {}, addresses, error) && addresses[0].text == "127.0.0.1:8");
+    CHECK(!addresses_of("nonsense", {}, addresses, error));
 }
 
 // Messages of these sizes, framed as gRPC does it.
@@ -185,9 +199,20 @@ int places() {
     for (const std::string& place : user_sockets()) std::printf("place %s\n", place.c_str());
     std::vector<Address> addresses;
     std::string error;
-    CHECK(addresses_of("", addresses, error));
+    CHECK(addresses_of("", {}, addresses, error));
     for (const Address& address : addresses) std::printf("address %s\n", address.text.c_str());
     return tell({});
+}
+
+int servers() {
+    Servers found;
+    CHECK(found.look() && !found.look());
+    if (!found.problem().empty()) std::printf("problem %s\n", found.problem().c_str());
+    for (const std::string& address : found.addresses()) {
+        const Access access = found.access(address);
+        std::printf("server %s %d %s %s\n", address.c_str(), access.tls, access.key.c_str(), access.ca.c_str());
+    }
+    return 0;
 }
 
 // ---- codec -------------------------------------------------------------------------------------------------------
@@ -243,7 +268,7 @@ int codec() {
 // ---- calls -------------------------------------------------------------------------------------------------------
 
 int packs(const std::string& address) {
-    Connection connection(address_of(address));
+    Connection connection(address_of(address), access_of(address));
     ListPacksResponse found;
     const Status status = ask(connection, kListPacks, ListPacksRequest{}, found, 20'000);
     for (const Pack& pack : found.packs) std::printf("pack %s\n", pack.name.c_str());
@@ -251,7 +276,7 @@ int packs(const std::string& address) {
 }
 
 int pack(const std::string& address, const std::string& name) {
-    Connection connection(address_of(address));
+    Connection connection(address_of(address), access_of(address));
     Pack found;
     const Status status = ask(connection, kGetPack, GetPackRequest{name}, found, 20'000);
     for (const OutputPort& port : found.ports) std::printf("port %s %u\n", port.name.c_str(), port.channels);
@@ -280,7 +305,7 @@ ClientMessage opening(const std::string& pack, uint32_t rate, uint32_t channels,
 int echo(const std::string& address, const std::string& pack, uint32_t rate, uint32_t channels, uint32_t block,
          uint32_t blocks) {
     constexpr int64_t kStart = -777;  // positions are the client's
-    Connection connection(address_of(address));
+    Connection connection(address_of(address), access_of(address));
     std::vector<float> sent(static_cast<size_t>(channels) * block * blocks);
     std::mt19937 random(block);
     std::uniform_real_distribution<float> uniform(-1.0F, 1.0F);
@@ -332,7 +357,7 @@ int echo(const std::string& address, const std::string& pack, uint32_t rate, uin
 
 int hold(const std::string& address, int milliseconds, const Patience& patience) {
     const auto begin = Clock::now();
-    Connection connection(address_of(address), patience);
+    Connection connection(address_of(address), access_of(address), patience);
     const auto call = connection.start(kStream, [](Bytes bytes) {
         ServerMessage message;
         if (decode(bytes, message) && message.ready) {
@@ -355,7 +380,7 @@ int hold(const std::string& address, int milliseconds, const Patience& patience)
 }
 
 int pull(const std::string& address) {
-    Connection connection(address_of(address));
+    Connection connection(address_of(address), access_of(address));
     size_t messages = 0;
     size_t bytes_in_all = 0;
     const auto call = connection.start(kStream, [&](Bytes bytes) {
@@ -390,6 +415,7 @@ int main(int count, char** arguments) {
     const auto number = [&](size_t index) { return std::atoi(given[index].c_str()); };
     if (is("units", 0, 0)) return units();
     if (is("places", 0, 0)) return places();
+    if (is("servers", 0, 0)) return servers();
     if (is("codec", 0, 0)) return codec();
     if (is("packs", 1, 1)) return packs(given[1]);
     if (is("pack", 2, 2)) return pack(given[1], given[2]);

@@ -112,6 +112,55 @@ def test_a_controller_moves_its_parameter_and_others_are_played(capfd: pytest.Ca
     assert [notes.data for notes in stage.session.of(Notes)] == [bytes([0xB0, 64, 127])]
 
 
+def knob(controller: int, parameter: str) -> Knob:
+    if parameter not in ("guidance", "key"):
+        raise UserError(f"there is no {parameter}")
+    return Knob(controller, parameter, 0.0, 10.0)
+
+
+def test_the_next_controller_that_moves_is_learned_and_what_to_map_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    """Not what a keyboard tells by itself: each controller's place once, or with a programme."""
+    stage = Stage(knobs={7: Knob(7, "gain", 0.0, 1.0)}, knob=knob, learned=["guidance", "key"])
+    assert stage.conductor.figures()["learning"] == ["guidance", "key"]
+    stage.send(0, *(bytes([0xB0, number, 64]) for number in (0, 32, 21, 22)))
+    stage.send(0, *(bytes([0xB0, number, 64]) for number in (0, 32, 123, 123)), bytes([0xB0, 123, 0]))
+    stage.play(0.1)
+    assert not stage.session.of(Control)
+    stage.send(0, bytes([0xB0, 21, 127]), bytes([0x90, C, 1]))
+    stage.play(0.1)
+    stage.send(0, bytes([0xB0, 21, 0]), bytes([0xB0, 22, 0]), bytes([0xB0, 7, 0]), bytes([0xB0, 22, 127]))
+    stage.play(0.1)
+    assert stage.session.of(Control) == [
+        Control("guidance", 10.0), Control("guidance", 0.0), Control("gain", 0.0), Control("key", 10.0),
+    ]  # fmt: skip
+    said = capfd.readouterr().err
+    assert "learned: cc21=guidance" in said
+    assert "cc21 of Launchkey:Launchkey MIDI 1 leads guidance; next time, --map cc21=guidance" in said
+    assert "learned: cc22=key" in said
+    told = stage.conductor.figures()
+    assert (told["map"], told["learning"]) == (["cc7=gain", "cc21=guidance", "cc22=key"], [])
+    assert told["newest"] == "cc22 = 127, channel 1 from Launchkey:Launchkey MIDI 1"
+    assert told["ports"][1] == {"name": "DAW:clock", "open": True}
+
+
+def test_what_is_to_be_learned_now_goes_before_what_was_and_nothing_ends_it() -> None:
+    stage = Stage(knob=knob, learned=["guidance"])
+    stage.conductor.learn("key")
+    assert stage.conductor.figures()["learning"] == ["key"]
+    stage.conductor.learn("")
+    stage.send(0, bytes([0xB0, 21, 0]), bytes([0xB0, 21, 127]))
+    stage.play(0.1)
+    assert not stage.session.of(Control)
+    assert stage.conductor.figures()["map"] == []
+
+
+def test_what_cannot_be_learned_is_told_and_nothing_is_awaited(capfd: pytest.CaptureFixture[str]) -> None:
+    stage = Stage(knob=knob)
+    stage.conductor.learn("bass")
+    assert "learn refused: there is no bass" in capfd.readouterr().err
+    assert stage.conductor.figures()["learning"] == []
+
+
 def test_a_programme_is_for_whoever_asks_for_it_and_else_the_packs() -> None:
     chosen: list[int] = []
     stage = Stage(program=chosen.append)
@@ -332,6 +381,8 @@ def rtmidi(monkeypatch: pytest.MonkeyPatch) -> RtMidi:
         (["--midi-in", "2"], "there is no MIDI port '2'"),
         (["--midi-in", ":"], "several MIDI ports are called ':': use one of 'Launchkey"),
         (["--map", "cc1=gain"], "--map moves parameters by MIDI: name its port with --midi-in"),
+        (["--learn", "gain"], "--learn moves parameters by MIDI: name its port with --midi-in"),
+        (["--midi-in", "DAW", "--learn", "bass"], "has no parameter 'bass' that may change while it plays: use gain"),
         (["--midi-in", "DAW", "--map", "cc1=bass"], "has no parameter 'bass' that may change while it plays: use gain"),
     ],
 )

@@ -5,7 +5,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,11 +15,11 @@ import pytest
 from backline.doors import board
 from backline.doors.board import WAITING, Board, matcher
 from backline.doors.live import LiveSessions, as_arguments, explained
-from backline.doors.peers import BURST, LEASE_SECONDS, SUBSCRIBERS
+from backline.doors.peers import BURST, LEASE_SECONDS, LISTENED, SUBSCRIBERS
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, Refused
 from backline.engine.session import Session
-from backline.models.stream import Stream, Transport
+from backline.models.stream import ChunkInput, ChunkOutput, Heard, Stream, Transport
 from backline.packs.registry import PackRegistry
 from backline.service.desk import Desk
 from backline.service.loads import Loads
@@ -145,6 +145,34 @@ def test_a_bundle_with_a_time_tag_lands_on_its_sample() -> None:
         assert session.totals.late_chunks == 0
 
     scene(test)
+
+
+class Hearing(GainStream):
+    """Claims to hear another chord in every chunk, and a beat of 120 a minute from the start on."""
+
+    def _chunk(self, given: ChunkInput) -> ChunkOutput:
+        number, output = self.rows[given.row].chunks, super()._chunk(given)
+        beat = Transport(0.0, True, 120.0)
+        return replace(output, heard=(Heard(number * 0.08, f"chord {number}", beat),))
+
+
+def test_chord_and_beat_that_a_pack_hears_are_told_as_they_sound() -> None:
+    async def test(stage: Stage) -> None:
+        session = live(stage)
+        await stage.say("/subscribe", "/session/1/{chord,beat}", 20)
+        stage.play(session, 1.0)
+        told = [values for address, values in stage.peer.taken() if address == "/session/1/chord"]
+        assert told == [[f"chord {number}"] for number in range(len(told))]
+        heard = (session.take.timeline.end - session.ledger.latency_samples) / RATE
+        assert await stage.say("/session/1/chord") == [("/session/1/chord", [f"chord {int(heard / 0.08 + 1e-9)}"])]
+        assert await stage.say("/session/1/beat") == [("/session/1/beat", [3, pytest.approx(0.0, abs=0.02)])]
+        await stage.say("/unsubscribe")
+        await stage.say("/session/1/transport/tempo", 60)
+        await stage.say("/session/1/transport/play")
+        stage.play(session, 1.5)  # what is told goes before what is heard
+        assert await stage.say("/session/1/beat") == [("/session/1/beat", [2, pytest.approx(0.5, abs=0.03)])]
+
+    scene(test, gain=Hearing())
 
 
 def test_a_time_tag_that_nobody_means_is_refused() -> None:
@@ -520,6 +548,34 @@ def test_fuzz_harms_nothing_and_a_session_plays_on() -> None:
     scene(test)
 
 
+def test_who_listens_is_told_as_long_as_it_is_there_and_only_so_much() -> None:
+    async def test(stage: Stage) -> None:
+        session, peer = live(stage), Remembering("socket")
+        stage.board.look()
+        stage.board.listen(peer, "/session/1/parameter/gain")
+        stage.board.look()
+        assert peer.taken() == [("/session/1/parameter/gain", [1.0])]
+        await stage.send(message("/ping"), peer)
+        stage.clock.turn(100 * LEASE_SECONDS)
+        await stage.say("/session/1/parameter/gain", 2.0)
+        stage.play(session, 0.5)
+        assert peer.taken() == [("/session/1/parameter/gain", [2.0])]
+        stage.board._subscribers["socket"].listened |= {f"/nothing/{number}" for number in range(LISTENED - 1)}
+        with pytest.raises(Refused, match="ignore some"):
+            stage.board.listen(peer, "/session/1/parameter/fixed")
+        await stage.send(message("/unsubscribe"), peer)
+        assert "socket" in stage.board._subscribers
+        for address in list(stage.board._subscribers["socket"].listened):
+            stage.board.ignore(peer, address)
+        assert "socket" not in stage.board._subscribers
+        stage.board.listen(peer, "/session/1/parameter/gain")
+        stage.board.lost("socket")
+        assert "socket" not in stage.board._subscribers
+        assert stage.engine.figures.errors["osc", "Refused"] == 0  # raised, and told by whoever has asked
+
+    scene(test)
+
+
 # ---- what is not served, and what `backline live` is told ----------------------------------------------------
 
 
@@ -542,6 +598,8 @@ def test_what_is_not_served_says_so(address: str) -> None:
         ("/scene", [1.5, 2], "send the name of a scene"),
         ("/scene/next", [], "no set list plays here"),
         ("/session/1/seed", [7], "its client has opened it"),
+        ("/session/1/learn", ["gain"], "its client has opened it"),
+        ("/session/1/learn", [], "send a parameter"),
         ("/session/1/seed", ["-7"], "use 0 to 2^64 - 1"),
         ("/session/1/seed", [True], "use 0 to 2^64 - 1"),
         ("/session/1/next_take", [], "its client has opened it"),

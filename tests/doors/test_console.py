@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from http.client import HTTPConnection
@@ -62,7 +63,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(folder: Path) -> Iterator[tuple[RunningServer, ConsoleDoor]]:
     door = ConsoleDoor("127.0.0.1:0", names=["studio.example"])
     with start_server(
-        packs=[folder], device="cpu", max_sessions=8, drain_seconds=0.1, idle_seconds=IDLE_SECONDS, doors=[door]
+        packs=[folder],
+        device="cpu",
+        max_sessions=8,
+        drain_seconds=0.1,
+        idle_seconds=IDLE_SECONDS,
+        doors=[door],
+        metrics="127.0.0.1:0",
     ) as server:
         assert eventually(lambda: door.port > 0)
         yield server, door
@@ -395,6 +402,21 @@ def test_only_pages_of_its_own_may_ask(door: ConsoleDoor, headers: dict[str, str
         plain.sendall(f"{handshake}\r\n".encode())
         answer = plain.recv(64).decode()
     assert answer.startswith("HTTP/1.1 101" if status == 200 else "HTTP/1.1 403"), answer
+
+
+def test_what_is_refused_or_not_there_is_counted_by_its_status(server: RunningServer, door: ConsoleDoor) -> None:
+    def counted() -> dict[str, int]:
+        with urllib.request.urlopen(f"{server.metrics}/metrics", timeout=10) as answer:
+            found = re.findall(r'backline_errors_total{door="http",kind="(\d+)"} (\d+)', answer.read().decode())
+        return {kind: int(count) for kind, count in found}
+
+    before = counted()
+    assert ask(door, "GET", "/nothing")[0] == 404
+    assert ask(door, "POST", "/on-card/nobody/scene/2")[0] == 404  # nothing plays on the server's sound card
+    assert ask(door, "GET", "/live.json", host="evil.example")[0] == 403
+    assert ask(door, "GET", "/live.json")[0] == 200
+    after = counted()
+    assert {kind: after[kind] - before.get(kind, 0) for kind in ("403", "404")} == {"403": 1, "404": 2}
 
 
 def test_a_form_of_another_page_is_no_call(door: ConsoleDoor) -> None:

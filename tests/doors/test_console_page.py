@@ -18,12 +18,17 @@ from google.protobuf.message import Message
 
 pytest.importorskip("uvicorn")
 
+from backline.doors.console.door import ConsoleDoor
+from backline.doors.osc import OscDoor
+from backline.service.server import start_server
 from backline_client import Client
 from backline_protos.v1 import backline_pb2 as pb
+from tests.doors.conftest import LIVE
 from tests.plugin.server_process import in_time
 from tests.support.browser import PROGRAM, WHY_NOT, Browser
 from tests.support.console_server import ConsoleServer, console_server
 from tests.support.ear import BATCH_SECONDS, Ear, figures, try_it
+from tests.support.osc import Controller
 
 RATE = 48_000
 BUFFER_MS = 250  # of playback: the machine that tests is busy with much else
@@ -189,7 +194,7 @@ def microphone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def without_a_word(page: Browser, server: ConsoleServer) -> Iterator[None]:
+def without_a_word(page: Browser, server: ConsoleServer | ConsoleDoor) -> Iterator[None]:
     """Afterwards the console has said nothing, and the page has asked nobody but its server."""
     yield
     assert page.errors == []
@@ -315,6 +320,75 @@ def test_text_stands_out_in_both_themes(server: ConsoleServer) -> None:
                 found = page.run(contrasts)
                 assert len(found) > 5
                 assert [each for each in found if each[0] < 4.5] == [], theme
+
+
+SET = """
+[[scene]]
+name = "soft"
+tempo = 240
+parameters = { gain = 0.5 }
+[[scene]]
+name = "loud"
+[[scene]]
+name = "broken"
+visibility = -9
+"""
+
+
+@pytest.mark.hosts
+@pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
+def test_a_set_list_on_the_servers_card_is_led_by_the_keyboard(card: None, tmp_path: Path) -> None:
+    """The page shows the scenes and brings them on the bar; it shows MIDI, and learns a knob."""
+    (tmp_path / "set.toml").write_text(SET)
+    opened = threading.Event()
+    osc, console = (
+        OscDoor("127.0.0.1:0", LIVE, announce=False),
+        ConsoleDoor("127.0.0.1:0", on_open=lambda url: opened.set()),
+    )
+    state, scene = "document.querySelector('#card-list [role=status]')?.textContent", "#card-list .scenes button"
+    with (
+        start_server(device="cpu", load=["passthrough"], doors=[osc, console], drain_seconds=0.1),
+        Browser() as page,
+        without_a_word(page, console),
+    ):
+        assert opened.wait(20)
+        with Controller(osc.port) as controller:
+            scenes = ["scenes", str(tmp_path / "set.toml"), "jitter_buffer", 1.0]
+            controller.ask("/open", "passthrough", "band", *scenes, "midi_in", "Knobs")
+            first = controller.ask("/session/band/id")
+            page.open(console.url)
+            page.until(f"{state} === 'Now soft, next loud'")
+            assert page.run(f"[...document.querySelectorAll('{scene}')].map((each) => each.textContent)") == [
+                "soft", "loud", "broken",
+            ]  # fmt: skip
+            page.tab_to("#card-list header button")
+            page.press("Enter")
+            page.until(f"{state} === 'Now loud, next broken'")
+            heard = controller.ask_until("/session/band/id", lambda values: values != first)
+            assert controller.ask("/scene") == ["loud"]
+            page.tab_to(f"{scene}[aria-current]")
+            page.press("Tab")
+            page.press(" ")  # of the one that does not open
+            page.until("document.querySelector('#problem p').textContent.toLowerCase().includes('visibility is -9 s')")
+            assert page.run(state) == "Now loud, next broken"
+            assert controller.ask("/session/band/id") == heard
+            figures = "#card-list .midi"
+            page.until(f"document.querySelector('{figures}').textContent.includes('Knobs:Knobs MIDI 1')")
+            page.until(f"document.querySelector('{figures}').textContent.includes('cc21 = ')")
+            page.tab_to("#card-list .midi-in button")
+            page.press("Enter")
+            page.until(
+                "document.querySelector('#card-list .midi-in [role=status]').textContent === "
+                "'Learned: next time, --map cc21=gain'"
+            )
+            page.until(f"document.querySelector('{figures}').textContent.includes('cc21=gain')")
+            assert controller.ask("/session/band/midi/map") == ["cc21=gain"]
+            for width in (360, 800, 1_200):
+                page.resize(width, 900)
+                assert fits(page), width
+            assert controller.ask("/session/band/close") == ["closed"]
+            page.until("document.querySelector('#card-list').childElementCount === 0")
+            page.errors.remove(next(each for each in page.errors if "409" in each or "429" in each))
 
 
 @pytest.mark.hosts

@@ -18,11 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 from pythonosc import slip
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
+from backline.doors import live
 from backline.doors.addresses import OWNERS, row_of, table
 from backline.doors.osc import OscDoor
+from backline.doors.packets import PACKET_BYTES
+from backline.doors.peers import BURST
 from backline.service.server import RunningServer, start_server
 from backline_client import Client, Session, SessionEnded
+from tests.support.everything import CHORDS
 from tests.support.osc import Controller, bundle, fuzzed, message, unpacked
 
 README = Path(__file__).parents[2] / "README.md"
@@ -125,6 +131,30 @@ def test_a_set_list_on_the_servers_card_is_played_scene_by_scene(controller: Con
 
 
 @pytest.mark.slow
+def test_a_controller_is_learned_by_osc_and_leads_its_parameter(
+    controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keyboard of tests/support/card turns its knob 21 all the time."""
+    controller.ask("/open", "passthrough", "led", "midi_in", "Knobs", "map", "cc1=gain", "jitter_buffer", 1.0)
+    controller.ask_until("/session/led/midi/map", lambda values: values == ["cc1=gain"])
+    assert controller.ask("/session/led/parameter/gain") == [1.0]
+    assert "has no parameter 'bass'" in controller.ask("/session/led/learn", "bass", answer="/error")[1]
+    assert controller.ask("/session/led/learn", "gain") == ["cc21=gain"]
+    controller.ask_until("/session/led/midi/map", lambda values: values == ["cc1=gain", "cc21=gain"])
+    controller.ask_until("/session/led/parameter/gain", lambda values: values[0] not in (0.0, 1.0))
+    assert controller.ask("/session/led/midi/newest")[0].startswith("cc21 = ")
+    assert controller.ask("/session/led/close") == ["closed"]
+    monkeypatch.setattr(live, "LEARN_SECONDS", 0.5)
+    controller.ask("/open", "passthrough", "still", "midi_in", "DAW")  # where nobody moves anything
+    assert "no controller has moved yet" in controller.ask("/session/still/learn", "gain", answer="/error")[1]
+    assert controller.ask("/session/still/close") == ["closed"]
+    controller.ask("/open", "passthrough", "unled")
+    assert "no MIDI leads this session" in controller.ask("/session/unled/learn", "gain", answer="/error")[1]
+    assert controller.ask("/session/unled/midi/map") == []
+    assert controller.ask("/session/unled/close") == ["closed"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fails", "words"), [("open", "the sound card does not open (busy)"), ("unplugged 200", "was it unplugged?")]
 )
@@ -168,7 +198,7 @@ def rows() -> list[tuple[str, str, str, str]]:
     return re.findall(r"^\| `(/[^`]+)` \| (\S*) *\| ([a-z, ]+) \| (.*) \|$", text, re.MULTILINE)
 
 
-ON_CARD = {"/open", "/scene/next", "/session/<session>/next_take"}
+ON_CARD = {"/open", "/scene/next", "/session/<session>/next_take", "/session/<session>/learn"}
 ARGUMENTS: dict[str, list[Any]] = {"/subscribe": ["/server/*"], "/pack/<pack>/unload": ["close"]}
 VALUES: dict[str, Any] = {"parameter/<parameter>": 0.25, "normalised/<parameter>": 0.75, "text/<text>": "a cello"}
 VALUES |= {"transport/tempo": 77.0, "transport/position": 33.0, "name": "renamed"}
@@ -199,6 +229,8 @@ def test_every_address_of_the_readmes_table_is_answered_as_it_says(
                 continue  # needs a card: above; and what is only told is asked below
             if says_no:
                 assert controller.ask(address, answer="/error")[2] == "UNIMPLEMENTED", row
+            elif row.endswith("/chord"):
+                controller.ask_until(address, lambda values: play() or values[0] in CHORDS)  # type: ignore[misc]
             elif row.endswith("/beat"):
                 controller.send_message(f"/session/{name}/transport/play", [])
                 play()
@@ -454,6 +486,93 @@ def test_the_oscquery_document_is_what_the_proposal_says(server: RunningServer, 
             with pytest.raises(urllib.error.HTTPError) as refused:
                 get(door, target)
             assert refused.value.code == status
+
+
+@contextmanager
+def listening(door: OscDoor, **options: Any) -> Iterator[ClientConnection]:
+    with connect(f"ws://127.0.0.1:{door.port}/", **options) as socket:
+        yield socket
+
+
+def command(socket: ClientConnection, command: str, address: Any) -> None:
+    socket.send(json.dumps({"COMMAND": command, "DATA": address}))
+
+
+def told(socket: ClientConnection) -> tuple[str, list[Any]]:
+    """The next message that is told: each has a frame of its own."""
+    packet = socket.recv(timeout=20)
+    assert isinstance(packet, bytes)
+    assert packet.startswith(b"/")
+    [said] = unpacked(packet)
+    return said.address, list(said.params)
+
+
+def test_a_websocket_is_told_what_it_listens_to_until_it_ignores_it(server: RunningServer, door: OscDoor) -> None:
+    assert get(door, "/?HOST_INFO")["EXTENSIONS"]["LISTEN"] is True
+    with playing(server) as session, Controller(door.port) as controller, listening(door) as socket:
+        name = controller.name_of(session.ready.session)
+        gain, tempo = (f"/session/{name}/{path}" for path in ("parameter/gain", "transport/tempo"))
+        for address in (gain, tempo):
+            command(socket, "LISTEN", address)
+            assert told(socket)[0] == address
+        for value in (0.5, 0.25):
+            controller.send_message(gain, value)
+            assert told(socket) == (gain, [value])
+        command(socket, "IGNORE", gain)
+        controller.send_message(gain, 1.0)
+        controller.ask_until(gain, lambda values: values == [1.0])
+        controller.send_message(tempo, 90.0)
+        assert told(socket) == (tempo, [90.0])  # and nothing of the gain before
+        socket.send(message(gain, 0.75))  # what is sent in binary is OSC
+        controller.ask_until(gain, lambda values: values == [0.75])
+
+
+def test_a_websocket_hears_what_is_wrong_and_has_its_limits(server: RunningServer, door: OscDoor) -> None:
+    with listening(door) as socket:
+        for text, words in [
+            ("LISTEN", "no JSON"),
+            ("[" * 9_000, "no JSON"),
+            ("[1]", "send LISTEN or IGNORE"),
+            ('{"COMMAND": "PATH_ADDED", "DATA": "/packs"}', "send LISTEN or IGNORE"),
+            ('{"COMMAND": "LISTEN"}', "without an address"),
+            ('{"COMMAND": "LISTEN", "DATA": "/nothing"}', "no such address"),
+            ('{"COMMAND": "LISTEN", "DATA": "/ping"}', "no such address that can be read"),
+            ('{"COMMAND": "LISTEN", "DATA": "/session/no/chord"}', "there is no session"),
+        ]:
+            socket.send(text)
+            address, [_, why, _] = told(socket)
+            assert address == "/error"
+            assert words in why
+        for _ in range(2 * int(BURST)):
+            command(socket, "IGNORE", "/packs")
+        assert "too many messages a second" in told(socket)[1][1]
+        socket.send(["{", " " * PACKET_BYTES, "}"])  # in pieces that are short enough
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=20)
+        assert socket.close_code == 1009
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "let_in"),
+    [
+        (None, "127.0.0.1", True),
+        ("http://127.0.0.1", "127.0.0.1", True),
+        ("http://evil.example", "127.0.0.1", False),
+        ("null", "localhost", False),
+        (None, "evil.example", False),
+        (None, "backline-studio.local", True),
+    ],
+)
+def test_a_page_of_another_site_neither_listens_nor_reads(
+    server: RunningServer, door: OscDoor, origin: str | None, host: str, let_in: bool
+) -> None:
+    origins = "" if origin is None else f"Origin: {origin}\r\n"
+    upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    for further, status in [(upgrade, 101), ("", 200)]:
+        with socket.create_connection(("127.0.0.1", door.port), 10) as connection:
+            connection.sendall(f"GET /packs HTTP/1.1\r\nHost: {host}\r\n{origins}{further}\r\n".encode())
+            assert connection.recv(64).startswith(f"HTTP/1.1 {status if let_in else 403} ".encode())
 
 
 def test_controllers_find_it_by_zeroconf(card: None) -> None:

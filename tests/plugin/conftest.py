@@ -16,10 +16,13 @@ __all__ = ["address", "client"]
 
 @pytest.fixture(scope="module", autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where plugins remember packs: none, at first; what one module's servers had is not in another's lists."""
+    """Where plugins remember packs: none, at first; what one module's servers had is not in another's lists. They know
+    of no servers either, whatever the user who runs the tests has written down.
+    """
     folder = tmp_path_factory.mktemp("state")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(folder))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         yield folder
 
 
@@ -35,7 +38,7 @@ def plugins() -> Path:
 @pytest.fixture(scope="session")
 def built(plugins: Path) -> Path:
     """The folder of the core's test programs."""
-    return native.build(plugins, "", "core_test", "drive", "realtime_guard", "out_of_memory")
+    return native.build(plugins, "", "core_test", "drive", "realtime_guard", "out_of_memory", "slow_names")
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ CHECKS = (
     "the_output_ring_equals_a_map_of_positions",
     "the_output_ring_serves_two_threads",
     "a_state_comes_back_and_nothing_else_is_one",
+    "of_a_state_with_names_beyond_us_all_else_comes_back",
     "text_comes_back_as_the_value_and_the_same_text",
     "a_text_is_utf_8_of_512_bytes_and_nothing_else",
     "slots_are_the_packs_own_values_by_name",
@@ -31,6 +32,8 @@ CHECKS = (
     "what_moves_settles_by_the_song_or_by_the_clock",
     "every_status_says_what_to_do_within_what_vst3_shows",
     "of_midi_that_finds_no_room_no_end_of_a_note_is_lost",
+    "what_is_held_is_told_to_another_session",
+    "who_is_told_what_is_held_knows_all",
 )
 
 

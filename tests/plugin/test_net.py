@@ -45,7 +45,7 @@ UNUSED = {
     "ServerMessage": {"frames", "marker"},
     "Open": {"want_frames", "on_jump", "task", "want_audio"},
     "Ready": {"task"},
-    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "takes_notes", "codebooks"},
+    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks"},
     "Codebook": {"size", "rate", "track"},
     "Task": {"description", "ports"},
 }

@@ -158,14 +158,21 @@ def test_bypassed_or_no_longer_called_an_instance_leaves_its_place(built: Path, 
 # ---- what a server may say ---------------------------------------------------------
 
 
-class Answers:
-    """A server of one pack whose Stream ends as the test says; it writes down when it was asked."""
+PASSTHROUGH = pb.Pack(name="passthrough", ports=[pb.OutputPort(name="main", channels=2)])
 
-    def __init__(self, end: Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]) -> None:
+
+class Answers:
+    """A server of one pack, or of none, whose Stream ends as the test says; it writes down when it was asked."""
+
+    def __init__(
+        self,
+        end: Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]],
+        pack: pb.Pack | None = PASSTHROUGH,
+    ) -> None:
         self.streams: list[float] = []
         self.seeds: list[int] = []
         self.unary = 0
-        self._end = end
+        self._end, self._pack = end, pack
         self._lock = threading.Lock()
 
     def stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -175,9 +182,11 @@ class Answers:
             self.seeds.append(opening.seed)
         yield from self._end(requests, context)
 
-    def pack(self, _: bytes, __: grpc.ServicerContext) -> bytes:
+    def pack(self, _: bytes, context: grpc.ServicerContext) -> bytes:
         self.unary += 1
-        return pb.Pack(name="passthrough", ports=[pb.OutputPort(name="main", channels=2)]).SerializeToString()
+        if self._pack is None:
+            context.abort(grpc.StatusCode.NOT_FOUND, "there is no such pack")
+        return self._pack.SerializeToString()
 
 
 def ready() -> bytes:
@@ -225,6 +234,28 @@ def test_who_waits_for_a_place_asks_seldom_and_at_once_on_play(built: Path, tmp_
         drive.say("roll", ROLLING)
         drive.run(RATE // 2, BLOCK, 1)
         assert len(answers.streams) == 3
+
+
+def test_a_project_whose_pack_the_server_lacks_asks_seldom_and_at_once_for_another_text(
+    built: Path, tmp_path: Path
+) -> None:
+    """Whatever is written in it: each text that a project brings is as new as one that somebody writes."""
+
+    def nothing(_: Iterator[bytes], __: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from ()
+
+    answers = Answers(nothing, pack=None)
+    with serving(answers) as address, driver(built, tmp_path, address) as drive:
+        drive.say("write", "prompt", "a rhodes")
+        assert drive.say("reload") == ""
+        drive.activate(RATE, seconds=0.5)
+        drive.run(RATE, BLOCK, 1)
+        assert answers.unary == 1
+        assert drive.status() == REFUSED, drive.message()
+        drive.say("write", "prompt", "drums")
+        drive.run(RATE // 2, BLOCK, 1)
+        assert answers.unary == 2
+        assert not answers.streams
 
 
 @pytest.mark.slow
@@ -283,6 +314,40 @@ def test_a_chunk_that_failed_costs_one_new_session_and_no_storm(built: Path, tmp
         assert 2 <= len(answers.streams) <= 3, "one at once, and one a little later"
         assert drive.status() == REFUSED
         assert "could not play this chunk" in drive.message()
+
+
+@pytest.mark.parametrize("takes_notes", [True, False])
+def test_a_chord_that_is_held_leads_the_next_session_too(built: Path, tmp_path: Path, takes_notes: bool) -> None:
+    """Of packs that take notes: others are not told what was played before them."""
+    heard: list[list[pb.ClientMessage]] = []
+
+    def unsteady(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield ready()
+        heard.append([])
+        for request in requests:
+            message = pb.ClientMessage.FromString(request)
+            heard[-1].append(message)
+            if len(heard) == 1 and message.WhichOneof("message") == "midi":
+                context.abort(grpc.StatusCode.ABORTED, "this session is over")
+
+    pack = pb.Pack(takes_notes=takes_notes)
+    pack.MergeFrom(PASSTHROUGH)
+    with serving(Answers(unsteady, pack)) as address, driver(built, tmp_path, address) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING, 10)
+        drive.say("note", 1_001)
+        drive.run(RATE, BLOCK, 1)
+        assert drive.sessions() == 2, drive.message()
+    struck = [message.midi for message in heard[0] if message.WhichOneof("message") == "midi"]
+    assert [midi.data for midi in struck] == [bytes([0x90, 60, 100])]
+    kinds = [message.WhichOneof("message") for message in heard[1]]
+    told = [message.midi for message in heard[1] if message.WhichOneof("message") == "midi"]
+    if not takes_notes:
+        assert not told
+        return
+    assert kinds.index("midi") < kinds.index("audio")
+    start = heard[1][kinds.index("audio")].audio.position
+    assert [(midi.data, midi.position) for midi in told] == [(struck[0].data, max(start, struck[0].position))]
 
 
 @pytest.mark.paced

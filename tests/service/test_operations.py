@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,19 +12,27 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
 from backline.engine.engine import Engine
 from backline.engine.figures import SHARES, Histogram
+from backline.models.passthrough import PassthroughConfig, PassthroughStream
+from backline.models.stream import ChunkInput
 from backline.service.metrics import exposition
+from backline.service.operations import REQUESTS, Readiness, operations
 from backline.service.server import RunningServer, start_server
 from backline_client import BacklineError, Client, ServerBusy
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
+from tests.support.clock import TurnedClock
+from tests.support.everything import EverythingStream
 from tests.support.playing import open_session, running, settle, write_blocks
 from tests.support.streams import GainStream
 from tests.support.wire import OPTIONS, Answer, block, client, eventually, held, noise, opening
@@ -115,7 +124,7 @@ def test_metrics_agree_with_the_clients_to_the_chunk_after_kills(server: Running
     assert eventually(settled)
     assert metrics['backline_chunks_total{pack="passthrough"}'] == counted == 20 + 21 + 30 + 17 + 11 + 8
     assert metrics['backline_chunk_seconds_count{pack="passthrough"}'] == counted
-    assert metrics['backline_queue_seconds_bucket{pack="passthrough",le="+Inf"}'] == counted
+    assert metrics['backline_stage_seconds_bucket{pack="passthrough",stage="queue",le="+Inf"}'] == counted
     assert metrics['backline_audio_seconds_total{pack="passthrough"}'] == pytest.approx(counted * 0.01)
     late = metrics['backline_late_chunks_total{pack="passthrough"}']
     assert late >= sum(totals.late_chunks for totals in ended)
@@ -135,7 +144,9 @@ def test_refusals_are_counted(server: RunningServer) -> None:
         metrics = read(get(f"{server.metrics}/metrics")[1])
         assert metrics["backline_sessions_refused_total"] == client.stats().sessions_refused == 2
         assert metrics['backline_sessions{pack="passthrough"}'] == 6
-        assert metrics['backline_session_bytes{pack="passthrough"}'] > 6 * CHUNK * 4
+        held = [metrics[f'backline_session_bytes{{pack="passthrough",row="{row}"}}'] for row in range(6)]
+        assert min(held) > CHUNK * 4
+        assert metrics['backline_session_kv_bytes{pack="passthrough",row="5"}'] == 0
         assert metrics["backline_process_resident_bytes"] > 1 << 20
         for session in sessions:
             session.close()
@@ -154,6 +165,43 @@ def test_buckets_lie_around_a_chunks_budget() -> None:
         bounds = engine.figures.models["quick"].chunk_seconds.bounds
     assert bounds == tuple(share * budget for share in SHARES)
     assert budget in bounds
+
+
+def test_stages_of_a_chunk_add_up_to_its_time() -> None:
+    """A model whose chunks take three steps of 10 ms, with a task of 5 ms before each further one."""
+    clock, stream = TurnedClock(), EverythingStream(waits_for_frames=False)
+
+    def before_step(inputs: Sequence[ChunkInput]) -> None:
+        clock.turn(0.010)
+        engine.residents["everything"].post(lambda: clock.turn(0.005))
+
+    with running(clock=clock, everything=stream) as engine:
+        session, _ = open_session(engine, "everything", 3_840, channels=3, offline=False)
+        stream.before_step = before_step
+        write_blocks(session, np.zeros((3, 4 * 3_840), np.float32), 3_840)
+        settle(engine)
+        figures = engine.figures.models["everything"]
+        session.abort()
+    assert figures.chunks > 1
+    sums = {stage: histogram.sum for stage, histogram in figures.stage_seconds.items()}
+    assert sums["model"] == pytest.approx(0.030 * figures.chunks)
+    assert sums["session"] == pytest.approx(0.0)
+    assert figures.chunk_seconds.sum == pytest.approx(0.040 * figures.chunks)  # its waits between steps are in it
+    assert sums["queue"] >= 0.010 * figures.chunks - 1e-9  # and those before it
+
+
+def test_a_sessions_memory_is_told_by_its_row_and_goes_with_it() -> None:
+    with running(own=PassthroughStream(PassthroughConfig()), foreign=GainStream()) as engine:
+        sessions = [open_session(engine, name)[0] for name in ("own", "foreign", "own")]
+        told = read(exposition(engine))
+        rings = [session.take.input.ring.memory_bytes for session in sessions]
+        names = [f'backline_session_bytes{{pack="{pack}",row="{row}"}}' for pack, row in (("own", 0), ("foreign", 0))]
+        assert [told[name] for name in names] == rings[:2]
+        assert told['backline_session_bytes{pack="own",row="1"}'] == rings[2]
+        sessions[2].abort()
+        assert sessions[2].closed.wait(20)
+        assert 'pack="own",row="1"' not in exposition(engine)
+        assert sessions[2].memory.other == rings[2]  # of a row that is nobody's
 
 
 def test_figures_outlive_sessions_and_models() -> None:
@@ -226,6 +274,70 @@ def test_metrics_are_not_told_to_other_machines_by_mistake() -> None:
     for address in ("127.0.0.1:port", "127.0.0.1:99999"):
         with pytest.raises(OSError, match=r"cannot listen at .* HOST:PORT"):
             start_server(metrics=address).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ("Host: evil.example\r\n", 403),  # a name server of a stranger's leads it here
+        ("Host: 127.0.0.1:9464.evil.example\r\n", 403),
+        ("Host: 127.0.0.1:9464\r\nOrigin: http://evil.example\r\n", 403),
+        ("Host: \r\n", 403),
+        ("Host: studio.example:9464\r\n", 200),  # as it was told
+        ("Host: [fe80::1]:9464\r\n", 200),
+        ("Host: studio:9464\r\n", 200),
+        ("Host: studio.local\r\n", 200),
+        ("Host: 192.168.1.4:9464\r\n", 200),
+        ("", 200),  # a probe
+    ],
+)
+def test_pages_of_other_sites_hear_nothing(headers: str, status: int) -> None:
+    with (
+        asked(names=["studio.example"]) as address,
+        socket.create_connection(address, 10) as connection,
+    ):
+        connection.sendall(f"GET /metrics HTTP/1.1\r\n{headers}\r\n".encode())
+        said = connection.makefile("rb").read()
+        assert said.startswith(f"HTTP/1.0 {status} ".encode()), said
+        assert (b"backline_uptime" in said) == (status == 200)
+
+
+def test_a_request_that_trickles_is_cut_off_and_its_slot_is_free_again() -> None:
+    """Bytes that keep coming, each well within the time."""
+    with asked(request_seconds=1.5) as address, ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(address, 10)) for _ in range(REQUESTS)]
+        slow[0].sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n")
+
+        def trickle() -> bool:
+            """Whether all have been cut off."""
+            for each in slow:
+                with suppress(OSError):
+                    each.sendall(b"X")
+            return answers("/healthz")
+
+        def answers(path: str) -> bool:
+            host, port = address
+            with suppress(OSError):
+                return get(f"http://{host}:{port}{path}")[0] == 200
+            return False
+
+        assert not answers("/healthz")  # all slots are taken
+        assert eventually(trickle)
+
+
+@contextmanager
+def asked(**options: Any) -> Iterator[tuple[str, int]]:
+    """Where an engine of nothing is asked by HTTP."""
+    loop = asyncio.new_event_loop()
+    turning = threading.Thread(target=loop.run_forever)
+    turning.start()
+    try:
+        with operations("127.0.0.1:0", Engine(), Readiness(""), loop, **options) as url:
+            yield "127.0.0.1", int(url.rpartition(":")[2])
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        turning.join()
+        loop.close()
 
 
 SERVE = [sys.executable, "-m", "backline.cli.main", "serve", "--address", "127.0.0.1:0", "--socket", "none"]

@@ -22,12 +22,12 @@ class Authority:
         self.certificate = folder / f"{name}.pem"
         self._openssl("req", "-x509", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
 
-    def sign(self, name: str, names: str = "DNS:localhost,IP:127.0.0.1") -> tuple[Path, Path]:
-        """A certificate for these names, and its private key."""
+    def sign(self, name: str, names: str = "DNS:localhost,IP:127.0.0.1", days: int = 30) -> tuple[Path, Path]:
+        """A certificate for these names that holds so many days (fewer than 0: no more), and its private key."""
         self._openssl("req", *KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
         (self._folder / "names").write_text(f"subjectAltName={names}\n")
         signing = ("-CA", f"{self.name}.pem", "-CAkey", f"{self.name}.key", "-CAcreateserial", "-extfile", "names")
-        self._openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-days", str(days), "-out", f"{name}.pem")
         return self._folder / f"{name}.pem", self._folder / f"{name}.key"
 
     def _openssl(self, *arguments: str) -> None:

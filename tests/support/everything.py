@@ -24,6 +24,7 @@ from backline.models.stream import (
     ChunkOutput,
     Codebook,
     Codes,
+    Heard,
     Input,
     LatencyItem,
     Notes,
@@ -41,6 +42,7 @@ RATE, CHUNK, CAPACITY = 24_000, Fraction(2, 25), 4
 CHUNK_SAMPLES, CHUNK_FRAMES = int(RATE * CHUNK), 2
 SIZES = (8, 16)  # of its codebooks
 STEPS = 3  # a chunk
+CHORDS = ("Am", "F")  # that it claims to hear, chunk by chunk
 
 MANIFEST = """
 format = 1
@@ -161,7 +163,8 @@ class EverythingStream:
             row.notes.remove(note)
             if note.data[0] & 0xF0 == 0x90:
                 main[:, max(0, note.position - start)] += 1.0
-        return ChunkOutput(heard.row, start, (main, voice), row.chunks * CHUNK_FRAMES, frames)
+        told = Heard(start / RATE, CHORDS[row.chunks % 2])
+        return ChunkOutput(heard.row, start, (main, voice), row.chunks * CHUNK_FRAMES, frames, heard=(told,))
 
 
 def spec() -> StreamSpec:

@@ -1,6 +1,7 @@
 """Training of towers: what belongs together is drawn together, by both text towers, and nothing else counts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -26,7 +27,7 @@ from backline.training.towers import (
 RATE = 8_000
 SMALL = TowersTraining(
     TowersConfig(16, RATE, 32, 512, 160, (8, 8, 16, 16), 1024, 16),
-    rows=12, phrases=160, songs=6, batches_per_song=50, rate=1e-2, grams_rate=3e-2, seconds=0.5,
+    rows=12, phrases=160, songs=6, batches_per_song=50, recorded=0.0, rate=1e-2, grams_rate=3e-2, seconds=0.5,
 )  # fmt: skip
 BAND = ((VOICE,), (DRUMS,), labels_of("bass", 33), labels_of("comp", 0))
 HERTZ = (900.0, None, 110.0, 350.0)  # None: noise
@@ -110,6 +111,17 @@ def test_a_text_belongs_to_all_sounds_of_its_label_and_to_no_sum() -> None:
                 elif text in single:
                     assert not matches, (text, other)
     assert both > 100
+
+
+def test_what_is_no_voice_is_heard_as_recordings_are_at_its_own_level() -> None:
+    lessons = Lessons(replace(SMALL, recorded=1.0), stems, seed=6)
+    labels, dry = stems(0)
+    for called, stem in zip(labels, dry, strict=True):
+        wet = lessons.recorded(called, stem)
+        assert wet.shape == stem.shape
+        assert np.array_equal(wet, stem) == (called == (VOICE,))
+        assert np.sqrt(np.mean(wet**2)) == pytest.approx(np.sqrt(np.mean(stem**2)), rel=1e-3)
+    assert np.array_equal(lessons.recorded((DRUMS,), 0 * dry[1]), 0 * dry[1])
 
 
 def test_silence_is_never_asked_for() -> None:

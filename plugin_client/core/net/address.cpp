@@ -1,4 +1,4 @@
-// Addresses from text, without asking a name service.
+// Addresses from text; names are not looked up.
 #include "address.h"
 
 #include <arpa/inet.h>
@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cstdlib>
 #include <cstring>
 
@@ -18,13 +19,13 @@ namespace {
 constexpr const char* kLoopback = "127.0.0.1:50505";
 constexpr const char* kUnix = "unix:";
 constexpr const char* kRemedy =
-    ": write unix:/path, an IP address with a port such as 127.0.0.1:50505, or localhost:50505";
+    ": write unix:/path, or a name or IP address with a port, such as studio.example:50505 or 127.0.0.1:50505";
 
 template <class Socket>
 void keep(const Socket& socket, Address& address) {
     static_assert(sizeof(Socket) <= sizeof(sockaddr_storage));
-    std::memcpy(&address.socket, &socket, sizeof socket);
-    address.size = sizeof socket;
+    std::memcpy(&address.socket.storage, &socket, sizeof socket);
+    address.socket.size = sizeof socket;
 }
 
 bool parse_path(const std::string& path, Address& address) {
@@ -43,24 +44,35 @@ bool parse_port(const std::string& text, in_port_t& port) {
     return number > 0 && number <= 65535;
 }
 
+// Letters, digits, hyphens and dots; the last part is no number, as that of a mistyped IP address would be.
+bool is_name(const std::string& host) {
+    const auto part_of_name = [](unsigned char c) { return std::isalnum(c) != 0 || c == '-' || c == '.'; };
+    const std::string last = host.substr(host.rfind('.') + 1);
+    return host.size() < 254 && std::all_of(host.begin(), host.end(), part_of_name) &&
+           last.find_first_not_of("0123456789") != std::string::npos;
+}
+
 bool parse_host_and_port(const std::string& text, Address& address) {
     const size_t colon = text.rfind(':');
     in_port_t port = 0;
     if (colon == std::string::npos || !parse_port(text.substr(colon + 1), port)) return false;
-    std::string host = text.substr(0, colon);
-    if (host == "localhost") host = "127.0.0.1";
+    address.host = text.substr(0, colon);
+    address.port = text.substr(colon + 1);
+    std::string& host = address.host;
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
+        host = host.substr(1, host.size() - 2);
         sockaddr_in6 socket = {};
         socket.sin6_family = AF_INET6;
         socket.sin6_port = port;
-        if (inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &socket.sin6_addr) != 1) return false;
+        if (inet_pton(AF_INET6, host.c_str(), &socket.sin6_addr) != 1) return false;
         keep(socket, address);
         return true;
     }
     sockaddr_in socket = {};
     socket.sin_family = AF_INET;
     socket.sin_port = port;
-    if (inet_pton(AF_INET, host.c_str(), &socket.sin_addr) != 1) return false;
+    if (inet_pton(AF_INET, host == "localhost" ? "127.0.0.1" : host.c_str(), &socket.sin_addr) != 1)
+        return is_name(host);
     keep(socket, address);
     return true;
 }
@@ -82,7 +94,8 @@ bool parse_address(const std::string& text, Address& address, std::string& error
     address = {};
     address.text = text;
     const bool is_path = text.rfind(kUnix, 0) == 0;
-    if (is_path ? parse_path(text.substr(std::strlen(kUnix)), address) : parse_host_and_port(text, address)) return true;
+    if (is_path ? parse_path(text.substr(std::strlen(kUnix)), address) : parse_host_and_port(text, address))
+        return true;
     error = "\"" + text + "\" is no address of a server" + kRemedy;
     return false;
 }
@@ -92,6 +105,13 @@ std::string state_folder() {
     const std::string home = folder_in("HOME");
     if (state.empty() && !home.empty()) state = home + "/.local/state";
     return state.empty() ? "" : state + "/backline";
+}
+
+std::string config_folder() {
+    std::string config = folder_in("XDG_CONFIG_HOME");
+    const std::string home = folder_in("HOME");
+    if (config.empty() && !home.empty()) config = home + "/.config";
+    return config.empty() ? "" : config + "/backline";
 }
 
 std::vector<std::string> user_sockets() {
@@ -108,7 +128,8 @@ std::vector<std::string> user_sockets() {
     return found;
 }
 
-bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, std::string& error) {
+bool addresses_of(const std::string& endpoint, const std::vector<std::string>& servers, std::vector<Address>& addresses,
+                  std::string& error) {
     const char* chosen = std::getenv("BACKLINE_ADDRESS");
     const std::string named = !endpoint.empty() || chosen == nullptr ? endpoint : chosen;
     addresses.clear();
@@ -117,7 +138,10 @@ bool addresses_of(const std::string& endpoint, std::vector<Address>& addresses, 
         Address address;
         if (parse_address(text, address, error) && is_there(address)) addresses.push_back(address);
     }
-    return parse_address(kLoopback, addresses.emplace_back(), error);
+    parse_address(kLoopback, addresses.emplace_back(), error);
+    for (const std::string& text : servers)
+        if (text != kLoopback) parse_address(text, addresses.emplace_back(), error);
+    return true;
 }
 
 }  // namespace backline::net

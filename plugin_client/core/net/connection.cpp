@@ -1,4 +1,4 @@
-// One socket and libnghttp2 on it.
+// One socket, TLS on it where that is wanted, and libnghttp2.
 #include "connection.h"
 
 #include <fcntl.h>
@@ -12,11 +12,13 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <string_view>
 
 #include "call_state.h"
 #include "own_end.h"
+#include "tls.h"
 
 namespace backline::net {
 
@@ -27,7 +29,8 @@ using Clock = std::chrono::steady_clock;
 // What the server may send before we have read it: seconds of many channels, so that no window ever delays audio.
 constexpr int32_t kWindow = 16 << 20;
 constexpr size_t kReadAtOnce = 64 << 10;
-constexpr int kReadsPerRun = 16;  // then it is the caller's turn again
+constexpr int kReadsPerRun = 16;       // then it is the caller's turn again
+constexpr int kLookMilliseconds = 10;  // between looks at whether a name is known
 
 std::string reason(int error) {
     return std::string(" (") + std::strerror(error) + ")";
@@ -50,15 +53,24 @@ bool listening_user(int fd, uid_t& user) {
 }  // namespace
 
 struct ConnectionState {
-    ConnectionState(const Address& server, const Patience& how_long) : address(server), patience(how_long) {}
+    ConnectionState(const Address& server, const Access& how, const Patience& how_long)
+        : address(server), access(how), patience(how_long) {}
 
     Address address;
+    Access access;
     Patience patience;
-    Status status;  // why it was lost
+    Status status;                     // why it was lost
+    std::unique_ptr<Lookup> lookup;    // while the host's name is looked up
+    std::deque<SocketAddress> places;  // where the server may be, that have not been tried
+    SocketAddress place;               // that is tried, or has been reached
     int fd = -1;
+    std::unique_ptr<Tls> tls;
+    bool greeting = false;  // by TLS
+    bool probing = false;   // only whether TLS is spoken
     nghttp2_session* session = nullptr;
     std::map<int32_t, std::shared_ptr<CallState>> calls;  // by stream, until HTTP/2 is done with it
     bool connecting = true;                               // the socket is: nothing can be sent yet
+    bool spoken = false;                                  // the server has, whatever it was
     bool answered = false;                                // with HTTP/2's settings
     bool leaving = false;                                 // the server takes no more calls
     bool lost = false;
@@ -68,11 +80,17 @@ struct ConnectionState {
     const uint8_t* unsent = nullptr;         // nghttp2's, until it is asked for more
     size_t unsent_size = 0;
 
+    void begin();
+    void finish_lookup();
     void connect();
     void finish_connecting();
+    void go_on(const std::string& message);
     void check_user();
+    void greet();
+    void break_off(const std::string& message);
     void begin_session();
-    void lose(const std::string& message);
+    void lose(const std::string& message, int code = kUnavailable);
+    void hang_up();
     void send();
     void receive();
     void watch_time();
@@ -173,8 +191,30 @@ nghttp2_nv field(std::string_view name, std::string_view value) {
 
 // ---- the socket --------------------------------------------------------------------------------------------------
 
+void ConnectionState::begin() {
+    if (address.socket.size == 0) {
+        lookup = std::make_unique<Lookup>(address.host, address.port);
+    } else {
+        places = {address.socket};
+        connect();
+    }
+}
+
+void ConnectionState::finish_lookup() {
+    places.assign(lookup->found().begin(), lookup->found().end());
+    if (places.empty())
+        return lose("nobody knows " + address.host + " (" + lookup->problem() + "): is it written right?");
+    lookup.reset();
+    begun = heard = Clock::now();
+    connect();
+}
+
+// To the next of the places.
 void ConnectionState::connect() {
-    fd = ::socket(address.socket.ss_family, SOCK_STREAM, 0);
+    place = places.front();
+    places.pop_front();
+    connecting = true;
+    fd = ::socket(place.storage.ss_family, SOCK_STREAM, 0);
     if (fd < 0) return lose("no socket for " + address.text + reason(errno));
     fcntl(fd, F_SETFD, FD_CLOEXEC);
     fcntl(fd, F_SETFL, O_NONBLOCK);
@@ -182,14 +222,21 @@ void ConnectionState::connect() {
         const int on = 1;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     }
-    if (::connect(fd, reinterpret_cast<const sockaddr*>(&address.socket), address.size) == 0) {
-        connecting = false;
-        if (address.local()) check_user();
+    if (::connect(fd, reinterpret_cast<const sockaddr*>(&place.storage), place.size) == 0) {
+        if (address.local()) return connecting = false, check_user();
+        finish_connecting();
     } else if (errno == EACCES && address.local()) {
         lose("the socket at " + address.text + " lets only its owner in" + reason(errno));
     } else if (errno != EINPROGRESS) {
-        lose(nobody() + reason(errno) + ": start it with `backline serve`");
+        go_on(nobody() + reason(errno) + ": start it with `backline serve`");
     }
+}
+
+// Nobody was there, which the message says: perhaps at the next place.
+void ConnectionState::go_on(const std::string& message) {
+    if (places.empty()) return lose(message);
+    hang_up();
+    connect();
 }
 
 // Whoever listens at a socket hears the singer: it must be this user or root, known before a byte is sent.
@@ -204,9 +251,33 @@ void ConnectionState::finish_connecting() {
     int error = 0;
     socklen_t size = sizeof error;
     if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
-    if (error != 0) return lose(nobody() + reason(error) + ": start it with `backline serve`");
-    if (is_own_end(fd)) return lose(nobody() + ": start it with `backline serve`");
+    if (error != 0) return go_on(nobody() + reason(error) + ": start it with `backline serve`");
+    if (is_own_end(fd)) return go_on(nobody() + ": start it with `backline serve`");
     connecting = false;
+    if (!access.tls && !probing) return;
+    greeting = true;
+    tls = std::make_unique<Tls>(fd, address.host, probing ? nullptr : &access);
+}
+
+void ConnectionState::greet() {
+    const Tls::Greeting now = tls->greet();
+    if (now == Tls::Greeting::under_way) return;
+    greeting = false;
+    if (probing && tls->understood())
+        return lose(server() + " speaks TLS only, and no sound was sent: write key and ca under [\"" + address.text +
+                        "\"] into " + servers_file(),
+                    kUnauthenticated);
+    if (probing) return lose(gone());
+    if (now == Tls::Greeting::failed) lose(tls->problem(server()), kUnauthenticated);
+}
+
+// The server has ended the connection. One that wants TLS does so without a word when it hears something else.
+void ConnectionState::break_off(const std::string& message) {
+    if (spoken || tls || address.local()) return lose(message);
+    probing = true;
+    places = {place};
+    hang_up();
+    connect();
 }
 
 void ConnectionState::begin_session() {
@@ -225,21 +296,27 @@ void ConnectionState::begin_session() {
     nghttp2_session_set_local_window_size(session, NGHTTP2_FLAG_NONE, 0, kWindow);
 }
 
-void ConnectionState::lose(const std::string& message) {
+void ConnectionState::lose(const std::string& message, int code) {
     if (lost) return;
     lost = true;
-    status = {kUnavailable, message};
+    status = {code, message};
     for (auto& [stream, call] : calls) {
         call->session = nullptr;
         call->end(status);
     }
     calls.clear();
+    lookup.reset();
+    hang_up();
+}
+
+void ConnectionState::hang_up() {
+    tls.reset();
     if (fd >= 0) close(fd);
     fd = -1;
 }
 
 void ConnectionState::send() {
-    if (connecting) return;
+    if (connecting || greeting) return;
     while (!lost) {
         if (unsent_size == 0) {
             const ssize_t size = nghttp2_session_mem_send(session, &unsent);
@@ -247,10 +324,10 @@ void ConnectionState::send() {
             if (size == 0) return;
             unsent_size = static_cast<size_t>(size);
         }
-        const ssize_t sent = ::send(fd, unsent, unsent_size, MSG_NOSIGNAL);
+        const ssize_t sent = tls ? tls->send(unsent, unsent_size) : ::send(fd, unsent, unsent_size, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
-        if (sent < 0) return lose("the connection to " + server() + " was lost" + reason(errno));
+        if (sent < 0) return break_off("the connection to " + server() + " was lost" + reason(errno));
         unsent += sent;
         unsent_size -= static_cast<size_t>(sent);
     }
@@ -259,10 +336,11 @@ void ConnectionState::send() {
 void ConnectionState::receive() {
     std::array<uint8_t, kReadAtOnce> bytes;
     for (int reads = 0; reads < kReadsPerRun && !lost; ++reads) {
-        const ssize_t size = recv(fd, bytes.data(), bytes.size(), 0);
+        const ssize_t size = tls ? tls->receive(bytes.data(), bytes.size()) : recv(fd, bytes.data(), bytes.size(), 0);
         if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
-        if (size < 0) return lose("the connection to " + server() + " was lost" + reason(errno));
-        if (size == 0) return lose(leaving || !answered ? gone() : server() + " has closed the connection");
+        if (size < 0) return break_off("the connection to " + server() + " was lost" + reason(errno));
+        if (size == 0) return break_off(leaving || !answered ? gone() : server() + " has closed the connection");
+        spoken = true;
         heard = Clock::now();
         asked.reset();
         const ssize_t used = nghttp2_session_mem_recv(session, bytes.data(), static_cast<size_t>(size));
@@ -284,7 +362,10 @@ Clock::time_point ConnectionState::next_look() const {
 void ConnectionState::watch_time() {
     const auto now = Clock::now();
     if (lost || now < next_look()) return;
-    if (!answered) {
+    if (lookup) {
+        lose("nobody has said within " + std::to_string(patience.connect) + " ms where " + address.host +
+             " is: is it written right?");
+    } else if (!answered) {
         lose(server() + " did not answer within " + std::to_string(patience.connect) + " ms: is it a Backline server?");
     } else if (asked) {
         lose(server() + " gave no sign of life for " + std::to_string(patience.silent) + " ms");
@@ -296,14 +377,14 @@ void ConnectionState::watch_time() {
 
 // ---- the public side ---------------------------------------------------------------------------------------------
 
-Connection::Connection(const Address& address, const Patience& patience)
-    : state_(std::make_unique<ConnectionState>(address, patience)) {
+Connection::Connection(const Address& address, const Access& access, const Patience& patience)
+    : state_(std::make_unique<ConnectionState>(address, access, patience)) {
     state_->begin_session();
-    state_->connect();
+    state_->begin();
 }
 
 Connection::~Connection() {
-    if (!state_->lost && !state_->connecting) {  // a word of farewell, if it can be sent at once
+    if (!state_->lost && !state_->connecting && !state_->greeting) {  // a word of farewell, if it can be sent at once
         nghttp2_session_terminate_session(state_->session, NGHTTP2_NO_ERROR);
         state_->send();
     }
@@ -317,17 +398,23 @@ std::unique_ptr<Call> Connection::start(const char* method, std::function<void(B
         call->end(state_->lost ? state_->status : Status{kUnavailable, state_->gone()});
         return std::make_unique<Call>(call);
     }
+    const Access& access = state_->access;
     const std::string authority = state_->address.local() ? "localhost" : state_->address.text;
-    const nghttp2_nv fields[] = {field(":method", "POST"),
-                                 field(":scheme", "http"),
-                                 field(":path", method),
-                                 field(":authority", authority),
-                                 field("te", "trailers"),
-                                 field("content-type", "application/grpc"),
-                                 field("user-agent", "backline-plugin")};
+    const std::string shown = "Bearer " + access.key;
+    std::vector<nghttp2_nv> fields = {field(":method", "POST"),
+                                      field(":scheme", access.tls ? "https" : "http"),
+                                      field(":path", method),
+                                      field(":authority", authority),
+                                      field("te", "trailers"),
+                                      field("content-type", "application/grpc"),
+                                      field("user-agent", "backline-plugin")};
+    if (access.tls && !access.key.empty()) {
+        fields.push_back(field("authorization", shown));
+        fields.back().flags = NGHTTP2_NV_FLAG_NO_INDEX;  // no proxy keeps it
+    }
     nghttp2_data_provider provider = {};
     provider.read_callback = on_want_data;
-    call->stream = nghttp2_submit_request(state_->session, nullptr, fields, std::size(fields), &provider, nullptr);
+    call->stream = nghttp2_submit_request(state_->session, nullptr, fields.data(), fields.size(), &provider, nullptr);
     if (call->stream < 0) {
         call->end({kInternal, std::string("HTTP/2 failed (") + nghttp2_strerror(call->stream) + ")"});
     } else {
@@ -339,16 +426,21 @@ std::unique_ptr<Call> Connection::start(const char* method, std::function<void(B
 
 void Connection::run(int timeout_ms, int wake_fd) {
     ConnectionState& state = *state_;
+    if (state.lookup && state.lookup->done()) state.finish_lookup();
     state.send();
     if (state.lost) return;
     const auto patience = std::chrono::ceil<std::chrono::milliseconds>(state.next_look() - Clock::now()).count();
-    const int wait = std::clamp(static_cast<int>(patience), 0, std::max(0, timeout_ms));
-    const bool waits_to_send = state.connecting || state.unsent_size > 0;
+    const int most = state.lookup ? std::min(timeout_ms, kLookMilliseconds) : timeout_ms;
+    const int wait = std::clamp(static_cast<int>(patience), 0, std::max(0, most));
+    const bool waits_to_send =
+        state.connecting || (state.greeting ? state.tls->wants_to_send() : state.unsent_size > 0);
     pollfd watched[] = {{state.fd, static_cast<short>(waits_to_send ? POLLIN | POLLOUT : POLLIN), 0},
                         {wake_fd, POLLIN, 0}};  // poll passes over -1
     if (poll(watched, std::size(watched), wait) > 0 && watched[0].revents != 0) {
         if (state.connecting) state.finish_connecting();
-        if (!state.lost && (watched[0].revents & ~POLLOUT) != 0) state.receive();
+        if (!state.lost && state.greeting) state.greet();
+        const bool speaks = !state.lost && !state.connecting && !state.greeting;
+        if (speaks && (watched[0].revents & ~POLLOUT) != 0) state.receive();
     }
     state.watch_time();
     state.send();

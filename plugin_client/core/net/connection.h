@@ -1,4 +1,4 @@
-// A client's connection to a gRPC server: HTTP/2 without TLS over one socket, driven by whoever calls run().
+// A client's connection to a gRPC server: HTTP/2 over one socket, with TLS or without, driven by whoever calls run().
 //
 // Threads: one at a time for a connection and all its calls. Nothing here blocks but run(), and that for as long as it
 // is told to.
@@ -12,6 +12,7 @@
 
 #include "address.h"
 #include "messages.h"
+#include "servers.h"
 
 namespace backline::net {
 
@@ -27,12 +28,14 @@ enum Code : int {
     kInvalidArgument = 3,
     kDeadlineExceeded = 4,
     kNotFound = 5,
+    kPermissionDenied = 7,
     kResourceExhausted = 8,
     kFailedPrecondition = 9,
     kAborted = 10,
     kUnimplemented = 12,
     kInternal = 13,
-    kUnavailable = 14,  // also: no connection, or it was lost
+    kUnavailable = 14,      // also: no connection, or it was lost
+    kUnauthenticated = 16,  // also: no connection, since TLS or what is known of the server does not fit it
 };
 
 // How a call ended.
@@ -83,7 +86,7 @@ struct Patience {
 class Connection {
   public:
     // Begins to connect; calls may be started at once.
-    explicit Connection(const Address& address, const Patience& patience = {});
+    explicit Connection(const Address& address, const Access& access = {}, const Patience& patience = {});
     ~Connection();  // ends its calls
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;

@@ -184,6 +184,7 @@ struct FieldsOf<Pack> {
                                             at(21, &Pack::metres),
                                             at(22, &Pack::inputs),
                                             at(23, &Pack::texts),
+                                            at(24, &Pack::takes_notes),
                                             at(26, &Pack::takes),
                                             at(27, &Pack::tasks)};
 };

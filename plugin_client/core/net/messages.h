@@ -225,6 +225,7 @@ struct Pack {
     std::vector<std::string> metres;  // such as "4/4"
     std::vector<PackInput> inputs;    // none: one of no name
     std::vector<PackText> texts;
+    bool takes_notes = false;         // MIDI
     std::vector<Codebook> takes;      // of codec frames that a session must be sent
     std::vector<Task> tasks;          // none: it does all there is
 };

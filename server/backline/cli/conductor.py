@@ -36,6 +36,12 @@ MOST_MESSAGES = 4_000  # a second that are passed on: more is no music, and a se
 TOGETHER_SECONDS = 0.1  # end-to-end latency up to which the band plays along, and does not answer
 ROUND_TRIPS = 256  # newest, whose median counts
 PROGRAM = 0xC0
+TICK, ACTIVE = 0xF8, 0xFE  # that come all the time
+SYSTEM = {0xF2: "song position", 0xFA: "start", 0xFB: "continue", 0xFC: "stop", 0xFF: "reset"}
+KINDS = {0x80: "note off", 0x90: "note", 0xA0: "pressure", 0xB0: "controller", 0xC0: "programme", 0xD0: "pressure",
+         0xE0: "bend"}  # fmt: skip
+CONTROLLERS = 120  # those from there on are the channel's own matter
+LEARNED, REFUSED = "learned", "learn refused"  # labels of what is told of controllers, see doors/live.py
 
 
 @dataclass(frozen=True)
@@ -97,18 +103,24 @@ def knobs_of(pack: pb.Pack, wanted: Mapping[int, str], task: str = "") -> dict[i
     }
 
 
-def common_knobs(client: Client, scenes: Iterable[Scene], wanted: Mapping[int, str]) -> dict[int, Knob]:
-    """The controllers with the ranges of what they move, in all these scenes.
+def packs_of(client: Client, scenes: Iterable[Scene]) -> list[tuple[pb.Pack, str]]:
+    """The packs of these scenes, each with the task that it plays."""
+    asked = dict.fromkeys((scene.pack, scene.options.get("task", "")) for scene in scenes)
+    return [(client.pack(name), task) for name, task in asked]
+
+
+def common_knobs(packs: Iterable[tuple[pb.Pack, str]], wanted: Mapping[int, str]) -> dict[int, Knob]:
+    """The controllers with the ranges of what they move, in all these packs and tasks.
 
     Raises:
         UserError: one of them lacks a parameter that a controller is to move, or means other numbers by it.
     """
     first, knobs = "", dict[int, Knob]()
-    for name, task in dict.fromkeys((scene.pack, scene.options.get("task", "")) for scene in scenes if wanted):
-        found = knobs_of(client.pack(name), wanted, task)
+    for pack, task in packs:
+        found = knobs_of(pack, wanted, task)
         if first and found != knobs:
-            raise UserError(f"--map: {first} and {name} give a parameter other ranges: map what is alike")
-        first, knobs = first or name, found
+            raise UserError(f"--map: {first} and {pack.name} give a parameter other ranges: map what is alike")
+        first, knobs = first or pack.name, found
     return knobs
 
 
@@ -122,16 +134,26 @@ class Leads:
     metre: Metre
     tempo: float | None
     link: bool
+    learned: tuple[str, ...] = ()  # parameters that wait for a controller
 
     @classmethod
-    def at(cls, ports: Sequence[str], mapped: Sequence[str], link: bool, tempo: float | None, signature: str) -> Leads:
+    def at(
+        cls,
+        ports: Sequence[str],
+        mapped: Sequence[str],
+        learned: Sequence[str],
+        link: bool,
+        tempo: float | None,
+        signature: str,
+    ) -> Leads:
         """What the command's options say, known to be there before anything plays.
 
         Raises:
             UserError: a port is missing, or a text means nothing.
         """
-        if mapped and not ports:
-            raise UserError("--map moves parameters by MIDI: name its port with --midi-in")
+        for option, given in (("--map", mapped), ("--learn", learned)):
+            if given and not ports:
+                raise UserError(f"{option} moves parameters by MIDI: name its port with --midi-in")
         inbox: queue.Queue[Received] = queue.Queue(INBOX)
         opened: list[MidiPort] = []
         if ports:
@@ -140,7 +162,8 @@ class Leads:
         if link:
             link_package()
         numerator, _, denominator = signature.partition("/")
-        return cls(opened, inbox, parse_map(mapped), Metre(int(numerator), int(denominator)), tempo, link)
+        metre = Metre(int(numerator), int(denominator))
+        return cls(opened, inbox, parse_map(mapped), metre, tempo, link, tuple(learned))
 
     def conducting(
         self,
@@ -150,7 +173,7 @@ class Leads:
         rate: int,
         arrivals: deque[Arrival],
         program: Callable[[int], None] | None = None,
-    ) -> AbstractContextManager[object]:
+    ) -> AbstractContextManager[Conductor | None]:
         """Leads the session as long as the block.
 
         Args:
@@ -163,11 +186,11 @@ class Leads:
         """
         if not self.ports and not self.link:
             return nullcontext()
-        knobs = common_knobs(client, scenes, self.mapped)
-        takes_notes = any(client.pack(name).takes_notes for name in dict.fromkeys(scene.pack for scene in scenes))
+        packs = packs_of(client, scenes)
         return Conductor(
-            session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=knobs,
-            takes_notes=takes_notes, metre=self.metre, program=program,
+            session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=common_knobs(packs, self.mapped),
+            knob=lambda number, name: common_knobs(packs, {number: name})[number], learned=self.learned,
+            takes_notes=any(pack.takes_notes for pack, _ in packs), metre=self.metre, program=program,
             link=AbletonLink(self.tempo, self.metre.quarters_per_bar) if self.link else None,
         )  # fmt: skip
 
@@ -205,6 +228,8 @@ class Conductor:
         inbox: queue.Queue[Received],
         ports: Sequence[MidiPort] = (),
         knobs: Mapping[int, Knob] | None = None,
+        knob: Callable[[int, str], Knob] | None = None,
+        learned: Sequence[str] = (),
         takes_notes: bool = True,
         link: AbletonLink | None = None,
         metre: Metre | None = None,
@@ -216,12 +241,20 @@ class Conductor:
             arrivals: of its blocks; another thread appends them.
             inbox: into which the ports put what they receive.
             knobs: by the number of the controller.
+            knob: makes one of a controller and a parameter; raises UserError where there is no such parameter.
+            learned: parameters that the next controllers which move shall lead, one after the other.
             takes_notes: whether the pack does.
             link: leads in the place of every MIDI clock.
             program: see `Leads.conducting`; without, programmes are notes' matter.
         """
         self._session, self._rate, self._arrivals, self._inbox = session, rate, arrivals, inbox
-        self._ports, self._knobs, self._takes_notes, self._link = list(ports), knobs or {}, takes_notes, link
+        self._ports, self._takes_notes, self._link = list(ports), takes_notes, link
+        self._knobs: Mapping[int, Knob] = {**(knobs or {})}  # replaced whole: others look at it
+        self._knob, self._learning = knob, deque[str]()  # parameters that wait for a controller
+        self._stood: dict[int, int] = {}  # where controllers have stood since one is waited for
+        self._newest_message: Received | None = None
+        for parameter in learned:
+            self._await_controller(parameter)
         self._program = program
         self._clock = SampleClock(rate)
         self._round_trips: deque[float] = deque(maxlen=ROUND_TRIPS)
@@ -238,6 +271,30 @@ class Conductor:
         self._looked = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="conductor", daemon=True)
+
+    # ---- any thread --------------------------------------------------------------------------------------
+
+    def learn(self, parameter: str) -> None:
+        """The next controller that moves shall lead `parameter`, and no other that was waited for; "": none. Tells of
+        it, or why not. Any thread.
+        """
+        self._learning.clear()
+        self._stood = {}
+        try:
+            if parameter:
+                self._await_controller(parameter)
+        except UserError as error:
+            error_console.print(labelled(REFUSED, str(error), "yellow"), soft_wrap=True)
+
+    def figures(self) -> dict[str, Any]:
+        """What there is of MIDI, for whoever shows it: ports, the newest message, what is mapped, what is awaited."""
+        newest = self._newest_message
+        return {
+            "ports": [{"name": port.name, "open": port.is_open} for port in self._ports],
+            "newest": "" if newest is None else f"{described(newest.message)} from {newest.port.name}",
+            "map": [mapping(knob) for knob in self._knobs.values()],
+            "learning": list(self._learning),
+        }
 
     def __enter__(self) -> Conductor:
         try:
@@ -307,6 +364,8 @@ class Conductor:
 
     def _hear(self, received: Received, moved: dict[str, float]) -> None:
         port, message, seconds = received
+        if message and message[0] not in (TICK, ACTIVE):
+            self._newest_message = received
         if message and message[0] >= 0xF0:
             clock = self._clocks[port]
             clock.hear(message, seconds, port.lost)
@@ -317,11 +376,37 @@ class Conductor:
         elif self._program is not None and len(message) == 2 and message[0] & 0xF0 == PROGRAM:
             self._chosen = message[1] + 1
         elif CHANNEL_MESSAGES.fullmatch(message):
+            if self._learning and message[0] & 0xF0 == CONTROLLER:
+                self._learn_from(port, message[1], message[2])
             knob = self._knobs.get(message[1]) if message[0] & 0xF0 == CONTROLLER else None
             if knob is not None:
                 moved[knob.parameter] = knob.value(message[2])
             else:
                 self._play(message, seconds)
+
+    def _await_controller(self, parameter: str) -> None:
+        if self._knob is None:
+            raise UserError("this session has no parameters to be led by a controller")
+        self._knob(0, parameter)  # which says what is wrong with it
+        self._learning.append(parameter)
+        self._tell(f"move a knob or fader: the first that moves leads {parameter}")
+
+    def _learn_from(self, port: MidiPort, controller: int, value: int) -> None:
+        """A controller has told where it stands. It moves once it tells another place: many tell theirs by themselves,
+        when they are switched on, or with a programme.
+        """
+        if controller >= CONTROLLERS or self._stood.setdefault(controller, value) == value:
+            return
+        assert self._knob is not None
+        try:
+            parameter = self._learning.popleft()
+        except IndexError:  # another thread has just said that none is to be waited for
+            return
+        self._stood = {}
+        knob = self._knob(controller, parameter)
+        self._knobs = {**self._knobs, controller: knob}
+        error_console.print(labelled(LEARNED, mapping(knob), "green"), soft_wrap=True)
+        self._tell(f"cc{controller} of {port.name} leads {parameter}; next time, --map {mapping(knob)}")
 
     def _play(self, messages: bytes, seconds: float) -> None:
         """Into the session, at the sample that was captured then; what is late, with the next one."""
@@ -405,3 +490,18 @@ class Conductor:
 
     def _tell(self, text: str) -> None:
         error_console.print(labelled("MIDI", text, "yellow"), soft_wrap=True)
+
+
+def mapping(knob: Knob) -> str:
+    """As --map takes it."""
+    return f"cc{knob.controller}={knob.parameter}"
+
+
+def described(message: bytes) -> str:
+    """A MIDI message in a few words."""
+    kind, channel = KINDS.get(message[0] & 0xF0, ""), (message[0] & 0x0F) + 1
+    if message[0] >= 0xF0:
+        return SYSTEM.get(message[0], f"system message {message[0]:#x}")
+    if message[0] & 0xF0 == CONTROLLER and len(message) == 3:
+        return f"cc{message[1]} = {message[2]}, channel {channel}"
+    return f"{kind} {' '.join(map(str, message[1:]))}, channel {channel}"

@@ -101,6 +101,14 @@ def live(
             help="A controller moves a parameter through its range, at once; may be given several times.",
         ),
     ] = None,
+    learn: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PARAMETER",
+            help="The next controller that moves leads this parameter, and you are told the --map to write next time; "
+            "may be given several times, for one controller after the other.",
+        ),
+    ] = None,
     link: Annotated[
         bool,
         typer.Option("--link", help="Take tempo and beat from Ableton Link, in place of every MIDI clock."),
@@ -117,7 +125,8 @@ def live(
         ),
     ] = None,
     steered: Annotated[
-        bool, typer.Option("--steered", help="Without a set list, too, do what is typed: take, take SEED, pack NAME.")
+        bool,
+        typer.Option("--steered", help="Without a set list, too, do what is typed: take, pack NAME, learn PARAMETER."),
     ] = False,
 ) -> None:
     """Play along live. Stop with Ctrl+C; what was recorded is kept, whatever happens.
@@ -129,6 +138,8 @@ def live(
     Led by a keyboard and a DAW's clock: [cyan]backline live --visibility -1 --midi-in Launchkey --midi-in DAW[/]
 
     One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
+
+    A knob for it: [cyan]backline live --midi-in Launchkey --learn guidance[/]
 
     A set list: [cyan]backline live --scenes set.toml[/]
     """
@@ -161,10 +172,11 @@ def live(
     from backline.cli.paced import Host, in_blocks, play_paced
     from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
     from backline.cli.stage import MIXED, Stage
+    from backline.cli.status import telling
     from backline.cli.takes import LiveTake, PortFiles, ended_in_order
     from backline_client import BacklineError
 
-    leads = Leads.at(midi_in or [], mapped or [], link, tempo, signature)
+    leads = Leads.at(midi_in or [], mapped or [], learn or [], link, tempo, signature)
     audio, file_rate = (None, RATE) if source is None else read_audio(source)
     files = None if output is None else PortFiles.at(output)
     alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
@@ -175,7 +187,7 @@ def live(
             raise
         # Whoever steers may be elsewhere, and is told nothing of what may be another file.
         raise UserError(f"{scenes} is no set list that can be played: `backline scenes check` tells why") from None
-    steered = steered or scenes is not None
+    told, steered = steered, steered or scenes is not None
     if steered and files is not None and files.is_folder:
         raise UserError("scenes have outputs of their own: record their mix, as with --output band.wav")
     session_rate = served_rate(file_rate)
@@ -235,7 +247,15 @@ def live(
             played.arrivals.append(Arrival(time.monotonic(), None, (stage or session).position))
 
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
-        with leads.conducting(client, listed, stage or session, session_rate, played.arrivals, program):
+        with (
+            ExitStack() as shown,
+            leads.conducting(client, listed, stage or session, session_rate, played.arrivals, program) as conductor,
+        ):
+            if stage is not None and conductor is not None:
+                stage.learn = conductor.learn
+            if stage is not None and told:
+                heard_midi = dict if conductor is None else conductor.figures
+                shown.enter_context(telling(lambda: {**stage.figures(), "midi": heard_midi()}))
             try:
                 if card is not None:
                     # Silence after a file, so that its last samples are heard before the card stops.

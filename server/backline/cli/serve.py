@@ -79,8 +79,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name by which browsers on other machines reach that page, with --trust-network; may be given "
-            "several times. Without one it is for this machine alone.",
+            help="A name by which browsers on other machines reach that page, with --trust-network, and Prometheus the "
+            "metrics; may be given several times. Without one the page is for this machine alone.",
         ),
     ] = None,
     tls_cert: Annotated[
@@ -182,6 +182,7 @@ def serve(
             idle_seconds=idle,
             doors=doors,
             metrics=metrics,
+            names=[name.lower() for name in http_name or []],
             gate=gate,
             on_ready=ready,
         )

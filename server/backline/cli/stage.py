@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backline.cli.audio_files import mix
-from backline.cli.conductor import common_knobs
+from backline.cli.conductor import REFUSED as LEARN_REFUSED
+from backline.cli.conductor import common_knobs, packs_of
 from backline.cli.console import UserError, console, error_console, explanation, labelled
 from backline.cli.keys import Keys
 from backline.cli.paced import INPUT, Audio, Host, Measured
@@ -35,9 +36,10 @@ MISSES = 4  # bars at which a scene has nothing to say, before it is given up
 HEARD_SECONDS = 1.0  # of input that a scene has heard at least when its first bar begins
 MIXED = "mixed"  # name of what is heard of a scene, in stereo, beside INPUT
 SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is no reason to play all of it later
+SHOWN, MOST_SHOWN = 60, 128  # characters of a name, and scenes, that are shown
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
 LOST = "what was heard has ended by itself, and nothing comes in its place: begin anew"
-LINES = "scene NAME, scene 2, next, take, take 7 or pack NAME"
+LINES = "scene NAME, scene 2, next, take, take 7, pack NAME or learn PARAMETER"
 
 
 @dataclass
@@ -104,6 +106,7 @@ class Stage:
         self._rate, self._channels, self._block = shape
         self._own_queue = queue_seconds(session.ready.ledger)
         self._fade = round(FADE_SECONDS * self._rate)
+        self.learn: Callable[[str], None] = nobody_learns  # leads a parameter by the next MIDI controller that moves
         self._position = 0
         self._coming: Act | None = None
         # Who plays and what each has been told change together. Whoever holds it only puts words into queues.
@@ -149,6 +152,16 @@ class Stage:
     def position(self) -> int:
         """Of the sample that is captured next."""
         return self._position
+
+    def figures(self) -> dict[str, Any]:
+        """For whoever shows it: the scenes, the number of the one that is heard, and of one that has been asked for."""
+        asked, now = self._asked, self._now
+        return {
+            "pack": now.scene.pack,
+            "scenes": [scene.name[:SHOWN] for scene in self._scenes[:MOST_SHOWN] if scene.name],
+            "now": now.index,
+            "coming": None if asked == now.index else asked,
+        }
 
     def ask(self, line: str) -> None:
         """Does what a line says, see LINES, and tells what comes of it. Never waits."""
@@ -364,6 +377,8 @@ class Stage:
                 self._want(now.index, replace(now.scene, options=wanted, transport=None))
             case "pack" if rest:
                 self._want(now.index, replace(now.scene, pack=rest, transport=None))
+            case "learn":
+                self.learn(rest)
             case "transport":
                 self.transport(Transport(**json.loads(rest)))
             case _:
@@ -414,7 +429,7 @@ class Stage:
                 act.session.cancel()
 
     def _opened(self, scene: Scene, index: int) -> Act:
-        common_knobs(self._client, [self._scenes[0], scene], self._mapped)
+        common_knobs(packs_of(self._client, [self._scenes[0], scene]), self._mapped)
         session = self._client.open(scene.pack, self._rate, self._channels, block_size=self._block, **scene.options)
         try:
             return Act(scene, session, self._latency(session), index, self._ports(scene, session))
@@ -519,6 +534,12 @@ class Stage:
         self._orders.put(None)
         self._loads.put(False)
         self._withdraw()
+
+
+def nobody_learns(parameter: str) -> None:
+    """Tells that there is no controller which a parameter could be led by."""
+    text = "no MIDI leads this session, and nothing can be learned: start it with --midi-in"
+    error_console.print(labelled(LEARN_REFUSED, text, "yellow"), soft_wrap=True)
 
 
 def queue_seconds(ledger: pb.Ledger) -> float:

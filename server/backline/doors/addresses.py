@@ -299,6 +299,11 @@ async def _moved(session: SessionOnServer, request: Request, change: Callable[[T
     await session.board.move(watched, position, change)
 
 
+async def _learn(session: SessionOnServer, request: Request) -> Values:
+    (parameter,) = exactly(request, 1, "a parameter")
+    return (await session.board.learn(session.watched, string(parameter, "the parameter")),)
+
+
 def _playing(playing: bool) -> Write:
     async def write(session: SessionOnServer, request: Request) -> None:
         if pressed(request):
@@ -339,12 +344,14 @@ def _transport(read: Callable[[Transport], Values]) -> Read:
 def _beat(session: SessionOnServer) -> Values:
     beat = session.watched.beat()
     if beat is None:
-        raise Unserved("no transport plays, and no pack tells the beat that it hears yet: send tempo and play, or tap")
+        raise Unserved("no transport plays, and the pack hears no beat yet: send tempo and play, or tap")
     return beat.beat, beat.phase
 
 
-def _chord(_: SessionOnServer) -> Values:
-    raise Unserved("no pack tells the chord that it hears yet")
+def _chord(session: SessionOnServer) -> Values:
+    if not session.watched.chord:
+        raise Unserved(f"{session.watched.session.stream_name!r} tells no chord, or has heard none yet")
+    return (session.watched.chord,)
 
 
 def _warning(watched: Watched) -> Values:
@@ -370,6 +377,12 @@ SESSION: tuple[Entry, ...] = (
     Entry("close", "s", "ends it, when all that is due has been played", write=_close),
     Entry("next_take", "s", "one that was opened by OSC begins anew on the bar; tells the seed that was drawn",
           write=_next_take),
+    Entry("learn", "s", "the next MIDI controller that moves leads a parameter of one that was opened by OSC with "
+          "midi-in; tells it then, as map takes it", write=_learn, takes="parameter"),
+    Entry("midi/map", "s*", "controllers and what they lead",
+          lambda session: tuple(session.board.midi(session.watched).get("map", ()))),
+    Entry("midi/newest", "s", "message that has come by MIDI",
+          lambda session: (session.board.midi(session.watched).get("newest", ""),)),
     Entry("parameter/<parameter>", "f", "in force; set by number, or by what the pack calls a value"),
     Entry("normalised/<parameter>", "f", "the same, from 0 to 1"),
     Entry("text/<text>", "s", "in force; set, as soon as the pack has prepared it"),
@@ -384,8 +397,9 @@ SESSION: tuple[Entry, ...] = (
           _transport(lambda now: (now.numerator, now.denominator)), _set_signature, "two numbers", timed=True),
     Entry("transport/tap", "", "a beat is now; from the second on it has this tempo, and plays", write=_tap,
           timed=True),
-    Entry("beat", "if", "of the transport that plays: beat of the bar from 1, and how much of it has passed", _beat),
-    Entry("chord", "s", "no pack tells it yet, and it says so", _chord),
+    Entry("beat", "if", "beat of the bar from 1, and how much of it has passed: of the transport, or else as the pack "
+          "hears it", _beat),
+    Entry("chord", "s", "such as Am, that the pack hears, or that is held, and that it plays by; as it sounds", _chord),
     Entry("level/input", "ff", "peak and mean of what comes in",
           _of_session(lambda watched: watched.input_level.now), unit="dBFS", minimum=-120.0, maximum=0.0),
     Entry("level/output/<port>", "ff", "peak and mean of what is heard of an output", unit="dBFS"),

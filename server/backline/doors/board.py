@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import time
 from collections import Counter, deque
@@ -35,6 +36,7 @@ from backline.doors.packets import BadPacket, Message, Value
 from backline.doors.peers import (
     BYTES_A_MESSAGE,
     LEASE_SECONDS,
+    LISTENED,
     PATTERNS,
     SUBSCRIBERS,
     Allowances,
@@ -269,9 +271,9 @@ class Board:
         """Tells a sender why something was not done."""
         peer.send(self._error(address, error))
 
-    @staticmethod
-    def _error(address: str, error: Exception) -> bytes:
+    def _error(self, address: str, error: Exception) -> bytes:
         status, text = status_of(error)
+        self.engine.figures.count_error("osc", type(error).__name__)
         plain = address.encode("ascii", "replace").decode()[: 2 * ECHOED]
         return packets.write("/error", (plain, text[:ERROR_CHARACTERS], status.name), "sss")
 
@@ -395,7 +397,7 @@ class Board:
         del self.sessions[name], self._entries[watched.session.id]
         for subscriber in self._subscribers.values():
             address = f"/session/{name}/state"
-            if any(matcher(pattern)(address) for pattern in subscriber.patterns):
+            if address in subscriber.listened or any(matcher(pattern)(address) for pattern in subscriber.patterns):
                 subscriber.peer.send(packets.write(address, ("closed",), "s"))
                 if watched.failure is not None:
                     self.tell_error(subscriber.peer, f"/session/{name}", watched.failure)
@@ -460,6 +462,22 @@ class Board:
             await asyncio.sleep(LOOK_SECONDS / 4)
         return self._session(watched.heir)
 
+    async def learn(self, watched: Watched, parameter: str) -> str:
+        """Has the next controller that moves lead a parameter of a session that was opened here; which.
+
+        Raises:
+            BadInput: it was opened by a client.
+            NotFound, Refused: see `LiveSessions.steer`.
+        """
+        if not self._live.knows(watched.name):
+            raise BadInput("its client has opened it: that one hears its MIDI")
+        return await self._live.steer(watched.name, f"learn {parameter}")
+
+    def midi(self, watched: Watched) -> dict[str, Any]:
+        """What its process has told of MIDI; nothing of a session that was opened by a client."""
+        told = {each["name"]: each.get("midi") for each in self._live.figures()}
+        return told.get(watched.name) or {}
+
     async def scene(self, line: str) -> Values:
         """Asks all that play here for a scene; what is heard when it has come."""
         names = self._live.scenes()
@@ -494,16 +512,51 @@ class Board:
             raise BadInput(f"{rate:g} times a second: use 0.1 to {1.0 / LOOK_SECONDS:g}")
         pattern = "/*" if pattern == "*" else pattern
         matcher(pattern)
-        subscriber = self._subscribers.get(peer.key)
-        if subscriber is None:
-            if len(self._subscribers) >= SUBSCRIBERS:
-                raise Refused(f"{SUBSCRIBERS} subscribers are told already: try again later")
-            subscriber = self._subscribers[peer.key] = Subscriber(peer, 0.0)
+        subscriber = self._subscriber(peer)
         if pattern not in subscriber.patterns and len(subscriber.patterns) >= PATTERNS:
             raise Refused(f"{PATTERNS} patterns of one subscriber: use wildcards")
         subscriber.patterns[pattern] = 1.0 / rate
         subscriber.forget("/")  # so that all of it comes first
         return pattern, self.renew(peer)
+
+    def _subscriber(self, peer: Peer) -> Subscriber:
+        if peer.key not in self._subscribers:
+            if len(self._subscribers) >= SUBSCRIBERS:
+                raise Refused(f"{SUBSCRIBERS} subscribers are told already: try again later")
+            self._subscribers[peer.key] = Subscriber(peer, 0.0)
+        return self._subscribers[peer.key]
+
+    def hears(self, peer: Peer) -> bool:
+        """Whether one more word of `peer` is heard; where not, it is told so."""
+        heard = self._allowances.take(peer.key, 1.0)
+        if not heard:
+            self._complain(peer)
+        return heard
+
+    def listen(self, peer: Peer, address: str) -> None:
+        """Tells `peer`, which has a connection, what changes at an address, until it ignores that or has gone.
+
+        Raises:
+            NotFound: there is none that can be read.
+            Refused: too many listen already, or to too much.
+        """
+        leaf = self._leaf(address)
+        if leaf is None or leaf.entry.read is None:
+            raise NotFound("there is no such address that can be read: the OSCQuery document lists them")
+        subscriber = self._subscriber(peer)
+        if len(subscriber.listened) >= LISTENED:
+            raise Refused(f"{LISTENED} addresses of one client: ignore some")
+        subscriber.listened.add(address)
+        subscriber.expires = math.inf
+        subscriber.forget(address)  # so that its value comes first
+
+    def ignore(self, peer: Peer, address: str) -> None:
+        """Ends that; what is not listened to is ignored already."""
+        if (subscriber := self._subscribers.get(peer.key)) is not None:
+            subscriber.listened.discard(address)
+            subscriber.forget(address)
+            if not subscriber.patterns and not subscriber.listened:
+                self.lost(peer.key)
 
     def unsubscribe(self, peer: Peer, pattern: str | None = None) -> int:
         """From a pattern, or from all; how many are left."""
@@ -515,7 +568,7 @@ class Board:
         else:
             subscriber.patterns.pop("/*" if pattern == "*" else pattern, None)
         subscriber.intervals.clear()
-        if not subscriber.patterns:
+        if not subscriber.patterns and not subscriber.listened:
             del self._subscribers[peer.key]
         return len(subscriber.patterns)
 
@@ -524,7 +577,7 @@ class Board:
         subscriber = self._subscribers.get(peer.key)
         if subscriber is None:
             return 0.0
-        subscriber.expires = self.clock() + LEASE_SECONDS
+        subscriber.expires = max(subscriber.expires, self.clock() + LEASE_SECONDS)
         self._spawn(self.look_at_packs())  # what is new there is news
         return LEASE_SECONDS
 
@@ -546,7 +599,8 @@ class Board:
         leaves = [leaf for leaf in self.leaves() if leaf.entry.read is not None]
         values: dict[str, tuple[Values, bytes] | None] = {}  # by address: read once for all
         for subscriber in self._subscribers.values():
-            for packet in packets.bundled(self._news(subscriber, leaves, values, now)):
+            news = self._news(subscriber, leaves, values, now)
+            for packet in news if subscriber.listened else packets.bundled(news):
                 subscriber.peer.send(packet)
 
     def _news(
@@ -561,6 +615,7 @@ class Board:
         for leaf in leaves:
             if leaf.address not in subscriber.intervals:
                 wanted = [seconds for each, seconds in subscriber.patterns.items() if matcher(each)(leaf.address)]
+                wanted += [LOOK_SECONDS] * (leaf.address in subscriber.listened)
                 subscriber.intervals[leaf.address] = min(wanted, default=None)
             interval = subscriber.intervals[leaf.address]
             told_at, told = subscriber.told.get(leaf.address, (float("-inf"), None))

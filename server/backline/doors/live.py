@@ -10,8 +10,10 @@ import json
 import re
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from backline.doors.packets import Value
 from backline.doors.watched import Watched
@@ -24,11 +26,18 @@ CLOSE_SECONDS = 10.0
 LIVE_SESSIONS = 8  # a sound card has not more to give
 UNREAD_BYTES = 65_536  # of what a process is told, that may wait for it
 LINES = 20  # of what a process says, that are kept
+LINE_BYTES = 1 << 20  # of one of them
 OPTIONS = (
     "tempo", "signature", "downbeat", "seed", "visibility", "chunk", "guidance", "temperature", "task", "port", "dry",
-    "rate", "block", "jitter-buffer", "input-device", "output-device", "input-channel", "scenes",
+    "rate", "block", "jitter-buffer", "input-device", "output-device", "input-channel", "scenes", "midi-in", "map",
+    "learn",
 )  # fmt: skip
-SCENE, SCENE_REFUSED = "scene", "scene refused"  # how a process begins the lines that tell of one, see cli/stage.py
+# How a process begins the lines that tell of what it was asked for, or why not: see cli/stage.py and cli/conductor.py.
+SCENE, SCENE_REFUSED = "scene", "scene refused"
+LEARNED, LEARN_REFUSED = "learned", "learn refused"
+REFUSALS = {SCENE_REFUSED: SCENE, LEARN_REFUSED: LEARNED}
+STATUS = "status"  # and one of what it is at, see cli/status.py
+LEARN_SECONDS = 60.0  # that somebody may take to move a controller
 NAMED = ("set", "text")  # as set/temperature and text/prompt
 
 
@@ -42,7 +51,8 @@ class Playing:
     said: deque[str]
     watched: Watched | None = None  # its first session
     scene: str = ""  # that is heard
-    asked: asyncio.Future[str] | None = None  # the scene that comes
+    asked: dict[str, asyncio.Future[str]] = field(default_factory=dict)  # the scene that comes, what is learned
+    status: dict[str, Any] = field(default_factory=dict)  # as it was told last
     ending: bool = False  # it has been told to
 
 
@@ -60,6 +70,17 @@ class LiveSessions:
         self._playing: dict[str, Playing] = {}  # by short name
         self._opening: set[str] = set()
         self._watches: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # the door's, once something plays
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Of each of them that has told: its name, its pack, its scenes, its MIDI (cli/status.py). Any thread."""
+        return [{"name": name, **playing.status} for name, playing in list(self._playing.items()) if playing.status]
+
+    def ask(self, name: str, line: str) -> Future[str]:
+        """`steer` from any thread but the door's."""
+        if self._loop is None:
+            raise NotFound(f"no session {quoted(name)} plays on the sound card")
+        return asyncio.run_coroutine_threadsafe(self.steer(name, line), self._loop)
 
     def knows(self, name: str) -> bool:
         """Whether a session of that name was opened here."""
@@ -96,7 +117,7 @@ class LiveSessions:
             BadInput: options that there are not.
             Refused: it does not start; the message is its own.
         """
-        arguments = as_arguments(options)
+        arguments, self._loop = as_arguments(options), asyncio.get_running_loop()
         if len(self._playing) + len(self._opening) >= LIVE_SESSIONS:
             raise Refused(f"{LIVE_SESSIONS} sessions play on the sound card: close one first")
         self._opening.add(name)
@@ -104,7 +125,7 @@ class LiveSessions:
             process = await asyncio.create_subprocess_exec(
                 *self._command, f"--server={self._address}", f"--pack={pack}", f"--name={name}", "--steered",
                 *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE, limit=LINE_BYTES,
             )  # fmt: skip
             session = asyncio.get_running_loop().create_future()
             playing = self._playing[name] = Playing(list(options), process, session, deque(maxlen=LINES))
@@ -124,17 +145,35 @@ class LiveSessions:
         return {name: playing.scene for name, playing in self._playing.items() if "scenes" in playing.options[::2]}
 
     async def steer(self, name: str, line: str) -> str:
-        """Asks for what a line says, see cli/stage.py, and returns what is heard once it has come on the bar.
+        """Asks for what a line says, see cli/stage.py, and returns what is heard once it has come on the bar; or, of
+        `learn PARAMETER`, the controller that has moved, as --map takes it.
 
         Raises:
             NotFound: the session is gone already.
             Refused: it does not come; the message is the process's own. Or the process no longer listens.
         """
+        kind, seconds, late = SCENE, OPEN_SECONDS, "it has not come"
+        if line.startswith("learn "):
+            kind, seconds, late = LEARNED, LEARN_SECONDS, "no controller has moved yet"
         playing = self._tell(name, line)
-        if playing.asked is not None and not playing.asked.done():
-            playing.asked.set_exception(Refused("something else was asked for before it came"))
-        playing.asked = asyncio.get_running_loop().create_future()
-        return await asyncio.wait_for(playing.asked, OPEN_SECONDS)
+        self._settle(playing, kind, Refused("something else was asked for before it came"))
+        asked = playing.asked[kind] = asyncio.get_running_loop().create_future()
+        try:
+            return await asyncio.wait_for(asked, seconds)
+        except TimeoutError:
+            if kind == LEARNED and name in self._playing:
+                self._tell(name, "learn")  # nothing, so that no knob is taken by surprise
+            raise Refused(f"{late}, after {seconds:g} s: ask again") from None
+
+    def _settle(self, playing: Playing, kind: str, answer: str | Exception) -> None:
+        """Whoever waits for an answer of this kind has it."""
+        asked = playing.asked.pop(kind, None)
+        if asked is None or asked.done():
+            return
+        if isinstance(answer, Exception):
+            asked.set_exception(answer)
+        else:
+            asked.set_result(answer)
 
     def transport(self, name: str, transport: Transport, position: int) -> None:
         """Tells what holds from a sample on, so that what comes keeps it.
@@ -197,8 +236,8 @@ class LiveSessions:
         name = next((name for name, each in self._playing.items() if each is playing), "")
         self._playing.pop(name, None)
         problem = Refused(explained(playing.said, code))
-        if playing.asked is not None and not playing.asked.done():
-            playing.asked.set_exception(problem)
+        for kind in list(playing.asked):
+            self._settle(playing, kind, problem)
         if not playing.session.done():
             playing.session.set_exception(problem)
             playing.session.exception()  # whoever waits gets it; nobody need wait
@@ -211,14 +250,15 @@ class LiveSessions:
         if kind == SCENE:
             playing.scene = text
             self._check_plays(playing)
-        elif kind != SCENE_REFUSED:
+        if kind in (SCENE, LEARNED):
+            self._settle(playing, kind, text)
+        elif kind in REFUSALS:
+            self._settle(playing, REFUSALS[kind], Refused(text))
+        elif kind == STATUS:
+            with suppress(ValueError):  # cut off by the end of the process
+                playing.status = json.loads(text)
+        else:
             playing.said.append(line)
-            return
-        if playing.asked is not None and not playing.asked.done():
-            if kind == SCENE:
-                playing.asked.set_result(text)
-            else:
-                playing.asked.set_exception(Refused(text))
 
 
 def explained(said: Sequence[str], code: int) -> str:

@@ -6,6 +6,7 @@ It has a thread and an event loop of its own, so that whatever comes in, the ser
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Hashable, Iterator, Sequence
@@ -13,16 +14,17 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from dataclasses import dataclass, field
 from typing import cast
 
-from backline.doors import oscquery
+from backline.doors import listening, oscquery
 from backline.doors.announce import announced
 from backline.doors.board import LOOK_SECONDS, Board
+from backline.doors.listening import UNSENT_BYTES
 from backline.doors.live import LiveSessions
 from backline.doors.packets import BadPacket, Framing, framing_of
 from backline.engine.errors import BadInput
+from backline.service import hosts
 from backline.service.server import House
 from backline_client.wire import is_local
 
-UNSENT_BYTES = 262_144  # that may wait for a peer
 CONNECTIONS = 64
 REQUEST_SECONDS = 5.0  # that whoever asks by HTTP may take
 SILENT_SECONDS = 60.0  # that a connection may have said nothing at all
@@ -151,6 +153,8 @@ class OscDoor:
         board = Board(house, live)
         async with self._listening(board, port), AsyncExitStack() as stack:
             stack.push_async_callback(live.close_all)
+            house.on_card.append(live)
+            stack.callback(house.on_card.remove, live)
             stack.push_async_callback(board.stop)
             await board.look_at_packs()
             self.opened.set()
@@ -214,7 +218,9 @@ class OscDoor:
             self._connections.add(connection)
             first = await asyncio.wait_for(reader.read(READ_BYTES), SILENT_SECONDS)
             if first[:1].isalpha():
-                await asyncio.wait_for(self._answer_request(board, first, reader, writer), REQUEST_SECONDS)
+                head = await asyncio.wait_for(self._answer_request(board, first, reader, writer), REQUEST_SECONDS)
+                if head:
+                    await listening.serve(board, head, reader, writer)
             elif first:
                 await self._speak_osc(board, first, reader, writer)
         except (OSError, TimeoutError, asyncio.LimitOverrunError):
@@ -240,15 +246,24 @@ class OscDoor:
 
     async def _answer_request(
         self, board: Board, data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    ) -> bytes:
+        """Answers a request, unless it asks for a WebSocket: then this is it, and what has come after it."""
         while b"\r\n\r\n" not in data and len(data) < oscquery.REQUEST_BYTES:
             more = await reader.read(READ_BYTES)
             if not more:
-                return
+                return b""
             data += more
-        method, _, rest = data.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+        request, *lines = data.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+        method, _, rest = request.partition(" ")
+        headers = listening.headers_of(lines)
+        foreign = hosts.foreign(headers.get("host"), headers.get("origin"), "ask by its address")
         if method not in ("GET", "HEAD") or b"\r\n\r\n" not in data:
             status, body = "400 Bad Request", b""
+        elif foreign:
+            board.engine.figures.count_error("osc", "Foreign")
+            status, body = "403 Forbidden", json.dumps({"error": foreign}).encode()
+        elif listening.asks_for_websocket(headers):
+            return data
         else:
             await board.look_at_packs()
             host = writer.get_extra_info("sockname")[0]
@@ -256,6 +271,7 @@ class OscDoor:
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         writer.write(f"{head}Connection: close\r\n\r\n".encode() + (b"" if method == "HEAD" else body))
         await writer.drain()
+        return b""
 
 
 def parsed(address: str) -> tuple[str, int]:

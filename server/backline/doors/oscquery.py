@@ -2,6 +2,8 @@
 
 GET /                  all of it      GET /session/1         what lies below
 GET /packs?VALUE       one attribute  GET /?HOST_INFO        where OSC is spoken, and what of the proposal is
+
+A WebSocket at the same port is told what changes: listening.py.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ Answer = tuple[str, bytes]  # status line's end, body
 
 def host_info(host: str, port: int) -> dict[str, Any]:
     """Where OSC is spoken, and which parts of the proposal are served."""
-    extensions = dict.fromkeys(("ACCESS", "VALUE", "RANGE", "DESCRIPTION", "UNIT"), True)
-    extensions |= dict.fromkeys(("LISTEN", "PATH_CHANGED", "TAGS", "CLIPMODE", "EXTENDED_TYPE"), False)
+    extensions = dict.fromkeys(("ACCESS", "VALUE", "RANGE", "DESCRIPTION", "UNIT", "LISTEN"), True)
+    extensions |= dict.fromkeys(("PATH_CHANGED", "TAGS", "CLIPMODE", "EXTENDED_TYPE"), False)
     return {"NAME": "Backline", "OSC_IP": host, "OSC_PORT": port, "OSC_TRANSPORT": "UDP", "EXTENSIONS": extensions}
 
 

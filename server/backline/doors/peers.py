@@ -18,6 +18,7 @@ BYTES_A_MESSAGE = 256.0  # a longer one counts as several
 LEASE_SECONDS = 10.0  # after which whoever has not renewed it is told nothing more
 SUBSCRIBERS = 64
 PATTERNS = 32  # of one subscriber
+LISTENED = 1_024  # addresses that one may name, beside its patterns
 
 
 class Peer(Protocol):
@@ -74,6 +75,7 @@ class Subscriber:
     peer: Peer
     expires: float  # by the clock
     patterns: dict[str, float] = field(default_factory=dict)  # and the seconds between two words about one of each
+    listened: set[str] = field(default_factory=set)  # addresses, told at every look, as long as the peer is there
     intervals: dict[str, float | None] = field(default_factory=dict)  # by address: of its patterns, None: of none
     told: dict[str, tuple[float, tuple[Value, ...]]] = field(default_factory=dict)  # by address: when, and what
 

@@ -11,17 +11,19 @@ from itertools import pairwise
 
 from backline.doors.levels import Levels
 from backline.doors.sample_clock import SampleClock
+from backline.engine.audience import News
 from backline.engine.clock import Clock
 from backline.engine.errors import BadInput, NotFound
-from backline.engine.events import Event, Failed, InputBlock, OutputBlock, Warned
+from backline.engine.events import Failed, InputBlock, OutputBlock, Warned
 from backline.engine.limits import quoted
 from backline.engine.session import Session, State
 from backline.engine.timeline import zero_non_finite
-from backline.models.stream import Parameter, Transport
+from backline.models.stream import Heard, Parameter, Transport
 
 HEARD = 256  # events that wait for the door's next look, as far as they take no more than
 HEARD_BYTES = 8 << 20
 CHUNKS = 512  # whose latency is remembered
+AHEAD = 1_024  # chords that wait for being heard
 TEMPO = 120.0  # that a transport begins with of which nobody has said one
 SENT = 16  # transports of doors that are remembered
 TAPS = 8  # newest, of which the tempo is taken
@@ -48,17 +50,20 @@ class Watched:
         self.parameters = {parameter.name: parameter for parameter in session.spec.parameters}
         self.warning: Warned | None = None  # the newest
         self.failure: Exception | None = None
+        self.chord = ""  # that the model plays by, as it is heard; "": it has told none
         self.heir = ""  # name of the session that its client has gone over to
         self.chunk_latency_seconds = 0.0  # of the newest chunk, from the capture of its first sample to its arrival
         self.chunk_latencies: deque[tuple[float, float]] = deque(maxlen=CHUNKS)  # of the newest: when by the clock, s
         self._now = clock
         self._end: int | None = None  # of the newest input
-        self._heard: deque[tuple[float, Event | InputBlock]] = deque(maxlen=waiting_events(session))
+        self._ahead: deque[Heard] = deque(maxlen=AHEAD)
+        self._beat: Transport | None = None  # that the model hears
+        self._heard: deque[tuple[float, News]] = deque(maxlen=waiting_events(session))
         self._sent: tuple[Transport, ...] = ()  # by doors, the newest, in the session's seconds
         self._taps: list[float] = []  # by the clock
         session.listen(self._hear)
 
-    def _hear(self, event: Event | InputBlock) -> None:
+    def _hear(self, event: News) -> None:
         """The engine's and the client's thread: notes the event and the time, nothing more."""
         if isinstance(event, InputBlock):
             self._end = event.position + event.audio.shape[1]
@@ -79,6 +84,11 @@ class Watched:
         """Of the next input sample."""
         return self.session.origin if self._end is None else self._end
 
+    @property
+    def captured(self) -> int:
+        """The sample of the input that comes now, as far as its arrivals tell."""
+        return self.clock.position_at(self._now()) if self.clock.runs else self.position
+
     def look(self) -> None:
         """Takes in what has happened since the last look."""
         while self._heard:
@@ -92,6 +102,9 @@ class Watched:
                     if event.port == 0 and self.clock.runs:
                         self.chunk_latency_seconds = seconds - self.clock.seconds_at(event.position)
                         self.chunk_latencies.append((seconds, self.chunk_latency_seconds))
+                case Heard():
+                    self._ahead.append(event)
+                    self._beat = event.transport
                 case Warned():
                     self.warning = event
                 case Failed():
@@ -99,6 +112,9 @@ class Watched:
         self.input_level.look(self.position)
         for levels in self.levels.values():
             levels.look(self.position - self.session.ledger.latency_samples)
+        sounding = self._seconds(self.captured - self.session.ledger.latency_samples)
+        while self._ahead and self._ahead[0].at_seconds <= sounding:
+            self.chord = self._ahead.popleft().chord
 
     def tap(self, seconds: float) -> Callable[[Transport], Transport] | None:
         """A beat is at `seconds` by the clock; from the second on, what that makes of the transport."""
@@ -175,12 +191,12 @@ class Watched:
         return replace(newest, at_seconds=seconds, song_position=newest.song_position_at(seconds))
 
     def beat(self) -> Beat | None:
-        """Of the input that comes now; None where no transport plays."""
-        position = self.clock.position_at(self._now()) if self.clock.runs else self.position
-        transport = self.transport_at(self.position)
-        if not transport.playing:
+        """Of the input that comes now, by the transport that plays, or else by what the model hears; None: neither."""
+        told = self.transport_at(self.position)
+        transport = told if told.playing else self._beat
+        if transport is None:
             return None
-        beats = transport.bar_phase_at(self._seconds(position)) * transport.numerator
+        beats = transport.bar_phase_at(self._seconds(self.captured)) * transport.numerator
         return Beat(int(beats) % transport.numerator + 1, beats % 1.0)
 
     def value(self, name: str) -> float:

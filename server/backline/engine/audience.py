@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from backline.engine.events import Event, InputBlock
+from backline.models.stream import Heard
 
-Listener: TypeAlias = Callable[[Event | InputBlock], None]
+News: TypeAlias = Event | InputBlock | Heard
+Listener: TypeAlias = Callable[[News], None]
 
 
 class Audience:
@@ -21,8 +23,12 @@ class Audience:
 
     def __call__(self, event: Event) -> None:
         self._client(event)
+        self.show(event)
+
+    def show(self, news: News) -> None:
+        """Tells those who listen, and not the client."""
         for listener in self.listeners:
-            listener(event)
+            listener(news)
 
     def listen(self, listener: Listener) -> None:
         """From now on `listener` is told all that the client is, and of the input, on the client's thread."""

@@ -10,7 +10,9 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
+STAGES = ("queue", "model", "session")  # of a chunk's time: it waits, the model computes, the session does the rest
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0, 4.0)  # of a chunk's budget, where buckets end
 
 
@@ -28,6 +30,24 @@ class Histogram:
         self.sum += value
 
 
+class ChunkSeconds(NamedTuple):
+    """Where the time of one chunk went, by the clock."""
+
+    waited: float  # that it was ready before its beginning
+    whole: float  # from its beginning to its answer
+    model: float  # of that, in the model's calls, which all that share them take
+    between: float = 0.0  # of that, between the steps of one that takes several
+
+    @property
+    def queue(self) -> float:
+        return self.waited + self.between
+
+    @property
+    def session(self) -> float:
+        """What brings its input to the model, and its output to the client."""
+        return self.whole - self.model - self.between
+
+
 class ModelFigures:
     """One model's, over all its sessions and for as often as it is loaded. Its engine thread writes, but for one."""
 
@@ -39,16 +59,18 @@ class ModelFigures:
         self.compute_seconds = 0.0  # shares of engine calls, as in every session's totals
         self.audio_seconds = 0.0  # that the chunks were long
         self.chunk_seconds = Histogram(bounds)  # from a chunk's beginning to its answer
-        self.queue_seconds = Histogram(bounds)  # that it was ready before
+        self.stage_seconds = {stage: Histogram(bounds) for stage in STAGES}
         self.sessions = 0  # opened; the engine counts them under its lock
 
-    def observe(self, late: bool, audio_seconds: float, queued_seconds: float, call_seconds: float) -> None:
+    def observe(self, late: bool, audio_seconds: float, taken: ChunkSeconds) -> None:
         """One chunk of one session has been answered. The engine thread."""
         self.chunks += 1
         self.late_chunks += late
         self.audio_seconds += audio_seconds
-        self.queue_seconds.observe(queued_seconds)
-        self.chunk_seconds.observe(call_seconds)
+        self.chunk_seconds.observe(taken.whole)
+        self.stage_seconds["queue"].observe(taken.queue)
+        self.stage_seconds["model"].observe(taken.model)
+        self.stage_seconds["session"].observe(taken.session)
 
     @property
     def in_time(self) -> float:

@@ -25,7 +25,7 @@ from backline.engine.errors import (
     is_out_of_memory,
     out_of_memory,
 )
-from backline.engine.figures import ModelFigures
+from backline.engine.figures import ChunkSeconds, ModelFigures
 from backline.engine.ledger import MARGIN
 from backline.engine.precedence import GIVE_WAY_SECONDS, Precedence
 from backline.engine.session import Session
@@ -265,10 +265,10 @@ class Resident:
                 self._fail(session, error)
         if not inputs:
             return
-        asked = self._compute_clock()
+        called, asked = self._clock(), self._compute_clock()
         answers = self._answers([chunk for _, chunk in inputs.values()])
-        answered = self._compute_clock()
-        share = (self._clock() - start) / len(inputs)
+        answered, now = self._compute_clock(), self._clock()
+        share, model = (now - start) / len(inputs), now - called
         finished: list[tuple[Session, UnfinishedChunk]] = []
         for row, (session, _) in inputs.items():
             try:
@@ -282,9 +282,14 @@ class Resident:
                 late = session.deliver(answer, share)
                 self.figures.compute_seconds += share
                 if answer.advanced:
-                    taken = self._clock() - chunk.begun
-                    self.figures.observe(late, float(session.config.chunk_seconds), chunk.waited_seconds, taken)
-                    session.observe(chunk.waited_seconds, taken)
+                    taken = ChunkSeconds(
+                        waited=chunk.waited_seconds,
+                        whole=self._clock() - chunk.begun,
+                        model=chunk.model_seconds + model,
+                        between=start - chunk.begun - chunk.step_seconds,
+                    )
+                    self.figures.observe(late, float(session.config.chunk_seconds), taken)
+                    session.observe(taken.waited, taken.whole)
             except Exception as error:
                 self._fail(session, error)
         computed = (self._compute_clock() - begin) / len(inputs)
@@ -292,6 +297,8 @@ class Resident:
         for session, _ in inputs.values():
             if session.unfinished is not None:
                 session.unfinished.compute_seconds += computed
+                session.unfinished.model_seconds += model
+                session.unfinished.step_seconds += self._clock() - start
         for session, chunk in finished:
             self.cost.observe(chunk.compute_seconds + computed, float(session.config.chunk_seconds), delivery)
         self.call_seconds.append(self._clock() - start)

@@ -24,7 +24,7 @@ from backline.engine.outlet import Outlet
 from backline.engine.take import PADDING_LIMIT_SECONDS, Take, UnfinishedChunk, needs
 from backline.engine.texts import Prepared, TextDesk, TextQueue, check_text
 from backline.engine.warnings import Warnings
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, Stream, Transport
+from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, MeasuresRows, RowBytes, Stream, Transport
 
 
 class State(Enum):
@@ -118,9 +118,7 @@ class Session:
             return True  # nobody listens any more; the last event has said why
         written = self.take.write(position, audio)
         if written and self._audience.listeners:
-            heard = InputBlock(position, audio)
-            for listener in self._audience.listeners:
-                listener(heard)
+            self._audience.show(InputBlock(position, audio))
         self._begin()
         self._input_arrived()
         return written
@@ -235,7 +233,7 @@ class Session:
         return self.take.timeline.origin or 0
 
     def listen(self, listener: Listener) -> None:
-        """From now on `listener` is told all that the client is, and of the input. Any thread.
+        """From now on `listener` is told all that the client is, of the input, and what the model hears. Any thread.
 
         It is called on the engine thread and on the client's, and must not block.
         """
@@ -263,9 +261,10 @@ class Session:
         return not (self._in_call or self._waits_for_text() or self.ready())
 
     @property
-    def memory_bytes(self) -> int:
-        """Of the ring that holds its input; its row is the model's. Any thread."""
-        return self.take.input.ring.memory_bytes
+    def memory(self) -> RowBytes:
+        """Of its row, as far as the model tells it, and of the ring that holds its input. Any thread."""
+        row = self.stream.row_bytes(self.row) if isinstance(self.stream, MeasuresRows) else RowBytes()
+        return replace(row, other=row.other + self.take.input.ring.memory_bytes)
 
     @property
     def ledger(self) -> Ledger:
@@ -315,6 +314,8 @@ class Session:
         late = self._send(*self.take.lay(output)) > 0
         if output.frames is not None and len(output.frames):
             self._outlet.send_frames(Frames(output.first_frame, output.frames))
+        for heard in output.heard:
+            self._audience.show(heard)
         self.totals = replace(
             self.totals,
             samples_in=self.take.timeline.received,

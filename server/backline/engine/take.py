@@ -58,6 +58,8 @@ class UnfinishedChunk:
     waited_seconds: float
     begun: float  # by the clock
     compute_seconds: float = 0.0
+    step_seconds: float = 0.0  # by the clock, of the steps so far
+    model_seconds: float = 0.0  # of these, in the model's calls
 
 
 class Take:

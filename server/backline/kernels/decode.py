@@ -217,6 +217,10 @@ class DecodeStage:
         """Positions that a row has written."""
         return int(self._state.position[row])
 
+    def kv_bytes(self) -> int:
+        """Memory of one row's KV cache."""
+        return (self._state.keys.nbytes + self._state.values.nbytes) // self.rows
+
     def resident_bytes(self) -> int:
         """Memory held by weights, rows and scratch."""
         return sum(array.nbytes for part in (self.weights, self._state, self._scratch) for array in part)

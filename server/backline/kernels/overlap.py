@@ -39,6 +39,11 @@ class OverlapAdd:
         _overlap_add(np.require(frame, np.float32, KERNEL_ARRAY), self.window, self._sum, self._weight, out)
         return out
 
+    @property
+    def memory_bytes(self) -> int:
+        """Of what it holds of earlier frames."""
+        return self._sum.nbytes + self._weight.nbytes
+
     def flush(self) -> Audio:
         """The samples after the last hop [channel, len(window) - hop]; the next frame begins anew."""
         left = len(self.window) - self.hop

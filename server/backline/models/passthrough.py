@@ -24,6 +24,7 @@ from backline.models.stream import (
     LatencyItem,
     Parameter,
     Port,
+    RowBytes,
     RowFailed,
     SessionConfig,
     StreamSpec,
@@ -130,6 +131,10 @@ class PassthroughStream:
 
     def resident_bytes(self) -> int:
         return sum(row.held.nbytes for row in tuple(self._rows.values()))
+
+    def row_bytes(self, row: int) -> RowBytes:
+        playing = self._rows.get(row)
+        return RowBytes() if playing is None else RowBytes(other=playing.held.nbytes)
 
     def _look_ahead(self, config: SessionConfig) -> int:
         return round(self.config.latency_seconds * config.sample_rate) + self.config.latency_samples

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -305,6 +305,15 @@ class ChunkInput:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What a model hears, and plays by from a moment on: for displays. It changes nothing."""
+
+    at_seconds: float  # session time
+    chord: str = ""  # such as Am or Bdim; "": none yet
+    transport: Transport | None = None  # tempo and beat that it hears, where the host plays none
+
+
+@dataclass(frozen=True)
 class ChunkOutput:
     """What one row answers. What lies before the end of earlier output is too late, and dropped."""
 
@@ -314,6 +323,7 @@ class ChunkOutput:
     first_frame: int = 0
     frames: Codes | None = None  # [frame, codebook]
     advanced: bool = True  # False: the chunk takes another step, for which the row is given nothing new
+    heard: tuple[Heard, ...] = ()  # in the order of their moments, of a model that tells it
 
 
 @dataclass(frozen=True)
@@ -322,6 +332,14 @@ class RowFailed:
 
     row: int
     error: Exception
+
+
+@dataclass(frozen=True)
+class RowBytes:
+    """Memory that one row takes."""
+
+    kv: int = 0  # of KV caches, filled or not
+    other: int = 0  # all else that is its own
 
 
 class Stream(Protocol):
@@ -366,6 +384,15 @@ class Stream(Protocol):
 
     def resident_bytes(self) -> int:
         """Memory held by weights and rows."""
+        ...
+
+
+@runtime_checkable
+class MeasuresRows(Protocol):
+    """A model that can tell what a row takes. Those that cannot are none the worse."""
+
+    def row_bytes(self, row: int) -> RowBytes:
+        """Memory of an open row; nothing for any other. Any thread, while `step` runs: it reads sizes only."""
         ...
 
 

@@ -30,11 +30,13 @@ from backline.models.stream import (
     ChunkOutput,
     LatencyItem,
     Port,
+    RowBytes,
     RowFailed,
     SessionConfig,
     StreamSpec,
 )
 from backline.models.warm_up import warmed_up
+from backline.nn.streaming import state_bytes
 from backline.nn.tables import TableError
 from backline.nn.weights import part
 
@@ -112,7 +114,14 @@ class CodecStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        return self._weights + sum(row.held.nbytes + row.codes.nbytes for row in tuple(self._rows.values()))
+        return self._weights + sum(self.row_bytes(row).other for row in tuple(self._rows))
+
+    def row_bytes(self, row: int) -> RowBytes:
+        playing = self._rows.get(row)
+        if playing is None:
+            return RowBytes()
+        states = state_bytes(playing.encoding) + state_bytes(playing.decoding)
+        return RowBytes(other=playing.held.nbytes + playing.codes.nbytes + states)
 
     def _chunk(self, row: Row, given: ChunkInput) -> ChunkOutput:
         hop = self.codec.hop

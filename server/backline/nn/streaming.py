@@ -7,6 +7,7 @@ later by the declared latency: concatenated step outputs, without their first `d
 
 from __future__ import annotations
 
+import dataclasses
 from fractions import Fraction
 from typing import Any, Protocol, TypeVar
 
@@ -49,6 +50,17 @@ def delay(layer: Streaming[Any]) -> int:
         name = type(layer).__name__
         raise ValueError(f"{name}: latency {layer.input_latency} x ratio {layer.output_ratio} is not whole")
     return int(steps)
+
+
+def state_bytes(state: Any) -> int:
+    """Memory of all tensors and arrays of a state, whatever it is built of."""
+    if hasattr(state, "nbytes"):
+        return int(state.nbytes)
+    if dataclasses.is_dataclass(state):
+        return sum(state_bytes(getattr(state, field.name)) for field in dataclasses.fields(state))
+    if isinstance(state, dict):
+        return sum(map(state_bytes, state.values()))
+    return sum(map(state_bytes, state)) if isinstance(state, list | tuple) else 0
 
 
 def keep_rows(new: Tensor, old: Tensor, mask: Tensor | None) -> Tensor:

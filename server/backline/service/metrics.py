@@ -40,10 +40,17 @@ def _lines(engine: Engine) -> Iterator[str]:
         ("sessions", "Sessions that are open.", lambda name: len(residents[name].open_sessions())),
         ("pack_bytes", "Memory of a resident pack: weights, and all rows with their KV caches.",
          lambda name: residents[name].stream.resident_bytes()),
-        ("session_bytes", "Memory of the open sessions beside their rows.",
-         lambda name: sum(session.memory_bytes for session in residents[name].open_sessions())),
     ):  # fmt: skip
         yield from _family("gauge", what, say, [({"pack": name}, value(name)) for name in residents])
+    memory = [
+        ({"pack": name, "row": str(session.row)}, session.memory)
+        for name in residents
+        for session in residents[name].open_sessions()
+    ]
+    say = "Memory of an open session, by its row: its input, and what of the row the pack tells, KV caches included."
+    yield from _family("gauge", "session_bytes", say, [(which, each.kv + each.other) for which, each in memory])
+    say = "Of that, KV caches."
+    yield from _family("gauge", "session_kv_bytes", say, [(which, each.kv) for which, each in memory])
     refused: list[Sample] = [({}, figures.sessions_refused)]
     yield from _family("counter", "sessions_refused_total", "Sessions for which there was no room.", refused)
     for what, say in (
@@ -58,11 +65,19 @@ def _lines(engine: Engine) -> Iterator[str]:
     yield from _family("gauge", "chunks_in_time_ratio", "Share of the chunks that came in time.", of_model("in_time"))
     factor = "Compute seconds per second of audio, since the start."
     yield from _family("gauge", "realtime_factor", factor, of_model("realtime_factor"))
-    for what, say in (
-        ("chunk_seconds", "From a chunk's beginning to its answer; the buckets are shares of its usual length."),
-        ("queue_seconds", "That a chunk was ready before its beginning; the same buckets."),
-    ):
-        yield from _histograms(what, say, {name: getattr(model, what) for name, model in models.items()})
+    say = "From a chunk's beginning to its answer; the buckets are shares of its usual length."
+    whole = [({"pack": name}, model.chunk_seconds) for name, model in models.items()]
+    yield from _histograms("chunk_seconds", say, whole)
+    say = "Of a chunk: it waits (queue), the model computes, the session brings sound there and back; the same buckets."
+    yield from _histograms(
+        "stage_seconds",
+        say,
+        [
+            ({"pack": name, "stage": stage}, histogram)
+            for name, model in models.items()
+            for stage, histogram in model.stage_seconds.items()
+        ],
+    )
     errors = [({"door": door, "kind": kind}, count) for (door, kind), count in list(figures.errors.items())]
     yield from _family("counter", "errors_total", "What went wrong at a door of the server.", errors)
 
@@ -74,15 +89,15 @@ def _family(kind: str, name: str, say: str, samples: Iterable[Sample]) -> Iterat
         yield f"backline_{name}{_labels(labels)} {float(value)!r}"
 
 
-def _histograms(name: str, say: str, by_pack: dict[str, Histogram]) -> Iterator[str]:
+def _histograms(name: str, say: str, found: Iterable[tuple[dict[str, str], Histogram]]) -> Iterator[str]:
     yield f"# HELP backline_{name} {say}"
     yield f"# TYPE backline_{name} histogram"
-    for pack, histogram in by_pack.items():
+    for labels, histogram in found:
         counts = list(accumulate(histogram.counts))  # read once: the engine thread goes on
         for bound, count in zip((*map(repr, histogram.bounds), "+Inf"), counts, strict=True):
-            yield f"backline_{name}_bucket{_labels({'pack': pack, 'le': bound})} {count}"
-        yield f"backline_{name}_sum{_labels({'pack': pack})} {histogram.sum!r}"
-        yield f"backline_{name}_count{_labels({'pack': pack})} {counts[-1]}"
+            yield f"backline_{name}_bucket{_labels({**labels, 'le': bound})} {count}"
+        yield f"backline_{name}_sum{_labels(labels)} {histogram.sum!r}"
+        yield f"backline_{name}_count{_labels(labels)} {counts[-1]}"
 
 
 def _labels(labels: dict[str, str]) -> str:

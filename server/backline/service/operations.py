@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET6
-from typing import Any
+from typing import Any, ClassVar
 
 from backline.engine.engine import Engine
+from backline.service import hosts
 from backline.service.metrics import CONTENT_TYPE, exposition
 
 log = logging.getLogger(__name__)
 
 ALIVE_SECONDS = 2.0  # within which the event loop must have had a turn
-REQUEST_SECONDS = 5.0  # that a request may take to come
+REQUEST_SECONDS = 5.0  # that a request may take, from its connection to the last of its answer
+REMEDY = "ask by its address, or start it with --http-name"
 REQUESTS = 16  # at the same time
 DOOR = "operations"  # among the errors that are counted
 
@@ -32,8 +35,18 @@ class Readiness:
 
 
 @contextmanager
-def operations(address: str, engine: Engine, readiness: Readiness, loop: asyncio.AbstractEventLoop) -> Iterator[str]:
+def operations(
+    address: str,
+    engine: Engine,
+    readiness: Readiness,
+    loop: asyncio.AbstractEventLoop,
+    names: Collection[str] = (),
+    request_seconds: float = REQUEST_SECONDS,
+) -> Iterator[str]:
     """Answers at `address` (host:port) from a thread of its own, as long as the block; gives http://host:port.
+
+    Args:
+        names: that the server goes by beside those of its network (service/hosts.py).
 
     Raises:
         OSError: it cannot be listened at.
@@ -52,11 +65,15 @@ def operations(address: str, engine: Engine, readiness: Readiness, loop: asyncio
         return HTTPStatus.NOT_FOUND, "text/plain", "here are /metrics, /healthz and /readyz\n"
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = REQUEST_SECONDS
         server_version, sys_version = "Backline", ""
 
         def do_GET(self) -> None:
-            status, kind, text = answer(self.path.partition("?")[0])
+            why = hosts.foreign(self.headers.get("Host"), self.headers.get("Origin"), REMEDY, names)
+            if why:
+                engine.figures.count_error(DOOR, "Foreign")
+                status, kind, text = HTTPStatus.FORBIDDEN, "text/plain", f"{why}\n"
+            else:
+                status, kind, text = answer(self.path.partition("?")[0])
             data = text.encode()
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -69,10 +86,13 @@ def operations(address: str, engine: Engine, readiness: Readiness, loop: asyncio
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = REQUESTS
         slots = threading.BoundedSemaphore(REQUESTS)
+        due: ClassVar[dict[Any, float]] = {}  # connections, and when each is cut off
 
         def process_request(self, request: Any, client_address: Any) -> None:
             if self.slots.acquire(blocking=False):
+                self.due[request] = time.monotonic() + request_seconds
                 super().process_request(request, client_address)
             else:
                 self.shutdown_request(request)
@@ -81,14 +101,23 @@ def operations(address: str, engine: Engine, readiness: Readiness, loop: asyncio
             try:
                 super().process_request_thread(request, client_address)
             finally:
+                self.due.pop(request, None)
                 self.slots.release()
+
+        def service_actions(self) -> None:
+            """Between looks for connections: whoever sends or takes a byte now and then holds no slot for ever."""
+            now = time.monotonic()
+            for request in [request for request, end in list(self.due.items()) if now >= end]:
+                self.due.pop(request, None)
+                with suppress(OSError):  # it has gone by itself
+                    request.shutdown(socket.SHUT_RDWR)
 
         def handle_error(self, request: object, client_address: object) -> None:
             engine.figures.count_error(DOOR, "Broken")
             log.debug("a request broke off", exc_info=True)
 
     if ":" in host:
-        Server.address_family = AF_INET6
+        Server.address_family = socket.AF_INET6
     try:
         server = Server((host.strip("[]"), int(port)), Handler)
     except (OSError, ValueError, OverflowError) as error:

@@ -12,10 +12,11 @@ import signal
 import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -68,6 +69,18 @@ class RunningServer:
     metrics: str | None = None  # http://host:port of /metrics, /healthz and /readyz
 
 
+class OnCard(Protocol):
+    """Who plays on the server's own sound card, for doors that show and steer it. Any thread."""
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Of each: its name, pack, scenes, and MIDI, as its process tells them (cli/status.py)."""
+        ...
+
+    def ask(self, name: str, line: str) -> Future[str]:
+        """Has it do what a line says (cli/stage.py); what comes of it."""
+        ...
+
+
 @dataclass(frozen=True)
 class House:
     """What a further door of the server is given: what plays, what there is to play, and where it may be changed."""
@@ -77,6 +90,7 @@ class House:
     desk: Desk  # where sessions are asked for, on `loop`
     loop: asyncio.AbstractEventLoop  # every session's client's thread: whoever changes a session does it there
     address: str  # at which a client on this machine finds the server
+    on_card: list[OnCard] = field(default_factory=list)  # doors come and go
 
 
 Door = Callable[[House], AbstractContextManager[object]]  # open as long as the block; entered and left off the loop
@@ -97,6 +111,7 @@ async def serve(
     drain_seconds: float = DRAIN_SECONDS,
     gate: Gate = CLOSED,
     metrics: str | None = None,
+    names: Sequence[str] = (),
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
     on_ready: Callable[[str], None] | None = None,
@@ -118,6 +133,7 @@ async def serve(
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         gate: who may come in from other machines; without, nobody.
         metrics: where /metrics, /healthz and /readyz are answered over HTTP (service/operations.py), as host:port.
+        names: by which other machines may ask for them, beside those of this network.
         clock: by which sessions play; whether a client is idle, the event loop's says.
         doors: other ways in, open once clients may come and until it stops.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last. Before
@@ -147,7 +163,7 @@ async def serve(
     readiness, beyond_drain = Readiness(), ExitStack()
     try:
         if metrics is not None:
-            where = beyond_drain.enter_context(operations(metrics, engine, readiness, loop))
+            where = beyond_drain.enter_context(operations(metrics, engine, readiness, loop, names))
             log.info("metrics at %s/metrics", where)
             if on_ready is not None:
                 on_ready(where)

@@ -23,7 +23,9 @@ from torch.nn import functional as F
 from backline.corpus.labelled import Labelled, Labels
 from backline.measures.queries import hear, query_accuracy
 from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork
-from backline.models.mge.words import INSTRUMENTS, ask_for_all, mistyped, phrases, phrases_for
+from backline.models.mge.words import INSTRUMENTS, VOICE, ask_for_all, mistyped, phrases, phrases_for
+from backline.music.people import levelled
+from backline.music.recording import recorded
 from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.nn.learning_rate import cosine_rate
 from backline.training.augmentation import vary_gain
@@ -38,6 +40,7 @@ PART = "towers"  # its folder within a run
 HELD_OUT_SONGS = range(HELD_OUT_SEED, HELD_OUT_SEED + 8)  # seeds of the validation songs
 WATCHED = "missed"  # the validation result by which the best is told
 FAINTEST = 10 ** (-30 / 20)  # of a stem in a sum, against the loudest: below, nobody says that it is there
+MOST_DRAWS = 10_000  # of a sound; some are drawn where their stem rests
 SILENT = 0.1  # of a stem's own level: below, it rests
 
 
@@ -51,9 +54,10 @@ class TowersTraining:
     decay: float = 0.05
     rows: int = 64
     seconds: float = 1.0  # of a sound
-    songs: int = 32  # kept at hand to cut sounds from
-    batches_per_song: int = 12  # then the oldest song is replaced by a new one
+    songs: int = 48  # kept at hand to cut sounds from
+    batches_per_song: int = 3  # then the oldest song is replaced by a new one
     singles: float = 0.7  # share of the sounds that are one stem; the others are sums
+    recorded: float = 0.6  # share of the stems that are heard through a room and a microphone
     bleed: float = 0.3  # of the single ones: the rest of the song sounds along, faintly, as it does after a separator
     coloured: float = 8.0  # dB at most by which a sound's bands are louder or softer, along a line with two bends
     dropped: float = 0.1  # of MiniLM's dimensions, in a batch: no word hangs by one of them
@@ -105,9 +109,21 @@ class Lessons:
         return Sounds(audio, tuple(sound.text for sound in sounds), matching, unclear)
 
     def add_song(self) -> None:
-        made = self.make_stems(self.next_seed)
-        self.songs = [*self.songs[-self.config.songs + 1 :], (made, _levels(made[1]))]
+        labels, stems = self.make_stems(self.next_seed)
+        stems = np.stack([self.recorded(*each) for each in zip(labels, stems, strict=True)])
+        self.songs = [*self.songs[-self.config.songs + 1 :], ((labels, stems), _levels(stems))]
         self.next_seed += 1
+
+    def recorded(self, called: Labels, stem: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A stem [sample] in a room, through a microphone, with its noise: else these would tell voices from the rest.
+
+        Voices come as recordings (music/people.py).
+        """
+        level = float(_levels(stem))
+        if VOICE in called or not level or self.generator.random() > self.config.recorded:
+            return stem
+        made = recorded(levelled(stem), self.config.towers.sample_rate, self.generator)
+        return made * np.float32(level / max(float(_levels(made)), 1e-9))
 
     def sound(self) -> Sound:
         """One stem or a sum of several, each at its own level; all labels are equally likely."""
@@ -118,7 +134,7 @@ class Lessons:
             for stem, called in enumerate(labels):
                 if called:
                     places.setdefault(called[0], []).append((number, stem))
-        while True:
+        for _ in range(MOST_DRAWS):
             of_label = places[list(places)[int(draw.integers(len(places)))]]
             number, stem = of_label[int(draw.integers(len(of_label)))]
             (labels, stems), usual = self.songs[number]
@@ -131,6 +147,7 @@ class Lessons:
             if draw.random() < config.singles or sounding.sum() < 2:
                 return self._one(labels[stem], cut, stem)
             return self._sum(labels, cut, np.flatnonzero(sounding), stem)
+        raise ValueError(f"of {MOST_DRAWS} cuts of songs none has a stem that sounds: give songs that are not silent")
 
     def _one(self, called: Labels, cut: NDArray[np.float32], stem: int) -> Sound:
         draw = self.generator

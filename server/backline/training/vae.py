@@ -65,7 +65,7 @@ class VaeTraining:
     batches: int = 64  # kept at hand for them
     waveform_every: int = 3  # steps: how often the decoded sound is listened to
     head: float = 4.0  # magnitudes that the decoder writes, before phases blur them
-    quiet: float = 0.5  # the same, as much in what is soft as in what is loud
+    quiet: float = 2.0  # the same, as much in what is soft as in what is loud
     mel: float = 1.0
     magnitude: float = 0.5
     complex: float = 0.3
@@ -161,8 +161,10 @@ class VaeTrainer:
         latents = mean + (variance / 2).exp() * torch.randn_like(mean)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             spectra = vae.spectra(latents)
+        levels, wanted = spectra.abs(), vae.true_spectra(audio).abs()
         losses = {
-            "head": magnitude_loss(spectra.abs(), vae.true_spectra(audio).abs()),
+            "head": magnitude_loss(levels, wanted),
+            "quiet": quiet_loss(levels, wanted, self.filters),
             "kl": divergence(mean, variance),
         }
         opposed = self.opponent is not None and moment.progress >= config.opposed_from

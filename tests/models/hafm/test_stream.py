@@ -19,7 +19,8 @@ from backline.models.hafm.grid import Grid
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.stream import HafmStream, below_full_scale, voice_noise
 from backline.models.rows import sounding
-from backline.models.stream import RowFailed, SessionConfig, Transport
+from backline.models.stream import RowBytes, RowFailed, SessionConfig, Transport
+from tests.support.contract import state_tensors
 from tests.support.hafm import RATE, Player, play, session, voice
 
 
@@ -147,6 +148,24 @@ def test_warming_up_leaves_sessions_alone_and_says_what_a_second_costs(stream: H
     play([player], 2)
     stream.close(player.row)
     np.testing.assert_array_equal(player.codes(), expected.codes())
+
+
+def test_a_row_tells_its_caches_and_its_state_and_neither_grows(stream: HafmStream) -> None:
+    player = Player(stream, session(0.4, 0.4), voice(4))
+    play([player], 2)
+    told = stream.row_bytes(player.row)
+    band: Any = stream.band
+    players = getattr(band, "players", None)
+    decoders = [band.semantic, band.acoustic] if players is None else [each.decoder for each in players.values()]
+    copies = [decoder.snapshot(player.row) for decoder in decoders]
+    assert told.kv == sum(copy.keys.nbytes + copy.values.nbytes for copy in copies) > 0
+    row = stream._rows[player.row]
+    states = [*state_tensors(row.encoder_state), *state_tensors(row.decoder_state)]
+    assert told.other == sum(tensor.nbytes for tensor in states) > 0
+    play([player], 6)
+    assert stream.row_bytes(player.row) == told
+    stream.close(player.row)
+    assert stream.row_bytes(player.row) == RowBytes()
 
 
 def test_rows_run_out_and_come_back() -> None:

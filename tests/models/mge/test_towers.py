@@ -1,10 +1,14 @@
 """Towers: what asks for nothing is no condition, n-grams are the same everywhere, sounds count whatever their level."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from backline.models.errors import PackError
+from backline.models.mge.minilm import read_minilm
 from backline.models.mge.towers import Towers, TowersConfig, TowersNetwork, asks, buckets_of, grams, load_towers, plain
 from backline.packs.quantized import quantize, restore
 from backline.training.towers import packed
@@ -54,6 +58,17 @@ def test_n_grams_are_words_and_their_parts_in_the_same_buckets_everywhere() -> N
 def test_what_is_mistyped_shares_most_of_its_n_grams() -> None:
     right, wrong, other = (set(grams(word)) for word in ("saxophone", "saxaphone", "tambourine"))
     assert len(right & wrong) > 5 > len(right & other)
+
+
+@pytest.mark.weights
+def test_with_minilm_both_towers_are_heard(towers: Towers, minilm: Path) -> None:
+    pytest.importorskip("tokenizers")
+    both = Towers(towers.network, read_minilm(minilm))
+    assert (towers.hears, both.hears) == ("n-grams", "minilm")
+    alone = both.network.projected(both.minilm(["the bass"]))[0]  # type: ignore[misc]
+    assert torch.allclose(both.embed("The  BASS"), F.normalize(alone + towers.embed("the bass"), dim=0), atol=1e-5)
+    for text in NOTHING:
+        assert both.prompt(text) is None
 
 
 def test_a_sound_is_heard_whatever_its_level_and_length(towers: Towers) -> None:

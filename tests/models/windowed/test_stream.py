@@ -15,7 +15,7 @@ from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
 from backline.models.windowed.offline import separate_file
 from backline.models.windowed.separator import Window
 from backline.models.windowed.settings import WindowedSettings, make_finish
-from backline.models.windowed.stream import WindowedStream, row_bytes
+from backline.models.windowed.stream import WindowedStream
 from backline.models.windowed.windows import Windows
 from tests.support.bands import TRACKS, BandSeparator
 from tests.support.playing import open_session, play, running, write_blocks
@@ -206,11 +206,11 @@ def test_a_row_does_not_grow() -> None:
     stream = make_stream()
     row = stream.open(config(chunk=0.96, guard=0.48))
     feed(stream, row, 1)
-    sizes, total = row_bytes(stream._rows[row]), stream.resident_bytes()
+    sizes, total = stream.row_bytes(row).other, stream.resident_bytes()
     assert total == 1_000 + sizes > 1_000 + 2 * 4 * RATE * 4
     for _ in range(60):
         feed(stream, row, 1)
-        assert row_bytes(stream._rows[row]) == sizes
+        assert stream.row_bytes(row).other == sizes
     assert stream.resident_bytes() == total
     stream.close(row)
     assert stream.resident_bytes() == 1_000

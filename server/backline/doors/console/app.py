@@ -59,6 +59,15 @@ def application(house: House, names: Collection[str] = ()) -> ASGIApp:
         live.text(request.path_params["session"], await unary.read(request, pb.Text))
         return JSONResponse({})
 
+    def steered(line: str) -> Answer:
+        """Has what plays on the sound card do `line`, with the names of the path in it."""
+
+        async def answer(request: Request) -> Response:
+            path = request.path_params
+            return JSONResponse({"answer": await live.steer(path["name"], line.format(**path))})
+
+        return _told(answer)
+
     async def described(_: Request) -> Response:
         return JSONResponse(schema())
 
@@ -79,11 +88,14 @@ def application(house: House, names: Collection[str] = ()) -> ASGIApp:
         Route("/live.json", figures),
         Route("/sessions/{session}/control", _told(control), methods=["POST"]),
         Route("/sessions/{session}/text", _told(text), methods=["POST"]),
+        Route("/on-card/{name}/next", steered("next"), methods=["POST"]),
+        Route("/on-card/{name}/scene/{number:int}", steered("scene {number}"), methods=["POST"]),
+        Route("/on-card/{name}/learn/{parameter}", steered("learn {parameter}"), methods=["POST"]),
         Route("/packs/{pack}/card", _told(shown)),
         Route("/packs/{pack}/{picture}", _told(pictured)),
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
-    return Guard(Starlette(routes=routes), names)
+    return Guard(Starlette(routes=routes), names, house.engine.figures.count_error)
 
 
 def _told(answer: Answer) -> Answer:

@@ -1,19 +1,18 @@
-"""Who may ask: pages of this server's own, under names that it goes by. A page of another site may not.
-
-A browser sends the name it was asked for as Host, also where a stranger's name server leads that name to this machine
-(DNS rebinding), and the site of the page that asks as Origin. Programs send no Origin; they could use gRPC as well.
-"""
+"""Lets in who may ask the console (service/hosts.py), and tells browsers how little a page of it may do."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from backline.service import hosts
+
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+REMEDY = "use localhost, or start it with --http-name"
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; worker-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -29,36 +28,36 @@ HEADERS = {
 class Guard:
     """An ASGI application in front of another."""
 
-    def __init__(self, app: ASGIApp, names: Collection[str] = ()) -> None:
-        """`names` that the server goes by beside those of this machine; without a port."""
-        self._app = app
+    def __init__(self, app: ASGIApp, names: Collection[str], on_error: Callable[[str, str], None]) -> None:
+        """
+        Args:
+            names: that the server goes by beside those of this machine; without a port.
+            on_error: told of each answer that is none: "http" and its status.
+        """
+        self._app, self._on_error = app, on_error
         self._names = {*LOCAL_NAMES, *(name.lower() for name in names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        problem = self._problem(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else None
-        if problem is None:
-            await self._app(scope, receive, _with_headers(send))
+        problem = self._problem(Headers(scope=scope)) if scope["type"] in ("http", "websocket") else ""
+        if not problem:
+            await self._app(scope, receive, self._with_headers(send))
         elif scope["type"] == "http":
-            await PlainTextResponse(problem, 403)(scope, receive, _with_headers(send))
+            await PlainTextResponse(problem, 403)(scope, receive, self._with_headers(send))
         else:
+            self._on_error("http", "403")
             await WebSocketClose(reason=problem)(scope, receive, send)
 
-    def _problem(self, headers: Headers) -> str | None:
-        host, origin = headers.get("host", "").lower(), headers.get("origin")
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        if name not in self._names:
-            return f"this server does not go by the name {name[:60]!r}: use localhost, or start it with --http-name"
-        if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
-            return "a page of another site may not ask here"
-        return None
+    def _problem(self, headers: Headers) -> str:
+        return hosts.problem(headers.get("host", ""), headers.get("origin"), self._names.__contains__, REMEDY)
 
+    def _with_headers(self, send: Send) -> Send:
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if message["status"] >= 400:
+                    self._on_error("http", str(message["status"]))
+            await send(message)
 
-def _with_headers(send: Send) -> Send:
-    async def sent(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return sent
+        return sent

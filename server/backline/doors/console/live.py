@@ -25,7 +25,7 @@ class Live:
     """Of one server. Nothing is kept of sessions while no page looks."""
 
     def __init__(self, house: House) -> None:
-        self._engine, self._loop = house.engine, house.loop
+        self._engine, self._loop, self._on_card = house.engine, house.loop, house.on_card
         self._left: asyncio.TimerHandle | None = None  # when the last page counts as gone
         self._watched: dict[str, Watched] = {}  # by id
         self._told = (float("-inf"), "")  # when by the clock, and what
@@ -66,6 +66,18 @@ class Live:
         position = message.position if message.HasField("position") else None
         self._find(session).set_text(message.name, message.text, position)
 
+    async def steer(self, name: str, line: str) -> str:
+        """Has what plays on the sound card under a name do what a line says; what comes of it. The event loop.
+
+        Raises:
+            NotFound: nothing plays there.
+            Refused: it does not come; the message says why.
+        """
+        for each in tuple(self._on_card):
+            if any(figures["name"] == name for figures in each.figures()):
+                return await asyncio.wrap_future(each.ask(name, line))
+        raise NotFound(f"nothing plays on the sound card as {findable(name)!r}: look at /live.json for what does")
+
     def _figures(self, now: float) -> str:
         stats = self._engine.stats()
         sessions = [self._figures_of(watched, now) for watched in self._look()]
@@ -79,6 +91,7 @@ class Live:
                 "refused": stats.sessions_refused,
                 "call_seconds": [stats.call_seconds_p50, stats.call_seconds_p99],
                 "sessions": sessions,
+                "on_card": [figures for each in tuple(self._on_card) for figures in each.figures()],
             }
         )
 
@@ -112,6 +125,8 @@ class Live:
                 "input": watched.input_level.now[0],
                 **{name: each.now[0] for name, each in watched.levels.items()},
             },
+            "chord": watched.chord,
+            "beat": None if (beat := watched.beat()) is None else beat.beat,
             "warning": None if watched.warning is None else watched.warning.message,
             "chunk_latencies": [
                 [round(now - at, 3), round(seconds, 4)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from backline.models.hafm.grid import Grid
 from backline.models.hafm.held import HeldNotes
-from backline.models.stream import Transport
+from backline.models.stream import Heard, Transport
 from backline.nn.tables import Entries
 
 Tokens = NDArray[np.int64]  # [codebook, frame]
@@ -66,8 +66,16 @@ class Band(Protocol):
         """
         ...
 
+    def heard(self, row: int) -> tuple[Heard, ...]:
+        """What the row's newest chunk is played by, of a band that hears chords or a beat."""
+        ...
+
     def full_after(self) -> Fraction:
         """Seconds after which all windows are full, so that a chunk costs what it will always cost."""
+        ...
+
+    def kv_bytes(self) -> int:
+        """Memory of one row's KV caches."""
         ...
 
     def resident_bytes(self) -> int:

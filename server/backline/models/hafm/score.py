@@ -14,6 +14,7 @@ VOCABULARY = 64  # of every codebook; more than any needs
 CODEBOOKS = ("chord", "bass", "comping", "drums", "attack")
 
 TRIADS = ("maj", "min", "dim")  # chord: root + 12 * its place here
+ROOTS = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 BASS_SILENT = 24  # bass: pitch class + 12 where it is struck
 COMPING_REST, COMPING_HELD, COMPING_STRUCK = 0, 1, 2  # a chord; broken ones follow, two tokens for each of its voices
 BROKEN_FROM, BROKEN_VOICES = 3, 5
@@ -38,6 +39,11 @@ def pitch_and_colour(tokens: Tokens) -> Tokens:
     """The voice's tokens [1, frame] as two codebooks [2, frame]: pitch class (12: silence), prototype."""
     silent = tokens == VOICE_VOCABULARY - 1
     return np.concatenate([np.where(silent, 12, tokens % 12), tokens // 12])
+
+
+def chord_name(chord: int) -> str:
+    """As musicians write it: Bb, Am, Bdim."""
+    return ROOTS[chord % 12] + ("", "m", "dim")[chord // 12]
 
 
 def semitones_from_c(key: int) -> int:

@@ -31,11 +31,13 @@ from backline.models.stream import (
     ChunkInput,
     ChunkOutput,
     LatencyItem,
+    RowBytes,
     RowFailed,
     SessionConfig,
     StreamSpec,
 )
 from backline.models.warm_up import warmed_up
+from backline.nn.streaming import state_bytes
 
 CAPACITY = 8  # sessions at once
 # Peaks of the band are bent from the one to the other. The rest, a quarter, is for what lies between the samples and
@@ -141,6 +143,13 @@ class HafmStream:
     def resident_bytes(self) -> int:
         return self.parts.other_bytes + self.band.resident_bytes()
 
+    def row_bytes(self, row: int) -> RowBytes:
+        playing = self._rows.get(row)
+        if playing is None:
+            return RowBytes()
+        states = state_bytes(playing.encoder_state) + state_bytes(playing.decoder_state)
+        return RowBytes(kv=self.band.kv_bytes(), other=states)
+
     def _start(self, row: int, config: SessionConfig) -> None:
         grid = _grid(config, self.band.lookahead)
         self._rows[row] = Row(
@@ -207,6 +216,7 @@ class HafmStream:
             audio=(row.gate.apply(samples, position),),
             first_frame=row.frames_played - frames,
             frames=codes.T.astype(np.int32),
+            heard=self.band.heard(index),
         )
 
 

@@ -6,7 +6,8 @@
 
 Two towers read text: MiniLM, frozen, with a projection of ours, knows words that no instrument was taught by; hashed
 n-grams, which every pack carries, were taught to say what it says, of the names of instruments and what is typed like
-them. The third hears sound, so that a clip is a prompt, too: "like this".
+them. Where both are there, their mean counts: MiniLM alone takes a mistyped word for another one. The third tower hears
+sound, so that a clip is a prompt, too: "like this".
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ class Towers:
         """
         Args:
             network: whose weights are used.
-            minilm: what reads texts; without it, the n-grams do.
+            minilm: what reads texts beside the n-grams; without it, these do alone.
         """
         self.network, self.minilm = network.eval().requires_grad_(False), minilm
         self.config = network.config
@@ -139,7 +140,7 @@ class Towers:
 
     @property
     def hears(self) -> str:
-        """The tower that reads texts: "minilm" or "n-grams"."""
+        """What reads texts: "minilm", beside the n-grams, or "n-grams" alone."""
         return "n-grams" if self.minilm is None else "minilm"
 
     def prompt(self, text: str) -> Tensor | None:
@@ -166,10 +167,10 @@ class Towers:
     def _embed(self, text: str) -> Tensor:
         if not asks(text):
             return torch.zeros(self.config.width)
+        typed: Tensor = self.network.grams([text])[0]
         if self.minilm is None:
-            found: Tensor = self.network.grams([text])[0]
-            return found
-        return self.network.projected(self.minilm([text]))[0]
+            return typed
+        return F.normalize(self.network.projected(self.minilm([text]))[0] + typed, dim=0)
 
 
 def load_towers(tensors: Mapping[str, Tensor], config: TowersConfig, minilm: MiniLM | None = None) -> Towers:

@@ -25,7 +25,7 @@ class Label:
     `programmes` are those of General MIDI, counted from 0. A family has none of its own, but those of its members.
     """
 
-    words: tuple[str, ...]  # all that are trained, beside the label's own name
+    others: str  # all other words for it that are trained, a comma between
     programmes: tuple[int, ...] = ()
     members: tuple[str, ...] = ()  # of a family: other labels
 
@@ -33,124 +33,205 @@ class Label:
 VOICE, DRUMS, BASS = "vocals", "drums", "bass"
 
 INSTRUMENTS: dict[str, Label] = {
-    VOICE: Label((
-        "vocal", "voice", "voices", "singer", "singing", "sung melody", "lead vocals", "lead singer", "a cappella",
-        "acapella", "vox", "topline", "human voice", "somebody singing", "the words", "rapper", "woman singing",
-        "man singing", "speech", "talking", "female vocals", "male vocals", "melody that is sung",
-    )),
-    DRUMS: Label((
-        "drum", "drum kit", "drum set", "percussion", "kick", "kick drum", "snare", "snare drum", "hi-hat", "hihat",
-        "hi-hats", "cymbals", "crash cymbal", "ride cymbal", "toms", "beat", "beats", "groove", "drum machine",
-        "drum loop", "808", "breakbeat", "tambourine", "shaker", "congas", "drumming", "hand claps", "rhythm",
-        "drum part", "drum track", "percussive hits",
-    )),
+    VOICE: Label(
+        "soprano, tenor voice, baritone singer, rap, rapping, humming, whispering, opera singer, boy singing, vocal "
+        "line, chanting, vocal, voice, voices, singer, singing, sung melody, lead vocals, lead singer, a cappella, "
+        "acapella, vox, topline, human voice, somebody singing, the words, rapper, woman singing, man singing, "
+        "speech, talking, female vocals, male vocals, melody that is sung",
+    ),
+    DRUMS: Label(
+        "bongos, cajon, djembe, timpani, trap kit, rimshot, brushes, drum fill, drum solo, techno beat, hip hop "
+        "beat, maracas, cowbell, drum, drum kit, drum set, percussion, kick, kick drum, snare, snare drum, hi-hat, "
+        "hihat, hi-hats, cymbals, crash cymbal, ride cymbal, toms, beat, beats, groove, drum machine, drum loop, "
+        "808, breakbeat, tambourine, shaker, congas, drumming, hand claps, rhythm, drum part, drum track, "
+        "percussive hits",
+    ),
     "double bass": Label(
-        ("upright bass", "acoustic bass", "standup bass", "string bass", "walking bass", "plucked bass", "jazz bass"),
-        (32, 43),
+        "bass viol, bull fiddle, bowed bass, bass fiddle, upright bass, acoustic bass, standup bass, string bass, "
+        "walking bass, plucked bass, jazz bass",
+        programmes=(32, 43),
     ),
     "electric bass": Label(
-        ("bass guitar", "fingered bass", "picked bass", "slap bass", "fretless bass", "e-bass", "funk bass"),
-        (33, 34, 35, 36, 37),
+        "precision bass, rock bass, bass amp, four string bass, bass guitar, fingered bass, picked bass, slap bass, "
+        "fretless bass, e-bass, funk bass",
+        programmes=(33, 34, 35, 36, 37),
     ),
-    "synth bass": Label(("synthesizer bass", "sub bass", "acid bass", "electronic bass", "303", "reese"), (38, 39)),
-    "piano": Label((
-        "grand piano", "acoustic piano", "upright piano", "piano chords", "concert grand", "honky-tonk piano",
-        "piano part", "piano playing", "bright piano", "the ivories", "player piano",
-    ), (0, 1, 2, 3)),
-    "electric piano": Label((
-        "rhodes", "fender rhodes", "wurlitzer", "e-piano", "epiano", "electric keys", "dx7", "fm piano", "tine piano",
-        "stage piano", "electric piano chords",
-    ), (4, 5)),
-    "harpsichord": Label(("baroque keyboard", "harpsichord part", "spinet", "plucked keyboard"), (6,)),
-    "clavinet": Label(("clav", "funky clav", "d6", "funk keyboard", "clavinet riff"), (7,)),
-    "mallets": Label((
-        "vibraphone", "vibes", "marimba", "xylophone", "glockenspiel", "celesta", "music box", "bells", "tubular bells",
-        "mallet percussion", "tuned percussion", "chimes", "mallet instrument",
-    ), (8, 9, 10, 11, 12, 13, 14)),
-    "organ": Label((
-        "hammond", "hammond organ", "b3", "church organ", "pipe organ", "rock organ", "drawbar organ", "reed organ",
-        "percussive organ", "jazz organ", "gospel organ", "rotary organ", "organ chords",
-    ), (16, 17, 18, 19, 20)),
-    "accordion": Label(("bandoneon", "tango accordion", "musette", "button accordion", "piano accordion"), (21, 23)),
-    "harmonica": Label(("blues harp", "mouth organ", "harmonica solo", "mouth harmonica"), (22,)),
-    "acoustic guitar": Label((
-        "nylon guitar", "nylon string guitar", "classical guitar", "spanish guitar", "steel string guitar",
-        "folk guitar", "western guitar", "strummed guitar", "fingerpicked guitar", "unplugged guitar", "twelve string",
-    ), (24, 25)),
-    "electric guitar": Label((
-        "jazz guitar", "clean guitar", "muted guitar", "distorted guitar", "overdriven guitar", "rock guitar",
-        "lead guitar", "rhythm guitar", "power chords", "guitar riff", "guitar solo", "crunchy guitar", "metal guitar",
-        "fuzz guitar", "funk guitar", "e-guitar",
-    ), (26, 27, 28, 29, 30, 31)),
-    "banjo": Label(("five string banjo", "banjo picking", "banjo roll", "country banjo"), (105,)),
-    "sitar": Label(("indian strings", "sitar drone", "raga", "indian lute"), (104,)),
-    "violin": Label(("fiddle", "solo violin", "violin solo", "viola", "violin melody", "bowed solo"), (40, 41)),
-    "cello": Label(("solo cello", "cello part", "cello melody", "low bowed strings"), (42,)),
-    "harp": Label(("concert harp", "plucked harp", "harp glissando", "celtic harp", "orchestral harp"), (46,)),
-    "string ensemble": Label((
-        "string section", "string orchestra", "orchestra strings", "synth strings", "slow strings", "violins",
-        "bowed strings", "orchestra", "string quartet", "lush strings", "tremolo strings", "pizzicato strings",
-    ), (44, 45, 48, 49, 50, 51, 55)),
-    "choir": Label((
-        "choir aahs", "voice oohs", "backing choir", "oohs and aahs", "synth voices", "gospel choir", "church choir",
-        "wordless choir", "angelic voices", "choir pad", "chorus of voices",
-    ), (52, 53, 54)),
-    "trumpet": Label(("muted trumpet", "solo trumpet", "trumpet solo", "flugelhorn", "jazz trumpet"), (56, 59)),
-    "trombone": Label(("trombone solo", "slide trombone", "tuba", "trombones", "low brass"), (57, 58)),
-    "brass section": Label((
-        "french horns", "horn section", "synth brass", "brass stabs", "brass ensemble", "big band", "brass band",
-        "brass hits", "horn stabs",
-    ), (60, 61, 62, 63)),
-    "saxophone": Label((
-        "sax", "alto sax", "tenor sax", "soprano sax", "baritone sax", "sax solo", "jazz sax", "saxophones",
-    ), (64, 65, 66, 67)),
-    "oboe": Label(("english horn", "cor anglais", "bassoon", "double reed", "oboe solo"), (68, 69, 70)),
-    "clarinet": Label(("bass clarinet", "clarinet solo", "clarinet melody", "single reed", "klezmer clarinet"), (71,)),
-    "flute": Label((
-        "recorder", "pan flute", "panpipes", "tin whistle", "whistle", "ocarina", "shakuhachi", "flute solo",
-        "concert flute", "bamboo flute",
-    ), (72, 73, 74, 75, 76, 77, 78, 79)),
-    "synth lead": Label((
-        "lead synth", "saw lead", "square lead", "sawtooth lead", "chiptune", "synth melody", "synth solo", "8 bit",
-        "trance lead", "supersaw", "pluck synth",
-    ), (80, 81, 82, 83, 84, 85, 86, 87)),
-    "synth pad": Label((
-        "pad", "pads", "warm pad", "ambient pad", "new age pad", "polysynth", "atmosphere", "held chords",
-        "sustained chords", "drone", "ambient texture", "choir synth pad", "background pad",
-    ), (88, 89, 90, 91, 92, 93, 94, 95)),
-}  # fmt: skip
+    "synth bass": Label(
+        "wobble bass, dubstep bass, bass synth, techno bass, synthesizer bass, sub bass, acid bass, electronic "
+        "bass, 303, reese",
+        programmes=(38, 39),
+    ),
+    "piano": Label(
+        "bechstein, keyboard piano, piano solo, piano ballad, piano keys, spinet piano, baby grand, ragtime piano, "
+        "grand piano, acoustic piano, upright piano, piano chords, concert grand, honky-tonk piano, piano part, "
+        "piano playing, bright piano, the ivories, player piano",
+        programmes=(0, 1, 2, 3),
+    ),
+    "electric piano": Label(
+        "suitcase piano, stage keyboard, chorus piano, digital piano, rhodes, fender rhodes, wurlitzer, e-piano, "
+        "epiano, electric keys, dx7, fm piano, tine piano, stage piano, electric piano chords",
+        programmes=(4, 5),
+    ),
+    "harpsichord": Label(
+        "clavichord, virginal, bach keyboard, baroque harpsichord, baroque keyboard, harpsichord part, spinet, "
+        "plucked keyboard",
+        programmes=(6,),
+    ),
+    "clavinet": Label(
+        "clav, funky clav, d6, funk keyboard, clavinet riff",
+        programmes=(7,),
+    ),
+    "mallets": Label(
+        "kalimba, gamelan, steel drum, balafon, hand bells, xylophone solo, toy piano, vibraphone, vibes, marimba, "
+        "xylophone, glockenspiel, celesta, music box, bells, tubular bells, mallet percussion, tuned percussion, "
+        "chimes, mallet instrument",
+        programmes=(8, 9, 10, 11, 12, 13, 14),
+    ),
+    "organ": Label(
+        "leslie speaker, vox continental, harmonium, pump organ, cathedral organ, theatre organ, organ solo, "
+        "hammond, hammond organ, b3, church organ, pipe organ, rock organ, drawbar organ, reed organ, percussive "
+        "organ, jazz organ, gospel organ, rotary organ, organ chords",
+        programmes=(16, 17, 18, 19, 20),
+    ),
+    "accordion": Label(
+        "polka, melodeon, cajun accordion, bellows, french accordion, bandoneon, tango accordion, musette, button "
+        "accordion, piano accordion",
+        programmes=(21, 23),
+    ),
+    "harmonica": Label(
+        "blues harmonica, bob dylan harmonica, diatonic harmonica, blues harp, mouth organ, harmonica solo, mouth "
+        "harmonica",
+        programmes=(22,),
+    ),
+    "acoustic guitar": Label(
+        "ukulele, guitar arpeggio, campfire guitar, gypsy guitar, lute, mandolin, bossa nova guitar, nylon guitar, "
+        "nylon string guitar, classical guitar, spanish guitar, steel string guitar, folk guitar, western guitar, "
+        "strummed guitar, fingerpicked guitar, unplugged guitar, twelve string",
+        programmes=(24, 25),
+    ),
+    "electric guitar": Label(
+        "les paul, telecaster, gibson, guitar amp, wah wah, heavy metal, distortion, surf guitar, palm mutes, jazz "
+        "guitar, clean guitar, muted guitar, distorted guitar, overdriven guitar, rock guitar, lead guitar, rhythm "
+        "guitar, power chords, guitar riff, guitar solo, crunchy guitar, metal guitar, fuzz guitar, funk guitar, "
+        "e-guitar",
+        programmes=(26, 27, 28, 29, 30, 31),
+    ),
+    "banjo": Label(
+        "bluegrass banjo, dixieland banjo, tenor banjo, five string banjo, banjo picking, banjo roll, country banjo",
+        programmes=(105,),
+    ),
+    "sitar": Label(
+        "ravi shankar, tanpura, indian classical music, indian strings, sitar drone, raga, indian lute",
+        programmes=(104,),
+    ),
+    "violin": Label(
+        "stradivarius, fiddle tune, violin concerto, gypsy violin, fiddle, solo violin, violin solo, viola, violin "
+        "melody, bowed solo",
+        programmes=(40, 41),
+    ),
+    "cello": Label(
+        "cello suite, baroque cello, viola da gamba, solo cello, cello part, cello melody, low bowed strings",
+        programmes=(42,),
+    ),
+    "harp": Label(
+        "harp strings, lyre, harp arpeggio, concert harp, plucked harp, harp glissando, celtic harp, orchestral harp",
+        programmes=(46,),
+    ),
+    "string ensemble": Label(
+        "symphony, chamber orchestra, violas, film strings, string pad, string section, string orchestra, orchestra "
+        "strings, synth strings, slow strings, violins, bowed strings, orchestra, string quartet, lush strings, "
+        "tremolo strings, pizzicato strings",
+        programmes=(44, 45, 48, 49, 50, 51, 55),
+    ),
+    "choir": Label(
+        "chorus, gregorian chant, hymn, cathedral choir, group of singers, boys choir, backing vocals, choir aahs, "
+        "voice oohs, backing choir, oohs and aahs, synth voices, gospel choir, church choir, wordless choir, "
+        "angelic voices, choir pad, chorus of voices",
+        programmes=(52, 53, 54),
+    ),
+    "trumpet": Label(
+        "bugle, mariachi trumpet, fanfare, harmon mute, miles davis, muted trumpet, solo trumpet, trumpet solo, "
+        "flugelhorn, jazz trumpet",
+        programmes=(56, 59),
+    ),
+    "trombone": Label(
+        "sackbut, bass trombone, sousaphone, jazz trombone, euphonium, trombone solo, slide trombone, tuba, "
+        "trombones, low brass",
+        programmes=(57, 58),
+    ),
+    "brass section": Label(
+        "marching band, brass fanfare, french horn, horn ensemble, french horns, horn section, synth brass, brass "
+        "stabs, brass ensemble, big band, brass band, brass hits, horn stabs",
+        programmes=(60, 61, 62, 63),
+    ),
+    "saxophone": Label(
+        "bebop sax, smooth jazz sax, charlie parker, tenor saxophone, sax, alto sax, tenor sax, soprano sax, "
+        "baritone sax, sax solo, jazz sax, saxophones",
+        programmes=(64, 65, 66, 67),
+    ),
+    "oboe": Label(
+        "oboe melody, english horn solo, double reed woodwind, english horn, cor anglais, bassoon, double reed, "
+        "oboe solo",
+        programmes=(68, 69, 70),
+    ),
+    "clarinet": Label(
+        "swing clarinet, benny goodman, clarinet part, bass clarinet, clarinet solo, clarinet melody, single reed, "
+        "klezmer clarinet",
+        programmes=(71,),
+    ),
+    "flute": Label(
+        "fife, flute melody, irish flute, native flute, recorder, pan flute, panpipes, tin whistle, whistle, "
+        "ocarina, shakuhachi, flute solo, concert flute, bamboo flute",
+        programmes=(72, 73, 74, 75, 76, 77, 78, 79),
+    ),
+    "synth lead": Label(
+        "juno lead, arpeggio synth, edm lead, video game music, eurodance synth, lead synth, saw lead, square lead, "
+        "sawtooth lead, chiptune, synth melody, synth solo, 8 bit, trance lead, supersaw, pluck synth",
+        programmes=(80, 81, 82, 83, 84, 85, 86, 87),
+    ),
+    "synth pad": Label(
+        "ambient wash, string machine, dreamy pad, space music, new age music, pad, pads, warm pad, ambient pad, "
+        "new age pad, polysynth, atmosphere, held chords, sustained chords, drone, ambient texture, choir synth "
+        "pad, background pad",
+        programmes=(88, 89, 90, 91, 92, 93, 94, 95),
+    ),
+}
 
 FAMILIES: dict[str, Label] = {
     BASS: Label(
-        (
-            "the low end", "low end", "bass part", "bass notes", "bass track", "low frequencies", "bass player",
-            "bass riff", "basses", "the bottom", "bass groove",
-        ),
+        "deep bass, bass solo, the low end, low end, bass part, bass notes, bass track, low frequencies, bass "
+        "player, bass riff, basses, the bottom, bass groove",
         members=("double bass", "electric bass", "synth bass"),
     ),
     "keys": Label(
-        ("keyboard", "keyboards", "keyboard player", "keyboard part", "keyboard chords"),
+        "keyboardist, piano or organ, keyboard solo, keyboard, keyboards, keyboard player, keyboard part, keyboard "
+        "chords",
         members=("piano", "electric piano", "harpsichord", "clavinet", "organ"),
     ),
     "guitar": Label(
-        ("guitars", "guitar part", "guitar player", "guitar chords", "six string", "strumming", "guitar track", "axe"),
+        "guitar strings, guitar music, plectrum, fretboard, guitars, guitar part, guitar player, guitar chords, six "
+        "string, strumming, guitar track, axe",
         members=("acoustic guitar", "electric guitar"),
     ),
     "strings": Label(
-        ("string instruments", "bowed instruments", "string part", "string players"),
+        "bowed string instruments, classical strings, string instruments, bowed instruments, string part, string "
+        "players",
         members=("string ensemble", "violin", "cello"),
     ),
     "brass": Label(
-        ("horns", "brass instruments", "brass part", "horn players"), members=("trumpet", "trombone", "brass section")
+        "brass player, brass music, wind band, horns, brass instruments, brass part, horn players",
+        members=("trumpet", "trombone", "brass section"),
     ),
     "woodwinds": Label(
-        ("woodwind", "wind instruments", "winds", "reeds"), members=("saxophone", "oboe", "clarinet", "flute")
+        "woodwind section, reed instruments, wind quintet, woodwind, wind instruments, winds, reeds",
+        members=("saxophone", "oboe", "clarinet", "flute"),
     ),
     "synth": Label(
-        ("synthesizer", "synths", "electronic sounds", "analog synth", "keyboard synth", "electronics"),
+        "oscillator, modular synth, korg, roland, electronic music, synth sounds, synthesizer, synths, electronic "
+        "sounds, analog synth, keyboard synth, electronics",
         members=("synth lead", "synth pad"),
     ),
-}  # fmt: skip
+}
 
 LABELS: dict[str, Label] = INSTRUMENTS | FAMILIES
 
@@ -235,7 +316,7 @@ def instruments_of(name: str) -> tuple[str, ...]:
 
 def words_of(name: str) -> tuple[str, ...]:
     """All trained words for a label, its own name first."""
-    return (name, *LABELS[name].words)
+    return (name, *LABELS[name].others.split(", "))
 
 
 def ask(rng: Generator, labels: Sequence[str]) -> str:
@@ -286,7 +367,7 @@ def phrase(template: str, word: str) -> str:
 
 @cache
 def phrases() -> tuple[tuple[str, frozenset[str]], ...]:
-    """About 3,000 phrases, each with the instruments that it means, all of them.
+    """About 4,600 phrases, each with the instruments that it means, all of them.
 
     Every word of every label in the paper's template, bare, and in some of the others; with adjectives; sums of two and
     three labels; everything but one. Always the same.

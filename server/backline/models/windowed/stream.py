@@ -23,7 +23,16 @@ import numpy as np
 
 from backline.kernels.overlap import OverlapAdd
 from backline.models.rows import each, free_row, one_by_one, raised
-from backline.models.stream import Audio, ChunkInput, ChunkOutput, LatencyItem, Parameter, RowFailed, SessionConfig
+from backline.models.stream import (
+    Audio,
+    ChunkInput,
+    ChunkOutput,
+    LatencyItem,
+    Parameter,
+    RowBytes,
+    RowFailed,
+    SessionConfig,
+)
 from backline.models.warm_up import warmed_up
 from backline.models.windowed.separator import History, Separated, Separator, Window
 from backline.models.windowed.settings import WindowedSettings, make_finish, make_spec
@@ -115,7 +124,14 @@ class WindowedStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        return self._weights + sum(map(row_bytes, tuple(self._rows.values())))
+        return self._weights + sum(self.row_bytes(row).other for row in tuple(self._rows))
+
+    def row_bytes(self, row: int) -> RowBytes:
+        playing = self._rows.get(row)
+        if playing is None:
+            return RowBytes()
+        held = playing.heard.nbytes + playing.history.codes.nbytes + playing.overlap.memory_bytes
+        return RowBytes(other=held)  # what a decoder caches of a window is of its call
 
     def _windows(self, config: SessionConfig) -> Windows:
         """The session's windows. Its guard is what its visibility leaves after the chunk, in whole frames."""
@@ -170,8 +186,3 @@ class WindowedStream:
             first_frame=position // windows.frame,
             frames=codes.reshape(-1, codes.shape[-1]).T.astype(np.int32),
         )
-
-
-def row_bytes(row: Row) -> int:
-    """What a session holds."""
-    return row.heard.nbytes + row.history.codes.nbytes

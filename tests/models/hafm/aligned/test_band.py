@@ -227,6 +227,11 @@ def test_a_host_that_plays_is_believed_and_else_the_voice_is() -> None:
     late = heard / BEAT_STEPS - frames * tempo / 240
     assert np.abs(late - np.round(late)).max() < 0.07 * tempo / 240
     np.testing.assert_array_equal(beats(replace(told, playing=False))[8 * 75 :], heard)
+    for transport, shown in ((None, tempo), (told, None)):  # to displays: what is heard, not what a host says
+        band, given = glass_band(beat_table=table), cues(tokens, 16.0, 0.8, 0.8, transport=transport)
+        play(band, given)
+        beat = band.heard(given[0].row)[-1].transport
+        assert (None if beat is None else beat.tempo) == (shown and pytest.approx(shown, abs=2))
 
 
 @pytest.mark.parametrize(("chunk", "visibility"), [(0.4, -0.4), (0.4, 0.16), (0.2, 0.4)])

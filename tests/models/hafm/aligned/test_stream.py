@@ -18,6 +18,7 @@ from backline.models.hafm.band import Sampling
 from backline.models.hafm.listening.hints import CHORDS, HINT_LAGS
 from backline.models.hafm.load import build, load, tiny_random
 from backline.models.hafm.offline import generate
+from backline.models.hafm.score import chord_name
 from backline.models.hafm.stream import HafmStream
 from backline.models.stream import Notes, Transport
 from tests.support.hafm import RATE, Player, play, session, voice
@@ -130,6 +131,33 @@ def test_a_chord_counts_from_its_own_step_wherever_chunks_are_cut(stream: HafmSt
     before = int(0.88 * 75) - stream.band.held_back
     np.testing.assert_array_equal(once[:before], alone[:before])
     assert (once != alone).any()
+
+
+def test_it_tells_the_chords_that_it_plays_by_from_where_they_are_held(stream: HafmStream) -> None:
+    """In whichever key it believes to be."""
+    notes = [held(0.0, 58, 62, 65), held(0.62, 58, 62, 65, velocity=0), held(0.62, 57, 60, 64)]
+    for key in (0, 5):
+        player = Player(stream, session(parameters={"chords": 1, "key": key}), voice(2), notes=notes)
+        play([player], 4)
+        stream.close(player.row)
+        told = [heard for output in player.outputs for heard in output.heard]
+        assert [(heard.at_seconds, heard.chord) for heard in told] == [
+            (0.0, "Bb"),
+            (0.4, "Bb"),
+            (0.6, "Am"),
+            (0.8, "Am"),
+            (1.2, "Am"),
+        ]
+        assert {heard.transport for heard in told} == {None}  # a pack without a table hears no beat
+
+
+def test_it_tells_the_chord_that_it_hears_and_none_before_it_has_heard_any(stream: HafmStream) -> None:
+    player = Player(stream, session(0.4, -0.4), voice(4), Transport(0.0, True, 120.0))
+    play([player], 6)
+    stream.close(player.row)
+    chords = [heard.chord for output in player.outputs for heard in output.heard]
+    assert chords[0] == ""
+    assert chords[-1] in {chord_name(chord) for chord in range(CHORDS)}
 
 
 def test_a_held_chord_opens_the_gate(stream: HafmStream) -> None:

@@ -12,6 +12,11 @@ export function setText(session, name, text) {
   return ask(`/sessions/${session}/text`, {name, text});
 }
 
+// What plays on the server's own sound card is asked for a scene or a controller: `what` is a path such as scene/2.
+export async function askCard(name, what) {
+  return (await ask(`/on-card/${encodeURIComponent(name)}/${what}`, {})).answer;
+}
+
 export async function live() {
   return (await answered(fetch("/live.json"))).json();
 }

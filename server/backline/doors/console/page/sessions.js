@@ -2,6 +2,7 @@
 
 import {control, rpc, setText} from "./calls.js";
 import {count, duration, figures, h, latencyChart, ledgerBar, meter, seconds} from "./draw.js";
+import {showOnCard} from "./on-card.js";
 import {steering} from "./steering.js";
 
 const shown = new Map(); // by id
@@ -18,6 +19,7 @@ export function showSessions(live, packs, failed) {
     Up: duration(live.uptime_seconds),
   });
   document.querySelector("#no-sessions").hidden = live.sessions.length > 0;
+  showOnCard(live.on_card, packs, failed);
   const list = document.querySelector("#session-list");
   for (const session of live.sessions) {
     if (!shown.has(session.id)) {
@@ -73,6 +75,8 @@ function made(session, pack, failed) {
         "Real-time factor": Number(now.realtime_factor).toFixed(2),
         Sound: `${(now.sample_rate / 1000).toFixed(1)} kHz, ${count(now.channels, "channel")}`,
         Since: duration(now.age_seconds),
+        ...(now.chord && {Chord: now.chord}),
+        ...(now.beat && {Beat: String(now.beat)}),
       });
       warning.hidden = !now.warning;
       warning.textContent = now.warning ?? "";

@@ -20,16 +20,18 @@ from backline.models.hafm.held import chord_of
 from backline.models.hafm.listening.beats import BeatListener
 from backline.models.hafm.listening.hints import CHORDS, HINT_RATE, ChordHints, HintListener
 from backline.models.hafm.listening.keys import KeyListener
-from backline.models.hafm.listening.leading import ChordLeader
+from backline.models.hafm.listening.leading import UNHEARD, ChordLeader
 from backline.models.hafm.score import (
     BAND_TURNS,
     VOICE_TURNS,
+    chord_name,
     pitch_and_colour,
     semitones_from_c,
     transposed,
 )
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.rows import check_tokens, each, together
+from backline.models.stream import Heard
 
 Floats = NDArray[np.float32]
 
@@ -83,12 +85,14 @@ class AlignedBand:
         self._listeners = [KeyListener(key_profile) for _ in range(rows)]
         self.beat_table = beat_table
         self._beats = [self._beat_listener() for _ in range(rows)]
+        self._heard: list[tuple[Heard, ...]] = [()] * rows
         self._begun = [np.zeros((0, config.acoustic.codebooks), np.int64) for _ in range(rows)]  # steps not yet whole
 
     def reset(self, row: int, seed: int) -> None:
         self.semantic.reset(row, seed)
         self.acoustic.reset(row, seed)
         self._begun[row] = self._begun[row][:0]
+        self._heard[row] = ()
         self._listeners[row] = KeyListener(self.key_profile)
         self._beats[row] = self._beat_listener()
         self._hints[row] = HintListener(self.hints)
@@ -112,8 +116,14 @@ class AlignedBand:
                 codes[part.row] = self._whole_frames(part.row, steps)
         return [failed[cue.row] if cue.row in failed else codes[cue.row] for cue in cues]
 
+    def heard(self, row: int) -> tuple[Heard, ...]:
+        return self._heard[row]
+
     def full_after(self) -> Fraction:
         return max(Fraction(stage.window, stage.rate) for stage in self.config.stages().values())
+
+    def kv_bytes(self) -> int:
+        return self.semantic.kv_bytes() + self.acoustic.kv_bytes()
 
     def resident_bytes(self) -> int:
         tables = sum(p.nbytes for network in self.networks.values() for p in network.parameters())
@@ -161,6 +171,7 @@ class AlignedBand:
         hints = self._hints[cue.row].told(first, steps, up, lag)
         held = [frozenset(pitch - up for pitch in step) for step in _held(cue, cue.keep)]
         chords = self._leaders[cue.row].lead(hints, first, cue.transport, held)
+        self._heard[cue.row] = _heard(cue, first, chords, up)
         return {
             VOICE.name: voice,
             CHORD.name: chords.repeat(CHORD.rate // HINT_RATE)[None],
@@ -214,6 +225,18 @@ class AlignedBand:
         self._begun[row] = every[frames:]
         delays = self.config.acoustic.delays
         return np.stack([every[delay : delay + frames, k] for k, delay in enumerate(delays)])
+
+
+def _heard(cue: Cue, first: int, chords: Tokens, up: int) -> tuple[Heard, ...]:
+    """What a chunk is played by: `chords` [step] in C from step `first` of HINT_RATE on, and the beat that is heard."""
+    beat, heard = cue.transport if cue.heard else None, list[Heard]()
+    before = None
+    for step, chord in enumerate(chords.tolist()):
+        if chord != before:
+            name = "" if chord == UNHEARD else chord_name(chord // 12 * 12 + (chord + up) % 12)
+            heard.append(Heard((first + step) / HINT_RATE, name, beat))
+        before = chord
+    return tuple(heard)
 
 
 def _held(cue: Cue, keep: bool) -> list[frozenset[int]]:

@@ -127,6 +127,10 @@ class TorchFrameStage:
         self._last[row] = snapshot.last
         self._counts[row], self._seeds[row] = snapshot.predicted, snapshot.seed
 
+    def kv_bytes(self) -> int:
+        """Memory of one row's KV cache."""
+        return (self._state.keys.nbytes + self._state.values.nbytes) // self.rows
+
     def resident_bytes(self) -> int:
         """Memory held by rows; the weights are the network's."""
         return self._state.keys.nbytes + self._state.values.nbytes

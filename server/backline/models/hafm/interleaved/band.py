@@ -14,6 +14,7 @@ from backline.models.hafm.interleaved.player import Cache, ChunkJob, StagePlayer
 from backline.models.hafm.sources import TRANSPORT, VOCAL
 from backline.models.hafm.transport import transport_tokens
 from backline.models.rows import together
+from backline.models.stream import Heard
 
 PREDICTED = {"semantic": "instrumental", "coarse": "coarse", "fine": "fine"}  # stage -> source that it becomes
 
@@ -55,11 +56,17 @@ class InterleavedBand:
                     known[job.row][PREDICTED[stage]] = predicted
         return [failed[cue.row] if cue.row in failed else _codes(known[cue.row]) for cue in cues]
 
+    def heard(self, row: int) -> tuple[Heard, ...]:
+        return ()  # its stages know of no chord
+
     def full_after(self) -> Fraction:
         return max(
             Fraction(stage.window, stage.rate * stage.quantizers + sum(source.rate for source in stage.sources))
             for stage in self.config.stages().values()
         )
+
+    def kv_bytes(self) -> int:
+        return sum(player.decoder.kv_bytes() for player in self.players.values())
 
     def resident_bytes(self) -> int:
         return sum(player.resident_bytes() for player in self.players.values())

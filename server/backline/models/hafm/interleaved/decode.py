@@ -147,6 +147,10 @@ class TorchDecodeStage:
         """Positions that a row has written."""
         return int(self._state.offset[2 * row])
 
+    def kv_bytes(self) -> int:
+        """Memory of one row's KV cache."""
+        return (self._state.keys.nbytes + self._state.values.nbytes) // self.rows
+
     def resident_bytes(self) -> int:
         """Memory held by weights and rows."""
         held = (*self.network.parameters(), self._inputs, self._heads, self._state.keys, self._state.values)
