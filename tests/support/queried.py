@@ -15,7 +15,6 @@ from backline.codecs.vae.spectral import SpectralVae
 from backline.corpus.labelled import stems_of
 from backline.corpus.multitrack import Multitrack
 from backline.evaluation.live import Sound
-from backline.models.families import FAMILIES
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.network import PREFIX, MgeNetwork
 from backline.models.mge.towers import PREFIX as TOWERS_PREFIX
@@ -107,7 +106,6 @@ def meant(prompt: str) -> str:
 
 def write_random_pack(folder: Path, name: str = "mge") -> Pack:
     """A pack of the family with weights that chance gives."""
-    FAMILIES.setdefault("mge", "backline.models.mge.load:load")
     torch.manual_seed(0)
     network = MgeNetwork(MgeConfig(NETWORK, window_frames=8))
     for weights in network.parameters():

@@ -41,6 +41,7 @@ from backline.measures.level import SILENCE_DBFS, level_dbfs
 from backline.measures.report import Figure, Gate, Row
 from backline.measures.separation import LOG_MEL, SI_SDR, check_packages, si_sdr
 from backline.measures.spectra import log_mels
+from backline.models.mge.load import read_tables
 from backline.models.mge.offline import OfflinePlayer, Sampling
 from backline.models.mge.words import HELD_OUT, INSTRUMENTS, LABELS, labels_of
 from backline.models.windowed.consistency import MASK, OFF, RESIDUAL, consistent
@@ -63,7 +64,6 @@ ABLATION_SCALES = (2.0, 4.0, 8.0)  # of guidance, as Table 7 has them
 COMPARED_STEPS = 8  # of guidance, adaptive times and RePaint
 REPEATS = (1, 2, 4)  # U of Table 5
 ABSENT_QUERIES = 2  # of each song
-MASK_EXPONENT = 1.0  # where a pack does not say: what the VAE knows of magnitudes is worth more than their powers
 QUIET_DB = -15.0  # below the mixture
 LEAST_FOUND = 0.9
 LEAST_GAIN = {"drums": 8.0, "bass": 8.0, "vocals": 4.0, COMPING: 2.0}  # dB of SI-SDR
@@ -237,8 +237,8 @@ def ablations(player: OfflinePlayer, sampling: Sampling) -> dict[str, Extract]:
 
 def readout_of(pack: Pack) -> Readout:
     """What a session of a pack has that asks for nothing."""
-    stream = pack.config.get("stream", {})
-    return Readout(int(stream.get("consistency", MASK)), float(stream.get("mask_exponent", MASK_EXPONENT)))
+    settings = read_tables(pack.config).settings
+    return Readout(settings.consistency, settings.mask_exponent)
 
 
 def scenes(song: Multitrack) -> Iterator[Scene]:
