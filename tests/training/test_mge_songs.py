@@ -206,10 +206,10 @@ def test_of_what_is_not_there_silence_is_the_answer() -> None:
 
 def test_a_family_is_no_name_for_one_of_two_members() -> None:
     draw, family = drawing(), {"woodwind", "woodwinds", "wind", "winds", "reeds"}
-    for other, named in (("flute", False), ("piano", True)):
+    for other, told in (("flute", False), ("piano", True)):
         song = replace(encoded(), labels=(labels_of("clarinet"), labels_of(other), ("drums",)))
         asked = [str(draw.phrase(song, 1)).split() for _ in range(200)]
-        assert any(family.intersection(words) for words in asked) == named
+        assert any(family.intersection(words) for words in asked) == told
 
 
 def test_stems_without_a_name_are_asked_for_by_their_sound() -> None:
