@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from backline.corpus.multitrack import Multitrack, StemsMissing
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS
-from backline.models.mge.words import labels_of
+from backline.models.mge.words import WHOLE, labels_of, words_of
 from backline.music.world import ENSEMBLE
 from backline.nn.diffusion import LEAST_TIME
 from backline.training.mge_rows import PAPER, SMALL, Drawing, window
@@ -212,11 +212,29 @@ def test_a_family_is_no_name_for_one_of_two_members() -> None:
         assert any(family.intersection(words) for words in asked) == told
 
 
-def test_stems_without_a_name_are_asked_for_by_their_sound() -> None:
+def test_stems_without_a_name_are_asked_for_by_their_sound_or_by_what_is_left_out() -> None:
     song = replace(encoded(), labels=(("piano", "keys"), (), ("drums",)))
     draw = drawing()
-    assert draw.phrase(song, 1) is None
-    assert {draw.source(song, "one") for _ in range(50)} == {1, 3}
+    none, piano, nameless, drums, but_piano, but_nameless, _, whole = range(8)
+    assert draw.phrase(song, none) is None
+    assert draw.phrase(song, nameless) is None
+    words = {word for name in ("piano", "keys") for word in words_of(name)}
+    for subset, asked_by in (
+        (piano, words),
+        (but_piano, words),
+        (but_nameless, {*words_of("drums")}),
+        (whole, {*WHOLE}),
+    ):
+        asked = [str(draw.phrase(song, subset)) for _ in range(50)]
+        assert all(any(word in text for word in asked_by) for text in asked)
+    assert {draw.source(song, "one") for _ in range(50)} == {piano, drums}
+
+
+def test_of_a_song_with_a_stem_without_a_name_nothing_is_said_not_to_be_there() -> None:
+    """The stem may be just that."""
+    draw = drawing(tasks=only("extract"), sources=(0.0, 0.0, 1.0, 0.0))
+    song = replace(encoded(), labels=(("vocals",), (), ("drums",)))
+    assert all(draw.row(song)[0][SOURCE].any() for _ in range(20))
 
 
 def test_a_short_song_goes_on_in_silence() -> None:
