@@ -1,6 +1,7 @@
 """Plays a pack live for minutes on one core, and fails where it was too slow, came late or grew.
 
 python bench/soak.py --minutes 10 --pack default --json soak.json
+python bench/soak.py --minutes 2 --pack mge --text query=bass --text query=drums       # another text every 5 s
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from backline.cli.phrase import sung_phrase
 from backline_client import Client
 
 BLOCK = 256  # samples
+TEXT_SECONDS = 5.0  # from one text to the next
 REAL_TIME_FACTOR_BAR = 0.7
 LATE_BAR = 0.001  # share of chunks
 GROWTH_BAR = 0.05  # share of memory
@@ -62,12 +64,19 @@ class Result:
         ]
 
 
-def soak(pack: str, packs: list[Path], minutes: float, seed: int) -> Result:
-    """The bundled phrase over and over, paced in real time, against a server on one core."""
+def soak(
+    pack: str, packs: list[Path], minutes: float, seed: int, task: str = "", texts: Sequence[tuple[str, str]] = ()
+) -> Result:
+    """The bundled phrase over and over, paced in real time, against a server on one core.
+
+    Args:
+        texts: names and texts, one of which is sent every TEXT_SECONDS, over and over.
+    """
     phrase = sung_phrase()
     seconds = minutes * 60.0
     early_at = min(60.0, seconds / 2)
     early: list[int] = []
+    sent: list[tuple[str, str]] = []
     with server_process(packs, cores=1) as server, Client(server.address) as client:
         client.load_pack(pack)
         with client.open(
@@ -77,6 +86,7 @@ def soak(pack: str, packs: list[Path], minutes: float, seed: int) -> Result:
             block_size=BLOCK,
             seed=seed,
             jitter_buffer_seconds=JITTER_BUFFER_SECONDS,
+            task=task,
         ) as session:
             session.transport(phrase.transport)
             host = Host(session, phrase.rate, phrase.audio.shape[0])
@@ -85,6 +95,9 @@ def soak(pack: str, packs: list[Path], minutes: float, seed: int) -> Result:
             def watch(_: dict[str, Audio]) -> None:
                 if not early and time.monotonic() - begin >= early_at:
                     early.append(server.process.memory_info().rss)
+                if texts and time.monotonic() - begin >= TEXT_SECONDS * len(sent):
+                    sent.append(texts[len(sent) % len(texts)])
+                    session.text(*sent[-1])
 
             begin = time.monotonic()
             play_paced(host, repeated(phrase.audio, round(seconds * phrase.rate)), phrase.rate, watch)
@@ -121,10 +134,15 @@ def main() -> int:
     parser.add_argument("--pack", default="default", help="which pack (default: default)")
     parser.add_argument("--packs", type=Path, action="append", default=[], help="a further folder of packs")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--task", default="", help="which of the pack's (default: its first)")
+    parser.add_argument("--text", metavar="NAME=TEXT", action="append", default=[], help="may be given often")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
 
-    result = soak(arguments.pack, arguments.packs, arguments.minutes, arguments.seed)
+    if wrong := [text for text in arguments.text if "=" not in text]:
+        parser.error(f"--text {wrong[0]}: use NAME=TEXT")
+    texts = [(name, text) for name, _, text in (given.partition("=") for given in arguments.text)]
+    result = soak(arguments.pack, arguments.packs, arguments.minutes, arguments.seed, arguments.task, texts)
     table = Table(title=f"{result.pack}, {result.minutes:g} min live, one core")
     for column in ("", "measured", "at most"):
         table.add_column(column, justify="left" if not column else "right")

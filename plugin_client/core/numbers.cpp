@@ -7,15 +7,6 @@
 #include <string_view>
 
 namespace backline {
-namespace {
-
-std::string trimmed(const std::string& text) {
-    const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
-    return first == std::string::npos ? "" : text.substr(first, last - first + 1);
-}
-
-}  // namespace
-
 std::string number_to_text(const NumberFormat& format, double value) {
     char digits[400];  // whatever a pack's range may hold
     // Not printf: its decimal point is the locale's, which the host may change.
@@ -42,6 +33,11 @@ bool number_from_text(const NumberFormat& format, const std::string& given, doub
     if (!milliseconds && !unit.empty() && unit != own && !(own == "s" && (unit == "sec" || unit == "seconds")))
         return false;
     return value = number / (milliseconds ? 1000.0 : format.scale), true;
+}
+
+std::string trimmed(const std::string& text) {
+    const size_t first = text.find_first_not_of(" \t\r\n"), last = text.find_last_not_of(" \t\r\n");
+    return first == std::string::npos ? "" : text.substr(first, last - first + 1);
 }
 
 std::string lower_case(std::string text) {

@@ -7,7 +7,8 @@
 
 namespace backline {
 
-constexpr uint32_t kSlots = 8;  // parameters that the pack names
+constexpr uint32_t kSlots = 8;    // parameters that the pack names
+constexpr uint32_t kPrompts = 8;  // in the bank
 
 // Indices into parameters(); never reorder: hosts store automation by id.
 enum Parameter : uint32_t {
@@ -26,11 +27,13 @@ enum Parameter : uint32_t {
     kBypass,         // 1: the input, delayed as reported
     kStatus,         // read only: a Status
     kFirstSlot,      // of those that the pack names, 0 to 1 each: see slots.h
-    kParameterCount = kFirstSlot + kSlots
+    kPrompt = kFirstSlot + kSlots,  // slot of the bank whose words the pack's text is: see prompts.h
+    kParameterCount
 };
 
-inline bool is_slot(uint32_t index) { return index >= kFirstSlot && index < kParameterCount; }
+inline bool is_slot(uint32_t index) { return index >= kFirstSlot && index < kFirstSlot + kSlots; }
 inline bool is_setting(uint32_t index) { return index < kParameterCount && index != kStatus; }
+inline bool is_kept(uint32_t index) { return is_setting(index) && !is_slot(index); }  // by its number
 
 struct ParameterInfo {
     const char* name;

@@ -186,7 +186,7 @@ Face Plugin::face(uint32_t index) const {
 }
 
 uint32_t Plugin::renames() const noexcept {
-    return impl_->settings.slots.renames();
+    return impl_->settings.slots.renames() + impl_->settings.prompts.version();
 }
 
 void Plugin::follow_pack() {
@@ -195,10 +195,10 @@ void Plugin::follow_pack() {
 
 std::vector<WrittenText> Plugin::texts() const {
     const Settings& settings = impl_->settings;
-    const NamedTexts written = settings.texts.written();
+    const net::Pack pack = settings.chosen();
+    const NamedTexts written = settings.texts_for(pack, static_cast<uint32_t>(settings.value(kPrompt)));
     std::vector<WrittenText> texts;
-    const auto number = static_cast<uint32_t>(settings.value(kPack));
-    for (const net::PackText& text : settings.packs.description(settings.packs.name(number)).texts) {
+    for (const net::PackText& text : pack.texts) {
         const auto found = written.find(text.name);
         texts.push_back({text.name, text.description, text.suggestions,
                          found == written.end() ? text.default_value : found->second,
@@ -208,7 +208,13 @@ std::vector<WrittenText> Plugin::texts() const {
 }
 
 bool Plugin::write_text(const std::string& name, const std::string& text) {
-    return impl_->settings.texts.write(name, text);
+    const net::Pack pack = impl_->settings.chosen();
+    const net::PackText* const prompted = prompted_text(pack);
+    if (prompted == nullptr || prompted->name != name) return impl_->settings.texts.write(name, text);
+    double slot = 0.0;
+    if (!parameter_value(kPrompt, text, slot)) return false;
+    set_parameter(kPrompt, slot);
+    return true;
 }
 
 uint32_t Plugin::packs_counted() const noexcept {
@@ -225,6 +231,7 @@ bool Plugin::show_packs() {
 
 std::string Plugin::parameter_text(uint32_t index, double value) const {
     if (index == kPack) return impl_->settings.packs.text(static_cast<uint32_t>(clamp_parameter(kPack, value)));
+    if (index == kPrompt) return impl_->settings.prompts.words(static_cast<uint32_t>(clamp_parameter(index, value)));
     net::PackParameter parameter;
     if (is_slot(index) && impl_->settings.slots.describe(index - kFirstSlot, parameter))
         return slot_to_text(parameter, clamp_parameter(index, value));
@@ -233,8 +240,12 @@ std::string Plugin::parameter_text(uint32_t index, double value) const {
     return drawn ? text + " (" + std::to_string(drawn_seed()) + ")" : text;
 }
 
-bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) const {
+bool Plugin::parameter_value(uint32_t index, const std::string& text, double& value) {
     if (index == kPack && impl_->settings.packs.find(text, value)) return true;
+    if (index == kPrompt) {
+        uint32_t slot = 0;
+        return impl_->settings.prompts.take(text, slot) && (value = slot, true);
+    }
     net::PackParameter parameter;
     if (is_slot(index) && impl_->settings.slots.describe(index - kFirstSlot, parameter))
         return slot_from_text(parameter, text, value);

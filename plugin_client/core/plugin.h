@@ -74,13 +74,14 @@ class Plugin {
     double parameter(uint32_t index) const noexcept;  // [any]
     // [any] As the user reads it ("2.4 s", "default", "-6.0 dB"), and back. False where the text says nothing.
     std::string parameter_text(uint32_t index, double value) const;
-    bool parameter_value(uint32_t index, const std::string& text, double& value) const;
+    // [any but audio] Of Prompt any words say something: those that no slot of the bank holds go into its last.
+    bool parameter_value(uint32_t index, const std::string& text, double& value);
 
     // [any] A parameter's largest value as hosts are shown it: that of Pack is the last pack's number, and grows with
     // show_packs() and load_state() only.
     double maximum(uint32_t index) const noexcept;
-    // [any but audio] A parameter's face. For those that the pack names it changes, and their values with it: then
-    // renames() grows [any].
+    // [any but audio] A parameter's face. For those that the pack names it changes, and their values with it, and so do
+    // Prompt's texts: then renames() grows [any].
     Face face(uint32_t index) const;
     uint32_t renames() const noexcept;
     // [main] While inactive: has the chosen pack name its parameters, as far as a server has ever described it. While
@@ -88,7 +89,8 @@ class Plugin {
     void follow_pack();
 
     // [any but audio] The chosen pack's texts, and a text for packs that have one of this name: false where it is none
-    // (see is_text). A session that plays takes it up as soon as it can.
+    // (see is_text; is_prompt for the one that Prompt drives, which then stands for it). A session that plays takes it
+    // up as soon as it can.
     std::vector<WrittenText> texts() const;
     bool write_text(const std::string& name, const std::string& text);
 

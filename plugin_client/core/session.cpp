@@ -157,8 +157,7 @@ void Session::send_parameter(int64_t position, uint32_t index, double value) {
     call_->send(message);
 }
 
-// As soon as possible: nobody writes a text at a sample.
-void Session::send_texts(const NamedTexts& texts) {
+void Session::send_texts(const NamedTexts& texts, std::optional<int64_t> position) {
     for (const net::PackText& text : pack_.texts) {
         const auto written = texts.find(text.name);
         const auto last = sent_texts_.find(text.name);
@@ -167,6 +166,7 @@ void Session::send_texts(const NamedTexts& texts) {
         message.text.emplace();
         message.text->name = text.name;
         message.text->text = sent_texts_[text.name] = written->second;
+        message.text->position = position;
         call_->send(message);
     }
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,7 +57,8 @@ class Session {
     void send_midi(int64_t position, const uint8_t* data, size_t size);
     // Nothing is sent where the pack has none like this, or fixes it.
     void send_parameter(int64_t position, uint32_t index, double value);
-    void send_texts(const NamedTexts& texts);  // those that the pack has and that are not what was sent last
+    // Those that the pack has and that are not what was sent last; without a position as soon as possible.
+    void send_texts(const NamedTexts& texts, std::optional<int64_t> position = std::nullopt);
     void finish();  // the input ends here; what is still due comes before ended()
 
   private:

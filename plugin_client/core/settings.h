@@ -9,6 +9,7 @@
 #include "pack_texts.h"
 #include "packs.h"
 #include "parameters.h"
+#include "prompts.h"
 #include "slots.h"
 #include "state.h"
 
@@ -40,15 +41,23 @@ class Settings {
     std::string endpoint() const;
     void set_endpoint(const std::string& endpoint);
 
-    // Gives the slots the meanings that they have for the pack of this number; false where they have them.
+    // Gives the slots the meanings that they have for the pack of this number, false where they have them, and the bank
+    // what it suggests.
     bool follow_pack(uint32_t number);
 
     Packs packs;
     Slots slots;
     PackTexts texts;
+    Prompts prompts;
+
+    net::Pack chosen() const { return packs.description(packs.name(static_cast<uint32_t>(value(kPack)))); }
+
+    // What a session with this pack is to play by while Prompt is at this slot; and how often that may have changed.
+    NamedTexts texts_for(const net::Pack& pack, uint32_t slot) const;
+    uint32_t texts_version() const { return texts.version() + prompts.version(); }
 
   private:
-    std::atomic<double> values_[kFirstSlot];
+    std::atomic<double> values_[kParameterCount];  // of those that are kept by number
     std::atomic<uint32_t> version_{0};
     mutable std::mutex mutex_;
     std::string endpoint_;  // under it

@@ -1,4 +1,5 @@
-// "BACKLINE", version, checksum of the rest, then endpoint, packs and parameters; all numbers little-endian.
+// "BACKLINE", version, checksum of the rest, then endpoint, packs and parameters; all numbers little-endian. What has
+// come since is among the parameters, by numbers of its own.
 #include "state.h"
 
 #include <algorithm>
@@ -13,6 +14,7 @@ constexpr uint32_t kVersion = 1;
 constexpr size_t kHeader = sizeof kMagic + 4 + 4;
 constexpr size_t kLongestString = 4096;
 constexpr uint64_t kMostNames = 1024;
+constexpr uint32_t kKeptCount = kParameterCount - kSlots - 1;  // all but Status and what the pack names
 // Among the parameters, where older versions pass over them.
 constexpr uint32_t kCounted = 1000;  // packs by automation
 constexpr uint32_t kNamed = 1001;    // the next eight bytes of what goes by name
@@ -81,10 +83,10 @@ double double_of(uint64_t bits) {
     return value;
 }
 
-// Values of packs' parameters, then texts; nothing where there are none.
+// Values of packs' parameters, then texts, then the bank of prompts; nothing where there is none of them.
 std::vector<uint8_t> encode_named(const State& state) {
     std::vector<uint8_t> out;
-    if (state.named_values.empty() && state.texts.empty()) return out;
+    if (state.named_values.empty() && state.texts.empty() && state.bank.words.empty()) return out;
     put_number(out, state.named_values.size(), 4);
     for (const auto& [name, value] : state.named_values) {
         put_text(out, name);
@@ -95,10 +97,24 @@ std::vector<uint8_t> encode_named(const State& state) {
         put_text(out, name);
         put_text(out, text);
     }
+    if (state.bank.words.empty()) return out;
+    put_number(out, state.bank.words.size(), 4);
+    for (const std::string& words : state.bank.words) put_text(out, words);
+    put_text(out, state.bank.pack);
     return out;
 }
 
-// False where it is a newer version's, with more names or longer texts; what follows the texts is passed over.
+// A bank that is none of ours is nobody's.
+Bank decode_bank(Reader& body) {
+    Bank bank;
+    if (body.number(4) != kPrompts) return {};
+    for (uint32_t slot = 0; slot < kPrompts; ++slot) bank.words.push_back(body.text());
+    bank.pack = body.text();
+    const bool sound = body.whole() && std::all_of(bank.words.begin(), bank.words.end(), is_prompt);
+    return sound ? bank : Bank();
+}
+
+// False where it is a newer version's, with more names or longer texts; what follows the bank is passed over.
 bool decode_named(const std::vector<uint8_t>& bytes, State& state) {
     Reader body(bytes.data(), bytes.size());
     const uint64_t values = body.number(4);
@@ -114,7 +130,9 @@ bool decode_named(const std::vector<uint8_t>& bytes, State& state) {
         const std::string name = body.text(), text = body.text();
         if (is_text(name) && is_text(text)) state.texts[name] = text;
     }
-    return body.whole();
+    if (!body.whole()) return false;
+    state.bank = decode_bank(body);
+    return true;
 }
 
 }  // namespace
@@ -127,8 +145,9 @@ std::vector<uint8_t> encode_state(const State& state) {
     std::vector<uint8_t> named = encode_named(state);
     const size_t pieces = (named.size() + 7) / 8;
     named.resize(8 * pieces);
-    put_number(body, kStatus + 1 + pieces, 4);  // the parameters before Status are the settings
-    for (uint32_t index = 0; index < kStatus; ++index) {
+    put_number(body, kKeptCount + 1 + pieces, 4);
+    for (uint32_t index = 0; index < kParameterCount; ++index) {
+        if (!is_kept(index)) continue;
         put_number(body, index, 4);
         put_number(body, bits_of(state.values[index]), 8);
     }
@@ -158,7 +177,7 @@ bool decode_state(const uint8_t* data, size_t size, State& state) {
     if (packs == 0 || packs > kMaximumPacks) return false;
     for (uint64_t i = 0; i < packs && body.whole(); ++i) read.packs.names.push_back(body.text());
     read.packs.counted = static_cast<uint32_t>(kMaximumPacks);  // unless it is told
-    for (uint32_t index = 0; index < kFirstSlot; ++index) read.values[index] = parameters()[index].initial;
+    for (uint32_t index = 0; index < kParameterCount; ++index) read.values[index] = parameters()[index].initial;
     const uint64_t count = body.number(4);
     std::vector<uint8_t> named;
     for (uint64_t i = 0; i < count && body.whole(); ++i) {
@@ -168,7 +187,8 @@ bool decode_state(const uint8_t* data, size_t size, State& state) {
             read.packs.counted = static_cast<uint32_t>(std::min<uint64_t>(bits, kMaximumPacks));
             read.packs.automated = bits > 0;
         }
-        if (index < kStatus) read.values[index] = clamp_parameter(static_cast<uint32_t>(index), double_of(bits));
+        if (index < kParameterCount && is_kept(static_cast<uint32_t>(index)))
+            read.values[index] = clamp_parameter(static_cast<uint32_t>(index), double_of(bits));
     }
     if (!body.at_end()) return false;
     if (!named.empty() && !decode_named(named, read)) {

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <exception>
 #include <random>
+#include <utility>
 
 #include "net/address.h"
 
@@ -46,8 +47,9 @@ Words Worker::words() const {
 
 // The host's process must outlive whatever happens here.
 void Worker::run() {
-    for (bool again = true; !stopping();) {
+    for (bool again = true, begun = false; !stopping();) {
         try {
+            if (!std::exchange(begun, true)) settings_.prompts.set_default(written_bank());
             if (!again) pause();
             again = connect() && play();
         } catch (const std::exception& error) {
@@ -114,7 +116,7 @@ bool Worker::connect() {
 net::Status Worker::reach(const net::Address& address) {
     connection_.reset();
     if (!address.local() && !servers_.problem().empty()) return {net::kUnauthenticated, servers_.problem()};
-    connection_ = std::make_unique<net::Connection>(address, servers_.access(address.text));
+    connection_ = std::make_unique<net::Connection>(address, servers_.access(address));
     while (!connection_->connected() && !connection_->lost() && !stopping()) step(kIdleMilliseconds);
     return connection_->status();
 }
@@ -155,7 +157,7 @@ void Worker::pause() {
 // Whether the server may say something else now, or need not be asked any more.
 bool Worker::may_be_taken() const {
     return !wanted() || demand_.calls() != waiting_since_ || version_ != settings_.version() ||
-           texts_version_ != settings_.texts.version() || connection_->lost() || servers_.changed() ||
+           texts_version_ != settings_.texts_version() || connection_->lost() || servers_.changed() ||
            (!settle_ && stale());
 }
 
@@ -201,7 +203,7 @@ bool Worker::open() {
     briefed_ = reopen_ = drain_ = false;
     if (waiting_since_ != demand_.calls()) refusals_ = 0;
     waiting_since_ = demand_.calls();
-    texts_version_ = settings_.texts.version();
+    texts_version_ = settings_.texts_version();
     waiting_ = false;
     const auto number = static_cast<uint32_t>(values_[kPack]);
     std::copy(std::begin(values_), std::end(values_), std::begin(wishes_.values));
@@ -214,7 +216,8 @@ bool Worker::open() {
     if (!find_pack()) return false;
     follow_pack(number);
     std::copy(values_ + kFirstSlot, std::end(values_), wishes_.values + kFirstSlot);
-    wishes_.texts = settings_.texts.written();
+    texts_version_ = settings_.texts_version();  // with what the pack suggests
+    wishes_.texts = texts();
     session_ = std::make_unique<Session>(*connection_, exchange_, settings_.texts, pack_, wishes_);
     while (!session_->ready()) {
         if (session_->ended()) fail(session_->status());
@@ -256,14 +259,20 @@ bool Worker::find_pack() {
 // Has the pack name its parameters, where no session plays by other names.
 void Worker::follow_pack(uint32_t number) {
     if (!settings_.follow_pack(number)) return;
-    for (uint32_t index = kFirstSlot; index < kParameterCount; ++index) values_[index] = settings_.value(index);
+    for (uint32_t slot = 0; slot < kSlots; ++slot) values_[kFirstSlot + slot] = settings_.slots.value(slot);
 }
 
+// What the pack is to play by where the input has been read to.
+NamedTexts Worker::texts() const {
+    return settings_.texts_for(pack_, static_cast<uint32_t>(values_[kPrompt]));
+}
+
+// As soon as possible: nobody writes a text at a sample.
 void Worker::tell_texts() {
-    const uint32_t version = settings_.texts.version();
+    const uint32_t version = settings_.texts_version();
     if (version == texts_version_) return;
     texts_version_ = version;
-    session_->send_texts(settings_.texts.written());
+    session_->send_texts(texts());
 }
 
 // Whether waiting can help whoever waits for this session's output.
@@ -329,6 +338,7 @@ void Worker::begin() {
     if (known_transport_) session_->send_transport(transport_position_, transport_);
     for (uint32_t index = 0; index < kParameterCount; ++index)
         if (values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
+    session_->send_texts(texts(), from);
     if (stale() && !settle_) settle_ = position();
     tell_notes(from);
     briefed_ = true;

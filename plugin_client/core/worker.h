@@ -56,6 +56,7 @@ class Worker {
     uint64_t seed();
     bool find_pack();
     void follow_pack(uint32_t number);
+    NamedTexts texts() const;
     void tell_texts();
     bool stream();
     bool fits();
@@ -76,6 +77,7 @@ class Worker {
     void apply_parameter(const Change& change);
     void remember_midi(const Change& change);
     void settle();
+    bool reopens(uint32_t index) const;
     bool stale() const;
     void look_at_host();
     int64_t position() const { return origin_ + static_cast<int64_t>(exchange_.input.read_count()); }

@@ -140,7 +140,8 @@ void Worker::apply_parameter(const Change& change) {
     values_[index] = change.value;
     if (index == kSeed || index == kPack) take_seed_.reset();
     if (session_ && session_->ready()) session_->send_parameter(change.position, index, change.value);
-    if (!parameters()[index].reopens && !(session_ && session_->fixes(index))) return;
+    if (index == kPrompt && session_ && briefed_) session_->send_texts(texts(), change.position);
+    if (!reopens(index)) return;
     if (change.index == take_index_ && !(session_ && session_->begun()))
         reopen_ = true;  // nothing has been played: it belongs to the opening
     else
@@ -162,11 +163,15 @@ void Worker::settle() {
     drain_ = awaited() && session_->ready();
 }
 
+// Whether a change of it wants another session. Where there is none, the text may be what the server refuses.
+bool Worker::reopens(uint32_t index) const {
+    return parameters()[index].reopens || (session_ ? session_->fixes(index) : index == kPrompt);
+}
+
 // Whether another session is wanted than the one that was opened, or refused, last.
 bool Worker::stale() const {
     for (uint32_t index = 0; index < kParameterCount; ++index) {
-        const bool fixed = parameters()[index].reopens || (session_ && session_->fixes(index));
-        if (fixed && values_[index] != wishes_.values[index]) return true;
+        if (reopens(index) && values_[index] != wishes_.values[index]) return true;
     }
     return false;
 }

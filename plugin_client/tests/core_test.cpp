@@ -20,6 +20,7 @@
 #include "pace.h"
 #include "player.h"
 #include "plugin.h"
+#include "prompts.h"
 #include "settling.h"
 #include "slots.h"
 #include "spsc.h"
@@ -226,6 +227,94 @@ void of_a_state_with_names_beyond_us_all_else_comes_back() {
     }
 }
 
+net::Pack pack_that_hears(const std::string& name, const std::vector<net::PackText>& texts) {
+    net::Pack pack;
+    pack.name = name;
+    pack.texts = texts;
+    return pack;
+}
+
+void a_bank_holds_what_is_suggested_until_somebody_writes_into_it() {
+    const auto words = [](const Prompts& prompts) {
+        std::vector<std::string> all;
+        for (uint32_t slot = 0; slot < kPrompts; ++slot) all.push_back(prompts.words(slot));
+        return all;
+    };
+    Prompts prompts;
+    const std::vector<std::string> ours = words(prompts);
+    CHECK(ours[0] == "vocals" && std::set<std::string>(ours.begin(), ours.end()).size() == kPrompts);
+    uint32_t slot = 99;
+    CHECK(prompts.take("  Drums ", slot) && slot == 1 && prompts.version() == 0);
+
+    // Of several texts "query" counts; its default comes first, and what no slot can show does not come at all.
+    const net::PackText style{"style", "loud", "", {"louder"}};
+    net::PackText query{"query", "a choir", "", {"drums", "a choir", std::string(121, 'x'), "a\nb", "", " x", "\xff"}};
+    const net::Pack one = pack_that_hears("one", {style, query}), other = pack_that_hears("other", {style});
+    prompts.follow(one, {});
+    CHECK(words(prompts) == (std::vector<std::string>{"a choir", "drums", "vocals", "bass", "piano", "guitar",
+                                                      "strings", "everything but the vocals"}));
+    CHECK(prompts.version() == 1 && prompts.bank().pack == "one");
+    prompts.follow(pack_that_hears("deaf", {}), {});
+    CHECK(prompts.bank().pack == "one");
+    prompts.follow(other, {{"query", "not its own"}});
+    CHECK(prompts.words(0) == "loud" && prompts.words(1) == "louder");
+    prompts.follow(one, {{"query", "written before"}});
+    CHECK(prompts.words(0) == "written before" && prompts.words(1) == "a choir");
+
+    CHECK(prompts.take("a rhodes", slot) && slot == kPrompts - 1 && prompts.words(slot) == "a rhodes");
+    CHECK(prompts.take("A Rhodes", slot) && prompts.words(slot) == "a rhodes");
+    CHECK(prompts.take(std::string(118, 'x') + "\u00e4", slot) && slot == kPrompts - 1);
+    CHECK(prompts.take("a M\u00e4rchen \U0001F3B9", slot) && prompts.words(slot) == "a M\u00e4rchen \U0001F3B9");
+    const uint32_t version = prompts.version();
+    prompts.follow(other, {});
+    CHECK(prompts.words(0) == "written before");  // it is the user's own
+    for (const std::string& bad : {std::string(), std::string(" \t"), std::string(119, 'x') + "\u00e4",
+                                   std::string("a\nb"), std::string("a\0b", 3), std::string("M\xe4rchen")})
+        CHECK(!prompts.take(bad, slot));
+    CHECK(prompts.version() == version);
+}
+
+void a_bank_comes_back_with_its_project() {
+    Plugin plugin;
+    const std::vector<uint8_t> nobodys = plugin.save_state();
+    double slot = 0.0;
+    CHECK(plugin.parameter_value(kPrompt, "drums", slot) && plugin.save_state() == nobodys);
+    plugin.set_parameter(kPrompt, slot);
+    CHECK(plugin.parameter_value(kPrompt, "the \u266b of a harp", slot) && slot == kPrompts - 1);
+    const std::vector<uint8_t> saved = plugin.save_state();
+    Plugin other;
+    CHECK(other.load_state(saved.data(), saved.size()) && other.save_state() == saved);
+    CHECK(other.parameter(kPrompt) == 1.0 && other.parameter_text(kPrompt, 7) == "the \u266b of a harp");
+    CHECK(other.load_state(nobodys.data(), nobodys.size()) && other.save_state() == nobodys);
+    CHECK(other.parameter_text(kPrompt, 7) == Plugin().parameter_text(kPrompt, 7));
+
+    // A pack's suggestions are kept as they were when the project was saved.
+    State state;
+    state.packs.names = {"default"};
+    state.bank = {{"a", "b", "c", "d", "e", "f", "g", "h"}, "one"};
+    std::vector<uint8_t> bytes = encode_state(state);
+    State read;
+    CHECK(decode_state(bytes.data(), bytes.size(), read) && read.bank.words == state.bank.words);
+    CHECK(read.bank.pack == "one");
+    Prompts prompts;
+    prompts.set_bank(read.bank);
+    prompts.follow(pack_that_hears("one", {{"query", "", "", {"other words"}}}), {});
+    CHECK(prompts.words(0) == "a");
+    prompts.follow(pack_that_hears("two", {{"query", "", "", {"other words"}}}), {});
+    CHECK(prompts.words(0) == "other words");
+    // What is no bank of ours is nobody's, and costs nothing else.
+    const std::vector<std::string> eight(8, "x"), nine(9, "x");
+    std::vector<std::string> endless = eight;
+    endless[3] = std::string(121, 'x');
+    for (const std::vector<std::string>& words : {nine, endless}) {
+        state.bank.words = words;
+        state.named_values = {{"gate", -72.0}};
+        bytes = encode_state(state);
+        CHECK(decode_state(bytes.data(), bytes.size(), read) && read.bank.words.empty());
+        CHECK(read.named_values == state.named_values);
+    }
+}
+
 void a_text_is_utf_8_of_512_bytes_and_nothing_else() {
     const std::string zero("\0", 1);
     for (const std::string& good : {std::string(), std::string(512, 'x'), std::string("\u00e4\u266b\U0001F3B9"),
@@ -310,7 +399,8 @@ void text_comes_back_as_the_value_and_the_same_text() {
             if (info.stepped) CHECK(back == std::round(value));
         }
         double ignored = 0.0;
-        CHECK(!plugin.parameter_value(index, "", ignored) && !plugin.parameter_value(index, "nonsense", ignored));
+        CHECK(!plugin.parameter_value(index, "", ignored));
+        CHECK(plugin.parameter_value(index, "nonsense", ignored) == (index == kPrompt));
     }
     double value = 0.0;
     CHECK(plugin.parameter_text(kPack, 1) == "passthrough" && plugin.parameter_value(kPack, "default", value));
@@ -731,6 +821,8 @@ const std::map<std::string, void (*)()> kChecks = {
     ENTRY(the_output_ring_serves_two_threads),
     ENTRY(a_state_comes_back_and_nothing_else_is_one),
     ENTRY(of_a_state_with_names_beyond_us_all_else_comes_back),
+    ENTRY(a_bank_holds_what_is_suggested_until_somebody_writes_into_it),
+    ENTRY(a_bank_comes_back_with_its_project),
     ENTRY(text_comes_back_as_the_value_and_the_same_text),
     ENTRY(a_text_is_utf_8_of_512_bytes_and_nothing_else),
     ENTRY(slots_are_the_packs_own_values_by_name),

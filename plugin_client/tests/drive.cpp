@@ -107,7 +107,7 @@ class Driver {
         } else if (word == "slots") {
             std::string shown;
             uint32_t count = 0;
-            for (uint32_t index = kFirstSlot; index < kParameterCount; ++index) {
+            for (uint32_t index = kFirstSlot; is_slot(index); ++index) {
                 const Face face = plugin_.face(index);
                 if (face.hidden) continue;
                 ++count;

@@ -2,7 +2,7 @@
 //
 //     net_test units                                             what needs no one else
 //     net_test places                                            where sockets may lie, and what is tried first to last
-//     net_test servers                                           what the user's file says of them
+//     net_test servers [ADDRESS]                                 what the user's file says of them, and of that one
 //     net_test codec < messages > messages                       reads each message and writes it again
 //     net_test packs|pack ADDRESS [NAME]                         a unary call
 //     net_test echo ADDRESS PACK RATE CHANNELS BLOCK BLOCKS      random blocks must come back bit for bit
@@ -60,7 +60,7 @@ Address address_of(const std::string& text) {
 Access access_of(const std::string& address) {
     Servers servers;
     CHECK(servers.look() && servers.problem().empty());
-    return servers.access(address);
+    return servers.access(address_of(address));
 }
 
 int tell(const Status& status) {
@@ -204,14 +204,16 @@ int places() {
     return tell({});
 }
 
-int servers() {
+int servers(const std::vector<std::string>& asked) {
     Servers found;
     CHECK(found.look() && !found.look());
     if (!found.problem().empty()) std::printf("problem %s\n", found.problem().c_str());
-    for (const std::string& address : found.addresses()) {
-        const Access access = found.access(address);
-        std::printf("server %s %d %s %s\n", address.c_str(), access.tls, access.key.c_str(), access.ca.c_str());
-    }
+    const auto print = [&](const char* what, const std::string& address) {
+        const Access access = found.access(address_of(address));
+        std::printf("%s %s %d %s %s\n", what, address.c_str(), access.tls, access.key.c_str(), access.ca.c_str());
+    };
+    for (const std::string& address : found.addresses()) print("server", address);
+    for (const std::string& address : asked) print("access", address);
     return 0;
 }
 
@@ -415,7 +417,7 @@ int main(int count, char** arguments) {
     const auto number = [&](size_t index) { return std::atoi(given[index].c_str()); };
     if (is("units", 0, 0)) return units();
     if (is("places", 0, 0)) return places();
-    if (is("servers", 0, 0)) return servers();
+    if (is("servers", 1, 0)) return servers({given.begin() + 1, given.end()});
     if (is("codec", 0, 0)) return codec();
     if (is("packs", 1, 1)) return packs(given[1]);
     if (is("pack", 2, 2)) return pack(given[1], given[2]);

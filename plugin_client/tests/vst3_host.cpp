@@ -221,7 +221,7 @@ void parameter_list(const Module& module) {
         bypasses += (info.flags & V3_PARAM_IS_BYPASS) != 0;
         REQUIRE(((info.flags & V3_PARAM_READ_ONLY) != 0) == (info.param_id == kStatus));
         REQUIRE(((info.flags & V3_PARAM_CAN_AUTOMATE) != 0) == (info.param_id != kStatus));  // else some hide it
-        REQUIRE(((info.flags & V3_PARAM_IS_LIST) != 0) == (info.step_count > 0 && info.param_id != kSeed));
+        REQUIRE(((info.flags & V3_PARAM_IS_LIST) != 0) == (info.step_count > 0 && parameters()[info.param_id].named));
         REQUIRE(((info.flags & V3_PARAM_IS_HIDDEN) != 0) == is_slot(info.param_id));
         if (is_slot(info.param_id)) {  // which stands for nothing: no server has described a pack
             object.set(info.param_id, 0.5);
@@ -249,6 +249,7 @@ void parameter_list(const Module& module) {
         }
         v3_str_128 nonsense = {'?', '?', 0};
         double kept = 0.5;
+        if (info.param_id == kPrompt) continue;  // of which any words say something
         REQUIRE(controller->get_parameter_value_for_string(object.controller, info.param_id, nonsense, &kept) != V3_OK);
         REQUIRE(kept == 0.5);
     }
@@ -893,6 +894,7 @@ void project_of_five_outputs(const Module& module) {
     REQUIRE(object.load(older) == V3_OK);
     const double saved[] = {1, 0, 1, -4.5, 2.5, 0.75, 22, 4711, 0.5, 0.2, 0.25, 1, 0};
     for (uint32_t index = 0; index < kStatus; ++index) REQUIRE(std::fabs(object.value(index) - saved[index]) < 1e-9);
+    REQUIRE(object.value(kPrompt) == 0.0 && object.text(kPrompt, 0) == "vocals");
     object.set(kGain, 0.0);
     object.start(48000, 480, V3_OFFLINE);
     Signal voice = noise(96000, 13), band = noise(96000, 14), main = silence(96000);
@@ -932,10 +934,12 @@ void new_packs(const Module& module) {
     Object object(module);
     object.start(48000, 480);
     REQUIRE(steps_of(object, kPack) == 2);
-    for (int block = 0; block < 1000 && (object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) == 0; ++block) {
+    for (int block = 0; block < 1000 && steps_of(object, kPack) == 2; ++block) {
+        object.handler.told = 0;  // it may have been told of names before
         play_silence(object, 0.01);
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_TITLES_CHANGED) != 0);
     REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
     REQUIRE(steps_of(object, kPack) == 3 && object.text(kPack, 3) == "mine");
     object.stop();
@@ -969,6 +973,22 @@ void names(const Module& module) {
     REQUIRE((info_of(kFirstSlot + 2).flags & V3_PARAM_IS_HIDDEN) != 0);
     object.set(kFirstSlot, 0.9);
     REQUIRE(object.value(kFirstSlot) == 1.0);  // the last of its steps
+    // Its text suggests prompts, and hosts that offer a field for a value's text take any words.
+    REQUIRE(object.text(kPrompt, 0) == "a rhodes" && object.text(kPrompt, 1) == "drums");
+    const auto typed = [&](v3_str_128 words) {
+        double normalised = -1.0;
+        const auto* controller = v3_cpp_obj(object.controller);
+        REQUIRE(controller->get_parameter_value_for_string(object.controller, kPrompt, words, &normalised) == V3_OK);
+        return normalised;
+    };
+    const std::u16string words = u"a \u00e9lan \u266b \U0001F3B9";
+    v3_str_128 held = {'D', 'r', 'u', 'm', 's', 0}, own = {};
+    std::copy(words.begin(), words.end(), own);
+    REQUIRE(typed(held) == object.normalised(kPrompt, 1) && typed(own) == 1.0);
+    REQUIRE(object.words(kPrompt, 7) == words);
+    object.handler.told = 0;
+    object.set(kPrompt, 7);
+    REQUIRE((object.handler.told & V3_RESTART_PARAM_VALUES_CHANGED) != 0);
     Object other(module);
     REQUIRE(other.load(object.state()) == V3_OK && other.state() == object.state());
     object.stop();

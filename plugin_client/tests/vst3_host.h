@@ -298,11 +298,15 @@ class Object {
     void set(v3_param_id id, double plain) {
         REQUIRE(v3_cpp_obj(controller)->set_parameter_normalised(controller, id, normalised(id, plain)) == V3_OK);
     }
-    std::string text(v3_param_id id, double plain) {
+    std::u16string words(v3_param_id id, double plain) {
         v3_str_128 wide = {};
         REQUIRE(v3_cpp_obj(controller)->get_parameter_string_for_value(controller, id, normalised(id, plain), wide) ==
                 V3_OK);
-        return std::string(wide, std::find(wide, wide + 128, 0));
+        return std::u16string(wide, std::find(wide, wide + 128, 0));
+    }
+    std::string text(v3_param_id id, double plain) {  // of ASCII
+        const std::u16string wide = words(id, plain);
+        return std::string(wide.begin(), wide.end());
     }
 
     std::vector<uint8_t> state(int32_t most = INT_MAX) {

@@ -76,7 +76,7 @@ v3_result get_parameter_value_for_string(void* self, v3_param_id parameter, int1
     if (parameter >= kParameterCount || text == nullptr || result == nullptr) return V3_INVALID_ARG;
     std::string given = from_utf16(text, 128);
     if (parameter == kStatus) given.resize(std::min(given.size(), given.find(": ")));
-    const Instance& instance = instance_of(self);
+    Instance& instance = instance_of(self);
     double plain = 0.0;
     if (!instance.plugin.parameter_value(parameter, given, plain)) return V3_FALSE;
     if (parameter == kPack && plain >= instance.packs()) return V3_FALSE;

@@ -26,7 +26,7 @@ void append_utf8(std::string& text, uint32_t character) {
     const auto put = [&](uint32_t byte) { text.push_back(static_cast<char>(byte)); };
     if (character < 0x80) return put(character);
     const int following = character < 0x800 ? 1 : character < 0x10000 ? 2 : 3;
-    put((0xF00 >> following & 0xFF) | character >> 6 * following);
+    put((0xF80 >> following & 0xFF) | character >> 6 * following);
     for (int left = following - 1; left >= 0; --left) put(0x80 | (character >> 6 * left & 0x3F));
 }
 

@@ -154,6 +154,55 @@ def test_what_is_to_be_learned_now_goes_before_what_was_and_nothing_ends_it() ->
     assert stage.conductor.figures()["map"] == []
 
 
+def test_a_fader_that_moves_on_does_not_learn_what_the_next_one_is_to_lead() -> None:
+    stage = Stage(knob=knob, learned=["guidance", "key"])
+    stage.send(0, *(bytes([0xB0, 21, place]) for place in range(0, 128, 4)))
+    stage.play(0.1)
+    assert (stage.conductor.mapped(), stage.conductor.figures()["learning"]) == ({21: "guidance"}, ["key"])
+    stage.send(0, *(bytes([0xB0, number, place]) for place in (0, 127) for number in (21, 22)))
+    stage.play(0.1)
+    assert stage.conductor.mapped() == {21: "guidance", 22: "key"}
+    stage.conductor.learn("key")  # which may have the first one, once that is what was asked for
+    stage.send(0, *(bytes([0xB0, 21, place]) for place in (0, 127)))
+    stage.play(0.1)
+    assert stage.conductor.mapped() == {21: "key", 22: "key"}
+
+
+def test_what_cannot_be_led_any_more_as_its_controller_moves_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    there = {"guidance", "key"}
+
+    def changing(controller: int, parameter: str) -> Knob:
+        return knob(controller, parameter if parameter in there else f"{parameter} any more")
+
+    stage = Stage(knob=changing, learned=["guidance"])
+    there.clear()  # with another pack
+    stage.send(0, bytes([0xB0, 21, 0]), bytes([0xB0, 21, 127]), bytes([0x90, C, 100]))
+    stage.play(0.1)
+    assert "learn refused: there is no guidance any more" in capfd.readouterr().err
+    assert not stage.conductor.mapped()
+    assert stage.session.of(Notes)[-1].data == bytes([0x90, C, 100])
+
+
+def test_what_is_learned_has_to_fit_what_plays_now_and_a_set_lists_scenes() -> None:
+    def pack(name: str, *parameters: str) -> pb.Pack:
+        return pb.Pack(name=name, parameters=[pb.Parameter(name=each, automatable=True) for each in parameters])
+
+    packs = {"first": pack("first", "gain", "key"), "then": pack("then", "gain", "reverb")}
+    client: Any = SimpleNamespace(pack=packs.__getitem__)
+    port = MidiPort(MidiInputs(RtMidi(KEYBOARD)), "launchkey", queue.Queue())
+    leads = Leads([port], queue.Queue(), {}, Metre(), None, link=False)
+    for name, learned in (("", ["gain", "reverb"]), ("verse", ["gain"])):  # of no set list, and of one
+        led = leads.conducting(
+            client, [Scene(name, "first", {})], Told(), RATE, deque(), playing=lambda: [(packs["then"], "")]
+        )
+        assert isinstance(led, Conductor)
+        taken = []
+        for parameter in ("gain", "key", "reverb"):
+            led.learn(parameter)
+            taken += led.figures()["learning"]
+        assert taken == learned
+
+
 def test_what_cannot_be_learned_is_told_and_nothing_is_awaited(capfd: pytest.CaptureFixture[str]) -> None:
     stage = Stage(knob=knob)
     stage.conductor.learn("bass")

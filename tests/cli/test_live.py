@@ -1,6 +1,9 @@
 """`backline live`: what is heard is the output, moved by the latency alone; without a sound card it says what to do."""
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +13,9 @@ import soundfile
 
 from backline.cli.live import mix_heard
 from backline.cli.paced import INPUT
+from backline.service.server import start_server
 from tests.cli.test_commands import Backline, write_pack
+from tests.support.everything import CHUNK_SAMPLES, everything_pack
 
 RATE = 48_000
 PATIENT = 1.0  # seconds of jitter buffer, so that a busy machine drops nothing
@@ -32,6 +37,47 @@ def test_from_file_to_file_the_recording_lies_under_the_input(backline: Backline
     recorded, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert rate == RATE
     np.testing.assert_array_equal(recorded.T, voice(12_000))
+
+
+@contextmanager
+def typing(lines: bytes) -> Iterator[None]:
+    """Has the standard input hold these lines, and no end."""
+    reading, writing = os.pipe()
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    os.write(writing, lines)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 0)
+        for each in (reading, writing, kept):
+            os.close(each)
+
+
+@pytest.mark.parametrize("line", ["a lonely harp", "prompt = a lonely harp", " a=lonely  harp "])
+def test_what_is_typed_is_the_new_text(
+    backline: Backline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    packs = everything_pack(tmp_path / "packs", monkeypatch, waits_for_frames=False)
+    audio = np.random.default_rng(3).uniform(-0.4, 0.4, (12 * CHUNK_SAMPLES, 3)).astype(np.float32)
+    soundfile.write(tmp_path / "in.wav", audio, 24_000, subtype="FLOAT")
+    with start_server(packs=[packs], device="cpu") as server, typing(f"{'x' * 513}\n\n{line}\n".encode()):
+        said = backline(
+            "live", "--input", tmp_path / "in.wav", "--output", f"{tmp_path}/out/", "--pack", "everything",
+            "--server", server.address, "--inputs", "voice:1,band:2", "--port", "main", "--text", "prompt=strings",
+            "--jitter-buffer", PATIENT,
+        )  # fmt: skip
+    assert said.code == 0, said.err
+    words = line.removeprefix("prompt =").strip()
+    assert said.err.splitlines() == [
+        "text refused: a text is at most 512 bytes of UTF-8, without NUL: write less", f"text: prompt = {words}",
+    ]  # fmt: skip
+    main = soundfile.read(tmp_path / "out" / "main.wav", dtype="float32")[0]
+    gains = ((main - audio[:, 1:]).sum(axis=1) / audio[:, 0] / 2).reshape(-1, CHUNK_SAMPLES)
+    heard = np.round(100 * np.median(gains, axis=1))  # lengths of the text, chunk by chunk
+    changed = int(np.argmax(heard == len(words)))
+    assert changed < len(heard) / 2
+    np.testing.assert_array_equal(heard, [len("strings")] * changed + [len(words)] * (len(heard) - changed))
 
 
 def test_the_dry_input_is_heard_with_the_output_that_belongs_under_it() -> None:

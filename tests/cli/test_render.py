@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from backline.models.mge.load import tiny_random as tiny_mge
 from backline.models.stems.load import tiny_random
 from backline.packs.pack import write_pack as write_stems_pack
 from backline.service.server import start_server
@@ -110,6 +111,27 @@ def test_a_separator_writes_four_stems_that_sum_to_the_song(backline: Backline, 
     assert np.abs(sum(stems.values()) - audio)[middle].max() < 1e-3
 
 
+@pytest.mark.slow
+def test_an_instrument_is_asked_for_by_text_and_the_rest_is_the_song_without_it(
+    backline: Backline, tmp_path: Path
+) -> None:
+    audio = sine(tmp_path / "song.wav", 44_100, 2, 60_001)
+    config, tensors = tiny_mge()
+    write_stems_pack(tmp_path / "packs" / "tiny-mge", config, tensors)
+    typed = ("render", tmp_path / "song.wav", "-p", "tiny-mge", "--packs", tmp_path / "packs", "--seed", 1)
+    said = backline(*typed, "-o", f"{tmp_path}/apart/", "--text", "query=the bass")
+    assert said.code == 0, said.err
+    apart = {path.name: soundfile.read(path, dtype="float32")[0] for path in (tmp_path / "apart").iterdir()}
+    assert sorted(apart) == ["rest.wav", "source.wav"]
+    assert np.abs(sum(apart.values()) - audio)[1_000:-1_000].max() < 1e-3
+    joined = tmp_path / "joined.wav"
+    said = backline(*typed, "-o", joined, "--task", "impute", "--text", "query=a rhodes", "--set", "steps=2")
+    assert said.code == 0, said.err
+    made = soundfile.read(joined, dtype="float32")[0]
+    assert made.shape == audio.shape
+    assert np.abs(made).max() > 0.01
+
+
 @pytest.mark.parametrize(("out", "remedy"), [("file.wav/", "is a file"), ("none/stems/", "make it first")])
 def test_a_folder_that_cannot_be_is_refused_before_the_work(
     backline: Backline, tmp_path: Path, out: str, remedy: str
@@ -175,6 +197,19 @@ def test_texts_task_and_inputs_are_told_and_shown(
         sine(tmp_path / "in.wav", 24_000, 1, 24_000)
         assert backline(*typed, "--task", "hum", "--inputs", "voice:1").code == 0
     np.testing.assert_array_equal(soundfile.read(out, always_2d=True, dtype="float32")[0], audio[:, :1])
+
+
+def test_a_text_is_heard(backline: Backline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packs = everything_pack(tmp_path / "packs", monkeypatch, waits_for_frames=False)
+    audio, words = sine(tmp_path / "in.wav", 24_000, 3, 24_000), "the bass"
+    with start_server(packs=[packs], device="cpu") as server:
+        said = backline(
+            "render", tmp_path / "in.wav", "-o", f"{tmp_path}/out/", "--pack", "everything",
+            "--inputs", "voice:1,band:2", "--text", f"prompt={words}", "--server", server.address,
+        )  # fmt: skip
+    assert said.code == 0, said.err
+    main = soundfile.read(tmp_path / "out" / "main.wav", dtype="float32")[0]
+    np.testing.assert_array_equal(main, audio[:, 1:] + np.float32(len(words) / 100) * audio[:, :1])
 
 
 @pytest.mark.parametrize(

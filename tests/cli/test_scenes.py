@@ -19,11 +19,22 @@ from backline.cli.live import ports_of
 from backline.cli.paced import INPUT, Audio, Host
 from backline.cli.scenes import SET_BYTES, Scene, read_set
 from backline.cli.stage import FADE_SECONDS, MIXED, Stage, bar_from
-from backline_client import BacklineError, Client, ConnectionFailed, Control, Session, SessionEnded, Transport
+from backline.service.server import start_server
+from backline_client import (
+    BacklineError,
+    Client,
+    ConnectionFailed,
+    Control,
+    Session,
+    SessionEnded,
+    SessionOptions,
+    Transport,
+)
 from backline_protos.v1 import backline_pb2 as pb
 from tests.cli.test_commands import Backline, write_pack
-from tests.cli.test_live import RATE
+from tests.cli.test_live import RATE, typing
 from tests.cli.test_sound_card import BLOCK, Noted
+from tests.support.everything import LOADED, everything_pack
 from tests.support.server import address
 
 __all__ = ["address"]
@@ -494,6 +505,7 @@ def test_a_scene_that_has_missed_its_bar_comes_on_the_next_one_of_what_is_heard(
         assert bars[1] - bars[0] < 2 * RATE  # a bar of 70 lasts longer
 
 
+@pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -502,8 +514,14 @@ def test_a_scene_that_has_missed_its_bar_comes_on_the_next_one_of_what_is_heard(
     ],
 )
 def test_a_pack_without_what_a_controller_moves_does_not_come(
-    client: NotedClient, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], name: str, words: str
+    client: NotedClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    words: str,
+    learned: bool,
 ) -> None:
+    """Or the first move of it would end what plays. It does not matter whether it was mapped, or learned on stage."""
     there = client.pack("passthrough")
     gain = next(each for each in there.parameters if each.name == "gain")
     other = pb.Parameter(name="gain", minimum=0, maximum=gain.maximum + 1, automatable=True)
@@ -513,11 +531,31 @@ def test_a_pack_without_what_a_controller_moves_does_not_come(
         "fixed": pb.Pack(name="fixed", parameters=[gain], tasks=[pb.Task(name="hum")]),
     }
     monkeypatch.setattr(client, "pack", packs.__getitem__, raising=False)
-    with on_stage(client, [SOFT], mapped={1: "gain"}) as stage:
+    with on_stage(client, [SOFT], mapped={} if learned else {1: "gain"}) as stage:
+        if learned:
+            stage.mapped = lambda: {1: "gain"}
         stage.ask(f"pack {name}")
         obeyed(stage)
         assert len(client.opened) == 1
     assert words in " ".join(capfd.readouterr().err.split())
+
+
+def test_what_is_learned_while_a_pack_is_opened_has_to_fit_that_too(
+    client: NotedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playing: list[list[str]] = []
+    opened = client.open
+    with on_stage(client, [SOFT]) as stage:
+
+        def opens(*arguments: Any, **options: Any) -> Any:
+            playing.append([pack.name for pack, _ in stage.playing()])
+            return opened(*arguments, **options)
+
+        monkeypatch.setattr(client, "open", opens)
+        stage.ask("pack passthrough")
+        obeyed(stage)
+        assert playing == [["passthrough"] * 2]
+        assert len(stage.playing()) == 2  # it is to come
 
 
 # ---- bars ------------------------------------------------------------------------------------------------------------
@@ -659,25 +697,43 @@ def test_whoever_steers_is_told_nothing_of_another_file(backline: Backline, addr
     assert "'secret' is no key" in backline("live", "--scenes", tmp_path / "keys.toml", "--server", address).err
 
 
+def test_a_text_is_for_what_plays_and_its_further_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packs = everything_pack(tmp_path / "packs", monkeypatch, waits_for_frames=False)
+    hears: SessionOptions = {"inputs": {"voice": 2}, "texts": {"prompt": "strings"}}
+    with (
+        start_server(packs=[packs], device="cpu") as server,
+        Client(server.address) as client,
+        on_stage(NotedClient(client), [Scene("it", "everything", hears)]) as stage,
+    ):
+        stage.ask("text a lonely harp")
+        stage.ask("take 7")
+        obeyed(stage)
+        assert stage._offer is not None
+        assert stage._offer.session.ready.texts == {"prompt": "a lonely harp"}
+        assert [words for _, words, _ in LOADED[-1].prepared[-2:]] == ["strings", "a lonely harp"]
+    assert "text: prompt = a lonely harp" in capsys.readouterr().err
+
+
+def test_a_text_for_what_hears_none_is_refused(client: NotedClient, capsys: pytest.CaptureFixture[str]) -> None:
+    with on_stage(client, [SOFT, LOUD]) as stage:
+        stage.ask("text drums")
+        obeyed(stage)
+    assert "scene refused: what plays hears no text" in capsys.readouterr().err
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 
 def test_what_is_typed_changes_the_scene(backline: Backline, address: str, tmp_path: Path) -> None:
     (tmp_path / "set.toml").write_text(SET)
     soundfile.write(tmp_path / "in.wav", np.full((3 * RATE, 2), LEVEL), RATE, subtype="FLOAT")
-    reading, writing = os.pipe()
-    kept = os.dup(0)
-    os.dup2(reading, 0)
-    os.write(writing, b"next\n")
-    try:
+    with typing(b"next\n"):
         said = backline(
             "live", "--scenes", tmp_path / "set.toml", "--pack", "passthrough", "--server", address,
             "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--jitter-buffer", 0.3,
         )  # fmt: skip
-    finally:
-        os.dup2(kept, 0)
-        for each in (reading, writing, kept):
-            os.close(each)
     assert said.code == 0, said.err
     assert said.err.splitlines() == ["scene: soft", "scene: loud"]
     heard = soundfile.read(tmp_path / "out.wav", dtype="float32")[0].T[0]

@@ -548,6 +548,31 @@ def test_fuzz_harms_nothing_and_a_session_plays_on() -> None:
     scene(test)
 
 
+def test_what_a_peer_could_not_take_it_is_told_once_it_can() -> None:
+    class Full(Remembering):
+        def send(self, packet: bytes) -> bool:
+            return not full and super().send(packet)
+
+    full = False
+
+    async def test(stage: Stage) -> None:
+        nonlocal full
+        session, peer = live(stage), Full("socket")
+        stage.board.look()
+        stage.board.listen(peer, "/session/1/parameter/gain")
+        stage.board.look()
+        assert [values for _, values in peer.taken()] == [[1.0]]
+        full = True
+        stage.play(session, 0.1)
+        await stage.say("/session/1/parameter/gain", 0.5)
+        stage.play(session, 0.5)
+        full = False
+        stage.play(session, 0.1)
+        assert [values for _, values in peer.taken()] == [[0.5]]
+
+    scene(test)
+
+
 def test_who_listens_is_told_as_long_as_it_is_there_and_only_so_much() -> None:
     async def test(stage: Stage) -> None:
         session, peer = live(stage), Remembering("socket")

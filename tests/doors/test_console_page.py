@@ -391,6 +391,43 @@ def test_a_set_list_on_the_servers_card_is_led_by_the_keyboard(card: None, tmp_p
             page.errors.remove(next(each for each in page.errors if "409" in each or "429" in each))
 
 
+ASKED = """
+(async () => {
+  const {showOnCard} = await import("/on-card.js?another");  // which the page's own looks do not reach
+  const pending = {}, failures = [], soon = () => new Promise((done) => setTimeout(done));
+  globalThis.fetch = (path) => new Promise((answered) => {
+    (pending[path] ??= []).push((message) => answered({ok: false, status: 409, json: async () => ({message})}));
+  });
+  const midi = {ports: [{name: "Knobs", open: true}], map: [], newest: ""};
+  const band = {name: "band", pack: "own", scenes: ["soft", "loud"], now: 0, coming: null, midi};
+  const packs = new Map([["own", {parameters: [{name: "gain", automatable: true}]}]]);
+  showOnCard([band], packs, (error) => failures.push(error.message));
+  const learn = document.querySelector("#card-list .midi-in button");
+  document.querySelectorAll("#card-list .scenes button")[1].click();
+  learn.click();
+  learn.click();
+  pending["/on-card/band/scene/2"][0]("loud does not open");
+  pending["/on-card/band/learn/gain"][0]("something else was asked for");
+  await soon();
+  const told = () => [...failures, document.querySelector("#card-list .midi-in [role=status]").textContent];
+  const before = told();
+  pending["/on-card/band/learn/gain"][1]("no controller has moved yet");
+  await soon();
+  return [before, told()];
+})()
+"""
+
+
+@pytest.mark.hosts
+@pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
+def test_a_scene_that_does_not_come_is_told_though_a_knob_is_learned_meanwhile(server: ConsoleServer) -> None:
+    with Browser() as page:
+        page.open(server.url)
+        before, after = page.run(ASKED)
+    assert before == ["Loud does not open.", "Move a knob or fader: the first that moves leads gain"]
+    assert after == ["Loud does not open.", "No controller has moved yet.", ""]
+
+
 @pytest.mark.hosts
 @pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
 def test_what_goes_wrong_is_told_in_plain_words() -> None:

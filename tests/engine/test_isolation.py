@@ -108,7 +108,7 @@ def test_no_number_in_a_transport_hurts_anybody(engine: Engine, pack: str) -> No
 
 
 def automatable(table: Table) -> list[Parameter]:
-    return [parameter for parameter in table.stream.spec.parameters if parameter.automatable]
+    return [parameter for parameter in table.stream.spec.for_task("").parameters if parameter.automatable]
 
 
 def test_parameters_at_their_limits_hurt_nobody(engine: Engine, pack: str) -> None:

@@ -238,6 +238,30 @@ def test_a_render_waits_for_its_texts(engine: Engine, stream: EverythingStream) 
     np.testing.assert_array_equal(listener.audio(0), audio[1:] + at_full("slow") * audio[:1])
 
 
+def test_a_render_whose_text_comes_amid_a_chunk_goes_on_once_it_is_prepared(
+    engine: Engine, stream: EverythingStream
+) -> None:
+    gate, audio = stream.hold("slow"), noise()
+    session, listener = opened(engine)
+
+    def write(inputs: Sequence[ChunkInput]) -> None:
+        stream.before_step = lambda inputs: None
+        session.set_text("prompt", "slow", CHUNK_SAMPLES)
+
+    stream.before_step = write
+    session.write_frames(0, codes())
+    write_blocks(session, audio, 1_000)
+    session.close_input()
+    while stream.waiting == 0 or session._in_call:
+        threading.Event().wait(0.001)
+    threading.Event().wait(0.02)  # until the engine has found nothing to do
+    gate.set()
+    listener.finished()
+    changed = np.arange(audio.shape[1]) >= CHUNK_SAMPLES
+    expected = audio[1:] + np.where(changed, at_full("slow"), at_full("a rhodes")) * audio[:1]
+    np.testing.assert_array_equal(listener.audio(0), expected)
+
+
 @pytest.mark.parametrize(
     ("text", "error"), [("impossible", BadInput), ("broken", ChunkFailed)], ids=["cannot be taken", "encoder fails"]
 )

@@ -23,6 +23,7 @@ import torch
 
 from backline.models.errors import PackError
 from backline.models.hafm.load import tiny_random as tiny_hafm
+from backline.models.mge.load import tiny_random as tiny_mge
 from backline.models.spleeter.load import tiny_random as tiny_spleeter
 from backline.models.stems.load import tiny_random as tiny_stems
 from backline.packs import toml
@@ -38,6 +39,7 @@ FAMILIES = {
     "aligned": lambda: tiny_hafm(layout="aligned"),
     "stems": tiny_stems,
     "spleeter": tiny_spleeter,
+    "mge": tiny_mge,
 }
 
 # What pack.toml holds after the head of a passthrough: text, and what the problem must speak of.
@@ -148,6 +150,19 @@ VALUES: list[tuple[str, str, Any, str]] = [
     ("stems", "stream.guard_seconds", "1e9", "guard_seconds is '1e9'"),
     ("stems", "decoder", {}, ""),  # a table that nobody reads
     ("stems", "stems.decoder.width", 16_384, r"must be \[16384"),
+    ("mge", "mge.network.layers", BIG, r"\[mge.network\] layers is 1000000000: use 1 to 128"),
+    ("mge", "mge.network.tracks", 4, "network has 4 tracks: use 3"),
+    ("mge", "mge.network.channels", 5, "hears 5 channels, the VAE's latents have 4"),
+    ("mge", "mge.network.width", 16_384, r"must be \[.*49152"),
+    ("mge", "mge.window_frames", 4096, ""),  # the state and no tensor is as long
+    ("mge", "mge.window_frames", 10**12, "window_frames is 1000000000000: use 2 to 4096"),
+    ("mge", "vae.kind", "oboe", r"\[vae\] kind is 'oboe': use one of oobleck, spectral"),
+    ("mge", "vae.codec.latent", -5, "latent is -5: use 1 to 16384"),
+    ("mge", "towers.width", 9, "is told 8 dimensions of a text, its reader says 9"),
+    ("mge", "towers", [], r"\[towers\] is \[\]: make it a table"),
+    ("mge", "clap", {}, r"it has towers and clap to hear texts: give one of \[towers\] and \[clap\]"),
+    ("mge", "stream.steps", 0, "steps is 0: use 1 to 250"),
+    ("mge", "stream.guard_seconds", "1/3", "guard_seconds is 0.333333: use less than half"),
     ("spleeter", "spleeter.filters", [BIG], r"filters\[0\] is 1000000000: use 1 to 4096"),
     ("spleeter", "spleeter.filters", [4096] * 6, r"must be \[4096"),
     ("spleeter", "spleeter.window_frames", 100, "window_frames is 100: use a multiple of 64"),

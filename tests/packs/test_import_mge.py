@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from backline.codecs.vae.config import OobleckConfig
 from backline.codecs.vae.load import load
 from backline.codecs.vae.oobleck import Oobleck
-from backline.models import families
 from backline.models.errors import PackError
 from backline.models.mge.clap import ClapConfig, load_clap
 from backline.models.mge.config import PAPER, MgeConfig
@@ -23,7 +22,7 @@ from backline.packs.importers import mge as importer
 from backline.packs.importers.clap import read_clap
 from backline.packs.importers.mge import import_mge, published_name, read_autoencoder
 from backline.packs.importers.oobleck import read_oobleck
-from backline.packs.pack import read_tensors
+from backline.packs.pack import load_stream, read_tensors
 from tests.support import mge_checkpoint as published
 from tests.support.hcodec_checkpoint import noise
 
@@ -157,14 +156,6 @@ def test_numbers_that_claps_trainer_left_are_passed_over_and_code_is_not_run(fil
         read_clap(tmp_path / "clap.pt", files / "roberta-base")
 
 
-@pytest.fixture
-def family(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a pack of MGE-LDM is written for, where nothing plays it yet."""
-    if "mge" not in families.FAMILIES:
-        monkeypatch.setitem(families.FAMILIES, "mge", "backline.models.passthrough:load")
-
-
-@pytest.mark.usefixtures("family")
 @pytest.mark.parametrize("alone", [True, False])
 def test_the_files_become_one_pack(files: Path, tmp_path: Path, alone: bool) -> None:
     pytest.importorskip("tokenizers", reason="pip install 'backline[text]'")
@@ -185,6 +176,9 @@ def test_the_files_become_one_pack(files: Path, tmp_path: Path, alone: bool) -> 
     assert network.network == DiTConfig(published.LATENT, published.CONDITION, 3, 32, 2, 3, 4, published.TIME)
     read_network(network, tensors)
     assert load_clap(tensors, read_table(ClapConfig, pack.config["clap"], "clap")).dimension == published.CONDITION
+    stream = load_stream(pack)
+    assert stream.spec == pack.spec()
+    assert stream.settings.sampling("extract", {}) == stream.settings.sampling("impute", {}) == (250, 2.0)  # type: ignore[attr-defined]
 
 
 def test_everything_that_does_not_fit_is_reported_by_the_names_in_the_file() -> None:
@@ -271,7 +265,6 @@ def test_an_autoencoder_that_is_none_is_refused(tmp_path: Path) -> None:
         read_autoencoder(tmp_path / "other.ckpt")
 
 
-@pytest.mark.usefixtures("family")
 def test_files_that_do_not_belong_together_make_no_pack(files: Path, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers", reason="pip install 'backline[text]'")
     torch.save(published.valued(published.autoencoder_shapes(latent=6), 1), tmp_path / "AE.ckpt")

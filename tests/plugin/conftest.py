@@ -38,7 +38,7 @@ def plugins() -> Path:
 @pytest.fixture(scope="session")
 def built(plugins: Path) -> Path:
     """The folder of the core's test programs."""
-    return native.build(plugins, "", "core_test", "drive", "realtime_guard", "out_of_memory", "slow_names")
+    return native.build(plugins, "", "core_test", "drive", "realtime_guard", "out_of_memory", "names")
 
 
 @pytest.fixture(scope="session")

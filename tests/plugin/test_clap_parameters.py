@@ -14,8 +14,9 @@ from tests.plugin.clap_host import Bundle, ClapPlugin
 NAMES = [
     "Pack", "Mode", "Dry/Wet", "Gain", "Guidance", "Temperature", "Key", "Seed", "Visibility", "Chunk",
     "Latency budget", "Input", "Bypass", "Status", *(f"Pack parameter {slot}" for slot in range(1, 9)),
+    "Prompt",
 ]  # fmt: skip
-UNUSED = range(NAMES.index("Status") + 1, len(NAMES))  # as long as no pack names them
+UNUSED = range(NAMES.index("Status") + 1, NAMES.index("Prompt"))  # as long as no pack names them
 MODE, DRY_WET, GAIN, KEY, BUDGET, BYPASS, STATUS = (
     NAMES.index(name) for name in ("Mode", "Dry/Wet", "Gain", "Key", "Latency budget", "Bypass", "Status")
 )
@@ -128,6 +129,8 @@ def test_numbers_have_their_units_and_choices_their_names(plugin: ClapPlugin) ->
 
 def test_text_that_says_nothing_is_refused(plugin: ClapPlugin) -> None:
     for info in plugin.params():
+        if NAMES[info.id] == "Prompt":
+            continue  # of which any words say something
         for text in ("", "no such thing", "\xff", "nan", "--1"):
             assert plugin.value_of_text(info.id, text) is None, (info.name, text)
 

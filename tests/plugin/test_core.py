@@ -20,6 +20,8 @@ CHECKS = (
     "the_output_ring_serves_two_threads",
     "a_state_comes_back_and_nothing_else_is_one",
     "of_a_state_with_names_beyond_us_all_else_comes_back",
+    "a_bank_holds_what_is_suggested_until_somebody_writes_into_it",
+    "a_bank_comes_back_with_its_project",
     "text_comes_back_as_the_value_and_the_same_text",
     "a_text_is_utf_8_of_512_bytes_and_nothing_else",
     "slots_are_the_packs_own_values_by_name",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -17,15 +18,16 @@ from backline.service.server import start_server
 from tests.plugin import clap_abi as abi
 from tests.plugin.clap_events import parameter
 from tests.plugin.clap_host import Bundle, ClapPlugin
-from tests.plugin.drive import DRY_WET, INPUT, LATENCY_BUDGET, PLAYING, Drive, driver
+from tests.plugin.drive import DRY_WET, INPUT, LATENCY_BUDGET, PLAYING, PROMPT, REFUSED, Drive, driver, played_exactly
 from tests.plugin.native import build, run
 from tests.plugin.test_clap_parameters import NAMES
+from tests.plugin.test_clap_state import PROJECT_OF_45799D0
 from tests.support.everything import CHUNK_SAMPLES, LOADED, RATE, everything_pack
 
 Columns = NDArray[np.float32]  # [sample, channel]
 PATIENCE_SECONDS = 20.0
 STYLE, DEPTH = (NAMES.index("Status") + 1 + slot for slot in range(2))  # as the pack has them, in its order
-PACK = NAMES.index("Pack")
+PACK, STATUS = NAMES.index("Pack"), NAMES.index("Status")
 NAMED = (1001).to_bytes(4, "little")  # before every eight bytes of what a state keeps by name
 
 
@@ -163,6 +165,10 @@ def test_neither_texts_nor_moving_slots_break_the_real_time_rule(
             assert drive.say("write", "prompt", prompt) == ""
             drive.run(RATE, -512, 1)
         assert drive.say("text", "prompt").endswith(" a rhodes")
+        shown = drive.say("slots")
+        drive.say("sweep", PROMPT, 0, 7, 480)
+        drive.run(RATE, -512, 1)
+        assert drive.say("slots") == shown
         assert drive.say("slots") == "2|style=plain|depth=0.067", "the last step of the sweep"
         assert drive.sessions() == 1
 
@@ -205,7 +211,7 @@ def test_the_pack_names_parameters_where_hosts_read_them(
             plugin.serve_callbacks()
             time.sleep(0.01)
         assert plugin.host.rescans[-1] & abi.RESCAN_VALUES
-        assert names(plugin)[-2:] == ["style", "depth"]
+        assert names(plugin)[-3:] == ["style", "depth", "Prompt"]
         assert not any(flags & abi.RESCAN_ALL for flags in plugin.host.rescans), "no range has changed"
         infos = plugin.params()
         assert [infos[slot].default_value for slot in (STYLE, DEPTH)] == [plugin.value(STYLE), plugin.value(DEPTH)]
@@ -213,6 +219,7 @@ def test_the_pack_names_parameters_where_hosts_read_them(
         assert [plugin.value_of_text(STYLE, text) for text in ("plain", "Swing", "2")] == [0.0, 0.5, 1.0]
         assert plugin.value_of_text(STYLE, "polka") is plugin.value_of_text(DEPTH, "1.5") is None
         assert plugin.text(DEPTH, 0.25) == "0.250"
+        assert [plugin.text(PROMPT, slot) for slot in range(3)] == ["a rhodes", "drums", "vocals"], "as it suggests"
         assert plugin.host.misuse == []
         plugin.process(block, events=[parameter(PACK, 1.0)])
         settle(plugin, "gain")  # of the pack that passes through
@@ -273,6 +280,138 @@ def test_automation_comes_to_the_model_at_its_sample(
     assert len(seen) >= 8
     assert [given["style"] for given in seen[:8]] == [0.0] * 4 + [2.0] * 4
     assert [given["depth"] for given in seen[:8]] == [1.0] * 7 + [0.25]
+
+
+# ---- prompts -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def bouncing(
+    bundle: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch, state: bytes = b""
+) -> Iterator[tuple[ClapPlugin, list[float]]]:
+    """A bounce at the pack, after a state; and what the text comes to, chunk by chunk: a hundredth of its length."""
+    heard: list[float] = []
+
+    def note(inputs: Sequence[ChunkInput]) -> None:
+        heard.extend(given.texts["prompt"] for given in inputs if given.audio.shape[1])
+
+    with serving(folder, monkeypatch), bundle.create() as plugin:
+        assert not state or plugin.load(state)
+        plugin.flush([parameter(PACK, chosen(plugin)), parameter(LATENCY_BUDGET, 0.2)])
+        plugin.set_render_mode(abi.RENDER_OFFLINE)
+        LOADED[-1].before_step = note
+        plugin.activate(RATE, 480)
+        yield plugin, heard
+        plugin.deactivate()
+
+
+def play(plugin: ClapPlugin, chunks: int, switches: Mapping[int, int] = MappingProxyType({})) -> None:
+    """Plays silence, and switches prompts at samples of it."""
+    for start in range(0, chunks * CHUNK_SAMPLES, 480):
+        here = {at - start: slot for at, slot in switches.items() if start <= at < start + 480}
+        events = [parameter(PROMPT, slot, frame) for frame, slot in sorted(here.items())]
+        plugin.process(np.zeros((2, 480), np.float32), events=events)
+
+
+def test_prompts_switch_on_the_timeline_at_their_sample(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first chunk that begins at or after the switch plays by the new words, and none before."""
+    with bouncing(bundle, tmp_path, monkeypatch) as (plugin, heard):
+        play(plugin, 15, {4 * CHUNK_SAMPLES: 1, 6 * CHUNK_SAMPLES + 1: 3, 9 * CHUNK_SAMPLES - 1: 0})
+        words = [plugin.text(PROMPT, slot) for slot in (0, 1, 3)]
+        assert words == ["a rhodes", "drums", "bass"]
+        assert plugin.host.misuse == []
+    rhodes, drums, bass = (len(text or "") / 100 for text in words)
+    assert heard[:12] == [rhodes] * 4 + [drums] * 3 + [bass] * 2 + [rhodes] * 3
+
+
+def test_words_that_are_typed_play_and_hosts_are_told_to_read_them(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bouncing(bundle, tmp_path, monkeypatch) as (plugin, heard):
+        play(plugin, 5)
+        assert plugin.value_of_text(PROMPT, "DRUMS ") == 1.0, "a slot holds it"
+        for typed in ("a lonely harp", "Märchenwald"):  # the second where its slot is selected already
+            plugin.serve_callbacks()
+            plugin.host.rescans.clear()
+            assert plugin.value_of_text(PROMPT, typed) == 7.0
+            assert plugin.text(PROMPT, 7.0) == typed
+            plugin.process(np.zeros((2, 480), np.float32), events=[parameter(PROMPT, 7)])
+            plugin.serve_callbacks()
+            assert plugin.host.rescans[-1] & abi.RESCAN_TEXT
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while heard[-1] != len(typed) / 100 and time.monotonic() < deadline:
+                play(plugin, 1)
+            assert heard[-1] == len(typed) / 100
+        project = plugin.save()
+        assert plugin.host.misuse == []
+    with bundle.create() as plugin:  # where no server is
+        assert plugin.load(project)
+        assert plugin.value(PROMPT) == 7.0
+        assert [plugin.text(PROMPT, slot) for slot in (0, 7)] == ["a rhodes", "Märchenwald"]
+        for refused in ("", " ", "x" * 121, "two\nlines"):
+            assert plugin.value_of_text(PROMPT, refused) is None
+        assert plugin.save() == project
+
+
+def test_an_older_project_begins_with_what_its_pack_suggests(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bundle.create() as plugin:
+        assert plugin.load(PROJECT_OF_45799D0.read_bytes())
+        assert (plugin.value(PROMPT), plugin.text(PROMPT, 0.0)) == (0.0, "vocals")
+    with bouncing(bundle, tmp_path, monkeypatch, PROJECT_OF_45799D0.read_bytes()) as (plugin, heard):
+        play(plugin, 6)
+        assert plugin.text(PROMPT, 0.0) == "a rhodes"
+    assert set(heard) == {len("a rhodes") / 100}
+
+
+def test_a_file_says_what_new_projects_begin_with(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config" / "backline").mkdir(parents=True)
+    file = tmp_path / "config" / "backline" / "prompts.txt"
+    file.write_bytes("a choir\r\n\n  Märchen \n".encode() + b"M\xe4rchen\n" + b"x" * 121 + b"\ndrums\nnot ended")
+    begins = ["a choir", "Märchen", "drums", "not ended", "vocals", "bass", "piano", "guitar"]
+    with bouncing(bundle, tmp_path, monkeypatch) as (plugin, heard):
+        play(plugin, 5)
+        assert [plugin.text(PROMPT, slot) for slot in range(8)] == begins, "whatever the pack suggests"
+        assert set(heard) == {len("a choir") / 100}
+        project = plugin.save()
+    file.write_text("other words")
+    with bouncing(bundle, tmp_path / "again", monkeypatch, project) as (plugin, heard):
+        play(plugin, 5)
+        assert [plugin.text(PROMPT, slot) for slot in range(8)] == begins, "the project keeps its own"
+    file.unlink()
+    os.mkfifo(file)  # which nobody writes into
+    with bouncing(bundle, tmp_path / "pipe", monkeypatch) as (plugin, heard):
+        play(plugin, 5)
+        assert plugin.text(PROMPT, 0) == "a rhodes"
+
+
+def test_another_prompt_is_asked_for_where_one_was_refused(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with playing(built, tmp_path, monkeypatch) as drive:
+        drive.say("write", "prompt", "impossible")
+        drive.say("activate", RATE, 512)
+        assert int(drive.say("await", REFUSED, PATIENCE_SECONDS, 512)) >= 0
+        drive.say("set", PROMPT, 2)
+        assert int(drive.say("await", PLAYING, PATIENCE_SECONDS, 512)) >= 0
+        assert drive.say("text", "prompt") == "beginning drums"
+
+
+def test_a_pack_without_texts_plays_on_whatever_the_prompt(built: Path, tmp_path: Path, served_address: str) -> None:
+    with driver(built, tmp_path, served_address) as drive:
+        drive.say("offline", 1)
+        drive.say("sweep", PROMPT, 0, 7, 1000)
+        latency = drive.activate(48_000, seconds=0.1)
+        audio = drive.run(48_000, 512, 0)
+        assert drive.sessions() == 1
+        assert drive.status() == PLAYING, drive.message()
+    assert played_exactly(audio, latency).all()
 
 
 def test_vst3_hosts_are_told_of_names(

@@ -9,8 +9,9 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -352,6 +353,50 @@ def test_a_bounce_that_is_refused_says_so_and_holds_dry(
 # ---- names ---------------------------------------------------------------------------------------------
 
 
+def names(built: Path, *places: str, seconds: float = 0, also: str = "") -> dict[str, str]:
+    """A name service by which every name is at these places, which it says after so many seconds."""
+    preloaded = ":".join(str(built / f"{library}.so") for library in ("names", also) if library)
+    told = {"BACKLINE_PLACES": ",".join(places)} if places else {}
+    return {"LD_PRELOAD": preloaded, "BACKLINE_SECONDS": str(seconds), **told}
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[str]:
+    """A server without TLS or keys, by a name that only `names` knows."""
+    with start_server("127.0.0.1:0", device="cpu", load=["passthrough"], drain_seconds=0.1) as server:
+        yield server.address.replace("127.0.0.1", "studio.example")
+
+
+def test_a_place_that_is_told_late_is_reached_all_the_same(built: Path, tmp_path: Path, named: str) -> None:
+    """As it is where the first of a system's name servers is gone."""
+    with driver(built, tmp_path, named, **names(built, "127.0.0.1", seconds=2.5)) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
+def test_of_a_names_places_one_that_is_silent_is_passed_over(built: Path, tmp_path: Path, named: str) -> None:
+    """As addresses of IPv6 are where a firewall drops them."""
+    port = int(named.rpartition(":")[2])
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
+        for _ in range(3):  # as many as may wait to be accepted: of more, the system hears nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        drive = stack.enter_context(driver(built, tmp_path, named, **names(built, "127.0.0.2", "127.0.0.1")))
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
+def test_a_want_of_memory_for_a_names_places_is_survived(built: Path, tmp_path: Path, named: str) -> None:
+    """Of so many that they want 64 KiB at once."""
+    environment = names(built, *600 * ["127.0.0.1"], also="out_of_memory")
+    short = {"BACKLINE_LARGE": "60000", "BACKLINE_REFUSALS": "1"}
+    with driver(built, tmp_path, named, **environment, **short) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
+
+
 @pytest.mark.parametrize(("host", "asked"), [("localhost", "localhost"), ("127.0.0.1", None)])
 def test_a_server_is_asked_for_by_its_name(
     built: Path, tmp_path: Path, home: Home, authority: Authority, host: str, asked: str | None
@@ -395,7 +440,7 @@ def test_a_name_that_nobody_knows_is_named(built: Path, tmp_path: Path) -> None:
 
 
 def test_a_lookup_that_hangs_keeps_nobody_waiting(built: Path, tmp_path: Path) -> None:
-    with driver(built, tmp_path, "studio.example:50505", LD_PRELOAD=str(built / "slow_names.so")) as drive:
+    with driver(built, tmp_path, "studio.example:50505", **names(built, seconds=2)) as drive:
         drive.activate(RATE, seconds=0.5)
         drive.run(RATE // 4, BLOCK, 1)
         assert float(drive.say("deactivate")) < 0.1
@@ -403,7 +448,7 @@ def test_a_lookup_that_hangs_keeps_nobody_waiting(built: Path, tmp_path: Path) -
 
 def test_a_lookup_that_hangs_outlives_the_plugin(built: Path, clap_file: Path) -> None:
     """A host unloads it meanwhile: what the answer comes back to is still there."""
-    environment = {**os.environ, "BACKLINE_ADDRESS": "studio.example:50505", "LD_PRELOAD": str(built / "slow_names.so")}
+    environment = {**os.environ, "BACKLINE_ADDRESS": "studio.example:50505", **names(built, seconds=2)}
     done = subprocess.run(
         [sys.executable, "-c", UNLOADED, clap_file],
         capture_output=True,
@@ -437,7 +482,46 @@ print("answered", flush=True)
 """
 
 
+# ---- peers that mean harm ------------------------------------------------------------------------------
+
+
+def test_a_peer_that_floods_the_greeting_keeps_nobody_waiting(
+    built: Path, tmp_path: Path, home: Home, authority: Authority
+) -> None:
+    """With warnings, which TLS passes over, faster than they can be read."""
+    until = time.monotonic() + 4
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def flood() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                while time.monotonic() < until:
+                    connection.sendall(4096 * bytes([21, 3, 3, 0, 2, 1, 90]))
+
+        thread = threading.Thread(target=flood)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        home.tell(address, ca=authority.certificate)
+        with driver(built, tmp_path, address, **home.environment) as drive:
+            drive.activate(RATE, seconds=0.5)
+            drive.run(RATE // 2, BLOCK, 1)
+            assert float(drive.say("deactivate")) < 1  # of the 3 and more that the flood goes on for
+        thread.join()
+
+
 # ---- what changes --------------------------------------------------------------------------------------
+
+
+def test_a_want_of_memory_for_the_file_makes_no_server_a_plain_one(
+    built: Path, tmp_path: Path, home: Home, secured: Secured, authority: Authority
+) -> None:
+    """The file wants 64 KiB at once."""
+    home.tell(secured.address, key=secured.key("short"), ca=authority.certificate)
+    home.write(home.file.read_text() + "\n" + 10_000 * "# long\n")
+    short = {"LD_PRELOAD": str(built / "out_of_memory.so"), "BACKLINE_LARGE": "60000", "BACKLINE_REFUSALS": "1"}
+    with driver(built, tmp_path, secured.address, **home.environment, **short) as drive:
+        drive.activate(RATE, seconds=0.5)
+        await_status(drive, PLAYING)
 
 
 def test_a_key_put_right_is_taken_at_once(
@@ -574,6 +658,25 @@ def test_a_file_that_others_may_read_is_refused(program: Path, home: Home, mode:
     ]
 
 
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("studio.example:5050", "Studio.EXAMPLE:05050"),
+        ("LOCALHOST:1", "localhost:1"),
+        ("127.0.0.1:1", "localhost:1"),
+        ("[::1]:1", "[0:0::1]:01"),
+    ],
+)
+def test_what_is_written_of_a_server_holds_however_its_address_is(
+    program: Path, home: Home, written: str, address: str
+) -> None:
+    home.tell(written, key=KEY)
+    assert servers(program, home, address)[-1] == f"access {address} 1 {KEY} "
+    assert servers(program, home, address[:-1] + "2")[-1] == f"access {address[:-1]}2 0  "
+    home.write(f'["{written}"]\nkey = "{KEY}"\n["{address}"]\ntls = true\n')
+    assert re.search(r", line [13]: \S+ has another entry$", servers(program, home)[0])
+
+
 def test_a_file_of_another_user_is_refused_and_what_is_none_is_named(program: Path, home: Home) -> None:
     home.write("")
     try:
@@ -587,9 +690,10 @@ def test_a_file_of_another_user_is_refused_and_what_is_none_is_named(program: Pa
     assert servers(program, home) == [f"problem {home.file} is no file"]
 
 
-def servers(program: Path, home: Home) -> list[str]:
-    """What net_test reads from the file, a line each."""
+def servers(program: Path, home: Home, *addresses: str) -> list[str]:
+    """What net_test reads from the file, a line each; and what it shows to these addresses."""
 
     environment = {**os.environ, **home.environment}
-    done = subprocess.run([program, "servers"], capture_output=True, text=True, check=True, env=environment, timeout=60)
+    command = [program, "servers", *addresses]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, timeout=60)
     return done.stdout.splitlines()

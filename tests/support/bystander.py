@@ -24,6 +24,7 @@ from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig
 from backline.engine.engine import Engine
 from backline.models import families
 from backline.models.hafm.load import tiny_random as tiny_hafm
+from backline.models.mge.load import tiny_random as tiny_mge
 from backline.models.stems.load import tiny_random as tiny_stems
 from backline.models.stream import Audio, ChunkInput, Stream
 from backline.packs.pack import load_stream, read_pack
@@ -35,7 +36,7 @@ SHORTEST = Fraction(4, 25)  # seconds of a chunk, at least
 CHUNKS = 4  # that a bystander plays
 SMALL_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 SHIPPED = ("default", "stems")
-TINY = ("tiny", "tiny-aligned", "tiny-stems", "tiny-codec", "passthrough")
+TINY = ("tiny", "tiny-aligned", "tiny-stems", "tiny-mge", "tiny-codec", "passthrough")
 PACKS = (*SHIPPED, *TINY)
 
 
@@ -46,6 +47,8 @@ def tables(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             config, tensors = tiny_hafm(layout="aligned" if name == "tiny-aligned" else "interleaved")
         case "tiny-stems":
             config, tensors = tiny_stems()
+        case "tiny-mge":
+            config, tensors = tiny_mge()
         case _:
             with torch.random.fork_rng():
                 torch.manual_seed(0)

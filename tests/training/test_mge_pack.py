@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,14 +17,17 @@ from backline.models.mge.minilm import MiniLMMissing
 from backline.models.mge.network import read_network
 from backline.models.mge.towers import Towers, TowersConfig, TowersNetwork, load_towers
 from backline.packs.importers.checkpoint import Component
-from backline.packs.parts import save_part
-from backline.packs.quantized import restore
+from backline.packs.pack import load_stream, read_pack, read_tensors
+from backline.packs.parts import read_part, save_part
+from backline.packs.quantized import quantize, restore
 from backline.training import mge_pack
 from backline.training.loop import read_log
 from backline.training.mge_pack import MgeRecipe, contents, network_part, train_mge_pack
 from backline.training.towers import TowersTraining
 from backline.training.towers import packed as packed_towers
+from tests.support.playing import play, running
 from tests.support.toy_mge import Tones
+from tests.support.wire import noise
 from tests.training.test_vae import TOY_CODEC
 
 TOWERS = TowersConfig(width=8, bands=8, window=2048, hop=1920, channels=(4, 8), buckets=64, gram_width=4)
@@ -45,7 +49,8 @@ def lent(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Files of a VAE and of towers that know nothing."""
     folder = tmp_path_factory.mktemp("lent")
     torch.manual_seed(0)
-    save_part(Component(*packed_vae(SpectralVae(SpectralConfig(TOY_CODEC, 6)))), folder / "vae.safetensors")
+    table, tensors = packed_vae(SpectralVae(SpectralConfig(TOY_CODEC, 6)))
+    save_part(Component(table, quantize(tensors)), folder / "vae.safetensors")  # as `train vae` does
     save_part(Component(*packed_towers(TowersNetwork(TOWERS))), folder / "towers.safetensors")
     return folder / "vae.safetensors", folder / "towers.safetensors"
 
@@ -66,6 +71,19 @@ def test_a_network_is_trained_in_lent_latents_and_goes_on(lent: tuple[Path, Path
     log = read_log(tmp_path / "network")
     assert [entry["step"] for entry in log if entry["kind"] == "validation"] == [2, 4]
     assert not recipe(lent, steps=4).unfinished(tmp_path, "network")
+
+    pack = train_mge_pack(tmp_path, tmp_path / "pack", recipe(lent, steps=4))
+    files = [file.path for file in read_pack(pack).files]
+    assert files == ["mge.safetensors", "towers.safetensors", "vae.safetensors"]
+    learnt_in, played = read_part(lent[0]).tensors, read_tensors(read_pack(pack))
+    assert all(torch.equal(tensor.float(), played[name].float()) for name, tensor in learnt_in.items())
+    stream = load_stream(read_pack(pack))
+    assert stream.spec == read_pack(pack).spec()
+    assert [task.name for task in stream.spec.tasks] == ["extract", "impute", "accompany", "generate"]
+    with running(mge=stream) as engine:
+        audio = noise(1, 20_000)
+        heard = play(engine, "mge", audio, 4096, visibility_seconds=0.16)
+    assert np.abs(heard.audio(0) + heard.audio(1) - audio).max() < 1e-5
 
     table, stored = contents(tmp_path, recipe(lent, steps=4))
     tensors = restore(stored)

@@ -57,8 +57,9 @@ bool parse_host_and_port(const std::string& text, Address& address) {
     in_port_t port = 0;
     if (colon == std::string::npos || !parse_port(text.substr(colon + 1), port)) return false;
     address.host = text.substr(0, colon);
-    address.port = text.substr(colon + 1);
+    address.port = std::to_string(ntohs(port));
     std::string& host = address.host;
+    std::transform(host.begin(), host.end(), host.begin(), [](unsigned char c) { return std::tolower(c); });
     if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
         host = host.substr(1, host.size() - 2);
         sockaddr_in6 socket = {};

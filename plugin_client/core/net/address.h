@@ -10,7 +10,7 @@ namespace backline::net {
 
 struct Address {
     std::string text;        // as written, for messages
-    std::string host, port;  // of TCP
+    std::string host, port;  // of TCP, in small letters and without zeros before it
     SocketAddress socket;    // of no size where the host is a name, which is to be looked up
 
     bool local() const { return socket.storage.ss_family == AF_UNIX; }

@@ -55,6 +55,12 @@ bool listening_user(int fd, uid_t& user) {
 struct ConnectionState {
     ConnectionState(const Address& server, const Access& how, const Patience& how_long)
         : address(server), access(how), patience(how_long) {}
+    ~ConnectionState() {
+        hang_up();
+        nghttp2_session_del(session);
+    }
+    ConnectionState(const ConnectionState&) = delete;
+    ConnectionState& operator=(const ConnectionState&) = delete;
 
     Address address;
     Access access;
@@ -205,12 +211,12 @@ void ConnectionState::finish_lookup() {
     if (places.empty())
         return lose("nobody knows " + address.host + " (" + lookup->problem() + "): is it written right?");
     lookup.reset();
-    begun = heard = Clock::now();
     connect();
 }
 
 // To the next of the places.
 void ConnectionState::connect() {
+    begun = heard = Clock::now();
     place = places.front();
     places.pop_front();
     connecting = true;
@@ -232,7 +238,7 @@ void ConnectionState::connect() {
     }
 }
 
-// Nobody was there, which the message says: perhaps at the next place.
+// Nobody is there, or says so: perhaps at the next place.
 void ConnectionState::go_on(const std::string& message) {
     if (places.empty()) return lose(message);
     hang_up();
@@ -366,7 +372,9 @@ void ConnectionState::watch_time() {
         lose("nobody has said within " + std::to_string(patience.connect) + " ms where " + address.host +
              " is: is it written right?");
     } else if (!answered) {
-        lose(server() + " did not answer within " + std::to_string(patience.connect) + " ms: is it a Backline server?");
+        const std::string message =
+            server() + " did not answer within " + std::to_string(patience.connect) + " ms: is it a Backline server?";
+        connecting ? go_on(message) : lose(message);
     } else if (asked) {
         lose(server() + " gave no sign of life for " + std::to_string(patience.silent) + " ms");
     } else {
@@ -389,7 +397,6 @@ Connection::~Connection() {
         state_->send();
     }
     state_->lose("this client has closed its connection");
-    nghttp2_session_del(state_->session);
 }
 
 std::unique_ptr<Call> Connection::start(const char* method, std::function<void(Bytes)> on_message) {

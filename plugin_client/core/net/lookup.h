@@ -1,4 +1,5 @@
-// The addresses behind a host's name, asked of the system without waiting for them.
+// The addresses behind a host's name, asked of the system without waiting for them: once at a time, however many want
+// to know, and however often they give up and begin anew.
 #pragma once
 
 #include <sys/socket.h>
@@ -14,7 +15,7 @@ struct SocketAddress {
     socklen_t size = 0;
 };
 
-// One thread at a time.
+// One thread at a time for each; making one locks for a moment.
 class Lookup {
   public:
     Lookup(const std::string& host, const std::string& port);
@@ -29,7 +30,7 @@ class Lookup {
     struct Answer;
 
   private:
-    std::shared_ptr<Answer> answer_;  // the asking thread has it too, as long as the system keeps it waiting
+    std::shared_ptr<Answer> answer_;  // the asking thread has it too, and whoever asks for the same
 };
 
 }  // namespace backline::net

@@ -13,8 +13,6 @@
 #define TOML_ENABLE_FORMATTERS 0
 #include <toml++/toml.h>
 
-#include "address.h"
-
 namespace backline::net {
 
 namespace {
@@ -60,6 +58,13 @@ std::string resolved(const std::string& path, const std::string& file) {
     return path[0] == '/' ? path : file.substr(0, file.rfind('/') + 1) + path;
 }
 
+// The same for every way to write an address.
+std::string place_of(const Address& address) {
+    const SocketAddress& socket = address.socket;
+    if (socket.size > 0) return {reinterpret_cast<const char*>(&socket.storage), socket.size};
+    return address.host + ":" + address.port;
+}
+
 // What one entry says; else what is wrong with it.
 std::string read_entry(const toml::table& entry, const std::string& file, Access& access) {
     bool plain = false;
@@ -96,18 +101,22 @@ bool Servers::changed() const {
 bool Servers::look() {
     const Signature found = signature();
     if (found == seen_) return false;
+    read();
     seen_ = found;
+    return true;
+}
+
+void Servers::read() {
     addresses_.clear();
     access_.clear();
     std::string text;
     problem_ = path_.empty() ? "" : read_private(path_, text);
-    if (!problem_.empty()) return true;
+    if (!problem_.empty()) return;
     const toml::parse_result parsed = toml::parse(text);
     const auto spoilt = [&](const std::string& why) {
         addresses_.clear();
         access_.clear();
         problem_ = path_ + ", " + why;
-        return true;
     };
     if (!parsed) return spoilt(line_of(parsed.error().source()) + ": " + std::string(parsed.error().description()));
     std::map<uint32_t, std::string> order;  // by line
@@ -119,16 +128,17 @@ bool Servers::look() {
         if (!parse_address(name, address, error)) return spoilt(line_of(key.source()) + ": " + error);
         if (address.local())
             return spoilt(line_of(key.source()) + ": a socket on this machine needs neither key nor TLS");
-        if (std::string wrong = read_entry(*value.as_table(), path_, access_[name]); !wrong.empty())
+        const auto [entry, is_new] = access_.try_emplace(place_of(address));
+        if (!is_new) return spoilt(line_of(key.source()) + ": " + name + " has another entry");
+        if (std::string wrong = read_entry(*value.as_table(), path_, entry->second); !wrong.empty())
             return spoilt(wrong);
         order[key.source().begin.line] = name;
     }
     for (const auto& [line, name] : order) addresses_.push_back(name);
-    return true;
 }
 
-Access Servers::access(const std::string& address) const {
-    const auto found = access_.find(address);
+Access Servers::access(const Address& address) const {
+    const auto found = access_.find(place_of(address));
     return found == access_.end() ? Access() : found->second;
 }
 

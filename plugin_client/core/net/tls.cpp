@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 namespace backline::net {
@@ -24,6 +25,7 @@ const char* protocols[] = {"h2", nullptr};  // which mbedTLS does not change
 // Where systems keep the authorities that they trust.
 constexpr const char* kSystems[] = {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt",
                                     "/etc/ssl/cert.pem"};
+constexpr int kReadsPerCall = 64;  // mbedTLS passes over warnings without end: then it is the caller's turn again
 constexpr int kAddressOfCertificate = MBEDTLS_ASN1_CONTEXT_SPECIFIC | 7;  // RFC 5280: iPAddress
 
 // The bytes of a numeric address; none of a name.
@@ -91,6 +93,7 @@ struct Tls::State {
     std::string begins, ends;                 // days from and to which the server's holds
     int result = MBEDTLS_ERR_SSL_WANT_WRITE;  // of the greeting so far
     int error = 0;                            // of the socket
+    int reads = 0;                            // of it that may still be made
 };
 
 // ---- what mbedTLS calls --------------------------------------------------------------------------------------------
@@ -106,6 +109,8 @@ int Tls::State::on_send(void* user, const unsigned char* bytes, size_t size) {
 
 int Tls::State::on_receive(void* user, unsigned char* bytes, size_t size) {
     State& state = *static_cast<State*>(user);
+    if (state.reads == 0) return MBEDTLS_ERR_SSL_WANT_READ;
+    --state.reads;
     const ssize_t count = recv(state.fd, bytes, size, 0);
     if (count >= 0) return static_cast<int>(count);
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return MBEDTLS_ERR_SSL_WANT_READ;
@@ -137,6 +142,8 @@ bool Tls::State::load_authorities(const std::string& file) {
 }
 
 int Tls::State::set_up(bool verified) {
+    static std::mutex first;  // mbedTLS fills tables that all contexts share when it first uses them, without a lock
+    const std::lock_guard lock(first);
     int problem = mbedtls_ctr_drbg_seed(&random, mbedtls_entropy_func, &entropy, nullptr, 0);
     if (problem != 0) return problem;
     problem = mbedtls_ssl_config_defaults(&config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
@@ -170,10 +177,12 @@ Tls::~Tls() {
 
 Tls::Greeting Tls::greet() {
     int& result = state_->result;
+    state_->reads = kReadsPerCall;
     if (wants_to_send() || result == MBEDTLS_ERR_SSL_WANT_READ) result = mbedtls_ssl_handshake(&state_->ssl);
     if (wants_to_send() || result == MBEDTLS_ERR_SSL_WANT_READ) return Greeting::under_way;
     const bool http2 = result == 0 && mbedtls_ssl_get_alpn_protocol(&state_->ssl) != nullptr;
     if (result == 0 && !http2) result = MBEDTLS_ERR_SSL_BAD_HS_SERVER_HELLO;
+    mbedtls_x509_crt_free(&state_->authorities);  // nobody asks them again, and a system's want half a megabyte
     return result == 0 ? Greeting::done : Greeting::failed;
 }
 
@@ -187,6 +196,7 @@ bool Tls::understood() const {
 }
 
 ssize_t Tls::receive(uint8_t* bytes, size_t size) {
+    state_->reads = kReadsPerCall;
     const int count = mbedtls_ssl_read(&state_->ssl, bytes, size);
     if (count >= 0) return count;
     if (count == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY || count == MBEDTLS_ERR_SSL_CONN_EOF) return 0;

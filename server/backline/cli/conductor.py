@@ -173,6 +173,7 @@ class Leads:
         rate: int,
         arrivals: deque[Arrival],
         program: Callable[[int], None] | None = None,
+        playing: Callable[[], list[tuple[pb.Pack, str]]] | None = None,
     ) -> AbstractContextManager[Conductor | None]:
         """Leads the session as long as the block.
 
@@ -180,6 +181,7 @@ class Leads:
             scenes: that it plays, one after the other.
             program: called with the number, from 1, of the MIDI programme that is chosen; of several in a moment, the
                 last.
+            playing: the packs, with their tasks, that play or come now, where those may be others than the scenes'.
 
         Raises:
             UserError: a scene lacks a parameter that a controller is to move, or means other numbers by it.
@@ -187,9 +189,15 @@ class Leads:
         if not self.ports and not self.link:
             return nullcontext()
         packs = packs_of(client, scenes)
+        # Without a set list it has no scene that may come again, once it plays another pack.
+        lasting = packs if playing is None or scenes[0].name else []
+
+        def knob(number: int, name: str) -> Knob:
+            return common_knobs([*lasting, *(playing() if playing is not None else ())], {number: name})[number]
+
         return Conductor(
             session, rate, arrivals, inbox=self.inbox, ports=self.ports, knobs=common_knobs(packs, self.mapped),
-            knob=lambda number, name: common_knobs(packs, {number: name})[number], learned=self.learned,
+            knob=knob, learned=self.learned,
             takes_notes=any(pack.takes_notes for pack, _ in packs), metre=self.metre, program=program,
             link=AbletonLink(self.tempo, self.metre.quarters_per_bar) if self.link else None,
         )  # fmt: skip
@@ -252,6 +260,7 @@ class Conductor:
         self._knobs: Mapping[int, Knob] = {**(knobs or {})}  # replaced whole: others look at it
         self._knob, self._learning = knob, deque[str]()  # parameters that wait for a controller
         self._stood: dict[int, int] = {}  # where controllers have stood since one is waited for
+        self._taken: frozenset[int] = frozenset()  # controllers that have been learned since then, and may move on
         self._newest_message: Received | None = None
         for parameter in learned:
             self._await_controller(parameter)
@@ -279,12 +288,16 @@ class Conductor:
         it, or why not. Any thread.
         """
         self._learning.clear()
-        self._stood = {}
+        self._stood, self._taken = {}, frozenset()
         try:
             if parameter:
                 self._await_controller(parameter)
         except UserError as error:
-            error_console.print(labelled(REFUSED, str(error), "yellow"), soft_wrap=True)
+            self._refuse(error)
+
+    def mapped(self) -> dict[int, str]:
+        """The parameters that are led, by their controllers: those that were learned, too. Any thread."""
+        return {number: knob.parameter for number, knob in self._knobs.items()}
 
     def figures(self) -> dict[str, Any]:
         """What there is of MIDI, for whoever shows it: ports, the newest message, what is mapped, what is awaited."""
@@ -395,7 +408,9 @@ class Conductor:
         """A controller has told where it stands. It moves once it tells another place: many tell theirs by themselves,
         when they are switched on, or with a programme.
         """
-        if controller >= CONTROLLERS or self._stood.setdefault(controller, value) == value:
+        if controller >= CONTROLLERS or controller in self._taken:
+            return
+        if self._stood.setdefault(controller, value) == value:
             return
         assert self._knob is not None
         try:
@@ -403,10 +418,18 @@ class Conductor:
         except IndexError:  # another thread has just said that none is to be waited for
             return
         self._stood = {}
-        knob = self._knob(controller, parameter)
+        try:
+            knob = self._knob(controller, parameter)
+        except UserError as error:  # what plays has changed meanwhile
+            self._refuse(error)
+            return
+        self._taken |= {controller}
         self._knobs = {**self._knobs, controller: knob}
         error_console.print(labelled(LEARNED, mapping(knob), "green"), soft_wrap=True)
         self._tell(f"cc{controller} of {port.name} leads {parameter}; next time, --map {mapping(knob)}")
+
+    def _refuse(self, error: UserError) -> None:
+        error_console.print(labelled(REFUSED, str(error), "yellow"), soft_wrap=True)
 
     def _play(self, messages: bytes, seconds: float) -> None:
         """Into the session, at the sample that was captured then; what is late, with the next one."""

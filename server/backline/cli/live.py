@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backline.cli.paced import Audio
     from backline.cli.scenes import Scene
     from backline.cli.sound_card import Card
-    from backline_client import Session
+    from backline_client import Client, Session
 
 RATE = 48_000  # Hz, of a card that has it
 MIX = ""  # name of the mix beside those of the outputs, none of which may have it
@@ -121,12 +121,15 @@ def live(
         typer.Option(
             metavar="FILE",
             help="Play this set list, see `backline scenes check`; its scenes have what else is said here where they "
-            "do not say it. Type next, scene NAME or take, and the next bar brings it.",
+            "do not say it. Type next, scene NAME or take, and the next bar brings it; text WORDS is a new text.",
         ),
     ] = None,
     steered: Annotated[
         bool,
-        typer.Option("--steered", help="Without a set list, too, do what is typed: take, pack NAME, learn PARAMETER."),
+        typer.Option(
+            "--steered",
+            help="Without a set list, too, do what is typed: take, take SEED, pack NAME, text WORDS, learn PARAMETER.",
+        ),
     ] = False,
 ) -> None:
     """Play along live. Stop with Ctrl+C; what was recorded is kept, whatever happens.
@@ -142,6 +145,9 @@ def live(
     A knob for it: [cyan]backline live --midi-in Launchkey --learn guidance[/]
 
     A set list: [cyan]backline live --scenes set.toml[/]
+
+    A pack that hears a text, of which each line that you type is the new one (NAME=WORDS, where it hears several):
+    [cyan]backline live --pack mge --text query="the bass"[/]
     """
     if list_devices:
         from backline.cli.sound_card import WITHOUT_CARD, sounddevice_package
@@ -224,6 +230,7 @@ def live(
             host, latency = Host(session, session_rate, channels), session.latency_samples
             for beat in transport:
                 session.transport(beat)
+            take_texts(client, pack, session)
         milliseconds = latency / session_rate * 1000
         said = f"{listed[0].pack} at {session_rate} Hz, end-to-end latency {milliseconds:.0f} ms; stop with Ctrl+C"
         console.print(said)
@@ -249,10 +256,13 @@ def live(
         program = None if stage is None else lambda number: stage.ask(f"scene {number}")
         with (
             ExitStack() as shown,
-            leads.conducting(client, listed, stage or session, session_rate, played.arrivals, program) as conductor,
-        ):
+            leads.conducting(
+                client, listed, stage or session, session_rate, played.arrivals, program,
+                playing=None if stage is None else stage.playing,
+            ) as conductor,
+        ):  # fmt: skip
             if stage is not None and conductor is not None:
-                stage.learn = conductor.learn
+                stage.learn, stage.mapped = conductor.learn, conductor.mapped
             if stage is not None and told:
                 heard_midi = dict if conductor is None else conductor.figures
                 shown.enter_context(telling(lambda: {**stage.figures(), "midi": heard_midi()}))
@@ -283,6 +293,26 @@ def live(
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
     if problem is not None:
         raise problem
+
+
+def take_texts(client: Client, pack: str, session: Session) -> None:
+    """Has every line that is typed be a text of the session, where it hears any."""
+    from backline.cli.console import UserError, error_console, labelled
+    from backline.cli.typed import REFUSED, read_lines, set_text, texts_of
+    from backline_client import BacklineError
+
+    names = texts_of(client, pack, session)
+
+    def obey(line: str) -> None:
+        if not line:
+            return
+        try:
+            set_text(line, session, names)
+        except (UserError, BacklineError) as error:
+            error_console.print(labelled(REFUSED, str(error), "yellow"), soft_wrap=True)
+
+    if names:
+        read_lines(0, obey)
 
 
 def ports_of(scene: Scene, session: Session) -> list[str]:

@@ -12,7 +12,6 @@ import math
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +24,7 @@ from backline.cli.console import UserError, console, error_console, explanation,
 from backline.cli.keys import Keys
 from backline.cli.paced import INPUT, Audio, Host, Measured
 from backline.cli.scenes import Scene
+from backline.cli.typed import read_lines, set_text, texts_of
 from backline_client import BacklineError, Client, Session, Transport
 from backline_protos.v1 import backline_pb2 as pb
 
@@ -39,7 +39,7 @@ SLACK, SLACK_SECONDS = 0.1, 0.002  # of its compute time, and at least: less is 
 SHOWN, MOST_SHOWN = 60, 128  # characters of a name, and scenes, that are shown
 HEARD, REFUSED = "scene", "scene refused"  # labels of what is told of scenes
 LOST = "what was heard has ended by itself, and nothing comes in its place: begin anew"
-LINES = "scene NAME, scene 2, next, take, take 7, pack NAME or learn PARAMETER"
+LINES = "scene NAME, scene 2, next, take, take 7, pack NAME, text WORDS or learn PARAMETER"
 
 
 @dataclass
@@ -51,6 +51,7 @@ class Act:
     latency_samples: int  # at which it is played
     index: int  # of its scene in the set
     ports: list[str]  # that are heard
+    plays: tuple[pb.Pack, str]  # with the task of it
     transport: Transport | None = None  # that it has been told
     fade_at: int | None = None  # where it comes to be heard
     start: int = 0
@@ -100,18 +101,20 @@ class Stage:
             ports: the outputs of a scene that are heard.
             shape: sample rate in Hz, channels of the input, and samples of the largest block.
             transport: that the first scene begins with, where it says none; none or one.
-            mapped: parameters, by the controllers that move them: a scene that comes has them as the first one has.
+            mapped: parameters, by the controllers that move them: a scene that comes has them as what plays has.
         """
-        self._client, self._scenes, self._ports, self._mapped = client, list(scenes), ports, mapped or {}
+        self._client, self._scenes, self._ports = client, list(scenes), ports
         self._rate, self._channels, self._block = shape
         self._own_queue = queue_seconds(session.ready.ledger)
         self._fade = round(FADE_SECONDS * self._rate)
         self.learn: Callable[[str], None] = nobody_learns  # leads a parameter by the next MIDI controller that moves
+        self.mapped: Callable[[], Mapping[int, str]] = lambda: mapped or {}  # as it is now
         self._position = 0
         self._coming: Act | None = None
         # Who plays and what each has been told change together. Whoever holds it only puts words into queues.
         self._telling = threading.Lock()
         self._offer: Act | None = None  # that is open, to the card's thread
+        self._opening: tuple[pb.Pack, str] | None = None  # what is being opened
         self._keys = Keys()
         self._led = False  # a clock outside has told a beat
         self._lost = False  # what was heard has ended by itself
@@ -123,7 +126,8 @@ class Stage:
         self._left = Measured(0)  # what the acts that have ended came to
         self._over = False
         self.latency_samples = max([self._needed(session), *self._sound_check()])
-        self._now = Act(scenes[0], session, self.latency_samples, 0, ports(scenes[0], session))
+        [plays] = packs_of(client, scenes[:1])
+        self._now = Act(scenes[0], session, self.latency_samples, 0, ports(scenes[0], session), plays)
         opening = next(iter([*filter(None, [scenes[0].transport]), *transport]), None)
         self._now.begin(0, self._rate, self._channels)
         if opening is not None:
@@ -163,6 +167,12 @@ class Stage:
             "coming": None if asked == now.index else asked,
         }
 
+    def playing(self) -> list[tuple[pb.Pack, str]]:
+        """The packs that are opened, that come, and that are heard, each with its task."""
+        opening = self._opening
+        acts = (self._offer, self._coming, self._now)  # as they move on, so that none is missed
+        return [*filter(None, [opening]), *(act.plays for act in acts if act is not None)]
+
     def ask(self, line: str) -> None:
         """Does what a line says, see LINES, and tells what comes of it. Never waits."""
         self._orders.put(lambda: self._obey(line))
@@ -170,13 +180,7 @@ class Stage:
     def listen(self, descriptor: int) -> None:
         """Asks for what is written there, line by line, until it ends."""
 
-        def read() -> None:
-            # Without a buffer, whose lock the end would wait for. There may be nothing to read from at all.
-            with suppress(OSError), open(descriptor, "rb", buffering=0, closefd=False) as lines:
-                for line in lines:
-                    self.ask(line.decode("utf-8", "replace").strip())
-
-        threading.Thread(target=read, name="lines", daemon=True).start()
+        read_lines(descriptor, self.ask)
 
     def transport(self, transport: Transport) -> None:
         """Tempo and beat, by default from the next block on: of the scene that is heard and of the one that comes."""
@@ -379,6 +383,10 @@ class Stage:
                 self._want(now.index, replace(now.scene, pack=rest, transport=None))
             case "learn":
                 self.learn(rest)
+            case "text" if rest:
+                name, words = set_text(rest, now.session, texts_of(self._client, now.scene.pack, now.session))
+                texts = {**now.scene.options.get("texts", {}), name: words}
+                now.scene = replace(now.scene, options={**now.scene.options, "texts": texts})  # for another take
             case "transport":
                 self.transport(Transport(**json.loads(rest)))
             case _:
@@ -416,6 +424,8 @@ class Stage:
             self._asked = self._newest.index
             if not self._over:
                 self._refuse(scene.name, error)
+        finally:
+            self._opening = None
 
     def _withdraw(self) -> None:
         """Ends what was to come, but what fades in already, where something is heard."""
@@ -429,10 +439,12 @@ class Stage:
                 act.session.cancel()
 
     def _opened(self, scene: Scene, index: int) -> Act:
-        common_knobs(packs_of(self._client, [self._scenes[0], scene]), self._mapped)
+        [plays] = packs_of(self._client, [scene])
+        self._opening = plays  # what is learned from here on fits it
+        common_knobs([self._now.plays, plays], self.mapped())
         session = self._client.open(scene.pack, self._rate, self._channels, block_size=self._block, **scene.options)
         try:
-            return Act(scene, session, self._latency(session), index, self._ports(scene, session))
+            return Act(scene, session, self._latency(session), index, self._ports(scene, session), plays)
         except BaseException:
             session.cancel()
             raise

@@ -601,7 +601,8 @@ class Board:
         for subscriber in self._subscribers.values():
             news = self._news(subscriber, leaves, values, now)
             for packet in news if subscriber.listened else packets.bundled(news):
-                subscriber.peer.send(packet)
+                if not subscriber.peer.send(packet):
+                    break  # it takes no more now: what comes after it is news at the next look
 
     def _news(
         self,
@@ -629,8 +630,8 @@ class Board:
             size += len(found[1])
             if size > TELLING_BYTES:
                 return
-            subscriber.told[leaf.address] = (now, found[0])
             yield found[1]
+            subscriber.told[leaf.address] = (now, found[0])  # unless it was refused
 
 
 def _written(leaf: Leaf) -> tuple[Values, bytes] | None:

@@ -82,7 +82,7 @@ class Session:
         self._audience, self._wake, self._post, self._clock = audience, wake, post, clock
         self._outlet = Outlet(audience, warnings, book, self.config, self.ports)
         self._lock = threading.Lock()  # of the room that somebody waits for
-        self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._input_arrived)
+        self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._wake)
         self._room: tuple[int, Callable[[], None]] | None = None
         self._in_call = False  # a chunk of it is being computed
 

@@ -21,6 +21,7 @@ FAMILIES: dict[str, str] = {  # family -> module:function that loads it
     "codec": "backline.models.through_codec:load",
     "demucs": "backline.models.demucs.load:load",
     "hafm": "backline.models.hafm.load:load",
+    "mge": "backline.models.mge.load:load",
     "passthrough": "backline.models.passthrough:load",
     "spleeter": "backline.models.spleeter.load:load",
     "stems": "backline.models.stems.load:load",

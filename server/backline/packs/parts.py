@@ -79,12 +79,20 @@ def save_part(component: Component, path: Path) -> None:
 
 
 def read_part(path: Path) -> Component:
-    """What `save_part` wrote; tensors that were quantised are float32 again. Raises OSError."""
-    from safetensors import safe_open
+    """What `save_part` wrote; tensors that were quantised are float32 again.
 
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return Component(json.loads(file.metadata()["table"]), restore(tensors))
+    Raises:
+        OSError: it cannot be read.
+        PackError: it is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return Component(json.loads(file.metadata()["table"]), restore(tensors))
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:  # TypeError: no metadata at all
+        raise PackError([f"{path} is no part that `backline train` has written: {error!r}"]) from error
 
 
 def _of_pack(name: str, registry: PackRegistry, table: str, prefix: str) -> Component:

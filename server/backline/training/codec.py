@@ -20,11 +20,11 @@ from backline.measures.codes import frame_correlation, perplexity
 from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.nn.learning_rate import cosine_rate, set_rate
+from backline.nn.precision import faster_in_bfloat16
 from backline.nn.rvq import CodebookLearner, Quantized
 from backline.nn.weights import mismatches
 from backline.training.discriminator import Opponent
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
-from backline.training.precision import faster_in_bfloat16
 from backline.training.spectral_losses import reconstruction_losses
 
 Stems = Mapping[str, NDArray[np.float32]]  # name -> [sample] at the codec's rate; "accompaniment", "vocal" and parts

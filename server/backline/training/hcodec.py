@@ -19,13 +19,13 @@ from backline.measures.masks import ceiling
 from backline.measures.spectra import log_mel_distance, si_sdr
 from backline.music.stems import TRACKS, Stems
 from backline.nn.learning_rate import cosine_rate, set_rate
+from backline.nn.precision import faster_in_bfloat16
 from backline.nn.rvq import CodebookLearner
 from backline.nn.weights import mismatches
 from backline.training.codec import evaluating
 from backline.training.keeping import Keeping, by
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
-from backline.training.precision import faster_in_bfloat16
 from backline.training.spectral_losses import reconstruction_losses
 
 # A hundredth of the published one: a mel spectrogram says what is played, transformers are left out.

@@ -21,8 +21,8 @@ from backline.models.hafm.interleaved.config import CLIPS, StageConfig
 from backline.models.hafm.interleaved.layout import Layout, interleaved, paper
 from backline.models.hafm.interleaved.network import StageNetwork, quantizer_losses
 from backline.nn.learning_rate import counted_rate, set_rate
+from backline.nn.precision import faster_in_bfloat16
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, train
-from backline.training.precision import faster_in_bfloat16
 from backline.training.team import ALONE, Team
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]

@@ -22,11 +22,11 @@ from backline.models.mge.tasks import SOURCE, TASKS
 from backline.models.mge.words import TEMPLATES, phrase
 from backline.nn.diffusion import guided, noisy, sample, velocity
 from backline.nn.learning_rate import cosine_rate, inverse_rate, set_rate
+from backline.nn.precision import faster_in_bfloat16
 from backline.training.codec import evaluating
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mge_rows import PAPER, SMALL, Drawing, Drawn, Reader, window
 from backline.training.mge_songs import Encoded, Pool, spread
-from backline.training.precision import faster_in_bfloat16
 
 WATCHED = "loss"
 HELD_OUT_BATCHES = 8  # drawn from the held-out songs once, then the same each time

@@ -11,6 +11,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from backline.measures.pictures import NoPicture
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.minilm import MiniLM, read_minilm
 from backline.models.mge.network import PREFIX, read_network
+from backline.models.mge.stream import live_table
 from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.stems import SAMPLE_RATE
@@ -290,7 +292,10 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
 
 
 def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16."""
+    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16.
+
+    Those of the VAE's file are in int8 already, and come out as they were: the network has learnt these very latents.
+    """
     latents = latents_of(run, recipe)
     weights: Mapping[str, Tensor] = best_weights(run / "network")
     config = recipe.training(latents).mge
@@ -308,6 +313,7 @@ def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Te
         "mge": table,
         "vae": vae.table,
         "towers": towers.table,
+        "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames),
         "card": card(run, recipe),
     }
     return written, quantize({**tensors, **halved, **towers.tensors})

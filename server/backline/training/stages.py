@@ -20,8 +20,8 @@ from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.load import read_network
 from backline.models.hafm.score import BAND_TURNS, VOICE_TURNS, pitch_and_colour, transposed
 from backline.nn.learning_rate import cosine_rate, set_rate
+from backline.nn.precision import faster_in_bfloat16
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
-from backline.training.precision import faster_in_bfloat16
 from backline.training.tokens import ShardReader, Tokens, crop
 
 WATCHED = "loss"  # the validation result by which the best is told

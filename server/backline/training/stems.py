@@ -32,6 +32,7 @@ from backline.music.stems import Stems
 from backline.nn.conformer import ConformerConfig
 from backline.nn.learning_rate import cosine_rate, exponential_rate, set_rate
 from backline.nn.llama import LlamaConfig
+from backline.nn.precision import faster_in_bfloat16
 from backline.training.codec import evaluating
 from backline.training.hcodec import WATCHED
 from backline.training.keeping import Keeping, by
@@ -39,7 +40,6 @@ from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_dev
 from backline.training.mixtures import OURS as OUR_MIXTURES
 from backline.training.mixtures import PAPER as PAPER_MIXTURES
 from backline.training.mixtures import Augmentation, Feed, Mixtures, Rehearsed, StemsMaker
-from backline.training.precision import faster_in_bfloat16
 
 PAPER_WEIGHTS = (2.0, *[1.0] * 15)  # of the codebooks in the loss
 ABLATION_WEIGHTS = (8.0, 4.0, 3.0, *[2.0] * 5, *[1.0] * 8)

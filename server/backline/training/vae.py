@@ -28,6 +28,7 @@ from backline.music.seeds import training_seed
 from backline.music.stems import TRACKS, Stems
 from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.nn.mel import mel_filters
+from backline.nn.precision import faster_in_bfloat16
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors
 from backline.packs.parts import save_part
@@ -37,7 +38,6 @@ from backline.training.discriminator import Opponent
 from backline.training.hcodec import QUIET, SMALL, magnitude_loss
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
-from backline.training.precision import faster_in_bfloat16
 from backline.training.run_folder import best_weights
 from backline.training.spectral_losses import reconstruction_losses
 from backline.training.stems_pack import codec_of

@@ -78,6 +78,16 @@ class SpectralConfig:
                 'codec has transformer_layers, or features other than "mel": use one without, whose reach is finite'
             )
 
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.codec.sample_rate
+
+    @property
+    def hop(self) -> int:
+        """Samples of a latent frame."""
+        return self.codec.hop * self.codec.frames_per_code
+
 
 Config = OobleckConfig | SpectralConfig
 CONFIGS: Mapping[str, type[OobleckConfig | SpectralConfig]] = {"oobleck": OobleckConfig, "spectral": SpectralConfig}

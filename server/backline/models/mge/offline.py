@@ -25,8 +25,12 @@ from torch import Tensor
 from backline.codecs.vae.config import Vae
 from backline.kernels.random import normal_array
 from backline.models.mge.network import MgeNetwork
-from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS, TRACKS, Task
-from backline.nn.diffusion import guided, sample
+from backline.models.mge.tasks import MIXTURE, PORTS, SOURCE, SUBMIXTURE, TASKS, TRACKS, Task
+from backline.models.stream import Audio
+from backline.models.windowed.finish import Finish
+from backline.models.windowed.polarity import polarity
+from backline.models.windowed.windows import Windows
+from backline.nn.diffusion import Denoiser, guided, sample
 
 Sound = NDArray[np.float32]  # [sample]
 BLOCK = 256  # latent frames that the VAE encodes or decodes at a time
@@ -135,6 +139,80 @@ class OfflinePlayer:
                 denoise, noise[None], sampling.steps, known, clean[None, ..., start:stop], past
             )
         return clean
+
+    @torch.inference_mode()
+    def in_windows(
+        self,
+        name: str,
+        audio: Audio,
+        prompt: str,
+        windows: Windows,
+        sampling: Sampling,
+        finish: Finish,
+        gain: float = 1.0,
+    ) -> NDArray[np.float32]:
+        """What a stream plays of `audio` [channel, sample], the slow and obvious way: [port, channel, sample].
+
+        Each window is encoded with all that was heard before it and decoded whole; see stream.py.
+
+        Args:
+            name: of the task.
+            windows: of the session; `sampling.overlap` is not looked at.
+            finish: for tracks that are taken out of what is heard; `gain` is of those that are made.
+        """
+        task, ports, vae = TASKS[name], PORTS[name], self.vae
+        channels, length = audio.shape
+        chunks, frame = ceil(length / windows.hop), windows.frame
+        before = ceil(vae.reach[0] / frame) * frame + windows.window - windows.end(0)  # of silence
+        padded = np.pad(audio, ((0, 0), (before, windows.end(chunks) - length)))
+        nothing = encoded(vae, np.zeros(padded.shape[1] + before, np.float32), (padded.shape[1] + before) // frame)
+        silence = self.network.normed(nothing.to(self.device))[:, before // frame][:, None]
+        latents = silence.expand(len(TRACKS), -1, padded.shape[1] // frame).clone()
+        denoise = guided(
+            self.network, self.network.asked(self.reader.embed(prompt)[None].to(self.device), task), sampling.guidance
+        )
+        total, weight = np.zeros((len(ports), channels, padded.shape[1])), np.zeros(padded.shape[1])
+        for chunk in range(chunks):
+            stop = before + windows.end(chunk)
+            start = stop - windows.window
+            heard, span = padded[:, start:stop], slice(start // frame, stop // frame)
+            sounds = np.zeros((len(ports), 1, windows.window), np.float32)
+            if task.given is None or heard.any():
+                new = stop // frame - (windows.hop + windows.guard) // frame
+                self._tell(latents, task, span, new, before // frame, denoise, sampling, padded[:, :stop], heard)
+                sounds[:, 0] = vae.decode(self.network.unnormed(latents[list(ports.values()), :, span]).cpu()).numpy()
+            else:
+                latents[..., span] = silence
+            if name == "extract":
+                tracks = finish.tracks(heard, sounds, tuple(ports), slice(0, windows.window))
+            else:
+                tracks = np.broadcast_to(gain * sounds, (len(ports), *heard.shape))
+            at = slice(start + windows.kept.start, start + windows.kept.stop)
+            total[..., at] += windows.weights() * tracks[..., windows.kept]
+            weight[at] += windows.weights()
+        played = slice(before, before + length)
+        return (total[..., played] / weight[played]).astype(np.float32)
+
+    def _tell(
+        self, latents: Tensor, task: Task, span: slice, new: int, zero: int, denoise: Denoiser, sampling: Sampling,
+        before: Audio, heard: Audio,
+    ) -> None:  # fmt: skip
+        """Writes a window's part of `latents` [track, channel, frame] that is new, and the given track's all.
+
+        Args:
+            span: frames of the window; `new` is the first that is told, `zero` that at which the session begins.
+            before: all that was heard [channel, sample], up to the window's end; `heard` the window alone.
+        """
+        if task.given is not None:
+            mono = (before * polarity(heard)).mean(axis=0, dtype=np.float32)
+            whole = self.network.normed(encoded(self.vae, mono, len(mono) // self.vae.hop).to(self.device))
+            latents[task.given, :, span] = whole[:, span]
+        known, past = task.known(1).to(self.device), new - span.start
+        if self.network.config.network.time == "frame":
+            known, past = known | (torch.arange(span.start, span.stop, device=self.device) < new), 0
+        shape = len(TRACKS), self.network.config.network.channels
+        noise = noise_at(sampling.seed, 0, shape, span.start - zero, span.stop - zero).to(self.device)
+        (latents[..., span],) = sample(denoise, noise[None], sampling.steps, known, latents[None, ..., span], past)
 
     def _decoded(self, latents: Tensor, samples: int) -> Sound:
         return decoded(self.vae, latents)[:samples]

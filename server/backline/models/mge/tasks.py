@@ -36,3 +36,10 @@ TASKS = {
     "accompany": Task(SOURCE, SUBMIXTURE),
     "generate": Task(None, MIXTURE),
 }
+
+PORTS = {  # by task: names of a stream's ports, and the tracks that play there
+    "extract": {"source": SOURCE, "rest": SUBMIXTURE},
+    "impute": {"source": SOURCE},
+    "accompany": {"accompaniment": SUBMIXTURE},
+    "generate": {"mix": MIXTURE},
+}

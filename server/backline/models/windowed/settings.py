@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import floor
 from typing import Annotated, Any
 
 from msgspec import Meta
 
-from backline.models.stream import Parameter, Port, StreamSpec
+from backline.models.stream import LatencyItem, Parameter, Port, SessionConfig, StreamSpec
 from backline.models.windowed.consistency import MASK, OFF, RESIDUAL
 from backline.models.windowed.finish import DRUMS, Finish
+from backline.models.windowed.windows import Windows
 from backline.nn.tables import Seconds, TableError, read_table
 
 # The order of the ports of imported separators: a plugin's stem outputs hold the same, whichever of them it plays.
@@ -85,6 +87,39 @@ def make_spec(
         default_visibility_seconds=float(longest + settings.guard_seconds),  # all that a chunk may hear, however long
         minimum_visibility_seconds=float(2 * frame),  # the shortest chunk with the smallest guard
         lookahead_seconds=float(settings.guard_seconds),
+    )
+
+
+def session_windows(
+    settings: WindowedSettings, sample_rate: int, frame_samples: int, window_frames: int, config: SessionConfig
+) -> Windows:
+    """A session's windows. Its guard is what its visibility leaves after the chunk, in whole frames.
+
+    Raises:
+        ValueError: its chunk is no whole number of frames.
+    """
+    hop = config.chunk_seconds * sample_rate
+    if hop % frame_samples:
+        raise ValueError(f"a chunk of {config.chunk_seconds} s is no whole number of frames of {frame_samples} samples")
+    # The fraction that was meant: a visibility of just the guard must not miss its last frame.
+    visible = Fraction(config.visibility_seconds).limit_denominator(1_000_000) * sample_rate
+    largest = int(settings.guard_seconds * sample_rate)
+    return Windows(
+        window=window_frames * frame_samples,
+        hop=int(hop),
+        guard=min(largest, max(frame_samples, floor((visible - hop) / frame_samples) * frame_samples)),
+        fade=int(settings.fade_seconds * sample_rate),
+        frame=frame_samples,
+    )
+
+
+def latency_items(windows: Windows, sample_rate: int, config: SessionConfig) -> tuple[LatencyItem, ...]:
+    """What a stream of such windows costs: a chunk and its guard."""
+    seen = (windows.hop + windows.guard) / sample_rate
+    visible = min(seen, config.visibility_seconds)
+    return (
+        LatencyItem("front_end", seen - visible, "the smallest guard, where less visibility was asked for"),
+        LatencyItem("visibility", visible, "newest input that a chunk hears, from its start: itself and the guard"),
     )
 
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from math import floor
 
 import numpy as np
 
@@ -35,7 +33,13 @@ from backline.models.stream import (
 )
 from backline.models.warm_up import warmed_up
 from backline.models.windowed.separator import History, Separated, Separator, Window
-from backline.models.windowed.settings import WindowedSettings, make_finish, make_spec
+from backline.models.windowed.settings import (
+    WindowedSettings,
+    latency_items,
+    make_finish,
+    make_spec,
+    session_windows,
+)
 from backline.models.windowed.windows import Windows
 
 CAPACITY = 8  # sessions at once
@@ -108,13 +112,7 @@ class WindowedStream:
         return one_by_one(inputs, chunk)
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
-        windows = self._windows(config)
-        seen = (windows.hop + windows.guard) / self.separator.sample_rate
-        visible = min(seen, config.visibility_seconds)
-        return (
-            LatencyItem("front_end", seen - visible, "the smallest guard, where less visibility was asked for"),
-            LatencyItem("visibility", visible, "newest input that a chunk hears, from its start: itself and the guard"),
-        )
+        return latency_items(self._windows(config), self.separator.sample_rate, config)
 
     def warm_up(self, config: SessionConfig) -> float:
         row = self.open(config)
@@ -134,21 +132,9 @@ class WindowedStream:
         return RowBytes(other=held)  # what a decoder caches of a window is of its call
 
     def _windows(self, config: SessionConfig) -> Windows:
-        """The session's windows. Its guard is what its visibility leaves after the chunk, in whole frames."""
-        separator, settings = self.separator, self.settings
-        frame = separator.frame_samples
-        hop = config.chunk_seconds * separator.sample_rate
-        if hop % frame:
-            raise ValueError(f"a chunk of {config.chunk_seconds} s is no whole number of frames of {frame} samples")
-        # The fraction that was meant: a visibility of just the guard must not miss its last frame.
-        visible = Fraction(config.visibility_seconds).limit_denominator(1_000_000) * separator.sample_rate
-        largest = int(settings.guard_seconds * separator.sample_rate)
-        return Windows(
-            window=separator.window_frames * frame,
-            hop=int(hop),
-            guard=min(largest, max(frame, floor((visible - hop) / frame) * frame)),
-            fade=int(settings.fade_seconds * separator.sample_rate),
-            frame=frame,
+        separator = self.separator
+        return session_windows(
+            self.settings, separator.sample_rate, separator.frame_samples, separator.window_frames, config
         )
 
     def _heard(self, given: ChunkInput) -> Window:

@@ -11,7 +11,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from fractions import Fraction
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +23,7 @@ from backline.models.errors import PackError
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.network import PREFIX, MgeNetwork
 from backline.models.mge.tasks import TRACKS
+from backline.models.windowed.settings import WindowedSettings
 from backline.nn.dit import DiTConfig
 from backline.nn.tables import TableError, read_table
 from backline.nn.weights import misfits, part
@@ -32,6 +36,7 @@ from backline.packs.places import user_packs
 OFFICIAL = "unwrapped_DiT.ckpt of yoongi43/MGE-LDM"
 OFFICIAL_AUTOENCODER = "unwrapped_AE.ckpt of yoongi43/MGE-LDM"
 SAMPLE_RATE = 16_000  # Hz
+CHUNK_FRAMES, GUARD_FRAMES = 16, 18  # of 128 ms
 NETWORK, AUTOENCODER = "model_dit.", "pretransform.model."  # what they are called in the former
 HEAD = 32  # dimensions of an attention head: 48 heads in the paper's 1536, and rotary positions turn all of one
 ROTARY = "transformer.rotary_pos_emb.inv_freq"
@@ -103,9 +108,28 @@ def import_mge(
         "mge": network.table,
         "vae": vae.table,
         "clap": text.table,
+        "stream": stream_table(Fraction(prod(vae.table["strides"]), SAMPLE_RATE), network.table["window_frames"]),
     }
     parts = vae.tensors | network.tensors | text.tensors
     return Imported(write_pack(folder or user_packs() / "mge-ldm", config, parts), [])
+
+
+def stream_table(frame: Fraction, window_frames: int) -> dict[str, Any]:
+    """How the published network is played: 250 steps and guidance in every task, as in the paper (MODELS.md D).
+
+    A chunk of 2 s, and after it what encoder and decoder reach (MODELS.md F(d)), or what a shorter window has room for.
+
+    Args:
+        frame: seconds of a latent frame.
+    """
+    guard = min(GUARD_FRAMES, (window_frames - 1) // 2)
+    chunk = min(CHUNK_FRAMES, window_frames - 2 * guard)
+    fade = min(frame, WindowedSettings.fade_seconds)
+    lengths = {"chunk_seconds": chunk * frame, "guard_seconds": guard * frame, "fade_seconds": fade}
+    return {
+        **{name: str(seconds) for name, seconds in lengths.items()},
+        "extract_steps": 250, "extract_guidance": 2.0, "steps": 250, "guidance": 2.0,
+    }  # fmt: skip
 
 
 def read_autoencoder(file: Path) -> Component:

@@ -24,18 +24,22 @@ export function showOnCard(playing, packs, failed) {
 
 function made(name, failed) {
   const badge = h("span", {className: "badge"}), state = h("p", {role: "status"});
-  const set = setList((what) => asked(what)), midi = midiIn((what) => asked(what));
-  let newest = 0;
+  const set = setList(asking()), midi = midiIn(asking());
 
-  // Of several that are asked for one after the other only the last one comes, so only that may fail.
-  async function asked(what) {
-    const number = ++newest;
-    try {
-      return await askCard(name, what);
-    } catch (error) {
-      if (number === newest) failed(error);
-    }
-    return null;
+  // Of several scenes that are asked for one after the other only the last one comes, so only that may fail; and so of
+  // controllers. What was not the last is undefined.
+  function asking() {
+    let newest = 0;
+    return async (what) => {
+      const number = ++newest;
+      try {
+        return await askCard(name, what);
+      } catch (error) {
+        if (number !== newest) return undefined;
+        failed(error);
+        return null;
+      }
+    };
   }
 
   const element = h("article", {className: "card"},
@@ -94,7 +98,7 @@ function midiIn(ask) {
   learn.addEventListener("click", async () => {
     said.textContent = `Move a knob or fader: the first that moves leads ${select.value}`;
     const mapped = await ask(`learn/${encodeURIComponent(select.value)}`);
-    said.textContent = mapped ? `Learned: next time, --map ${mapped}` : "";
+    if (mapped !== undefined) said.textContent = mapped ? `Learned: next time, --map ${mapped}` : "";
   });
   let offered = "";
   return {

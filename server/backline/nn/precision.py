@@ -1,4 +1,4 @@
-"""Whether this machine trains faster in bfloat16."""
+"""Whether this machine computes faster in bfloat16."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def faster_in_bfloat16(device: torch.device) -> bool:
-    """True on a GPU that has it, and on a CPU where matrix products, as a training step makes them, prove faster."""
+    """True on a GPU that has it, and on a CPU where matrix products, as a transformer makes them, prove faster."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     return product_seconds(torch.bfloat16) < 0.7 * product_seconds(torch.float32)

@@ -1,0 +1,31 @@
+"""Files that hold one part of a pack."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from backline.models.errors import PackError
+from backline.packs.parts import Component, read_part, save_part
+
+
+def test_a_part_is_read_as_it_was_saved(tmp_path: Path) -> None:
+    saved = Component({"width": 3}, {"a.weight": torch.arange(6.0).reshape(2, 3)})
+    save_part(saved, tmp_path / "part.safetensors")
+    read = read_part(tmp_path / "part.safetensors")
+    assert read.table == saved.table
+    assert torch.equal(read.tensors["a.weight"], saved.tensors["a.weight"])
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"table": "no json"}])
+def test_tensors_without_a_table_are_no_part(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors", metadata=metadata)
+    with pytest.raises(PackError, match=r"other.safetensors is no part that `backline train` has written"):
+        read_part(tmp_path / "other.safetensors")
+
+
+def test_what_is_no_safetensors_file_is_no_part(tmp_path: Path) -> None:
+    (tmp_path / "song.wav").write_bytes(b"RIFF" * 100)
+    with pytest.raises(PackError, match="is no part"):
+        read_part(tmp_path / "song.wav")
