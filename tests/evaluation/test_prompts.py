@@ -89,3 +89,5 @@ def test_a_recording_is_nearest_to_its_name() -> None:
     told = nearest_names(towers, np.full(RATE, 0.01 * (1 + NAMES.index("harp")), np.float32))
     assert told[0] == ("harp", pytest.approx(1.0))
     assert len(told) == 3
+    for unheard in (np.zeros(2 * RATE, np.float32), np.ones(RATE // 2, np.float32)):
+        assert nearest_names(towers, unheard) == []

@@ -45,6 +45,13 @@ def test_only_seconds_that_sound_and_stems_with_a_name_are_heard() -> None:
     assert float(found.vectors.norm()) == pytest.approx(1)
 
 
+def test_a_silent_song_is_asked_for_nothing() -> None:
+    silent = hear(lambda sounds: sounds[:, :3], ((("a",), ("b",)), np.zeros((2, 40), np.float32)), 10)
+    queries = {"a": A, "b": B, "c": C}
+    assert query_accuracy([*SONGS, silent], queries).in_song == query_accuracy(SONGS, queries).in_song
+    assert found_in_songs([silent], "a", A) is None
+
+
 def test_confusion_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert plot_confusion(tmp_path / "c.png", ["a", "b"], np.array([[3, 1], [0, 0]])).stat().st_size > 1000

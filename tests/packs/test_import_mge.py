@@ -200,6 +200,60 @@ def test_everything_that_does_not_fit_is_reported_by_the_names_in_the_file() -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "tensor", "said"),
+    [
+        ("transformer.layers.999999.x", torch.zeros(1), "layers is 1000000: use 1 to 128"),
+        (f"transformer.layers.{'9' * 5000}.x", torch.zeros(1), "is not part of MGE-LDM"),
+        ("transformer.project_in.weight", torch.zeros(0, 12), "width is 0"),
+        ("transformer.rotary_pos_emb.inv_freq", torch.zeros(()), "are not the speeds of rotary positions"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused_before_one_is_made(name: str, tensor: Tensor, said: str) -> None:
+    tensors = {f"model_dit.{key}": value for key, value in published.network().items()}
+    with pytest.raises(PackError, match=said):
+        importer.read_network(tensors | {f"model_dit.{name}": tensor}, "dit.ckpt")
+
+
+def test_a_file_in_half_precision_is_read() -> None:
+    tensors = {f"model_dit.{name}": tensor.half() for name, tensor in published.network().items()}
+    assert importer.read_network(tensors, "dit.ckpt").tensors["mge.dit.embed.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("encoder.layer.999999.x", (1,), "layers is 1000000: use 1 to 128"),
+        ("embeddings.word_embeddings.weight", (40, 200), r"width is 200: use a multiple of heads \(3\)"),
+        ("embeddings.position_embeddings.weight", (2, 64), "first_position is 2"),
+    ],
+)
+def test_a_clap_of_impossible_sizes_is_refused(
+    files: Path, tmp_path: Path, name: str, shape: tuple[int, ...], said: str
+) -> None:
+    content = torch.load(files / "clap.pt")
+    content["state_dict"][f"module.text_branch.{name}"] = torch.zeros(shape)
+    torch.save(content, tmp_path / "clap.pt")
+    with pytest.raises(PackError, match=said):
+        read_clap(tmp_path / "clap.pt", files / "roberta-base")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("encoder.layers.0.weight_v", (4, 3, 7), "audio_channels is 3: use 1 to 2"),
+        ("encoder.layers.0.weight_v", (), "must have three axes"),
+        ("encoder.layers.5.weight", (), "latent_channels is 0"),
+    ],
+)
+def test_an_autoencoder_of_impossible_sizes_is_refused(name: str, shape: tuple[int, ...], said: str) -> None:
+    tensors = published.autoencoder()
+    if name.endswith(".weight"):
+        del tensors[f"{name}_g"], tensors[f"{name}_v"]
+    with pytest.raises(PackError, match=said):
+        read_oobleck(tensors | {name: torch.zeros(shape)}, 16_000, "AE.ckpt")
+
+
 def test_an_autoencoder_that_is_none_is_refused(tmp_path: Path) -> None:
     tensors = published.autoencoder()
     del tensors["decoder.layers.0.weight_g"]

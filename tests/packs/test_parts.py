@@ -1,5 +1,6 @@
 """Files that hold one part of a pack."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,12 @@ def test_what_is_no_safetensors_file_is_no_part(tmp_path: Path) -> None:
     (tmp_path / "song.wav").write_bytes(b"RIFF" * 100)
     with pytest.raises(PackError, match="is no part"):
         read_part(tmp_path / "song.wav")
+
+
+def test_a_part_is_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        save_part(Component({}, {"a": torch.zeros(2)}), tmp_path / "part.safetensors")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "part.safetensors").stat().st_mode & 0o777 == 0o640

@@ -117,6 +117,7 @@ def write_random_pack(folder: Path, name: str = "mge") -> Pack:
     table = {
         "format": 1, "name": name, "version": "0.1.0", "family": "mge", "description": "by chance",
         "license": "Apache-2.0", "mge": asdict(network.config), "vae": vae, "towers": asdict(TOWERS),
+        "stream": {"chunk_seconds": "2/25", "guard_seconds": "2/25"},
     }  # fmt: skip
     return write_pack(folder / name, table, tensors)
 

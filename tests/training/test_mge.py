@@ -79,6 +79,7 @@ def test_the_average_follows_the_weights(pool: Pool) -> None:
         for a, b in zip(trainer.average.parameters(), trainer.network.parameters(), strict=True)
     ]
     assert max(away) > 0
+    assert all(average.is_leaf for average in trainer.average.parameters()), "no graph grows behind the average"
     first = made(pool)
     moved = [
         (a - b).abs().max().item()

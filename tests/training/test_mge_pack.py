@@ -13,6 +13,7 @@ from backline.codecs.vae.config import SpectralConfig
 from backline.codecs.vae.load import load as load_vae
 from backline.codecs.vae.load import packed as packed_vae
 from backline.codecs.vae.spectral import SpectralVae
+from backline.models.mge.minilm import MiniLMMissing
 from backline.models.mge.network import read_network
 from backline.models.mge.towers import Towers, TowersConfig, TowersNetwork, load_towers
 from backline.packs.importers.checkpoint import Component
@@ -95,6 +96,7 @@ def test_a_network_is_trained_in_lent_latents_and_goes_on(lent: tuple[Path, Path
     assert load_vae(table["vae"], tensors).latent_channels == 6
     assert load_towers(tensors, TOWERS).dimension == 8
     assert table["card"]["steps"] == {"network": 4}
+    assert "Apache-2.0" in table["card"]["text"]
     assert table["card"]["command"] == (
         "backline train mge-pack --steps 4 --seed 0 --world tones --size tiny --vae vae.safetensors "
         "--towers towers.safetensors"
@@ -133,6 +135,28 @@ def test_the_minutes_are_shared_by_what_is_trained(lent: tuple[Path, Path]) -> N
 def test_wrong_parts_are_refused(lent: tuple[Path, Path], tmp_path: Path, parts: tuple[str, ...], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         train_mge_pack(tmp_path, tmp_path / "pack", recipe(lent), parts)
+
+
+@pytest.mark.parametrize("part", ["vae", "towers"])
+def test_a_file_of_something_else_is_refused_before_anything_is_trained(
+    lent: tuple[Path, Path], tmp_path: Path, part: str
+) -> None:
+    swapped = dict(zip(("towers", "vae"), lent, strict=True))
+    with pytest.raises(ValueError, match=rf"{swapped[part].name} holds no (VAE|towers): .*; give"):
+        train_mge_pack(tmp_path / "run", tmp_path / "pack", recipe(lent, **{part: swapped[part]}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_minilm_no_vae_is_trained_for_towers_that_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere() -> None:
+        raise MiniLMMissing("MiniLM is not installed: install it")
+
+    monkeypatch.setattr(mge_pack, "read_minilm", nowhere)
+    with pytest.raises(MiniLMMissing, match="install it"):
+        train_mge_pack(tmp_path / "run", tmp_path / "pack", MgeRecipe(Tones()))  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_network_needs_vae_and_towers(lent: tuple[Path, Path], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from backline.corpus.multitrack import Multitrack, StemsMissing
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS
-from backline.models.mge.words import labels_of
+from backline.models.mge.words import WHOLE, labels_of, words_of
 from backline.music.world import ENSEMBLE
 from backline.nn.diffusion import LEAST_TIME
 from backline.training.mge_rows import PAPER, SMALL, Drawing, window
@@ -97,10 +97,15 @@ def test_a_pool_keeps_the_newest_songs_and_waits_for_none(tmp_path: Path) -> Non
         np.testing.assert_array_equal(latents, encoder(seed).latents)
 
 
-def test_a_pool_says_why_no_song_comes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [0, 1], ids=["none yet", "some there"])
+def test_a_pool_says_why_no_song_comes(tmp_path: Path, there: int) -> None:
+    pool, encoder = Pool(tmp_path), Encoder(ToyVae(), hear, Tones())
+    for number in range(there):
+        write_songs(shard_path(tmp_path, number), number, encoder, 0, 1)
+        pool.refresh()
     (tmp_path / "failed.txt").write_text("the disk is full")
     with pytest.raises(RuntimeError, match="the disk is full"):
-        Pool(tmp_path).refresh()
+        pool.refresh()
 
 
 def test_the_world_to_ask_in_has_instruments_of_twenty_names() -> None:
@@ -200,18 +205,36 @@ def test_of_what_is_not_there_silence_is_the_answer() -> None:
 
 
 def test_a_family_is_no_name_for_one_of_two_members() -> None:
-    song = encoded()
-    song = replace(song, labels=(("piano", "keys"), ("organ", "keys"), ("drums",)))
-    draw = drawing()
-    asked = {str(draw.phrase(song, 1)) for _ in range(200)}
-    assert not any("keyboard" in text or "keys" in text.split() for text in asked)
+    draw, family = drawing(), {"woodwind", "woodwinds", "wind", "winds", "reeds"}
+    for other, told in (("flute", False), ("piano", True)):
+        song = replace(encoded(), labels=(labels_of("clarinet"), labels_of(other), ("drums",)))
+        asked = [str(draw.phrase(song, 1)).split() for _ in range(200)]
+        assert any(family.intersection(words) for words in asked) == told
 
 
-def test_stems_without_a_name_are_asked_for_by_their_sound() -> None:
+def test_stems_without_a_name_are_asked_for_by_their_sound_or_by_what_is_left_out() -> None:
     song = replace(encoded(), labels=(("piano", "keys"), (), ("drums",)))
     draw = drawing()
-    assert draw.phrase(song, 1) is None
-    assert {draw.source(song, "one") for _ in range(50)} == {1, 3}
+    none, piano, nameless, drums, but_piano, but_nameless, _, whole = range(8)
+    assert draw.phrase(song, none) is None
+    assert draw.phrase(song, nameless) is None
+    words = {word for name in ("piano", "keys") for word in words_of(name)}
+    for subset, asked_by in (
+        (piano, words),
+        (but_piano, words),
+        (but_nameless, {*words_of("drums")}),
+        (whole, {*WHOLE}),
+    ):
+        asked = [str(draw.phrase(song, subset)) for _ in range(50)]
+        assert all(any(word in text for word in asked_by) for text in asked)
+    assert {draw.source(song, "one") for _ in range(50)} == {piano, drums}
+
+
+def test_of_a_song_with_a_stem_without_a_name_nothing_is_said_not_to_be_there() -> None:
+    """The stem may be just that."""
+    draw = drawing(tasks=only("extract"), sources=(0.0, 0.0, 1.0, 0.0))
+    song = replace(encoded(), labels=(("vocals",), (), ("drums",)))
+    assert all(draw.row(song)[0][SOURCE].any() for _ in range(20))
 
 
 def test_a_short_song_goes_on_in_silence() -> None:

@@ -1,6 +1,11 @@
 """Songs become tokens that cover the same time at every rate, and a reader meets each song once."""
 
 import dataclasses
+import fcntl
+import os
+import signal
+import subprocess
+import sys
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -218,6 +223,44 @@ def test_the_song_makers_failure_reaches_the_trainer(tmp_path: Path, tokenizers:
         ),
     ):
         reader(tmp_path).batch()
+
+
+def killed(path: Path, number: int) -> None:
+    """In place of what writes shards: the system ends it, as it does where there is no memory left."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def empty(path: Path, number: int) -> None:
+    path.touch()
+
+
+@pytest.mark.slow  # a process starts
+def test_a_song_maker_that_is_killed_is_missed(tmp_path: Path) -> None:
+    with producer(tmp_path, killed), pytest.raises(RuntimeError, match="ended with exit code -9"):
+        reader(tmp_path).batch()
+
+
+@pytest.mark.slow  # two processes start
+def test_the_song_maker_does_not_outlive_a_trainer_that_is_killed(tmp_path: Path) -> None:
+    """Else it would hold the lock for which the next run's waits."""
+    trainer = (
+        "import os, pathlib, signal\n"
+        "from backline.training.tokens import await_shard, producer\n"
+        "from tests.training.test_tokens import empty\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "if __name__ == '__main__':\n"
+        "    with producer(folder, empty):\n"
+        "        await_shard(folder, 0)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    (tmp_path / "trainer.py").write_text(trainer)
+    roots = [str(Path(__file__).parents[2]), *sys.path]
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "trainer.py"], env=os.environ | {"PYTHONPATH": os.pathsep.join(roots)}, check=False
+    )
+    assert ended.returncode == -signal.SIGKILL
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # hangs, and the suite's time limit says so, where it lives on
 
 
 @pytest.mark.slow  # a process starts, and renders

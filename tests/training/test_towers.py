@@ -13,7 +13,18 @@ from torch.nn import functional as F
 
 from backline.corpus.labelled import Labelled
 from backline.models.mge.towers import TowersConfig
-from backline.models.mge.words import BASS, DRUMS, INSTRUMENTS, VOICE, labels_of, phrases_for
+from backline.models.mge.words import BAND as BACKING
+from backline.models.mge.words import (
+    BASS,
+    DRUMS,
+    INSTRUMENTS,
+    VOICE,
+    WHOLE,
+    WITHOUT,
+    labels_of,
+    phrase,
+    phrases_for,
+)
 from backline.training.loop import LoopConfig
 from backline.training.towers import (
     Contrast,
@@ -51,6 +62,22 @@ def read(texts: Sequence[str]) -> Tensor:
         of_words = [torch.randn(384, generator=torch.Generator().manual_seed(crc32(w.encode()))) for w in text.split()]
         vectors.append(torch.stack(of_words).mean(0))
     return F.normalize(torch.stack(vectors), dim=-1)
+
+
+def test_a_sum_with_a_stem_without_a_name_is_never_asked_for_as_the_rest_of_it() -> None:
+    """Else "the bass" would be taught to mean the bass and whatever sounds with it."""
+
+    def nameless(seed: int) -> Labelled:
+        return (*BAND[:3], ()), stems(seed)[1]
+
+    lessons = Lessons(replace(SMALL, singles=0.0), nameless, 0)
+    lessons.batch()
+    sums = [sound for sound in (lessons.sound() for _ in range(200)) if not sound.name]
+    partly = [sound.text for sound in sums if "" in sound.labels]
+    told = {phrase(template, name) for template in WITHOUT for labels in BAND[:3] for name in labels}
+    assert partly
+    assert {*partly} <= {*WHOLE, *BACKING, *told}
+    assert len(partly) < len(sums)
 
 
 def test_the_loss_is_the_mean_over_all_positives_as_written_down() -> None:

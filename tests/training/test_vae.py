@@ -14,6 +14,7 @@ from backline.codecs.hcodec.network import HCodec, HCodecConfig
 from backline.codecs.vae.config import SpectralConfig
 from backline.codecs.vae.load import load
 from backline.packs.parts import read_part
+from backline.training import vae as training
 from backline.training.discriminator import Opponent
 from backline.training.loop import LoopConfig, Moment
 from backline.training.run_folder import validations
@@ -174,3 +175,19 @@ def test_what_is_silent_is_not_judged() -> None:
     figures = evaluate(principal(toy_codec(), songs(), TOY.vae), [stems], CPU)
     assert "mel_vocals" not in figures
     assert figures["worse"] == max(figures["mel"], figures["mel_mix"])
+    assert evaluate(principal(toy_codec(), songs(), TOY.vae), [0 * stems, stems], CPU) == figures
+    with pytest.raises(ValueError, match="silent in their middle"):
+        evaluate(principal(toy_codec(), songs(), TOY.vae), [0 * stems], CPU)
+
+
+def test_crops_in_which_nothing_sounds_make_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of no rows the mean loss would be no number, and training would end."""
+    monkeypatch.setattr(training, "MOST_BATCHES", 30)
+
+    def mostly_silent(seed: int) -> NDArray[np.float32]:
+        return tones(seed) * (seed % 3 == 0)
+
+    rows = [len(VaeTrainer(TOY, mostly_silent, seed, CPU).batch()) for seed in range(4)]
+    assert min(rows) > 0
+    with pytest.raises(ValueError, match="nothing sounds: give songs that are not silent"):
+        VaeTrainer(TOY, lambda seed: 0 * tones(seed), 0, CPU).batch()

@@ -102,8 +102,11 @@ def usual_sounds(heard: Sequence[Heard]) -> dict[str, Tensor]:
 
 
 def nearest_names(towers: Towers, sound: NDArray[np.float32], count: int = 3) -> list[tuple[str, float]]:
-    """The instruments whose names are nearest to a sound [sample] at the towers' rate, with the cosine of each."""
+    """The instruments whose names are nearest to a sound [sample] at the towers' rate, with the cosine of each.
+
+    None where there is nothing to hear: it is silent, or shorter than a second.
+    """
     song = ((("",),), sound[np.newaxis])
-    (vector,) = hear(towers.embed_audio, song, towers.config.sample_rate).vectors
-    likeness = {name: float(towers.embed(ASKED.format(name)) @ vector) for name in INSTRUMENTS}
+    vectors = hear(towers.embed_audio, song, towers.config.sample_rate).vectors
+    likeness = {name: float(towers.embed(ASKED.format(name)) @ vector) for vector in vectors for name in INSTRUMENTS}
     return sorted(likeness.items(), key=lambda each: -each[1])[:count]

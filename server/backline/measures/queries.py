@@ -45,7 +45,7 @@ def hear(
         if labels and len(sounding):
             vectors.append(F.normalize(embed(torch.from_numpy(sounding)).mean(0).cpu(), dim=0))
             kept.append(labels)
-    return Heard(tuple(kept), torch.stack(vectors) if vectors else torch.zeros(0, 1))
+    return Heard(tuple(kept), torch.stack(vectors) if vectors else torch.zeros(0, 0))
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def query_accuracy(songs: Sequence[Heard], queries: Mapping[str, Tensor]) -> Que
     found: list[bool] = []
     confusion = np.zeros((len(names), len(names)), np.int64)
     for song in songs:
+        if not song.labels:
+            continue
         likeness = vectors @ song.vectors.T  # [query, stem]
         for stem, labels in enumerate(song.labels):
             if labels[0] in queries:

@@ -275,12 +275,21 @@ def update_card(pack: Pack, card: Mapping[str, Any]) -> Pack:
     return read_manifest(pack.folder)
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """A safetensors file for whom the umask lets read it: the library writes for the owner alone.
+
+    Packs are for every user of the server, and parts are lent.
+    """
+    from safetensors.torch import save_file
+
+    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(0o666 & ~_umask())
+
+
 def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str, str]]:
     """One file for each component; their [[files]] tables."""
     if not tensors:
         return []
-    from safetensors.torch import save_file
-
     components: dict[str, dict[str, Tensor]] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():
@@ -290,8 +299,7 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
         if problem := name_problem(component):
             raise PackError([f"tensors {component!r}: {problem}"], folder.name)
         path = folder / f"{component}.safetensors"
-        save_file(members, path)
-        path.chmod(0o666 & ~_umask())  # safetensors writes for the owner alone; a pack is for every user of the server
+        save_tensors(members, path)
         with open(path, "rb") as content:
             entry = {"path": path.name, "sha256": hashlib.file_digest(content, "sha256").hexdigest()}
         quantized = any(name.endswith(WHOLE) for name in members)

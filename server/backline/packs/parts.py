@@ -20,7 +20,7 @@ from backline.nn.weights import part
 from backline.packs.importers.checkpoint import Component
 from backline.packs.importers.encodec import read_encodec
 from backline.packs.importers.hubert import read_network
-from backline.packs.pack import read_pack, read_tensors
+from backline.packs.pack import read_pack, read_tensors, save_tensors
 from backline.packs.quantized import restore
 from backline.packs.registry import PackRegistry
 
@@ -72,11 +72,9 @@ def read_codec_part(source: str, registry: PackRegistry) -> Component:
 
 def save_part(component: Component, path: Path) -> None:
     """One file with the table and the tensors; it appears whole or not at all."""
-    from safetensors.torch import save_file
-
     partial = path.with_suffix(".partial")
     tensors = {name: tensor.contiguous() for name, tensor in component.tensors.items()}
-    save_file(tensors, partial, metadata={"table": json.dumps(component.table)})
+    save_tensors(tensors, partial, {"table": json.dumps(component.table)})
     partial.replace(path)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
@@ -35,7 +35,7 @@ from backline.music.seeds import HELD_OUT_SEED, training_seed
 from backline.music.songs import song
 from backline.music.world import TRIO, WORLDS, World
 from backline.nn.weights import part as part_of
-from backline.packs.pack import Pack, read_tensors, write_pack
+from backline.packs.pack import Pack, read_tensors, save_tensors, write_pack
 from backline.packs.quantized import quantize
 from backline.training.beats import beat_table
 from backline.training.codec import CodecTraining, best_codec, codec_song, first_codebooks, packed, train_codec
@@ -177,7 +177,7 @@ def keep_tables(run: Path, tensors: Mapping[str, Tensor]) -> None:
     hints = {name for name in tables if name == BEATS or name.startswith("semantics.hints.")}
     for part, names in (("semantics", tables.keys() - hints), ("hints", hints)):
         if names and not (run / f"{part}.safetensors").exists():
-            save_file({name: tables[name] for name in sorted(names)}, run / f"{part}.safetensors")
+            save_tensors({name: tables[name] for name in sorted(names)}, run / f"{part}.safetensors")
 
 
 def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
@@ -186,7 +186,7 @@ def fit_semantics(run: Path, recipe: Recipe, progress: Callable[[str], None]) ->
     fitted = _sung(range(first, first + recipe.semantic_songs), recipe.world)
     held_out = _sung(range(HELD_OUT_SEED, HELD_OUT_SEED + recipe.held_out_songs), recipe.world)
     found = train_semantics(fitted, held_out, recipe.seed, progress=progress)
-    save_file(found.tensors(), run / "semantics.safetensors", metadata={"vocal": str(found.report)})
+    save_tensors(found.tensors(), run / "semantics.safetensors", metadata={"vocal": str(found.report)})
 
 
 def fit_hints(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> None:
@@ -208,7 +208,7 @@ def fit_hints(run: Path, recipe: Recipe, progress: Callable[[str], None]) -> Non
     progress(f"chord hints: right {report}")
     beats = beat_table((song.vocal.astype(np.int64), song.bars_per_second) for song in songs)
     tensors = {**hints.tensors(), BEATS: torch.from_numpy(beats)}
-    save_file(tensors, run / "hints.safetensors", metadata={"right": report})
+    save_tensors(tensors, run / "hints.safetensors", metadata={"right": report})
 
 
 def train_stages(run: Path, recipe: Recipe, stages: list[str], start: Mapping[str, Tensor] | None = None) -> None:

@@ -118,7 +118,8 @@ class MgeTrainer:
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self.optimizer.step()
         kept = min(self.config.average, (1 + moment.step) / (10 + moment.step))  # the first weights mean nothing
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
+        with torch.no_grad():  # or every step would hang another node on a graph that nobody ever asks
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
         return {"loss": float(loss.detach()), "norm": float(norm), "rate": rate}
 
     def rate(self, moment: Moment) -> float:

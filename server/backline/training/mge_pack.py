@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property, partial
@@ -53,6 +53,9 @@ from backline.training.vae import WATCHED as VAE_WATCHED
 SHARES = {"vae": 0.35, "towers": 0.08, "network": 0.57}  # of the minutes given
 PARTS = tuple(SHARES)
 TOWERS_FILE = "towers.safetensors"
+MEANINGS = (
+    "all-MiniLM-L6-v2 (Apache-2.0), whose vectors the towers learn to place; none of its weights is part of the pack"
+)
 WINDOW_SECONDS = {"paper": 10.24, "small": 5.12, "tiny": 0.64}  # by size: what a network hears at a time
 
 
@@ -119,12 +122,20 @@ class Latents:
     @cached_property
     def vae(self) -> Oobleck | SpectralVae:
         part = read_part(self.vae_file)
-        return load_vae(part.table, part.tensors)
+        try:
+            return load_vae(part.table, part.tensors)
+        except ValueError as error:
+            raise ValueError(f"{self.vae_file} holds no VAE: {error}; give a file of `backline train vae`") from error
 
     @cached_property
     def towers(self) -> Towers:
         part = read_part(self.towers_file)
-        return load_towers(part.tensors, read_table(TowersConfig, part.table, "towers"), self.minilm)
+        try:
+            return load_towers(part.tensors, read_table(TowersConfig, part.table, "towers"), self.minilm)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.towers_file} holds no towers: {error}; give {TOWERS_FILE} of a run of `backline train mge-pack`"
+            ) from error
 
     @property
     def readers(self) -> list[Towers]:
@@ -156,15 +167,17 @@ def train_mge_pack(
 
     Raises:
         ValueError: `parts` names something else, or one that is lent; a part is asked for before those that it needs;
-            or the latents have changed since the network was trained.
+            the latents have changed since the network was trained; or see `check`.
     """
     if unknown := set(parts) - set(PARTS):
         raise ValueError(f"no such part: {', '.join(sorted(unknown))}; use {', '.join(PARTS)}")
     if parts != PARTS and (lent := set(parts) - set(recipe.parts)):
         raise ValueError(f"{', '.join(sorted(lent))} comes from a file: train another part, or leave the file out")
+    trained = [part for part in recipe.parts if part in parts and recipe.unfinished(run, part)]
+    check(recipe, trained)
     run.mkdir(parents=True, exist_ok=True)
     interrupted = False
-    for part in (part for part in recipe.parts if part in parts and recipe.unfinished(run, part)):
+    for part in trained:
         progress(f"{part}: {run / part}")
         if interrupted := TRAINERS[part](run, recipe):
             break
@@ -179,6 +192,20 @@ def train_mge_pack(
         progress(f"no picture of the losses: {error}")
     progress(f"pack written to {out}")
     return out
+
+
+def check(recipe: MgeRecipe, trained: Collection[str]) -> None:
+    """Finds out before the first part is trained whether the last one will have what it needs.
+
+    Raises:
+        OSError, ValueError: a file that is lent cannot be read, or is another one.
+        MiniLMMissing: towers are to be trained, and MiniLM is not there.
+    """
+    for part, file in (("vae", recipe.vae), ("towers", recipe.towers)):
+        if file is not None:
+            getattr(Latents(file, file, recipe.minilm), part)
+    if "towers" in trained and recipe.minilm is None:
+        read_minilm()
 
 
 def vae_part(run: Path, recipe: MgeRecipe) -> bool:
@@ -300,6 +327,7 @@ def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
     watched = {"vae": VAE_WATCHED, "towers": teaching.WATCHED, "network": WATCHED}
     return {
         **recipe.songs.card(),
+        "text": MEANINGS,
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in recipe.parts},
         "steps": {part: last_entry(run / part)["step"] for part in recipe.parts},

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from backline.models.mge.tasks import MIXTURE, SOURCE, TASKS, TRACKS
-from backline.models.mge.words import INSTRUMENTS, ask_for_all, labels_of
+from backline.models.mge.words import INSTRUMENTS, ask_for_all, can_be_asked_for, labels_of
 from backline.nn.diffusion import LEAST_TIME
 from backline.training.mge_songs import Encoded
 
@@ -100,6 +100,8 @@ class Drawing:
         config, draw = self.config, self.random
         task = list(TASKS.values())[int(draw.choice(len(TASKS), p=config.tasks))]
         kind = KINDS[int(draw.choice(len(KINDS), p=config.sources))] if task.given == MIXTURE else "one"
+        if kind == "none" and not all(song.labels):
+            kind = "one"  # what has no name may be just what would be said not to be there
         source = self.source(song, kind)
         subsets = (len(song.subsets) - 1, song.rest(source), source)  # in the order of TRACKS
         start = int(draw.integers(max(1, song.frames - self.frames + 1)))
@@ -122,12 +124,12 @@ class Drawing:
         return choices[int(self.random.integers(len(choices)))]
 
     def phrase(self, song: Encoded, subset: int) -> str | None:
-        """What asks for some of a song's stems; nothing where one of all its stems has no name.
+        """What asks for some of a song's stems; nothing where one has no name, and what is left out does not tell it.
 
         A family's name is no name for one of its members beside another.
         """
         wanted, others = song.named(subset), song.named(song.rest(subset))
-        if not wanted or not all(song.labels):
+        if not can_be_asked_for(wanted, others):
             return None
         taken = {name for labels in others for name in labels}
         called = [tuple(name for name in labels if name not in taken) or labels[:1] for labels in wanted]

@@ -5,7 +5,7 @@ source, and the rest is its submixture. Beside the latents lies what the audio t
 
 encoder = Encoder(vae, towers.network.audio, songs)
 with producer(folder, partial(write_songs, encoder=encoder, seed=0, songs=16)):
-    pool = Pool(folder, seed=0)
+    pool = Pool(folder)
     pool.refresh()
 """
 
@@ -31,7 +31,7 @@ from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.music.seeds import training_seed
 from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
-from backline.training.tokens import await_shard, note_read
+from backline.training.tokens import await_shard, check_producer, note_read
 
 SONGS_PER_SHARD = 8
 READER = "network"
@@ -148,8 +148,9 @@ class Pool:
         """Reads all shards that have come; waits where there is no song yet.
 
         Raises:
-            RuntimeError: the side process that writes them has failed.
+            RuntimeError: the side process that writes them has failed: old songs alone would be learnt by heart.
         """
+        check_producer(self.folder)
         there = sum(1 for _ in self.folder.glob("shard-*.npz"))  # they come in order
         while not self.songs or self.number < there:
             fresh = read_songs(await_shard(self.folder, self.number))
@@ -165,9 +166,11 @@ def read_songs(path: Path) -> list[Encoded]:
 
 def spread(songs: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
     """Mean [channel] and, over all channels, the deviation from it of the latents of whatever sounds."""
-    sums = [song.latents[1:].astype(np.float32) for song in songs]
-    flat = torch.from_numpy(
-        np.concatenate([each.transpose(1, 0, 2).reshape(each.shape[1], -1) for each in sums], axis=1)
-    )
-    mean = flat.mean(dim=1)
-    return mean, (flat - mean[:, None]).square().mean().sqrt()
+    count, total, squares = 0, 0.0, 0.0
+    for song in songs:  # one at a time: a resumed run has hundreds of megabytes of them
+        latents = song.latents[1:].astype(np.float64)
+        count += latents.shape[0] * latents.shape[2]
+        total, squares = total + latents.sum(axis=(0, 2)), squares + np.square(latents).sum(axis=(0, 2))
+    mean = total / count
+    deviation = np.sqrt((squares / count - np.square(mean)).mean())
+    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -110,26 +113,44 @@ def producer(folder: Path, write: Callable[[Path, int], None]) -> Iterator[None]
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_produce, args=(folder, write), daemon=True)
     process.start()
+    wanted = threading.Event()
+    wanted.set()
+
+    def watch() -> None:
+        """Says that it died where it could not say so itself: the system kills who takes all memory."""
+        connection.wait([process.sentinel])
+        process.join()
+        if wanted.is_set() and not _failure(folder).exists():
+            told = f"it ended with exit code {process.exitcode}; -9 is the system's when there is no memory left"
+            _failure(folder).write_text(told)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
     finally:
+        wanted.clear()
         process.terminate()
         process.join()
+        watcher.join()
 
 
 def _produce(folder: Path, write: Callable[[Path, int], None]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the trainer, which ends this process when it is done
     os.nice(5)
     torch.set_num_threads(1)
-    number = 0
+    trainer, number = multiprocessing.parent_process(), 0
+    assert trainer is not None
     try:
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            while True:
+            while trainer.is_alive():  # one that is killed can end nothing, and the next one waits for the lock
+                if number > _furthest(folder) + SHARDS_AHEAD:
+                    time.sleep(POLL_SECONDS)
+                    continue
                 if not shard_path(folder, number).exists():
                     write(shard_path(folder, number), number)
                 number += 1
-                while number > _furthest(folder) + SHARDS_AHEAD:
-                    time.sleep(POLL_SECONDS)
     except Exception:
         _failure(folder).write_text(traceback.format_exc())
         raise
@@ -150,12 +171,17 @@ def _furthest(folder: Path) -> int:
 
 def await_shard(folder: Path, number: int) -> Path:
     """Waits until that shard is there. Raises RuntimeError: the side process that writes them has failed."""
-    path, failure = shard_path(folder, number), _failure(folder)
+    path = shard_path(folder, number)
     while not path.exists():
-        if failure.exists():
-            raise RuntimeError(f"the process that composes the songs has failed:\n{failure.read_text()}")
+        check_producer(folder)
         time.sleep(POLL_SECONDS)
     return path
+
+
+def check_producer(folder: Path) -> None:
+    """Raises RuntimeError: the side process that writes there has failed."""
+    if (failure := _failure(folder)).exists():
+        raise RuntimeError(f"the process that composes the songs has failed:\n{failure.read_text()}")
 
 
 def note_read(folder: Path, reader: str, shards: int) -> None:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from backline.corpus.labelled import Labelled, Labels
 from backline.measures.queries import hear, query_accuracy
 from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork
-from backline.models.mge.words import INSTRUMENTS, VOICE, ask_for_all, mistyped, phrases, phrases_for
+from backline.models.mge.words import INSTRUMENTS, VOICE, ask_for_all, can_be_asked_for, mistyped, phrases, phrases_for
 from backline.music.people import levelled
 from backline.music.recording import recorded
 from backline.music.seeds import HELD_OUT_SEED, training_seed
@@ -168,8 +168,11 @@ class Lessons:
         if draw.random() < 0.5:  # all but one, or all: what songs are asked for
             count = max(1, len(others) - int(draw.integers(2)))
         chosen = [stem, *(int(each) for each in draw.permutation(others)[:count])]
-        wanted = [labels[each] for each in chosen]
-        absent = [labels[each] for each in sounding if each not in chosen]
+        if not can_be_asked_for(*_parted(labels, chosen, sounding)):
+            chosen = [each for each in chosen if labels[each]]
+            if len(chosen) == 1:
+                return self._one(labels[stem], cut, stem)
+        wanted, absent = _parted(labels, chosen, sounding)
         text = ask_for_all(draw, wanted, absent)
         audio = np.sum([vary_gain(cut[each], draw) for each in chosen], axis=0)
         return Sound(audio, text, "", frozenset(called[-1] if called else "" for called in wanted))
@@ -181,6 +184,13 @@ class Lessons:
         """Goes on with new songs; those at hand when the state was taken are not made again."""
         self.next_seed, self.batches = state["next_seed"], state["batches"]
         self.generator.bit_generator.state = state["generator"]
+
+
+def _parted(
+    labels: Sequence[Labels], chosen: Sequence[int], sounding: NDArray[np.intp]
+) -> tuple[list[Labels], list[Labels]]:
+    """The labels of what is chosen, and of what else sounds."""
+    return [labels[each] for each in chosen], [labels[each] for each in sounding if each not in chosen]
 
 
 def _asks_for(text: Sound, sound: Sound) -> bool:

@@ -45,6 +45,7 @@ from backline.training.stems_pack import codec_of
 FILE = "vae.safetensors"
 WATCHED = "worse"  # the validation result by which the best is told
 LOUDEST = 1e-3  # what is never louder counts as silent
+MOST_BATCHES = 1000  # that are drawn for one in which something sounds
 FIRST_VARIANCE = -4.0  # logarithm, at the start: quantisers have taught the decoder to live with more
 BANDS = 120  # of the mel scale, by which soft sounds are compared
 VARIANCES = (-12.0, 4.0)  # logarithms that training bears
@@ -184,9 +185,17 @@ class VaeTrainer:
         return values | {"norm": float(norm), "rate": rate}
 
     def batch(self) -> Tensor:
-        """[row, sample]: two stems, the mix and a submix of every crop, as far as they sound."""
-        rows = np.concatenate([sums(crop, self.mixtures.generator) for crop in self.mixtures.batch()])
-        return torch.from_numpy(rows[np.abs(rows).max(axis=1) > LOUDEST]).to(self.device)
+        """[row, sample]: two stems, the mix and a submix of every crop, as far as they sound.
+
+        Raises:
+            ValueError: nothing does.
+        """
+        for _ in range(MOST_BATCHES):
+            rows = np.concatenate([sums(crop, self.mixtures.generator) for crop in self.mixtures.batch()])
+            sounding = np.abs(rows).max(axis=1) > LOUDEST
+            if sounding.any():
+                return torch.from_numpy(rows[sounding]).to(self.device)
+        raise ValueError(f"in {MOST_BATCHES} batches of songs nothing sounds: give songs that are not silent")
 
 
 def sums(crop: Stems, draw: np.random.Generator) -> NDArray[np.float32]:
@@ -260,6 +269,9 @@ def principal(codec: HCodec, songs: Iterable[Stems], config: SpectralConfig) -> 
 def evaluate(vae: SpectralVae, songs: Sequence[Stems], device: torch.device, frames: int = 50) -> dict[str, float]:
     """Figures over held-out songs, of the middle of each.
 
+    Raises:
+        ValueError: all are silent there.
+
     Returns:
         For each track, the mix and the accompaniment, where they sound: the log-mel distance (`mel_..`), the SI-SDR in
         dB with the decoder's phases (`sdr_..`) and with the true ones under its magnitudes (`phase_..`). `mel`, the
@@ -277,6 +289,8 @@ def evaluate(vae: SpectralVae, songs: Sequence[Stems], device: torch.device, fra
             wanted = dict(zip(TRACKS, tracks, strict=True))
             wanted |= {"mix": tracks.sum(axis=0), "accompaniment": tracks[1:].sum(axis=0)}
             wanted = {name: sound for name, sound in wanted.items() if np.abs(sound).max() > LOUDEST}
+            if not wanted:
+                continue
             audio = torch.from_numpy(np.stack(list(wanted.values()))).to(device)
             mean, variance = vae.posterior(audio)
             nats.append(0.5 * (mean.square() + variance.exp() - variance - 1).mean(dim=(0, 2)))
@@ -287,6 +301,8 @@ def evaluate(vae: SpectralVae, songs: Sequence[Stems], device: torch.device, fra
                 figures.setdefault(f"mel_{name}", []).append(log_mel_distance(found[at], sound, vae.sample_rate))
                 figures.setdefault(f"sdr_{name}", []).append(si_sdr(found[at], sound))
                 figures.setdefault(f"phase_{name}", []).append(si_sdr(true[at], sound))
+    if "mel_mix" not in figures:
+        raise ValueError("the songs to judge by are silent in their middle: give songs that are not")
     result = {name: float(np.mean(values)) for name, values in figures.items()}
     result["mel"] = float(np.mean([result[f"mel_{track}"] for track in TRACKS if f"mel_{track}" in result]))
     channels = torch.stack(nats).mean(0)

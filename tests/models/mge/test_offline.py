@@ -166,6 +166,15 @@ def test_a_network_that_sees_whole_windows_gets_them() -> None:
     assert set(seen) == {8}
 
 
+def test_a_file_shorter_than_a_window_is_followed_by_silence() -> None:
+    """Which is not where the latents' mean lies."""
+    player, sound = played(MgeConfig(PAPER_LIKE, 8)), noise(3 * HOP)
+    player.network.mean.fill_(0.5)
+    short, _ = player.extract(sound, "the bass")
+    whole, _ = player.extract(np.pad(sound, (0, 5 * HOP)), "the bass")
+    np.testing.assert_allclose(short, whole[: 3 * HOP], atol=1e-5)
+
+
 def test_guidance_leads_elsewhere() -> None:
     player, sound = played(), noise(8 * HOP)
     plain, guided = (player.extract(sound, "the bass", Sampling(1, scale))[0] for scale in (1.0, 3.0))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from backline.models.mge.words import (
+    BAND,
     BASS,
     DRUMS,
     FAMILIES,
@@ -13,11 +14,15 @@ from backline.models.mge.words import (
     INSTRUMENTS,
     LABELS,
     VOICE,
+    WHOLE,
+    WITHOUT,
     ask,
     ask_for_all,
+    can_be_asked_for,
     instruments_of,
     labels_of,
     mistyped,
+    phrase,
     phrases,
     words_of,
 )
@@ -104,6 +109,18 @@ def test_sums_are_asked_for_by_what_is_in_them() -> None:
     assert {"everything but the vocals", "the backing track"} <= asked
     assert "the whole song" in {ask_for_all(rng, (bass, drums, voice)) for _ in range(200)}
     assert "the rhythm section" in {ask_for_all(rng, (drums, bass), (piano, voice)) for _ in range(200)}
+
+
+def test_what_has_no_label_is_asked_for_by_what_is_left_out_or_not_at_all() -> None:
+    rng = np.random.default_rng(2)
+    bass, voice = labels_of("bass", 33), (VOICE,)
+    assert {ask_for_all(rng, (bass, ())) for _ in range(200)} <= set(WHOLE)
+    without = {phrase(template, VOICE) for template in WITHOUT}
+    assert {ask_for_all(rng, (bass, ()), (voice,)) for _ in range(200)} <= {*without, *BAND}
+    for wanted, absent in (((bass, ()), (voice, (DRUMS,))), ((bass, ()), ((),)), (((),), (bass,)), ((), (bass,))):
+        assert not can_be_asked_for(wanted, absent)
+        with pytest.raises(ValueError, match="no label"):
+            ask_for_all(rng, wanted, absent)
 
 
 def test_one_letter_is_mistyped() -> None:

@@ -103,8 +103,10 @@ class OfflinePlayer:
         """
         if given.ndim != 1 or not len(given):
             raise ValueError(f"the sound is {list(given.shape)}: give mono samples, at least one")
-        task = TASKS[name]
+        task, config = TASKS[name], self.network.config
         frames = ceil(len(given) / self.vae.hop)
+        if config.network.time == "token":  # taught whole windows, so it gets them: silence follows a shorter file
+            frames = max(frames, config.window_frames)
         heard = None if task.given is None else self.network.normed(encoded(self.vae, given, frames).to(self.device))
         condition = self.network.asked(self.reader.embed(prompt)[None].to(self.device), task)
         return self.network.unnormed(self.told(task, heard, frames, condition, sampling, stream))
@@ -117,18 +119,17 @@ class OfflinePlayer:
 
         Args:
             heard: those of the track that the task gives [channel, frame], if it gives one.
+            frames: a window's at least, where the network has one time for all of a track.
             condition: [1, track, dimension].
         """
         config = self.network.config
         shape = len(TRACKS), config.network.channels
         by_frame = config.network.time == "frame"
-        # A network that was taught whole windows gets them: a shorter file is followed by silence, which is left out.
-        padded = frames if by_frame else max(frames, config.window_frames)
-        clean = torch.zeros(*shape, padded, device=self.device)
+        clean = torch.zeros(*shape, frames, device=self.device)
         if heard is not None and task.given is not None:
-            clean[task.given, :, :frames] = heard
+            clean[task.given] = heard
         denoise = guided(self.network, condition, sampling.guidance)
-        for start, stop, begun in windows(padded, config.window_frames, sampling.overlap):
+        for start, stop, begun in windows(frames, config.window_frames, sampling.overlap):
             noise = noise_at(sampling.seed, stream, shape, start, stop).to(self.device)
             known = task.known(1).to(self.device)
             if by_frame:
@@ -137,7 +138,7 @@ class OfflinePlayer:
             (clean[..., start:stop],) = sample(
                 denoise, noise[None], sampling.steps, known, clean[None, ..., start:stop], past
             )
-        return clean[..., :frames]
+        return clean
 
     @torch.inference_mode()
     def in_windows(

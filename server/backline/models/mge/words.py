@@ -331,27 +331,34 @@ def ask(rng: Generator, labels: Sequence[str]) -> str:
 def ask_for_all(rng: Generator, wanted: Sequence[Sequence[str]], absent: Sequence[Sequence[str]] = ()) -> str:
     """A phrase that asks for a sum of stems, each given by its labels, out of a song that has `absent` as well.
 
-    One stem is asked for as `ask` does, several by name: "the sound of the bass, drums and piano". Stems that have no
-    label are asked for by what is left out, where that can be said.
+    One stem is asked for as `ask` does, several by name: "the sound of the bass, drums and piano". Where one of them
+    has no label, by what is left out.
 
     Raises:
-        ValueError: no stem that is wanted has a label, and what is left out does not tell it.
+        ValueError: no words tell it, see `can_be_asked_for`.
     """
-    if not absent and len(wanted) > 1 and rng.random() < 0.5:
+    nameless = not all(wanted)
+    if not absent and len(wanted) > 1 and (rng.random() < 0.5 or nameless):
         return _drawn(rng, WHOLE)
     if [tuple(labels) for labels in absent] == [(VOICE,)] and len(wanted) > 1 and rng.random() < 0.5:
         return _drawn(rng, BAND)
-    named = [labels for labels in wanted if labels]
-    if len(absent) == 1 and absent[0] and len(wanted) > 1 and (rng.random() < 0.6 or len(named) < len(wanted)):
+    if len(absent) == 1 and absent[0] and len(wanted) > 1 and (rng.random() < 0.6 or nameless):
         return phrase(_drawn(rng, WITHOUT), _called(rng, absent[0]))
-    if not named:
-        raise ValueError("none of the stems has a label: nothing asks for them")
-    if len(named) == 1:
-        return ask(rng, named[0])
-    if {labels[-1] for labels in named} == {BASS, DRUMS} and rng.random() < 0.5:
+    if nameless or not wanted:
+        raise ValueError("one of the stems has no label: nothing asks for it")
+    if len(wanted) == 1:
+        return ask(rng, wanted[0])
+    if {labels[-1] for labels in wanted} == {BASS, DRUMS} and rng.random() < 0.5:
         return _drawn(rng, RHYTHM_SECTION)
-    names = [_called(rng, named[at]) for at in rng.permutation(len(named))]
+    names = [_called(rng, wanted[at]) for at in rng.permutation(len(wanted))]
     return phrase(_drawn(rng, TEMPLATES[:5]), together(names))
+
+
+def can_be_asked_for(wanted: Sequence[Sequence[str]], absent: Sequence[Sequence[str]]) -> bool:
+    """Whether `ask_for_all` has words for it: each stem has a label, or it is all of a song or all but one that has."""
+    if all(wanted):
+        return bool(wanted)
+    return len(wanted) > 1 and (not absent or (len(absent) == 1 and bool(absent[0])))
 
 
 def together(names: Sequence[str]) -> str:

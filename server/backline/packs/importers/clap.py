@@ -9,7 +9,7 @@ tokenizer.json, as Hugging Face has them in `roberta-base`.
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from backline.models.errors import PackError
 from backline.models.mge.clap import PREFIX, TOKENIZER, ClapConfig, ClapNetwork
 from backline.nn.bert import ROBERTA_BASE, BertError, our_names, read_tokenizer
+from backline.nn.tables import TableError, read_table
 from backline.nn.weights import mismatches, part
 from backline.packs.importers.checkpoint import HARMLESS, Component, Harmless, read_torch, tensors_of
 
@@ -55,7 +56,7 @@ def read_clap(file: Path, tokenizer: Path) -> Component:
     given = {f"bert.{name}": tensor for name, tensor in our_names(part(tensors, "text_branch.")).items()}
     projection = part(tensors, "text_projection.")
     given |= {f"projection.{name}": tensor for name, tensor in projection.items()}
-    config = _sizes(given)
+    config = _sizes(given, file.name)
     with torch.device("meta"):
         wanted = ClapNetwork(config).state_dict()
     if problems := mismatches(wanted, given, ""):
@@ -73,23 +74,30 @@ def read_clap(file: Path, tokenizer: Path) -> Component:
     return Component(asdict(config), {PREFIX + name: tensor for name, tensor in given.items()})
 
 
-def _sizes(given: dict[str, Tensor]) -> ClapConfig:
-    """As the tensors' shapes tell; as published where one that would tell is missing."""
+def _sizes(given: dict[str, Tensor], where: str) -> ClapConfig:
+    """As the tensors' shapes tell; as published where one that would tell is missing.
+
+    Raises:
+        PackError: they tell of no such network.
+    """
 
     def size(name: str, axis: int, default: int) -> int:
         found = given.get(name)
         return default if found is None or found.dim() <= axis else found.shape[axis]
 
-    layers = [int(found[1]) for name in given if (found := re.match(r"bert\.layers\.(\d+)\.", name))]
+    layers = [int(found[1]) for name in given if (found := re.match(r"bert\.layers\.(\d{1,6})\.", name))]
     width = size("bert.words.weight", 1, ROBERTA_BASE.width)
-    text = replace(
-        ROBERTA_BASE,
-        layers=max(layers, default=ROBERTA_BASE.layers - 1) + 1,
-        width=width,
-        heads=max(1, width // HEAD),
-        feed_forward=size("bert.layers.0.wide.weight", 0, ROBERTA_BASE.feed_forward),
-        vocabulary=size("bert.words.weight", 0, ROBERTA_BASE.vocabulary),
-        positions=size("bert.places.weight", 0, ROBERTA_BASE.positions),
-        types=size("bert.types.weight", 0, ROBERTA_BASE.types),
-    )
-    return ClapConfig(text, size("projection.2.weight", 0, ClapConfig.dimension))
+    text = asdict(ROBERTA_BASE) | {
+        "layers": max(layers, default=ROBERTA_BASE.layers - 1) + 1,
+        "width": width,
+        "heads": max(1, width // HEAD),
+        "feed_forward": size("bert.layers.0.wide.weight", 0, ROBERTA_BASE.feed_forward),
+        "vocabulary": size("bert.words.weight", 0, ROBERTA_BASE.vocabulary),
+        "positions": size("bert.places.weight", 0, ROBERTA_BASE.positions),
+        "types": size("bert.types.weight", 0, ROBERTA_BASE.types),
+    }
+    sizes = {"text": text, "dimension": size("projection.2.weight", 0, ClapConfig.dimension)}
+    try:
+        return read_table(ClapConfig, sizes, "clap")
+    except TableError as error:
+        raise PackError([*error.problems, f"give {OFFICIAL}"], where) from error

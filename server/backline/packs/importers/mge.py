@@ -25,6 +25,7 @@ from backline.models.mge.network import PREFIX, MgeNetwork
 from backline.models.mge.tasks import TRACKS
 from backline.models.windowed.settings import WindowedSettings
 from backline.nn.dit import DiTConfig
+from backline.nn.tables import TableError, read_table
 from backline.nn.weights import misfits, part
 from backline.packs.importers.checkpoint import Component, Imported, read_checkpoint
 from backline.packs.importers.clap import read_clap
@@ -176,7 +177,9 @@ def read_network(tensors: Mapping[str, Tensor], where: str, window_frames: int |
         elif given[name].any():
             problems.append(f"{NETWORK}{name} is not zero, MGE-LDM's norms have no shift of their own")
     speeds = given.get(ROTARY)
-    if speeds is not None and not (len(speeds) == HEAD // 2 and torch.allclose(speeds, _speeds(), rtol=1e-3)):
+    if speeds is not None and not (
+        speeds.shape == (HEAD // 2,) and torch.allclose(speeds.float(), _speeds(), rtol=1e-2)
+    ):
         problems.append(f"{NETWORK}{ROTARY} are not the speeds of rotary positions in heads of {HEAD}")
     if problems:
         raise PackError([*problems, f"give {OFFICIAL}"], where)
@@ -198,20 +201,21 @@ def _sizes(given: Mapping[str, Tensor], where: str) -> DiTConfig:
         found = given.get(name)
         return default if found is None or found.dim() <= axis else found.shape[axis]
 
-    layers = [int(found[1]) for name in given if (found := re.match(r"transformer\.layers\.(\d+)\.", name))]
+    layers = [int(found[1]) for name in given if (found := re.match(r"transformer\.layers\.(\d{1,6})\.", name))]
     wide = size("transformer.project_in.weight", 0, len(TRACKS) * usual.width)
+    sizes = {
+        "channels": size("preprocess_conv.weight", 0, len(TRACKS) * usual.channels) // len(TRACKS),
+        "condition": size("to_global_embed.1.weight", 1, usual.condition),
+        "width": wide // len(TRACKS),
+        "layers": max(layers, default=usual.layers - 1) + 1,
+        "heads": wide // HEAD,
+        "expansion": size("transformer.layers.0.ff.ff.2.weight", 1, wide * usual.expansion) // max(1, wide),
+        "time_features": 2 * size("timestep_features.weight", 0, usual.time_features // 2),
+    }
     try:
-        return DiTConfig(
-            channels=size("preprocess_conv.weight", 0, len(TRACKS) * usual.channels) // len(TRACKS),
-            condition=size("to_global_embed.1.weight", 1, usual.condition),
-            width=wide // len(TRACKS),
-            layers=max(layers, default=usual.layers - 1) + 1,
-            heads=wide // HEAD,
-            expansion=size("transformer.layers.0.ff.ff.2.weight", 1, wide * usual.expansion) // wide,
-            time_features=2 * size("timestep_features.weight", 0, usual.time_features // 2),
-        )
-    except ValueError as error:
-        raise PackError([str(error), f"give {OFFICIAL}"], where) from error
+        return read_table(DiTConfig, sizes, "mge.network")
+    except TableError as error:
+        raise PackError([*error.problems, f"give {OFFICIAL}"], where) from error
 
 
 def _speeds() -> Tensor:

@@ -17,6 +17,7 @@ from backline.codecs.vae.config import OobleckConfig
 from backline.codecs.vae.load import PREFIX
 from backline.codecs.vae.oobleck import Oobleck
 from backline.models.errors import PackError
+from backline.nn.tables import TableError, read_table
 from backline.nn.weights import mismatches
 from backline.packs.importers.checkpoint import Component
 
@@ -54,7 +55,9 @@ def folded(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
             length, direction = (found.pop(base + end, None) for end in ends)
             if length is None or direction is None:
                 problems.append(f"{base + (length_end if length is None else direction_end)} is missing")
-            elif tuple(length.shape) != (len(direction), *[1] * (direction.dim() - 1)):
+            elif direction.dim() != 3:
+                problems.append(f"{base + direction_end} is {list(direction.shape)}, must have three axes")
+            elif tuple(length.shape) != (len(direction), 1, 1):
                 problems.append(f"{base + length_end} is {list(length.shape)}, must be {[len(direction), 1, 1]}")
             else:
                 norm = direction.double().flatten(1).norm(dim=1).view_as(length)
@@ -66,7 +69,7 @@ def folded(tensors: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
 
 def _sizes(given: Mapping[str, Tensor], sample_rate: int, where: str) -> OobleckConfig:
     """Raises PackError: they tell of no such network."""
-    levels = {int(found[1]) for name in given if (found := re.match(r"encoder\.layers\.(\d+)\.layers\.", name))}
+    levels = {int(found[1]) for name in given if (found := re.match(r"encoder\.layers\.(\d{1,6})\.layers\.", name))}
     first, downs = given.get("encoder.layers.0.weight"), []
     for level in sorted(levels):
         downs.append(given.get(f"encoder.layers.{level}.layers.{LEVEL_END}.weight"))
@@ -75,14 +78,15 @@ def _sizes(given: Mapping[str, Tensor], sample_rate: int, where: str) -> Oobleck
     if first is None or first.dim() != 3 or last is None or not levels or len(strided) < len(downs):
         raise PackError(["it holds no autoencoder in the layout of stable-audio-tools: give another file"], where)
     width = len(first)
+    sizes = {
+        "sample_rate": sample_rate,
+        "audio_channels": first.shape[1],
+        "width": width,
+        "multiples": [len(down) // max(1, width) for down in strided],
+        "strides": [down.shape[2] // 2 for down in strided],
+        "latent_channels": len(last) // 2 if last.dim() else 0,
+    }
     try:
-        return OobleckConfig(
-            sample_rate,
-            audio_channels=first.shape[1],
-            width=width,
-            multiples=tuple(len(down) // width for down in strided),
-            strides=tuple(down.shape[2] // 2 for down in strided),
-            latent_channels=len(last) // 2,
-        )
-    except ValueError as error:
-        raise PackError([str(error)], where) from error
+        return read_table(OobleckConfig, sizes, "vae")
+    except TableError as error:
+        raise PackError(error.problems, where) from error
