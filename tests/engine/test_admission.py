@@ -113,7 +113,9 @@ class TwoTasks(GainStream):
 
     def __init__(self) -> None:
         super().__init__(rate=None, channels=None)
-        self.spec = replace(self.spec, tasks=tuple(Task(name, ports=("out0",), parameters=("gain",)) for name in self.COSTS))
+        self.spec = replace(
+            self.spec, tasks=tuple(Task(name, ports=("out0",), parameters=("gain",)) for name in self.COSTS)
+        )
 
     def warm_up(self, config: SessionConfig) -> float:
         return self.COSTS[config.task]
