@@ -3,12 +3,16 @@
     python bench/real_music.py --audio ../audio -o real
     python bench/real_music.py --audio ../audio -o real --pack stems --beside spleeter-2stems --no-visqol
     python bench/real_music.py -o real --pop song.mp3 --separator spleeter-2stems     # and a song that nobody has apart
+    python bench/real_music.py -o real --mge mge --beside spleeter-4stems       # and what is asked for by name
 
 It writes songs from the recordings of BACKLINE_AUDIO, and prepares two corpora of them by `backline data prepare`:
 
 - OUT/sung: both singers, at VOICE_DBFS, each over what all but the guitar plays in a rock song, at BAND_DBFS;
 - OUT/rock: rock songs, the guitar and the rest apart. Nobody sings in them, so `vocals` is wrong whatever it holds.
 - OUT/pop: with --pop, songs as they are sold. What --separator finds in them stands for the truth, and is none.
+
+With --mge, its pack is asked for the voice and the guitar by name as well, beside all separators that are given
+(`backline evaluate extraction`; OUT/sung-asked.json, OUT/rock-asked.json). A separator's guitar is its `other`.
 
 The rock songs are those of Debian's fretsonfire-songs-sectoid where it is installed, whole, else the half minute of one
 that lies among the recordings. Further arguments go to `backline evaluate separation`. For measuring only, once a
@@ -42,6 +46,8 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, default=os.environ.get("BACKLINE_AUDIO"), help="folder of recordings")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for songs, corpora and figures")
     parser.add_argument("--pack", default="stems", help="what is judged")
+    parser.add_argument("--mge", metavar="PACK", help="a pack that is asked for what it is to play, judged as well")
+    parser.add_argument("--beside", action="append", default=[], metavar="PACK", help="another pack that separates")
     parser.add_argument("--pop", type=Path, action="append", default=[], help="a song of which nobody has the stems")
     parser.add_argument(
         "--separator", default="spleeter-2stems", help="whose stems of --pop the pack's are held against"
@@ -51,6 +57,7 @@ def main() -> None:
     if known.audio is None:
         parser.error("say where the recordings are: --audio, or BACKLINE_AUDIO")
     packs = ["--packs", known.packs] if known.packs else []
+    others = [word for name in known.beside for word in ("--beside", name)]
     rocks = rock_songs(known.audio)
     for kind, songs in {"sung": sung(known.audio, rocks), "rock": rocks}.items():
         for title, stems in songs.items():
@@ -59,10 +66,12 @@ def main() -> None:
             for label, sound in stems.items():
                 soundfile.write(folder / f"{label}.wav", sound.T, SAMPLE_RATE, "FLOAT")
         prepare(known.output / kind, known.output / "songs" / kind, "--licence", LICENCE[kind])
-        evaluate(known.output / kind, known.pack, *packs, *more)
+        evaluate(known.output / kind, known.pack, *packs, *others, *more)
+        if known.mge:
+            ask(known.output / kind, known.mge, "--beside", known.pack, *packs, *others)
     if known.pop:
         prepare(known.output / "pop", *known.pop, "--separator", known.separator, *packs)
-        evaluate(known.output / "pop", known.pack, *packs, *more)
+        evaluate(known.output / "pop", known.pack, *packs, *others, *more)
 
 
 def prepare(corpus: Path, *arguments: object) -> None:
@@ -72,6 +81,11 @@ def prepare(corpus: Path, *arguments: object) -> None:
 def evaluate(corpus: Path, pack: str, *arguments: object) -> None:
     figures = corpus.with_suffix(".json")
     command("evaluate", "separation", pack, "--songs", corpus, "--pieces", 100, "-o", figures, *arguments)
+
+
+def ask(corpus: Path, pack: str, *arguments: object) -> None:
+    figures = corpus.with_name(f"{corpus.name}-asked.json")
+    command("evaluate", "extraction", pack, "--songs", corpus, "--pieces", 100, "-o", figures, *arguments)
 
 
 def rock_songs(audio: Path) -> Mapping[str, Mapping[str, np.ndarray]]:

@@ -114,6 +114,7 @@ void Worker::apply(const Change& change) {
 void Worker::apply_restart(const Change& change) {
     origin_ = change.position - static_cast<int64_t>(change.index);
     started_ = true;
+    if (offline_ || change.offline) held_ = {}, played_.clear();  // a bounce begins with nothing, and leaves nothing
     offline_ = change.offline;
     timing_ = change.timing;
     take_ = change.take;

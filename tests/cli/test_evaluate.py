@@ -13,7 +13,9 @@ from backline.packs.pack import write_pack
 from tests.cli.test_commands import Backline
 from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
+from tests.support.corpora import write_corpus, write_song
 from tests.support.nisqa_checkpoint import write_nisqa
+from tests.support.queried import Pulses, write_random_pack
 
 needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=str(fluidsynth.missing()))
 
@@ -43,6 +45,13 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
         (["separation", "passthrough", "--picture", "out.gif"], 1, ".png"),
         (["voices", "passthrough"], 1, "vocals, drums, bass and other"),
         (["voices", "stems", "--run", "no-such-run"], 2, "no-such-run"),
+        (["extraction", "passthrough"], 1, "give a pack of the family mge"),
+        (["extraction", "no-such-pack"], 1, "passthrough"),
+        (["extraction", "passthrough", "--steps", "0"], 2, "steps"),
+        (["extraction", "passthrough", "--picture", "out.gif"], 1, ".png"),
+        (["imputation", "passthrough", "--guidance", "nan"], 2, "guidance"),
+        (["imputation", "passthrough", "-o", "out.txt"], 1, ".json"),
+        (["generation", "passthrough", "--vggish", "missing.pth"], 1, "give a pack of the family mge"),
         (["drift", "passthrough", "--minutes", "0.1"], 2, "minutes"),
         (["robustness", "passthrough", "--seconds", "5"], 2, "seconds"),
         (["robustness", "passthrough", "--recordings", "no-such-folder"], 2, "no-such-folder"),
@@ -117,4 +126,64 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
     methods = ("separated", "mixture", "ideal ratio mask", "HPSS", "two", "true")
     assert sorted(judged) == sorted(row_name(name, "vocals") for name in methods)
     assert any("NISQA" in quoted["rows"]["MSS-LM"] for quoted in written["quoted"])
+    assert picture.read_bytes().startswith(PNG)
+
+
+def write_pulses(folder: Path, pieces: int) -> Path:
+    """A corpus of test songs of drums and a piano."""
+    songs = []
+    for number in range(pieces):
+        song = Pulses(number, ("drums", "piano"))
+        songs.append(write_song(folder, song.title, {name: song.read(name, 48_000) for name in song.labels}, "test"))
+    return write_corpus(folder, *songs).folder
+
+
+def test_an_extraction_is_measured_drawn_and_written(backline: Backline, tmp_path: Path) -> None:
+    pytest.importorskip("fast_bss_eval")
+    pytest.importorskip("matplotlib")
+    write_random_pack(tmp_path / "packs")
+    write_pack(tmp_path / "packs" / "echo", CONFIG | {"name": "echo", "passthrough": {"ports": list(TRACKS)}}, {})
+    corpus = write_pulses(tmp_path / "corpus", 1)
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    said = backline(
+        *("evaluate", "extraction", "mge", "--packs", tmp_path / "packs", "--songs", corpus, "--pieces", 1),
+        *("--beside", "echo", "--ablation", "--picture", picture, "-o", out),
+    )
+    assert said.code == 0, said.err
+    for text in ("mask, drums", "ideal ratio mask", "HPSS", "VAE, mask", "missed", "held-out words could be asked"):
+        assert text in said.out + said.err
+    written = json.loads(out.read_text())
+    assert written["kind"] == "extraction"
+    assert written["settings"]["songs"] == str(corpus)
+    assert written["settings"]["readout"] == "mask"
+    rows = written["rows"]
+    for column in ("log-mel L1", "SI-SDR dB"):  # through a session, of another's rate
+        assert rows["echo, drums"][column]["mean"] == pytest.approx(rows["mixture, drums"][column]["mean"], abs=1e-2)
+    assert rows["steps = 1"] == rows["mask"]
+    assert {"steps = 32", "guidance = 2", "adaptive times", "RePaint, U = 4"} <= rows.keys()
+    assert written["quoted"][0]["source"].startswith("MGE-LDM")
+    assert written["quoted"][0]["rows"]["MGE-LDM T4, all"]["drums"]["mean"] == 0.83
+    assert "piano" not in written["quoted"][0]["rows"]["HDemucs"]
+    assert picture.read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("command", ["imputation", "generation"])
+def test_what_is_made_is_measured_drawn_and_written(backline: Backline, tmp_path: Path, command: str) -> None:
+    pytest.importorskip("matplotlib")
+    write_random_pack(tmp_path / "packs")
+    corpus = write_pulses(tmp_path / "corpus", 2)
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    said = backline(
+        *("evaluate", command, "mge", "--packs", tmp_path / "packs", "--songs", corpus, "--pieces", 2),
+        *("--steps", 1, "--guidance", 1.5, "--picture", picture, "-o", out),
+    )
+    assert said.code == 0, said.err
+    written = json.loads(out.read_text())
+    assert written["kind"] == command
+    assert (written["settings"]["steps"], written["settings"]["guidance"]) == (1, 1.5)
+    wanted = {"imputation": {"imputed, drums", "true, comping", "shuffled, drums", "silence, comping"},
+              "generation": {"generated", "prompted", "held-out songs", "VAE"}}  # fmt: skip
+    assert wanted[command] <= written["rows"].keys()
+    assert any("frames, and it takes at least" in note for note in written["notes"])  # four seconds are too few
+    assert "quoted, not measured: MGE-LDM" in said.out
     assert picture.read_bytes().startswith(PNG)

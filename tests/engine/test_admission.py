@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, NotFound, Refused
 from backline.engine.events import LedgerChanged
 from backline.engine.ledger import MARGIN
-from backline.models.stream import ChannelLayout
+from backline.engine.session import Session
+from backline.models.stream import ChannelLayout, SessionConfig, Task
 from tests.support.playing import Listener, make_config, open_session, running, settle, write_blocks
 from tests.support.streams import GainStream
 
@@ -103,6 +104,37 @@ def test_a_pack_that_seemed_too_slow_is_measured_by_its_first_session_and_then_a
         write_blocks(first, audio, 4_096)
         settle(engine)
         open_session(engine, "busy", offline=False)
+
+
+class TwoTasks(GainStream):
+    """One quick task, and one that is slow."""
+
+    COSTS: ClassVar = {"quick": 0.1, "slow": 0.5}
+
+    def __init__(self) -> None:
+        super().__init__(rate=None, channels=None)
+        self.spec = replace(self.spec, tasks=tuple(Task(name, ports=("out0",), parameters=("gain",)) for name in self.COSTS))
+
+    def warm_up(self, config: SessionConfig) -> float:
+        return self.COSTS[config.task]
+
+
+def test_what_a_session_costs_is_what_its_task_costs() -> None:
+    def computes(session: Session) -> float:
+        return sum(item.seconds for item in session.ledger.items if item.name == "compute")
+
+    audio = np.zeros((2, 10 * 3_840), np.float32)
+    with running(cores=4, band=TwoTasks()) as engine:
+        quick, slow, first = (
+            open_session(engine, "band", offline=False, task=task)[0] for task in ("quick", "slow", "")
+        )
+        assert computes(slow) == pytest.approx(5 * computes(quick))
+        assert computes(first) == computes(quick)
+        assert engine.load() == pytest.approx(0.7)
+        write_blocks(quick, audio, 4_096)  # measured, and no news of the other task
+        settle(engine)
+        assert engine.resident("band").cost(slow.config).value == 0.5
+        assert engine.resident("band").cost(quick.config).value < 0.1
 
 
 def test_what_the_service_takes_for_a_message_limits_who_may_play() -> None:

@@ -350,6 +350,39 @@ def test_a_chord_that_is_held_leads_the_next_session_too(built: Path, tmp_path: 
     assert [(midi.data, midi.position) for midi in told] == [(struck[0].data, max(start, struck[0].position))]
 
 
+def test_a_bounce_hears_nothing_of_what_was_held_before_it(built: Path, tmp_path: Path) -> None:
+    """A region that ends in the midst of a note leaves it held: the next bounce is the same all the same, and whoever
+    plays live after it is not led by it.
+    """
+    heard: list[list[tuple[int, bytes]]] = []
+
+    def echo(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
+        yield ready()
+        heard.append([])
+        for request in requests:
+            message = pb.ClientMessage.FromString(request)
+            if message.WhichOneof("message") == "midi":
+                heard[-1].append((message.midi.position, message.midi.data))
+            if message.WhichOneof("message") == "audio":
+                yield pb.ServerMessage(audio=message.audio).SerializeToString()
+
+    pack = pb.Pack(takes_notes=True)
+    pack.MergeFrom(PASSTHROUGH)
+    with serving(Answers(echo, pack)) as address, driver(built, tmp_path, address) as drive:
+        drive.say("offline", 1)
+        drive.activate(RATE, seconds=0.5)
+        for _ in range(2):
+            drive.say("note", 1_001)
+            drive.run(RATE, BLOCK, 0)
+            drive.say("reset")
+        drive.say("offline", 0)
+        drive.run(RATE, BLOCK, 1)
+        assert drive.sessions() == len(heard) >= 3
+    first, second = (notes for notes in heard if notes)
+    assert [data for _, data in first] == [data for _, data in second] == [bytes([0x90, 60, 100])]
+    assert second[0][0] - first[0][0] >= RATE - BLOCK
+
+
 @pytest.mark.paced
 def test_a_proxy_that_ends_each_stream_after_a_megabyte_is_named(built: Path, tmp_path: Path) -> None:
     """As nginx does with client_max_body_size at its default."""

@@ -116,7 +116,7 @@ def card(
     Example: [cyan]backline packs card default --run runs/default --evaluation default.json --evaluation codec.json[/]
     """
     from backline.cli.console import UserError, console
-    from backline.cli.evaluate import find
+    from backline.cli.evaluate.parts import find
     from backline.measures.pictures import NoPicture
     from backline.training.card import read_evaluations, write_card
     from backline.whole_file import check_folder
@@ -136,7 +136,7 @@ def card(
 def _draw_sounds(pack: Pack) -> None:
     """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band."""
     from backline.cli.console import error_console
-    from backline.cli.evaluate import pick_world
+    from backline.cli.evaluate.parts import pick_world
     from backline.music.stems import TRACKS
     from backline.packs.pack import load_stream
 
@@ -236,7 +236,7 @@ def pull(
     Example: [cyan]backline packs pull spleeter-4stems[/]
     """
     from backline.cli.console import UserError, console, error_console, labelled
-    from backline.cli.evaluate import progress_bar, told_to_user
+    from backline.cli.evaluate.parts import progress_bar, told_to_user
     from backline.packs.download import download, listed_checksum, recorded_checksum, size
     from backline.packs.official import find
     from backline.packs.places import user_packs

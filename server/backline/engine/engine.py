@@ -103,11 +103,12 @@ class Engine:
             BadInput: the name is taken.
         """
         self._check_free(name)
-        cost = stream.warm_up(default_config(stream.spec))
+        tasks = [task.name for task in stream.spec.tasks] or [""]
+        costs = {task: stream.warm_up(default_config(stream.spec, task)) for task in tasks}
         with self._lock:
             self._check_free(name)  # it may have been taken meanwhile
             figures = self.figures.model(name, float(stream.spec.default_chunk_seconds))
-            resident = Resident(name, stream, cost, figures, self.device, self.clock, self._precedence, entry)
+            resident = Resident(name, stream, costs, figures, self.device, self.clock, self._precedence, entry)
             self.residents = {**self.residents, name: resident}
 
     def remove_stream(self, name: str, close_sessions: bool = False) -> None:
@@ -197,7 +198,7 @@ class Engine:
                     block_size=block_size,
                     input_seconds=take.input.delay_seconds,
                     output_seconds=take.output.delay_seconds,
-                    compute_seconds=resident.cost.value * float(config.chunk_seconds),
+                    compute_seconds=resident.cost(config).value * float(config.chunk_seconds),
                     queue_seconds=resident.company_seconds(),
                     jitter_buffer_seconds=jitter_buffer_seconds,
                 )
@@ -337,10 +338,11 @@ def usable_cores() -> int:
     return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
 
 
-def default_config(spec: StreamSpec) -> SessionConfig:
-    """The session that a model is warmed up for."""
-    spec = spec.for_task("")
+def default_config(spec: StreamSpec, task: str = "") -> SessionConfig:
+    """The session that a model is warmed up for in one of its tasks."""
+    spec = spec.for_task(task)
     return SessionConfig(
+        task=task,
         sample_rate=48_000,
         channels=spec.input_channels or 2,
         chunk_seconds=spec.default_chunk_seconds,

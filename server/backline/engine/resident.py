@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -50,7 +50,7 @@ class Resident:
         self,
         name: str,
         stream: Stream,
-        warm_up_cost: float,
+        warm_up_costs: Mapping[str, float],
         figures: ModelFigures,
         device: str = "cpu",
         clock: Clock = CLOCK,
@@ -59,6 +59,7 @@ class Resident:
     ) -> None:
         """
         Args:
+            warm_up_costs: by task, the first one first; a model without tasks has one called "".
             figures: which its engine thread adds to.
             precedence: what it shares with the other models of the machine.
             entry: the pack that it was built from, if it was one.
@@ -67,7 +68,7 @@ class Resident:
         self.gone = False  # nobody is let in any more; the engine thread's
         self._precedence = precedence or Precedence()
         self._clock, self._compute_clock = clock, compute_clock(device)
-        self.cost = Cost(warm_up_cost)
+        self._costs = {task: Cost(seconds) for task, seconds in warm_up_costs.items()}
         self.texts = TextDesk(name, stream)
         self.sessions: list[Session] = []  # changed by the engine thread only
         self.call_seconds: deque[float] = deque(maxlen=1024)  # wall times of the newest engine calls
@@ -82,14 +83,18 @@ class Resident:
         """Those that have not ended. Any thread."""
         return [session for session in self.sessions if not session.closed.is_set()]
 
+    def cost(self, config: SessionConfig) -> Cost:
+        """What sessions of this one's task cost. Any thread."""
+        return self._costs[config.task or next(iter(self._costs))]
+
     def claim(self, session: Session) -> Claim:
         """What one of its sessions asks of the machine. Any thread."""
         return self.asked(session.config, session.block_size)
 
     def asked(self, config: SessionConfig, block_size: int) -> Claim:
         """What a session of such a `config` asks of the machine whose client sends such blocks. Any thread."""
-        seconds, cost = float(config.chunk_seconds), self.cost
         spec = self.stream.spec.for_task(config.task)
+        seconds, cost = float(config.chunk_seconds), self.cost(config)
         messages = config.sample_rate / block_size + (len(spec.ports) if config.want_audio else 1) / seconds
         return Claim(self.name, seconds, cost.value * seconds, config.offline, messages, cost.delivery_seconds)
 
@@ -98,7 +103,7 @@ class Resident:
         each, as long as one may take when the machine stumbles. Any thread.
         """
         others = [other for other in self.open_sessions() if other is not session]
-        return MARGIN * sum(self.cost.value * float(other.config.chunk_seconds) for other in others)
+        return MARGIN * sum(self.cost(other.config).value * float(other.config.chunk_seconds) for other in others)
 
     def tell_company(self) -> None:
         """Tells live sessions what the company they are in may cost them. The engine thread."""
@@ -300,7 +305,8 @@ class Resident:
                 session.unfinished.model_seconds += model
                 session.unfinished.step_seconds += self._clock() - start
         for session, chunk in finished:
-            self.cost.observe(chunk.compute_seconds + computed, float(session.config.chunk_seconds), delivery)
+            config = session.config
+            self.cost(config).observe(chunk.compute_seconds + computed, float(config.chunk_seconds), delivery)
         self.call_seconds.append(self._clock() - start)
 
     def _answers(self, inputs: list[ChunkInput]) -> dict[int, ChunkOutput | RowFailed]:

@@ -36,13 +36,15 @@ def si_sdr(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
 
 
 def log_mel_distance(found: NDArray[np.float32], wanted: NDArray[np.float32], sample_rate: int) -> float:
-    """Mean absolute difference of natural log-mel magnitudes of [sample] at 16 kHz, window 1024, hop 160, 64 bands."""
+    """Mean absolute difference of the `log_mels` of [sample]."""
+    return float((log_mels(found, sample_rate) - log_mels(wanted, sample_rate)).abs().mean())
+
+
+def log_mels(audio: NDArray[np.float32], sample_rate: int) -> Tensor:
+    """[sample] -> [band, frame], natural logarithms of magnitudes: at 16 kHz, window 1024, hop 160, 64 bands."""
     divisor = gcd(16_000, sample_rate)
-    mels = []
-    for audio in (found, wanted):
-        resampled = resample_poly(audio.astype(np.float64), 16_000 // divisor, sample_rate // divisor)
-        spectrum = stft(torch.from_numpy(resampled).float()[None], 1024, 160)
-        # The measure is defined on the unscaled transform.
-        magnitude = spectrum.abs() * float(torch.hann_window(1024).sum())
-        mels.append(log_mel(magnitude, 64, 1024, 16_000))
-    return float((mels[0] - mels[1]).abs().mean())
+    resampled = resample_poly(audio.astype(np.float64), 16_000 // divisor, sample_rate // divisor)
+    spectrum = stft(torch.from_numpy(resampled).float()[None], 1024, 160)
+    # The measure is defined on the unscaled transform.
+    magnitude = spectrum.abs() * float(torch.hann_window(1024).sum())
+    return log_mel(magnitude, 64, 1024, 16_000)[0]

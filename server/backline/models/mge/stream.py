@@ -73,6 +73,8 @@ class MgeSettings(WindowedSettings):
     """The [stream] table of pack.toml. Extraction is nearest to the truth in one step (MGE.md 7)."""
 
     consistency: Annotated[int, Meta(ge=OFF, le=MASK)] = MASK  # the decoded source is mono: masks keep the stereo
+    # With 2, as the stems pack has it, true stems that the VAE has decoded come back twice as far off in log mels.
+    mask_exponent: Annotated[float, Meta(gt=0, le=100)] = 1.0
     extract_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 1
     extract_guidance: Annotated[float, Meta(ge=0, le=MOST_GUIDANCE)] = 1.0
     steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 8  # of the other tasks, and so is the next
