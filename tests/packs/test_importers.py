@@ -84,6 +84,18 @@ def test_pickled_code_is_not_run(tmp_path: Path) -> None:
             read_checkpoint(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "hollow",
+    [torch.zeros(1).expand(1 << 40), torch.zeros(3, device="meta"), torch.zeros(3).to_sparse()],
+    ids=["of one number", "of none", "sparse"],
+)
+def test_tensors_that_a_file_only_says_it_has_are_refused(tmp_path: Path, hollow: torch.Tensor) -> None:
+    """A file of a kilobyte would fill memory and disk."""
+    torch.save({"whole": torch.zeros(2, 2)[:, 1], "w": hollow}, tmp_path / "hollow.th")
+    with pytest.raises(PackError, match="holds less of w than"):
+        read_checkpoint(tmp_path / "hollow.th")
+
+
 def test_settings_beside_the_tensors_are_harmless(tmp_path: Path) -> None:
     content = {"model_state": {"a": torch.ones(2)}, "global_step": 7, "args": argparse.Namespace(width=512, name="x")}
     torch.save(content, tmp_path / "trained.pt")

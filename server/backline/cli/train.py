@@ -41,7 +41,6 @@ STEMS_RUN = Path("runs/stems")
 VAE_RUN = Path("runs/vae")
 MGE_RUN = Path("runs/mge")
 HAFM_RUN = Path("runs/hafm")
-MGE_RUN = Path("runs/mge")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
 

@@ -104,7 +104,7 @@ def usual_sounds(heard: Sequence[Heard]) -> dict[str, Tensor]:
 def nearest_names(towers: Towers, sound: NDArray[np.float32], count: int = 3) -> list[tuple[str, float]]:
     """The instruments whose names are nearest to a sound [sample] at the towers' rate, with the cosine of each.
 
-    None where there is nothing to hear: it is silent, or shorter than a second.
+    An empty list where there is nothing to hear: it is silent, or shorter than a second.
     """
     song = ((("",),), sound[np.newaxis])
     vectors = hear(towers.embed_audio, song, towers.config.sample_rate).vectors

@@ -27,7 +27,7 @@ from backline.models.mge.words import INSTRUMENTS, VOICE, ask_for_all, can_be_as
 from backline.music.people import levelled
 from backline.music.recording import recorded
 from backline.music.seeds import HELD_OUT_SEED, training_seed
-from backline.nn.learning_rate import cosine_rate
+from backline.nn.learning_rate import cosine_rate, set_rate
 from backline.training.augmentation import vary_gain
 from backline.training.codec import evaluating
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
@@ -301,8 +301,7 @@ class TowersTrainer:
         """One optimiser step on one batch of sounds, and one of the n-gram tower on phrases."""
         config, network = self.config, self.network
         for optimizer, peak in ((self.optimizer, config.rate), (self.quick, config.grams_rate)):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine_rate(moment.step, moment.progress, peak)
+            set_rate(optimizer, cosine_rate(moment.step, moment.progress, peak))
         batch = self.lessons.batch()
         meant = F.dropout(self.meanings(batch.texts).to(self.device), config.dropped)
         spectrum = network.audio.spectrum(torch.from_numpy(batch.audio).to(self.device))

@@ -29,7 +29,7 @@ from backline.models.errors import PackError
 from backline.models.mge.minilm import WIDTH, MiniLM, MiniLMMissing, read_minilm
 from backline.nn.mel import LogMel
 from backline.nn.tables import Bands, Entries, SampleRate, Samples, Width
-from backline.nn.weights import mismatches
+from backline.nn.weights import mismatches, part
 
 PREFIX = "towers."  # of a pack's tensors
 CACHED = 256  # texts whose vectors are kept
@@ -184,13 +184,13 @@ def load_towers(tensors: Mapping[str, Tensor], config: TowersConfig, minilm: Min
     Raises:
         PackError: they do not fit; names what does not.
     """
-    given = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    given = part(tensors, PREFIX)
     with torch.device("meta"):
         wanted = TowersNetwork(config).state_dict()
     if wrong := mismatches(wanted, given, PREFIX):
         raise PackError(wrong)
     network = TowersNetwork(config)
-    network.load_state_dict(dict(given))
+    network.load_state_dict(given)
     return Towers(network, minilm or minilm_if_there())
 
 

@@ -53,7 +53,7 @@ def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
     """The tensors by name in what `read_torch` found in a file.
 
     Raises:
-        PackError: there are none.
+        PackError: there are none, or some that are larger than what the file has of them.
     """
     for wrapper in ("state_dict", "model_state", "model_state_dict", "model"):  # what trainers put around the tensors
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -62,7 +62,16 @@ def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
     found = {str(name): tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
     if not found:
         raise PackError(["it holds no tensors by name: give a checkpoint's state dict"], file.name)
+    if hollow := [name for name, tensor in found.items() if not _held(tensor)]:
+        told = f"it holds less of {', '.join(hollow[:8])} than their sizes say: give a checkpoint of plain tensors"
+        raise PackError([told], file.name)
     return found
+
+
+def _held(tensor: Tensor) -> bool:
+    """Whether each number is there: a tensor of one number can be said to have any size, and a sparse one of none."""
+    plain = tensor.device.type == "cpu" and tensor.layout == torch.strided
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def read_torch(file: Path, harmless: Sequence[Harmless] = HARMLESS) -> Any:
