@@ -91,8 +91,8 @@ def prompts(
     notes = [f"{found.words} held-out words could be asked for"]
     notes += [f"{row} misses: {', '.join(words)}" for row, words in found.missed.items() if words]
     for name, sound in recorded(recordings, rate).items():
-        told = (f"{label} {likeness:.2f}" for label, likeness in nearest_names(readers[0], sound))
-        notes.append(f"{name} is nearest to {', '.join(told)}")
+        told = [f"{label} {likeness:.2f}" for label, likeness in nearest_names(readers[0], sound)]
+        notes.append(f"{name} is nearest to {', '.join(told) or 'nothing: it is silent, or too short'}")
     if picture is not None:
         plot_confusion(picture, list(INSTRUMENTS), found.confusion)
     settings = {"world": world, "pieces": pieces, "steps": last_entry(run / PART)["step"]}
