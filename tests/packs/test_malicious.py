@@ -18,17 +18,28 @@ from backline.codecs.hubert import HubertConfig
 from backline.measures.nisqa import read_nisqa
 from backline.measures.vggish import read_vggish
 from backline.models.errors import PackError
+from backline.packs.importers.clap import read_clap
 from backline.packs.importers.demucs import import_demucs
 from backline.packs.importers.encodec import import_encodec
 from backline.packs.importers.hafm import HafmFiles, import_hafm
 from backline.packs.importers.hcodec import import_hcodec
 from backline.packs.importers.hubert import read_hubert
+from backline.packs.importers.mge import import_mge
 from backline.packs.importers.spleeter import import_spleeter
 from tests.support.encodec_checkpoint import write_official_layout
 from tests.support.hcodec_checkpoint import write_hubert_base, write_published_layout
+from tests.support.mge_checkpoint import write_network
 
 SOURCES = Path(__file__).parents[2] / "server" / "backline" / "packs" / "importers"
-HELPERS = {"__init__", "arrays", "blocks", "checkpoint", "roles", "tensorflow"}  # that import nothing by themselves
+HELPERS = {
+    "__init__",
+    "arrays",
+    "blocks",
+    "checkpoint",
+    "oobleck",
+    "roles",
+    "tensorflow",
+}  # that import nothing by themselves
 
 
 class Writing:
@@ -105,6 +116,16 @@ def hubert_centroids(evil: Path, folder: Path) -> object:
     return read_hubert(folder / "hubert.pth", evil.rename(evil.with_suffix(".npy")), HubertConfig())
 
 
+def mge(evil: Path, folder: Path) -> object:
+    return import_mge(evil, folder / "clap.pt", folder, folder=folder / "pack")
+
+
+def mge_autoencoder(evil: Path, folder: Path) -> object:
+    return import_mge(
+        write_network(folder / "dit.ckpt"), folder / "clap.pt", folder, autoencoder=evil, folder=folder / "pack"
+    )
+
+
 def spleeter_folder(evil: Path, folder: Path) -> object:
     inside = folder / "given"
     inside.mkdir()
@@ -132,6 +153,7 @@ def spleeter_tensorflow(evil: Path, folder: Path) -> object:
 
 
 IMPORTERS: dict[str, Callable[[Path, Path], object]] = {
+    "clap": lambda evil, folder: read_clap(evil, folder),
     "demucs": lambda evil, folder: import_demucs(evil, folder / "pack"),
     "encodec": lambda evil, folder: import_encodec(evil, folder / "pack"),
     **{f"hafm {part}": import_hafm_with(part) for part in ("semantic", "coarse", "fine", "hubert", "encodec")},
@@ -139,6 +161,8 @@ IMPORTERS: dict[str, Callable[[Path, Path], object]] = {
     "hcodec hubert": hcodec_hubert,
     "hubert": hubert,
     "hubert centroids": hubert_centroids,
+    "mge": mge,
+    "mge autoencoder": mge_autoencoder,
     "spleeter folder": spleeter_folder,
     "spleeter wheel": spleeter_wheel,
     "spleeter archive": spleeter_archive,
