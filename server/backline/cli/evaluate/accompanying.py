@@ -18,8 +18,7 @@ from backline.cli.evaluate.parts import (
     Recordings,
     Vggish,
     WorldName,
-    check_matplotlib,
-    check_output,
+    check_outputs,
     composed_songs,
     described,
     evaluate,
@@ -29,6 +28,7 @@ from backline.cli.evaluate.parts import (
     pick_world,
     progress_bar,
     resident,
+    separating,
     session_setting,
     show,
     told_to_user,
@@ -80,15 +80,14 @@ def accompaniment(
     --pieces 50 --vggish vggish-10086976.pth[/]
     """
     parameters = options.parse_settings(settings)
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.corpus.multitrack import has_voice_and_band
     from backline.evaluation.accompaniment import evaluate_accompaniment
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.live import default_setting, song_rate
+    from backline.evaluation.live import song_rate
     from backline.evaluation.plan import Plan
     from backline.evaluation.published import HAFM
-    from backline.evaluation.separation import session
     from backline.measures.report import Report
 
     with told_to_user():
@@ -99,10 +98,7 @@ def accompaniment(
             raise typer.BadParameter(f"{opened.name} takes no notes: leave --notes out")
         told, source = judged_songs(opened, songs, world, song_rate(opened.spec()), has_voice_and_band)
         embeddings = pick_embeddings(vggish, musicnn)
-        separators = {}
-        if separator != "none":
-            cutting = resident(find(separator, packs), device)
-            separators[separator] = session(cutting, default_setting(cutting.spec))
+        separators = separating({name: find(name, packs) for name in [separator] if name != "none"}, device)
         stream = resident(opened, device)
         codec = pack_codec(opened) if "codec" in opened.config else None
         plan = Plan(source, pieces, seed)
@@ -146,10 +142,7 @@ def grid(
     Example: [cyan]backline evaluate grid default --picture grid.png -o grid.json[/]
     """
     parameters = options.parse_settings(settings)
-    check_output(output, ".json")
-    check_output(picture, ".png")
-    if picture is not None:
-        check_matplotlib()
+    check_outputs(output, picture)
 
     from backline.evaluation.grid import draw_grid, evaluate_grid, grid_settings
     from backline.evaluation.live import song_rate
@@ -193,7 +186,7 @@ def drift(
     Example: [cyan]backline evaluate drift default --minutes 10 -o drift.json[/]
     """
     parameters = options.parse_settings(settings)
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.evaluation.drift import evaluate_drift
     from backline.measures.report import Report
@@ -236,7 +229,7 @@ def takes(
     Example: [cyan]backline evaluate takes default -o takes.json[/]
     """
     parameters = options.parse_settings(settings)
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.evaluation.live import song_rate
     from backline.evaluation.plan import Plan
@@ -280,7 +273,7 @@ def robustness(
     Example: [cyan]backline evaluate robustness default -o robustness.json[/]
     """
     parameters = options.parse_settings(settings)
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.evaluation.robustness import evaluate_robustness
     from backline.measures.report import Report
@@ -324,7 +317,7 @@ def stages(
 
     Example: [cyan]backline evaluate stages hafm --songs corpus -o stages.json[/]
     """
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.cli.train import hafm_songs
     from backline.evaluation.stages import evaluate_stages

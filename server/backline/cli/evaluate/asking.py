@@ -18,14 +18,13 @@ from backline.cli.evaluate.parts import (
     Recordings,
     Vggish,
     WorldName,
-    check_matplotlib,
-    check_output,
+    check_outputs,
     evaluate,
     find,
     judged_songs,
     pick_embeddings,
     progress_bar,
-    resident,
+    separating,
     show,
     told_to_user,
 )
@@ -65,10 +64,7 @@ def prompts(
 
     Example: [cyan]backline evaluate prompts runs/mge --picture confusion.png -o prompts.json[/]
     """
-    check_output(output, ".json")
-    check_output(picture, ".png")
-    if picture is not None:
-        check_matplotlib()
+    check_outputs(output, picture)
 
     from backline import __version__
     from backline.evaluation.prompts import evaluate_prompts, nearest_names
@@ -133,18 +129,13 @@ def extraction(
 
     Steps, guidance and RePaint: [cyan]backline evaluate extraction mge --ablation --pieces 4[/]
     """
-    check_output(output, ".json")
-    check_output(picture, ".png")
-    if picture is not None:
-        check_matplotlib()
+    check_outputs(output, picture)
 
     from backline.corpus.labelled import has_labels
     from backline.evaluation import queried
     from backline.evaluation.extraction import ablations, evaluate_extraction, readout_of
-    from backline.evaluation.live import default_setting
     from backline.evaluation.plan import Plan
     from backline.evaluation.published import MGE_EXTRACTION, MGE_EXTRACTION_REAL, MGE_REPAINT
-    from backline.evaluation.separation import session
     from backline.measures.queries import plot_confusion
     from backline.measures.report import Report
     from backline.measures.separation import check_packages
@@ -156,10 +147,7 @@ def extraction(
         opened = find(pack, packs)
         players = queried.players(opened, options.pick_device(device))
         told, source = judged_songs(opened, songs, world, SAMPLE_RATE, has_labels)
-        others = {}
-        for name in beside or []:
-            other = resident(find(name, packs), device)
-            others[name] = session(other, default_setting(other.spec))
+        others = separating({name: find(name, packs) for name in beside or []}, device)
         sampling, plan = Sampling(steps, guidance), Plan(source, pieces, seed)
         readers = {hears: queried.extraction(each, sampling, SAMPLE_RATE) for hears, each in players.items()}
         hears, player = next(iter(players.items()))
@@ -216,10 +204,7 @@ def imputation(
 
     In VGGish, as the paper: [cyan]backline evaluate imputation mge --vggish vggish-10086976.pth[/]
     """
-    check_output(output, ".json")
-    check_output(picture, ".png")
-    if picture is not None:
-        check_matplotlib()
+    check_outputs(output, picture)
 
     from backline.corpus.labelled import has_labels
     from backline.evaluation import queried
@@ -279,10 +264,7 @@ def generation(
 
     Example: [cyan]backline evaluate generation mge --pieces 24 -o generation.json[/]
     """
-    check_output(output, ".json")
-    check_output(picture, ".png")
-    if picture is not None:
-        check_matplotlib()
+    check_outputs(output, picture)
 
     from backline.corpus.labelled import has_labels
     from backline.evaluation import queried

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from backline.corpus.corpus import Wanted
     from backline.corpus.songs import Songs
     from backline.evaluation.live import Setting
-    from backline.evaluation.separation import Opinion
+    from backline.evaluation.separation import Finder, Opinion
     from backline.measures.embeddings import Embedding
     from backline.measures.report import Report
     from backline.models.stream import Stream, StreamSpec
@@ -82,6 +82,15 @@ def resident(pack: Pack, device: str) -> Stream:
     from backline.packs.pack import load_stream
 
     return load_stream(pack, options.pick_device(device))
+
+
+def separating(packs: Mapping[str, Pack], device: str) -> dict[str, Finder]:
+    """Packs that separate, each in its own setting."""
+    from backline.evaluation.live import default_setting
+    from backline.evaluation.separation import session
+
+    streams = {name: resident(pack, device) for name, pack in packs.items()}
+    return {name: session(stream, default_setting(stream.spec)) for name, stream in streams.items()}
 
 
 def session_setting(
@@ -176,23 +185,19 @@ def pick_opinions(dnsmos: bool, nisqa: Path | None, sample_rate: int) -> list[Op
     return found
 
 
-def check_output(path: Path | None, suffix: str) -> None:
-    """Finds out before the work whether `path` can be written."""
-    from backline.cli.console import UserError
-    from backline.whole_file import check_target
-
-    if path is not None and path.suffix.lower() != suffix:
-        raise UserError(f"{path} does not end in {suffix}: name it so")
-    if path is not None:
-        check_target(path)
-
-
-def check_matplotlib() -> None:
+def check_outputs(figures: Path | None, picture: Path | None = None) -> None:
+    """Finds out before the work whether what is asked for can be written."""
     from importlib.util import find_spec
 
     from backline.cli.console import UserError
+    from backline.whole_file import check_target
 
-    if find_spec("matplotlib") is None:
+    for path, suffix in ((figures, ".json"), (picture, ".png")):
+        if path is not None and path.suffix.lower() != suffix:
+            raise UserError(f"{path} does not end in {suffix}: name it so")
+        if path is not None:
+            check_target(path)
+    if picture is not None and find_spec("matplotlib") is None:
         raise UserError("a picture needs matplotlib: pip install 'backline[demo]', or leave --picture out")
 
 

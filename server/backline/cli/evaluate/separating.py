@@ -17,8 +17,7 @@ from backline.cli.evaluate.parts import (
     Pieces,
     Recordings,
     WorldName,
-    check_matplotlib,
-    check_output,
+    check_outputs,
     described,
     evaluate,
     find,
@@ -26,6 +25,7 @@ from backline.cli.evaluate.parts import (
     pick_opinions,
     progress_bar,
     resident,
+    separating,
     session_setting,
     show,
     told_to_user,
@@ -76,7 +76,7 @@ def codec(
 
     On real bands: [cyan]backline evaluate codec default --songs corpus[/]
     """
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.corpus.multitrack import has_band
     from backline.evaluation.codec import bands, evaluate_codec, learnt_from, pack_codec
@@ -151,13 +151,9 @@ def separation(
     With what listeners would say of the voice: [cyan]backline evaluate separation stems --dnsmos --nisqa nisqa.tar[/]
     """
     parameters = options.parse_settings(settings)
-    check_output(output, ".json")
-    check_output(picture, ".png")
-    if picture is not None:
-        check_matplotlib()
+    check_outputs(output, picture)
 
     from backline.evaluation.codec import pack_codec
-    from backline.evaluation.live import default_setting
     from backline.evaluation.plan import Plan
     from backline.evaluation.published import MSS_LM, MSS_LM_VOCALS
     from backline.evaluation.separation import evaluate_separation, pictured, session, token_settings
@@ -178,9 +174,7 @@ def separation(
         stream = resident(opened, device)
         judged = session(stream, setting)
         others = {name: session(stream, way) for name, way in token_settings(stream.spec, setting).items()}
-        for name in beside or []:
-            other = resident(find(name, packs), device)
-            others[name] = session(other, default_setting(other.spec))
+        others |= separating({name: find(name, packs) for name in beside or []}, device)
         try:
             coded, not_coded = resynthesis(pack_codec(opened)), []
         except PackError as error:
@@ -225,7 +219,7 @@ def voices(
 
     The codec of a training run, as it stands: [cyan]backline evaluate voices stems --run runs/stems --no-separate[/]
     """
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline.codecs.hcodec.load import hcodec
     from backline.corpus.separator import stem_ports
@@ -277,7 +271,7 @@ def labels(
 
     Example: [cyan]backline evaluate labels --pieces 24 -o labels.json[/]
     """
-    check_output(output, ".json")
+    check_outputs(output)
 
     from backline import __version__
     from backline.corpus.trackers import pick_f0
