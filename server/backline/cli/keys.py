@@ -10,7 +10,7 @@ DOWN = 64  # of the pedal, from which on it holds
 
 
 class Keys:
-    """Of all channels."""
+    """Of all channels, by the rules of the band that hears them (models/hafm/held.py)."""
 
     def __init__(self) -> None:
         self._struck: dict[tuple[int, int], int] = {}  # velocity of each channel and pitch that sounds
@@ -39,12 +39,10 @@ class Keys:
             self._down.discard((channel, message[1]))
         elif kind == CONTROLLER and message[1] == PEDAL and message[2] >= DOWN:
             self._pedals.add(channel)
-        elif kind == CONTROLLER and message[1] in (PEDAL, RESET):
+        elif kind == CONTROLLER and message[1] in (PEDAL, SOUND_OFF, RESET, NOTES_OFF):
             self._pedals.discard(channel)
-        elif kind == CONTROLLER and message[1] in (SOUND_OFF, NOTES_OFF):
-            self._down = {each for each in self._down if each[0] != channel}
-            if message[1] == SOUND_OFF:
-                self._struck = {each: how for each, how in self._struck.items() if each[0] != channel}
+            if message[1] in (SOUND_OFF, NOTES_OFF):
+                self._down = {each for each in self._down if each[0] != channel}
         self._struck = {
             each: how for each, how in self._struck.items() if each in self._down or each[0] in self._pedals
         }

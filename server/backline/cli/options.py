@@ -16,6 +16,7 @@ import typer
 if TYPE_CHECKING:
     from backline.corpus.corpus import Wanted
     from backline.corpus.songs import Songs
+    from backline.packs.pack import Pack
     from backline_client import SessionOptions, Transport
 
 DOWNBEAT_SECONDS = 86_400.0  # within which a bar begins, before or after the start of the input
@@ -300,6 +301,14 @@ def credentials(server: str | None, key_file: Path | None, ca: Path | None, cert
         return {}
     key = os.environ.get("BACKLINE_KEY", "") if key_file is None else key_file.read_text()
     return {"key": key.strip() or None, "ca": ca, "certificate": certificate}
+
+
+def find_pack(name: str, folders: list[Path] | None) -> Pack:
+    """The pack of that name, verified."""
+    from backline.packs.pack import read_pack
+    from backline.packs.registry import PackRegistry
+
+    return read_pack(PackRegistry(folders or []).entry(name).folder)
 
 
 def pick_device(name: str) -> str:

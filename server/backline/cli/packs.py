@@ -116,12 +116,11 @@ def card(
     Example: [cyan]backline packs card default --run runs/default --evaluation default.json --evaluation codec.json[/]
     """
     from backline.cli.console import UserError, console
-    from backline.cli.evaluate.parts import find
     from backline.measures.pictures import NoPicture
     from backline.training.card import read_evaluations, write_card
     from backline.whole_file import check_folder
 
-    pack = find(name, packs)
+    pack = options.find_pack(name, packs)
     check_folder(pack.folder)
     try:
         read_evaluations(evaluation, pack)  # before the pack plays, which takes a while

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backline.cli import options
 
 if TYPE_CHECKING:
+    from backline.corpus.corpus import Wanted
     from backline.corpus.songs import Songs
     from backline.packs.pack import Pack
 
@@ -34,7 +35,7 @@ Start = Annotated[
     typer.Option("--from", metavar="PACK", help="A pack of this kind to start from, at half the usual rate."),
 ]
 HafmRun = Annotated[Path, typer.Option(help="The run folder: tokens, checkpoints, logs. Goes on with what is there.")]
-HafmWorld = Annotated[str, typer.Option(help="What composed songs are like.")]
+ComposedWorld = Annotated[str, typer.Option(help="What composed songs are like.")]
 
 RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
@@ -133,7 +134,7 @@ def towers(
     seed: TrainingSeed = 0,
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
-    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+    world: ComposedWorld = "ensemble",
 ) -> None:
     """Train what hears a prompt and what hears a sound, the towers of text-queried packs. It needs MiniLM.
 
@@ -144,17 +145,13 @@ def towers(
     from backline.cli.console import UserError, console
     from backline.corpus.labelled import has_labels, stems_of
     from backline.models.mge.minilm import read_minilm
-    from backline.music.sources import missing
-    from backline.music.world import WORLDS
     from backline.training.loop import LoopConfig
     from backline.training.towers import HELD_OUT_SONGS, PART, TowersTraining, train_towers
 
     config = TowersTraining()
     rate = config.towers.sample_rate
     try:
-        source = options.song_source(songs, composed, world, rate, has_labels)
-        if songs is None and (reason := missing(WORLDS[world])):
-            raise UserError(reason)
+        source = learnt_songs(songs, composed, world, rate, has_labels)
         minilm = read_minilm()
         loop = LoopConfig(run / PART, minutes, seed=seed)
         _, outcome = train_towers(
@@ -248,33 +245,24 @@ def stems_pack(
     from backline.corpus.filters import MSS_LM
     from backline.corpus.multitrack import has_four_tracks
     from backline.corpus.songs import Composer
-    from backline.music.sources import missing
     from backline.music.stems import SAMPLE_RATE
     from backline.music.world import WORLDS
     from backline.packs.importers.hcodec import read_hubert_base
-    from backline.packs.pack import read_pack
     from backline.packs.places import user_packs
-    from backline.packs.registry import PackRegistry
     from backline.training.stems_pack import PARTS, StemsRecipe, Wish, train_stems_pack
 
     def found(name: str | None) -> Pack | None:
-        return None if name is None else read_pack(PackRegistry(packs or []).entry(name).folder)
+        return None if name is None else options.find_pack(name, packs)
 
     try:
         names = None if stems is None else tuple(name.strip() for name in stems.split(","))
         wish = Wish(preset, size, ablation, names, window, rate)
         filters = MSS_LM if preset == "paper" else ()
-        source = options.song_source(
-            songs, composed, world or "band", SAMPLE_RATE, has_four_tracks, keep_world, filters
-        )
+        source = learnt_songs(songs, composed, world or "band", SAMPLE_RATE, has_four_tracks, keep_world, filters)
         old = None if keep_world is None else Composer(WORLDS[keep_world], SAMPLE_RATE)
         heard = None if hubert is None else read_hubert_base(hubert)
         known, target = found(start), found(codec_pack)
         recipe = StemsRecipe.of(minutes, seed, device, source, known, old, target, heard, wish)
-        if songs is None and (
-            reason := missing(WORLDS[world or "band"])
-        ):  # said now, not when some song comes to want it
-            raise UserError(reason)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
         raise UserError(str(error)) from error
@@ -292,7 +280,7 @@ def vae(
     seed: TrainingSeed = 0,
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
-    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+    world: ComposedWorld = "ensemble",
     start: Annotated[
         str | None,
         typer.Option(
@@ -314,23 +302,17 @@ def vae(
     from backline.codecs.vae.config import SpectralConfig
     from backline.corpus.multitrack import four_tracks, has_four_tracks
     from backline.music.seeds import HELD_OUT_SEED
-    from backline.music.sources import missing
     from backline.music.stems import SAMPLE_RATE
-    from backline.music.world import WORLDS
-    from backline.packs.pack import read_pack
-    from backline.packs.registry import PackRegistry
     from backline.training.hcodec import SMALL
     from backline.training.keeping import WARM
     from backline.training.loop import LoopConfig
     from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
 
     try:
-        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_four_tracks)
-        if songs is None and (reason := missing(WORLDS[world])):
-            raise UserError(reason)
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_four_tracks)
         codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
         if start is not None:
-            codec = codec_to_start_from(read_pack(PackRegistry(packs or []).entry(start).folder))
+            codec = codec_to_start_from(options.find_pack(start, packs))
             config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
         train_vae(
             LoopConfig(run, minutes=minutes, seed=seed),
@@ -355,7 +337,7 @@ def mge_pack(
     seed: TrainingSeed = 0,
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
-    world: Annotated[str, typer.Option(help="What composed songs are like.")] = "ensemble",
+    world: ComposedWorld = "ensemble",
     size: Annotated[
         str, typer.Option(metavar="paper|small|tiny", help="Of the network: the paper's billion, or what a CPU trains.")
     ] = "small",
@@ -385,9 +367,7 @@ def mge_pack(
     from backline.cli.console import UserError, console
     from backline.corpus.labelled import has_labels
     from backline.corpus.multitrack import has_four_tracks
-    from backline.music.sources import missing
     from backline.music.stems import SAMPLE_RATE
-    from backline.music.world import WORLDS
     from backline.packs.places import user_packs
     from backline.training.mge import TRAININGS
     from backline.training.mge_pack import PARTS, MgeRecipe, train_mge_pack
@@ -397,9 +377,7 @@ def mge_pack(
     if part is not None and part not in PARTS:
         raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
     try:
-        source = options.song_source(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
-        if songs is None and (reason := missing(WORLDS[world])):
-            raise UserError(reason)
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
         recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
         train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:
@@ -418,7 +396,7 @@ def kmeans(
     run: HafmRun = HAFM_RUN,
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
-    world: HafmWorld = "trio",
+    world: ComposedWorld = "trio",
     clusters: Annotated[int, typer.Option(help="How many tokens there are to be.", min=2, max=32_767)] = 500,
     layer: Annotated[
         int | None, typer.Option(help="Of the network, counted from 1; without it the usual one.", min=1)
@@ -453,7 +431,7 @@ def hafm(
     stage: Annotated[str | None, typer.Option(metavar="semantic|coarse|fine", help="Train this stage alone.")] = None,
     songs: options.SongsFolder = None,
     composed: options.ComposedShare = None,
-    world: HafmWorld = "trio",
+    world: ComposedWorld = "trio",
     composed_songs: Annotated[int, typer.Option(help="How many, where all are composed.", min=1)] = 1000,
     codec: Annotated[
         str | None,
@@ -542,6 +520,24 @@ def hafm(
             raise UserError(str(error)) from error
 
 
+def learnt_songs(
+    songs: Path | None, composed: float | None, world: str, rate: int, wanted: Wanted, *more: Any
+) -> Songs:
+    """Songs to learn from, see `options.song_source`.
+
+    Raises:
+        UserError: to compose them needs what is not installed: said now, not when some song comes to want it.
+    """
+    from backline.cli.console import UserError
+    from backline.music.sources import missing
+    from backline.music.world import WORLDS
+
+    source = options.song_source(songs, composed, world, rate, wanted, *more)
+    if songs is None and (reason := missing(WORLDS[world])):
+        raise UserError(reason)
+    return source
+
+
 def hafm_songs(songs: Path | None, composed: float | None, world: str) -> Songs:
     """Songs that pass the paper's filters (section 3.6)."""
     from backline.corpus.filters import HAFM
@@ -568,16 +564,14 @@ def _train(
     """Trains `parts`, all of them if there are none; the codec on a corpus, if one is given."""
     from backline.cli.console import UserError, console
     from backline.corpus.multitrack import has_band
-    from backline.packs.pack import read_pack
     from backline.packs.places import user_packs
-    from backline.packs.registry import PackRegistry
     from backline.training.default_pack import PARTS, Recipe, train_default_pack
 
     recipe = Recipe(minutes=minutes, seed=seed, device=device)
     out = output or user_packs() / "default"
     try:
         if start is not None:
-            recipe = recipe.begun_with(read_pack(PackRegistry(packs or []).entry(start).folder))
+            recipe = recipe.begun_with(options.find_pack(start, packs))
         if songs is not None:
             source = options.song_source(songs, composed, "trio", recipe.codec.codec.sample_rate, has_band)
             recipe = replace(recipe, codec_songs=source)

@@ -208,8 +208,10 @@ def evaluate_extraction(
             for stem in part.asked():
                 answers = asked_for(part, stem, extract, readout, variants, resynthesise, seed)
                 answers |= {IDEAL_MASK: oracle[stem], **separated(found, part, stem)}
-                judged.append(judge(part, stem, answers))
-                tally.confusion[part.labels[stem][0], nearest_label(part, stem, answers[readout.row])] += 1
+                figures_of, taken_for = judge(part, stem, answers)
+                judged.append(figures_of)
+                labels = part.labels[taken_for[readout.row]]
+                tally.confusion[part.labels[stem][0], labels[0] if labels else NAMELESS] += 1
                 say(f"{prefix}: asking", (stem + 1) / (len(part.labels) + 1))
             pieces.append({**grouped(judged), **absent(part, extract, readout, seed)})
             say(f"{prefix}: asking in other words", 0.0)
@@ -282,18 +284,20 @@ def separated(found: Mapping[str, Mapping[str, Sound]], part: Scene, stem: int) 
     return {name: sound for name, sound in told.items() if sound is not None}
 
 
-def judge(part: Scene, stem: int, answers: Mapping[str, Sound]) -> Figures:
-    """Every answer beside the true stem, in every group that the stem is in."""
+def judge(part: Scene, stem: int, answers: Mapping[str, Sound]) -> tuple[Figures, dict[str, int]]:
+    """Every answer beside the true stem, in every group that the stem is in; and the stem that is nearest to each."""
     segments = part.sounding[stem]
     heard = part.within(segments, part.stems.shape[1])
     start = si_sdr(part.mixed[heard], part.stems[stem][heard])
     figures: Figures = {}
+    taken_for: dict[str, int] = {}
     for name, sound in answers.items():
         nearest, away = part.nearest(log_mels(sound, SAMPLE_RATE), segments)
+        taken_for[name] = nearest
         ratio = si_sdr(sound[heard], part.stems[stem][heard])
         row = {LOG_MEL: away[stem], SI_SDR: ratio, GAIN: ratio - start, FOUND: float(nearest == stem)}
         figures |= {(name, group): row for group in part.groups(stem, name in BY_FAMILY)}
-    return figures
+    return figures, taken_for
 
 
 def grouped(stems: Sequence[Figures]) -> Figures:
@@ -301,12 +305,6 @@ def grouped(stems: Sequence[Figures]) -> Figures:
     keys = dict.fromkeys(key for figures in stems for key in figures)
     found = {key: [figures[key] for figures in stems if key in figures] for key in keys}
     return {key: mean_of(rows) for key, rows in found.items() if key[1] != ALL or len(rows) == len(stems)}
-
-
-def nearest_label(part: Scene, stem: int, sound: Sound) -> str:
-    """What the stem is called that is nearest to the answer to a stem's name."""
-    nearest, _ = part.nearest(log_mels(sound, SAMPLE_RATE), part.sounding[stem])
-    return part.labels[nearest][0] if part.labels[nearest] else NAMELESS
 
 
 def absent(part: Scene, extract: Extract, readout: Readout, seed: int) -> Figures:

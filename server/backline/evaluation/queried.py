@@ -13,21 +13,17 @@ from math import ceil
 import numpy as np
 import torch
 
-from backline.codecs.vae.load import load as load_vae
 from backline.corpus.multitrack import Excerpt, Multitrack
 from backline.evaluation.live import Sound, at_rate
 from backline.evaluation.prompts import ASKED
 from backline.evaluation.separation_baselines import Resynthesise
 from backline.models.errors import PackError
-from backline.models.mge.clap import ClapConfig, load_clap
-from backline.models.mge.config import MgeConfig
-from backline.models.mge.network import read_network
+from backline.models.mge.load import read_parts
 from backline.models.mge.offline import OfflinePlayer, Sampling, decoded, encoded, windows
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS, TRACKS
-from backline.models.mge.towers import Towers, TowersConfig, load_towers
+from backline.models.mge.towers import Towers
 from backline.models.mge.words import together
 from backline.nn.diffusion import guided, repaint
-from backline.nn.tables import read_table
 from backline.packs.pack import Pack, read_tensors
 
 Extract = Callable[[Sound, str, int], tuple[Sound, Sound]]  # mixture, prompt and seed -> source and rest, as decoded
@@ -48,20 +44,11 @@ def players(pack: Pack, device: str) -> dict[str, OfflinePlayer]:
     Raises:
         PackError: it is of another family, or does not fit.
     """
-    config = pack.config
-    if config.get("family") != "mge":
+    if pack.config.get("family") != "mge":
         raise PackError(["it answers no prompts: give a pack of the family mge"], pack.name)
-    tensors = read_tensors(pack)
-    try:
-        network = read_network(read_table(MgeConfig, config["mge"], "mge"), tensors).to(device)
-        vae = load_vae(config["vae"], tensors)
-        if "clap" in config:
-            clap = load_clap(tensors, read_table(ClapConfig, config["clap"], "clap"))
-            return {clap.hears: OfflinePlayer(network, vae, clap)}
-        towers = load_towers(tensors, read_table(TowersConfig, config["towers"], "towers"))
-    except (KeyError, ValueError) as error:
-        raise PackError([str(error)], pack.name) from error
-    readers = [towers] if towers.minilm is None else [towers, Towers(towers.network, None)]
+    parts = read_parts(pack.config, read_tensors(pack))
+    network, vae = parts.network.to(device), parts.vae
+    readers = parts.reader.apart() if isinstance(parts.reader, Towers) else [parts.reader]
     return {reader.hears: OfflinePlayer(network, vae, reader) for reader in readers}
 
 

@@ -83,8 +83,10 @@ def sample(
     begun = torch.arange(noise.shape[-1], device=noise.device) < past
     z = torch.where(held, given, noise)
     for now, after in pairwise(schedule(steps)):
-        told, rest = clean_and_noise(z, denoise(z, now * unknown), now * unknown)
-        told, rest = torch.where(begun, given, told), torch.where(begun, noise, rest)
+        times = now * unknown
+        told, rest = clean_and_noise(z, denoise(z, times), times)
+        if past:
+            told, rest = torch.where(begun, given, told), torch.where(begun, noise, rest)
         z = torch.where(held, given, noisy(told, rest, after * unknown))
     return z
 

@@ -140,8 +140,7 @@ class Latents:
     @property
     def readers(self) -> list[Towers]:
         """Those that users may have: MiniLM's tower where it is there, and the n-grams that every pack carries."""
-        grams = Towers(self.towers.network, None)
-        return [grams] if self.towers.minilm is None else [self.towers, grams]
+        return self.towers.apart()
 
     @property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from backline.models.mge.offline import Reader
 from backline.models.mge.tasks import MIXTURE, SOURCE, TASKS, TRACKS
 from backline.models.mge.words import INSTRUMENTS, ask_for_all, can_be_asked_for, labels_of
 from backline.nn.diffusion import LEAST_TIME
@@ -25,14 +26,6 @@ from backline.training.mge_songs import Encoded
 
 MOST_TEXTS = 20_000  # whose vectors are kept
 KINDS = ("one", "all but one", "none", "all")  # of sources, by how many of a song's stems they are
-
-
-class Reader(Protocol):
-    """What hears phrases (models/mge/towers.py)."""
-
-    def embed(self, text: str) -> Tensor:
-        """[dimension], of length 1, near what the audio tower hears of what is meant."""
-        ...
 
 
 @dataclass(frozen=True)

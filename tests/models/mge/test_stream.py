@@ -17,7 +17,7 @@ from backline.engine.session import Session
 from backline.models.mge import stream as streaming
 from backline.models.mge.load import Parts, build, read_parts, tiny_random
 from backline.models.mge.offline import OfflinePlayer, Sampling
-from backline.models.mge.stream import MgeStream, Spoken, row_bytes
+from backline.models.mge.stream import MgeStream, Spoken
 from backline.models.mge.tasks import PORTS, SOURCE, SUBMIXTURE
 from backline.models.mge.words import LABELS
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, RowFailed, SessionConfig
@@ -410,10 +410,10 @@ def test_a_row_does_not_grow() -> None:
     weights = stream.resident_bytes()
     row, prompt = stream.open(session()), stream.prepare("query", "bass")
     feed(stream, row, audio, prompt)
-    size = row_bytes(stream._rows[row])
+    size = stream.row_bytes(row).other
     for _ in range(40):
         feed(stream, row, audio, prompt)
-        assert row_bytes(stream._rows[row]) == size
+        assert stream.row_bytes(row).other == size
     assert stream.resident_bytes() == weights + size
     stream.close(row)
     assert stream.resident_bytes() == weights > 4 * sum(p.numel() for p in stream.answerer.network.parameters())

@@ -22,7 +22,6 @@ from backline.cli.evaluate.parts import (
     composed_songs,
     described,
     evaluate,
-    find,
     judged_songs,
     pick_embeddings,
     pick_world,
@@ -91,14 +90,16 @@ def accompaniment(
     from backline.measures.report import Report
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
         setting = replace(setting, key=key, notes=chords_held)
         if chords_held and not opened.spec().takes_notes:
             raise typer.BadParameter(f"{opened.name} takes no notes: leave --notes out")
         told, source = judged_songs(opened, songs, world, song_rate(opened.spec()), has_voice_and_band)
         embeddings = pick_embeddings(vggish, musicnn)
-        separators = separating({name: find(name, packs) for name in [separator] if name != "none"}, device)
+        separators = separating(
+            {name: options.find_pack(name, packs) for name in [separator] if name != "none"}, device
+        )
         stream = resident(opened, device)
         codec = pack_codec(opened) if "codec" in opened.config else None
         plan = Plan(source, pieces, seed)
@@ -150,7 +151,7 @@ def grid(
     from backline.measures.report import Report
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         wanted_settings = grid_settings(opened.spec(), parameters)
         told, songs = composed_songs(opened, world, song_rate(opened.spec()))
         stream = resident(opened, device)
@@ -192,7 +193,7 @@ def drift(
     from backline.measures.report import Report
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
         world_name, wanted = pick_world(opened, world)
         stream = resident(opened, device)
@@ -237,7 +238,7 @@ def takes(
     from backline.measures.report import Report
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, transport, parameters)
         told, songs = composed_songs(opened, world, song_rate(opened.spec()))
         stream = resident(opened, device)
@@ -279,18 +280,17 @@ def robustness(
     from backline.measures.report import Report
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, True, parameters)
         world_name, wanted = pick_world(opened, world)
         stream = resident(opened, device)
         with progress_bar() as say:
             rows, gates = evaluate_robustness(stream, wanted, seconds, seed, setting, recordings, say)
-    told = {name: value for name, value in described(setting).items() if name not in ("transport", "key")}
     show(
         Report(
             kind="robustness",
             pack=f"{opened.name} {opened.version}",
-            settings={"world": world_name, "seconds": seconds, "seed": seed, **told},
+            settings={"world": world_name, "seconds": seconds, "seed": seed, **described(setting, plays_along=False)},
             rows=rows,
             gates=gates,
         ),
@@ -324,7 +324,7 @@ def stages(
     from backline.measures.report import Report
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         world_name, _ = pick_world(opened, world)
         source = hafm_songs(songs, None, world_name)
         with progress_bar() as say:

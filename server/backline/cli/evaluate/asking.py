@@ -20,7 +20,6 @@ from backline.cli.evaluate.parts import (
     WorldName,
     check_outputs,
     evaluate,
-    find,
     judged_songs,
     pick_embeddings,
     progress_bar,
@@ -58,7 +57,7 @@ def prompts(
     ] = None,
     output: Output = None,
 ) -> None:
-    """Measure whether towers find what is asked for: by name, and by 40 words that they were never taught.
+    """Measure whether towers find what is asked for: by name, and by words that they were never taught.
 
     With MiniLM, where it is installed, and without it. Of recordings it tells which names are nearest.
 
@@ -80,8 +79,7 @@ def prompts(
         network = best_towers(run / PART, TowersTraining().towers)
         rate = network.config.sample_rate
         source = options.song_source(None, None, world, rate, lambda song: True)
-        minilm = minilm_if_there()
-        readers = [Towers(network, reader) for reader in ([minilm] if minilm else []) + [None]]
+        readers = Towers(network, minilm_if_there()).apart()
         with progress_bar() as say:
             found = evaluate_prompts(readers, source, pieces, say)
     notes = [f"{found.words} held-out words could be asked for"]
@@ -119,7 +117,7 @@ def extraction(
     output: Output = None,
 ) -> None:
     """Ask held-out songs for each of their stems by name, and measure what comes: log-mel distance, SI-SDR, which stem
-    it is nearest to. And for what is not there, and by 40 words that nothing was taught.
+    it is nearest to. And for what is not there, and by words that nothing was taught.
 
     Beside it stand the mixture, an ideal mask, harmonic against percussive, the VAE alone and, given, separators.
 
@@ -144,10 +142,10 @@ def extraction(
 
     with told_to_user():
         check_packages(False)
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         players = queried.players(opened, options.pick_device(device))
         told, source = judged_songs(opened, songs, world, SAMPLE_RATE, has_labels)
-        others = separating({name: find(name, packs) for name in beside or []}, device)
+        others = separating({name: options.find_pack(name, packs) for name in beside or []}, device)
         sampling, plan = Sampling(steps, guidance), Plan(source, pieces, seed)
         readers = {hears: queried.extraction(each, sampling, SAMPLE_RATE) for hears, each in players.items()}
         hears, player = next(iter(players.items()))
@@ -216,7 +214,7 @@ def imputation(
     from backline.models.mge.offline import Sampling
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         hears, player = next(iter(queried.players(opened, options.pick_device(device)).items()))
         told, source = judged_songs(opened, songs, world, RATE, has_labels)
         plan, embeddings = Plan(source, pieces, seed), pick_embeddings(vggish, musicnn)
@@ -276,7 +274,7 @@ def generation(
     from backline.models.mge.offline import Sampling
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         hears, player = next(iter(queried.players(opened, options.pick_device(device)).items()))
         told, source = judged_songs(opened, songs, world, RATE, has_labels)
         plan, embeddings = Plan(source, pieces, seed), pick_embeddings(vggish, musicnn)

@@ -69,14 +69,6 @@ Beside = Annotated[
 FALLBACK_WORLD = "narrow"  # for packs that do not say in which they were trained
 
 
-def find(name: str, folders: list[Path] | None) -> Pack:
-    """The pack of that name, verified."""
-    from backline.packs.pack import read_pack
-    from backline.packs.registry import PackRegistry
-
-    return read_pack(PackRegistry(folders or []).entry(name).folder)
-
-
 def resident(pack: Pack, device: str) -> Stream:
     """The pack on a device."""
     from backline.packs.pack import load_stream
@@ -109,13 +101,12 @@ def session_setting(
     return setting
 
 
-def described(setting: Setting) -> dict[str, object]:
-    """For the report."""
+def described(setting: Setting, plays_along: bool = True) -> dict[str, object]:
+    """For the report; what does not play along is told no beat and no key."""
     return {
         "chunk_seconds": float(setting.chunk_seconds),
         "visibility_seconds": setting.visibility_seconds,
-        "transport": setting.transport,
-        "key": setting.key,
+        **({"transport": setting.transport, "key": setting.key} if plays_along else {}),
         **({"notes": True} if setting.notes else {}),
         "parameters": dict(setting.parameters),
     }

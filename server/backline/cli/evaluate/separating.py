@@ -20,7 +20,6 @@ from backline.cli.evaluate.parts import (
     check_outputs,
     described,
     evaluate,
-    find,
     judged_songs,
     pick_opinions,
     progress_bar,
@@ -85,7 +84,7 @@ def codec(
     from backline.music.seeds import TEST_SEED
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         rate = (judged := pack_codec(opened)).sample_rate
         told, source = judged_songs(opened, songs, world, rate, has_band)
         plan, learnt = Plan(source, pieces), learnt_from(source)
@@ -168,13 +167,13 @@ def separation(
     with told_to_user():
         check_packages(visqol)
         opinions = pick_opinions(dnsmos, nisqa, SAMPLE_RATE)
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         setting = session_setting(opened.spec(), chunk, visibility, False, parameters)
         told, source = judged_songs(opened, songs, world, SAMPLE_RATE, has_parts)
         stream = resident(opened, device)
         judged = session(stream, setting)
         others = {name: session(stream, way) for name, way in token_settings(stream.spec, setting).items()}
-        others |= separating({name: find(name, packs) for name in beside or []}, device)
+        others |= separating({name: options.find_pack(name, packs) for name in beside or []}, device)
         try:
             coded, not_coded = resynthesis(pack_codec(opened)), []
         except PackError as error:
@@ -186,7 +185,7 @@ def separation(
                 say("drawing", 0.0)
                 signals = pictured(judged, source)
                 plot_spectrograms(picture, signals, SAMPLE_RATE, columns=len(signals) // 2)
-    told |= {name: value for name, value in described(setting).items() if name not in ("transport", "key")}
+    told |= described(setting, plays_along=False)
     show(
         Report(
             kind="separation",
@@ -231,7 +230,7 @@ def voices(
     from backline.training.stems_pack import StemsRecipe, best_codec
 
     with told_to_user():
-        opened = find(pack, packs)
+        opened = options.find_pack(pack, packs)
         stem_ports(opened.spec())
         if run is None:
             judged = hcodec(opened.config.get("codec", {}), read_tensors(opened))

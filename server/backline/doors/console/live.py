@@ -97,12 +97,12 @@ class Live:
 
     def _look(self) -> list[Watched]:
         sessions = {session.id: session for session in self._engine.list_sessions()}
-        self._watched = {key: watched for key, watched in self._watched.items() if key in sessions}
-        for key, session in sessions.items():
-            if key not in self._watched:
-                self._watched[key] = Watched(session, key, self._engine.clock)
-            self._watched[key].look()
-        return list(self._watched.values())
+        known = self._watched  # which the event loop may empty meanwhile
+        watched = {key: known.get(key) or Watched(each, key, self._engine.clock) for key, each in sessions.items()}
+        for each in watched.values():
+            each.look()
+        self._watched = watched
+        return list(watched.values())
 
     def _find(self, session: str) -> Watched:
         found = self._watched.get(session)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from backline.codecs.vae.config import Vae
 from backline.models.mge.network import MgeNetwork
 from backline.models.mge.offline import noise_at
-from backline.models.mge.tasks import TRACKS, Task
+from backline.models.mge.tasks import TASKS, TRACKS, Task
 from backline.models.rows import each, together
 from backline.models.stream import Audio
 from backline.models.windowed.finish import MARGIN
@@ -52,6 +52,11 @@ class Asked:
     seed: int
     steps: int
     guidance: float
+
+    @property
+    def masks(self) -> bool:
+        """Whether what is decoded becomes masks of the input, which look at what lies around."""
+        return self.task == TASKS["extract"]
 
 
 @dataclass(frozen=True)
@@ -98,37 +103,38 @@ class Answerer:
 
     @torch.inference_mode()
     def _answered(self, windows: Sequence[Asked]) -> list[Answered]:
-        heard = self._heard(windows)
+        given = [at for at, it in enumerate(windows) if it.task.given is not None]
+        heard = dict(zip(given, self._heard([windows[at] for at in given]), strict=True)) if given else {}
         answers: dict[int, Answered] = {}
         ordered = sorted(range(len(windows)), key=lambda at: self._shared(windows[at]))
         for _, members in groupby(ordered, key=lambda at: self._shared(windows[at])):
             rows = list(members)
             asked = [windows[at] for at in rows]
-            latents = self._told(asked, heard[rows])
+            latents = self._told(asked, [heard.get(at) for at in rows])
             for at, row, sounds in zip(rows, latents, self._decoded(asked, latents), strict=True):
                 answers[at] = Answered(row, sounds)
         return [answers[at] for at in range(len(windows))]
 
-    def _shared(self, asked: Asked) -> tuple[int, float, int, int, int]:
+    def _shared(self, asked: Asked) -> tuple[int, float, int, bool, int, int]:
         """What rows must have in common to be told and decoded in one call."""
         past = 0 if self.network.config.network.time == "frame" else asked.new_frames
-        return asked.steps, asked.guidance, past, asked.kept.start, asked.kept.stop
+        return asked.steps, asked.guidance, past, asked.masks, asked.kept.start, asked.kept.stop
 
     def _heard(self, windows: Sequence[Asked]) -> Tensor:
-        """Latents [row, channel, frame] of what the rows hear, of their windows alone."""
+        """Latents [row, channel, frame] of what the rows hear, of their windows alone; at least one."""
         samples = self.window_frames * self.frame_samples
         mono = [(it.audio * polarity(it.audio[:, -samples:])).mean(axis=0, dtype=np.float32) for it in windows]
         latents = self.vae.encode(torch.from_numpy(np.stack(mono)).to(self.device))
         return self.network.normed(latents[..., self.lead :])
 
-    def _told(self, asked: Sequence[Asked], heard: Tensor) -> Tensor:
+    def _told(self, asked: Sequence[Asked], heard: Sequence[Tensor | None]) -> Tensor:
         """Latents [row, track, channel, frame] of rows with equal steps, guidance and, if need be, past."""
         config, first = self.network.config, asked[0]
         clean = torch.stack([it.latents for it in asked])
         known = torch.cat([it.task.known(1) for it in asked]).to(self.device)
-        for row, it in enumerate(asked):
-            if it.task.given is not None:
-                clean[row, it.task.given] = heard[row]
+        for row, (it, latents) in enumerate(zip(asked, heard, strict=True)):
+            if it.task.given is not None and latents is not None:
+                clean[row, it.task.given] = latents
         past = config.window_frames - first.new_frames
         if config.network.time == "frame":
             begun = torch.tensor([[config.window_frames - it.new_frames] for it in asked], device=self.device)
@@ -152,8 +158,8 @@ class Answerer:
         """The sounds that are played, of all rows in one call where they keep the same of their windows."""
         hop, samples = self.frame_samples, self.window_frames * self.frame_samples
         before, after = self.vae.decode_reach
-        wanted = asked[0].kept
-        start, stop = max(0, (wanted.start - MARGIN) // hop), min(self.window_frames, -(-(wanted.stop + MARGIN) // hop))
+        wanted, margin = asked[0].kept, MARGIN if asked[0].masks else 0
+        start, stop = max(0, (wanted.start - margin) // hop), min(self.window_frames, -(-(wanted.stop + margin) // hop))
         first = max(0, start - before)
         tracks = torch.cat([row[list(it.played)] for it, row in zip(asked, latents, strict=True)])
         sounds = self.vae.decode(self.network.unnormed(tracks)[..., first : stop + after])

@@ -61,10 +61,6 @@ class Clap:
         self._tokens = TextTokens(tokenizer, min(LONGEST, network.config.text.longest))
         self._embedded = lru_cache(CACHED)(self._embed)
 
-    def prompt(self, text: str) -> Tensor | None:
-        """[dimension], of unit length; None where `text` asks for nothing: then there is no condition."""
-        return self.embed(text) if asks(text) else None
-
     def embed(self, text: str) -> Tensor:
         """[dimension], of unit length; zeros where `text` asks for nothing. Kept for texts that come again."""
         return self._embedded(text).clone()

@@ -35,4 +35,3 @@ TINY = MgeConfig(
     DiTConfig(channels=4, condition=8, width=8, layers=1, heads=2, time_features=8, norm="frame", time="frame"),
     window_frames=8,
 )
-SIZES = {"paper": PAPER, "small": SMALL, "tiny": TINY}

@@ -107,8 +107,8 @@ def read_parts(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Part
     except ValueError as error:
         wrong.append(str(error))
     try:
-        sizes, given = tables.reader, {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-        reader = load_towers(given, sizes) if isinstance(sizes, TowersConfig) else load_clap(tensors, sizes)
+        sizes = tables.reader
+        reader = load_towers(tensors, sizes) if isinstance(sizes, TowersConfig) else load_clap(tensors, sizes)
     except PackError as error:
         wrong += error.problems
     if network is None or vae is None or reader is None:

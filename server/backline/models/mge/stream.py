@@ -42,6 +42,7 @@ from backline.models.stream import (
     LatencyItem,
     Parameter,
     Port,
+    RowBytes,
     RowFailed,
     SessionConfig,
     StreamSpec,
@@ -73,7 +74,8 @@ class MgeSettings(WindowedSettings):
     """The [stream] table of pack.toml. Extraction is nearest to the truth in one step (MGE.md 7)."""
 
     consistency: Annotated[int, Meta(ge=OFF, le=MASK)] = MASK  # the decoded source is mono: masks keep the stereo
-    # With 2, as the stems pack has it, true stems that the VAE has decoded come back twice as far off in log mels.
+    # 1: with 2, as the stems pack has it, even true stems come back farther off in log mels ("VAE, mask" of
+    # `backline evaluate extraction`).
     mask_exponent: Annotated[float, Meta(gt=0, le=100)] = 1.0
     extract_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 1
     extract_guidance: Annotated[float, Meta(ge=0, le=MOST_GUIDANCE)] = 1.0
@@ -188,7 +190,14 @@ class MgeStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        return self.answerer.resident_bytes() + sum(map(row_bytes, tuple(self._rows.values())))
+        return self.answerer.resident_bytes() + sum(self.row_bytes(row).other for row in tuple(self._rows))
+
+    def row_bytes(self, row: int) -> RowBytes:
+        playing = self._rows.get(row)
+        if playing is None:
+            return RowBytes()
+        latents = playing.latents.numel() * playing.latents.element_size()
+        return RowBytes(other=playing.heard.nbytes + latents + playing.overlap.memory_bytes)
 
     def _windows(self, config: SessionConfig) -> Windows:
         answerer = self.answerer
@@ -209,7 +218,7 @@ class MgeStream:
         asked = Asked(
             row=given.row,
             audio=np.concatenate((row.heard[:, given.audio.shape[1] :], given.audio), axis=1),
-            latents=torch.cat((row.latents[..., moved:], row.latents[..., :moved]), dim=-1),
+            latents=row.latents.roll(-moved, dims=-1),
             first_frame=ends - frames,
             # Before the session was silence, whatever is asked for.
             new_frames=min(frames, ends) if other else (windows.hop + windows.guard) // windows.frame,
@@ -296,8 +305,3 @@ def live_table(frame: Fraction, window_frames: int) -> dict[str, Any]:
     return {
         "chunk_seconds": str(chunk * frame), "guard_seconds": str(guard * frame), "fade_seconds": str(fade)
     }  # fmt: skip
-
-
-def row_bytes(row: Row) -> int:
-    """What a session holds."""
-    return row.heard.nbytes + row.latents.numel() * row.latents.element_size()

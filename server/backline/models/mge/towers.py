@@ -143,9 +143,9 @@ class Towers:
         """What reads texts: "minilm", beside the n-grams, or "n-grams" alone."""
         return "n-grams" if self.minilm is None else "minilm"
 
-    def prompt(self, text: str) -> Tensor | None:
-        """[width], of unit length; None where `text` asks for nothing: then there is no condition."""
-        return self.embed(text) if asks(text) else None
+    def apart(self) -> list[Towers]:
+        """By what users may have: these, and where they read with MiniLM, the n-grams that every pack carries."""
+        return [self] if self.minilm is None else [self, Towers(self.network, None)]
 
     def embed(self, text: str) -> Tensor:
         """[width], of unit length; zeros where `text` asks for nothing. Kept for texts that come again."""
@@ -177,7 +177,7 @@ def load_towers(tensors: Mapping[str, Tensor], config: TowersConfig, minilm: Min
     """The towers of a pack, with MiniLM where it is installed.
 
     Args:
-        tensors: a pack's, of which those that begin with PREFIX are meant, in float32.
+        tensors: a pack's, of which those that begin with PREFIX are meant.
         config: their sizes.
         minilm: to read texts with, where it has been read already.
 

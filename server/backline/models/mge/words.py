@@ -374,7 +374,7 @@ def phrase(template: str, word: str) -> str:
 
 @cache
 def phrases() -> tuple[tuple[str, frozenset[str]], ...]:
-    """About 4,600 phrases, each with the instruments that it means, all of them.
+    """Phrases, each with the instruments that it means, all of them.
 
     Every word of every label in the paper's template, bare, and in some of the others; with adjectives; sums of two and
     three labels; everything but one. Always the same.
