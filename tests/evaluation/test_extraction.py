@@ -152,7 +152,7 @@ def test_a_stem_is_judged_where_it_sounds() -> None:
     assert [scene.labels[stem][0] for stem in scene.asked()] == ["vocals", "electric bass", "piano"]
     answer = scene.stems[piano].copy()
     answer[8 * SAMPLE_RATE :] = scene.mixed[8 * SAMPLE_RATE :]  # where it rests
-    row = judge(scene, piano, {"judged": answer})["judged", ALL]
+    row = judge(scene, piano, {"judged": answer})[0]["judged", ALL]
     assert row[LOG_MEL] < 1e-4
     assert row[FOUND] == 1.0
 

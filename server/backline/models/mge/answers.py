@@ -115,10 +115,10 @@ class Answerer:
                 answers[at] = Answered(row, sounds)
         return [answers[at] for at in range(len(windows))]
 
-    def _shared(self, asked: Asked) -> tuple[int, float, int, bool, int, int]:
+    def _shared(self, asked: Asked) -> tuple[int, float, int, int, int]:
         """What rows must have in common to be told and decoded in one call."""
         past = 0 if self.network.config.network.time == "frame" else asked.new_frames
-        return asked.steps, asked.guidance, past, asked.masks, asked.kept.start, asked.kept.stop
+        return asked.steps, asked.guidance, past, asked.kept.start, asked.kept.stop
 
     def _heard(self, windows: Sequence[Asked]) -> Tensor:
         """Latents [row, channel, frame] of what the rows hear, of their windows alone; at least one."""
@@ -158,7 +158,7 @@ class Answerer:
         """The sounds that are played, of all rows in one call where they keep the same of their windows."""
         hop, samples = self.frame_samples, self.window_frames * self.frame_samples
         before, after = self.vae.decode_reach
-        wanted, margin = asked[0].kept, MARGIN if asked[0].masks else 0
+        wanted, margin = asked[0].kept, MARGIN if any(it.masks for it in asked) else 0
         start, stop = max(0, (wanted.start - margin) // hop), min(self.window_frames, -(-(wanted.stop + margin) // hop))
         first = max(0, start - before)
         tracks = torch.cat([row[list(it.played)] for it, row in zip(asked, latents, strict=True)])
