@@ -1,6 +1,7 @@
 """Makes a whole MGE-LDM pack: a VAE, towers that hear texts and sounds, and the network in their latents.
 
-    RUN/vae/vae.safetensors   RUN/towers/towers.safetensors   RUN/latents-<what made them>/   RUN/network/
+    RUN/vae/vae.safetensors   RUN/towers/towers.safetensors   RUN/network/
+    RUN/latents-<what made them, of which songs>/
 
 Each part goes on from where it was; VAE and towers may be lent, as files of other runs.
 """
@@ -247,7 +248,7 @@ def network_part(run: Path, recipe: MgeRecipe) -> bool:
         )
     noted.parent.mkdir(parents=True, exist_ok=True)
     noted.write_text(fingerprint)
-    folder = run / f"latents-{fingerprint}"
+    folder = run / f"latents-{hashlib.sha256(f'{fingerprint} {recipe.songs.options()}'.encode()).hexdigest()[:12]}"
     folder.mkdir(exist_ok=True)
     encoder = Encoder(latents.vae, latents.towers.network.audio, recipe.songs)
     held_out = held_out_songs(folder, encoder, recipe.held_out_songs)
