@@ -220,7 +220,12 @@ def quiet_loss(found: Tensor, wanted: Tensor, filters: Tensor) -> Tensor:
 
 def divergence(mean: Tensor, variance: Tensor) -> Tensor:
     """Of posteriors [row, channel, frame], variances as logarithms, from the unit Gaussian: nats a frame."""
-    return 0.5 * (mean.square() + variance.exp() - variance - 1).sum(dim=1).mean()
+    return nats_of(mean, variance).sum(dim=1).mean()
+
+
+def nats_of(mean: Tensor, variance: Tensor) -> Tensor:
+    """`divergence` of each channel of each frame."""
+    return 0.5 * (mean.square() + variance.exp() - variance - 1)
 
 
 @torch.no_grad()
@@ -293,7 +298,7 @@ def evaluate(vae: SpectralVae, songs: Sequence[Stems], device: torch.device, fra
                 continue
             audio = torch.from_numpy(np.stack(list(wanted.values()))).to(device)
             mean, variance = vae.posterior(audio)
-            nats.append(0.5 * (mean.square() + variance.exp() - variance - 1).mean(dim=(0, 2)))
+            nats.append(nats_of(mean, variance).mean(dim=(0, 2)))
             spectra = vae.spectra(mean)
             phased = torch.polar(spectra.abs(), vae.true_spectra(audio).angle())
             found, true = (vae.decoder.sound(each)[:, 0].float().cpu().numpy() for each in (spectra, phased))
