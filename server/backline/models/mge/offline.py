@@ -178,7 +178,8 @@ class OfflinePlayer:
             heard, span = padded[:, start:stop], slice(start // frame, stop // frame)
             sounds = np.zeros((len(ports), 1, windows.window), np.float32)
             if task.given is None or heard.any():
-                new = stop // frame - (windows.hop + windows.guard) // frame
+                told = windows.hop + windows.guard if task.goes_on else windows.end(chunk)
+                new = (stop - min(told, windows.window)) // frame
                 self._tell(latents, task, span, new, before // frame, denoise, sampling, padded[:, :stop], heard)
                 sounds[:, 0] = vae.decode(self.network.unnormed(latents[list(ports.values()), :, span]).cpu()).numpy()
             else:

@@ -208,11 +208,12 @@ class MgeStream:
     def _asked(self, given: ChunkInput) -> tuple[Asked, Spoken]:
         """The window of the row's next chunk and what is asked of it; the row stays where it is."""
         row = self._rows[given.row]
-        windows, frames = row.windows, self.answerer.window_frames
+        windows, frames, task = row.windows, self.answerer.window_frames, TASKS[row.task]
         wanted: Tensor = given.texts.get(QUERY, self._nothing)
         hop_seconds = windows.hop / self.answerer.sample_rate
         before = row.spoken or Spoken.first(wanted)
         spoken, other = before.then(wanted, given.parameters.get("morph", 0.0), hop_seconds)
+        new = (windows.hop + windows.guard) // windows.frame
         moved, ends = windows.new_frames(row.chunk), windows.end(row.chunk) // windows.frame
         steps, guidance = self.settings.sampling(row.task, given.parameters)
         asked = Asked(
@@ -221,9 +222,9 @@ class MgeStream:
             latents=row.latents.roll(-moved, dims=-1),
             first_frame=ends - frames,
             # Before the session was silence, whatever is asked for.
-            new_frames=min(frames, ends) if other else (windows.hop + windows.guard) // windows.frame,
+            new_frames=new if task.goes_on and not other else min(frames, ends),
             kept=windows.kept,
-            task=TASKS[row.task],
+            task=task,
             played=tuple(PORTS[row.task].values()),
             prompt=spoken.at,
             seed=row.seed,
