@@ -1,7 +1,7 @@
 """BEST-RQ: what a masked encoder is to predict are codes that chance alone defines (Chiu et al., 2022). Training only.
 
 Normalised features go through a frozen random projection to the nearest of frozen random entries, both of length 1.
-Masks are MusicFM's: blocks of the sound itself, so that no frame next to a hidden one has heard it.
+Masks are MusicFM's: blocks of the sound itself, long enough that their middles are heard in no window beside them.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ class SimVQ(nn.Module):
         self.entries, self.dim, self.seed, self.stream = entries, dim, seed, stream
         self.map = nn.Linear(dim, dim)
         self._table: Tensor | None = None
+        self._mapped: tuple[list[object], Tensor] | None = None  # what it is made of, and the codebook
 
     @property
     def table(self) -> Tensor:
@@ -44,9 +45,15 @@ class SimVQ(nn.Module):
         return self._table
 
     def codebook(self) -> Tensor:
-        """[entry, dim]: the table, mapped."""
-        mapped: Tensor = self.map(self.table)
-        return mapped
+        """[entry, dim]: the table, mapped. It is kept while nothing trains."""
+        weights = (self.map.weight, self.map.bias)
+        if self.training or any(weight.requires_grad for weight in weights):
+            mapped: Tensor = self.map(self.table)
+            return mapped
+        made_of = [part for weight in weights for part in (weight, 0 if weight.is_inference() else weight._version)]
+        if self._mapped is None or any(old is not new for old, new in zip(self._mapped[0], made_of, strict=True)):
+            self._mapped = (made_of, self.map(self.table))
+        return self._mapped[1]
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[.., dim] -> quantised vectors [.., dim] with a straight-through gradient, tokens int64 [..], the loss [].
@@ -76,7 +83,9 @@ class SimVQ(nn.Module):
         return torch.cat(found).view(z.shape[:-1])
 
     def vectors(self, tokens: Tensor) -> Tensor:
-        """int64 [..] -> [.., dim]; only the entries that are asked for are mapped."""
+        """int64 [..] -> [.., dim]."""
+        if not (self.training or self.map.weight.requires_grad):
+            return F.embedding(tokens, self.codebook())
         mapped: Tensor = self.map(F.embedding(tokens, self.table))
         return mapped
 
@@ -85,7 +94,7 @@ class SimVQ(nn.Module):
 def gaussian_table(entries: int, dim: int, seed: int, stream: int = 0) -> NDArray[np.float32]:
     """[entry, dim] of variance 1 / dim, the same bits on every machine; not to be written to.
 
-    Machines differ in the last bits of a logarithm and a cosine; so deviates are rounded to steps that do not show them.
+    Machines differ in the last bits of a logarithm and a cosine; deviates are rounded to steps that do not show them.
     """
     pairs = np.arange(2 * entries * dim, dtype=np.uint64).reshape(entries * dim, 2)
     radius, turn = uniform_array(seed, stream, pairs).astype(np.float64).T

@@ -24,10 +24,10 @@ from backline.nn.tables import (
     read_table,
 )
 
-ROLES = ("vocals", "accompaniment")  # the tracks, each with a codebook of its own
-SUBSAMPLING = 4  # mel frames of a token
-
 Role = Literal["vocals", "accompaniment"]
+
+ROLES: tuple[Role, ...] = ("vocals", "accompaniment")  # the tracks, each with a codebook of its own
+SUBSAMPLING = 4  # mel frames of a token
 
 
 @dataclass(frozen=True)
