@@ -1,7 +1,7 @@
 """Trains DuoTok's language model on tokens of songs: voice to accompaniment, and both tracks from their past.
 
 A batch is of one kind. Voice to accompaniment is learnt at every lag that a session may have (models/duotok/config.py),
-mostly as early as can be. Where the tokens' vectors are as wide as the tokenizer's, they are the tokenizer's, and stay:
+half of the time in time, as sessions are served. Where the tokens' vectors are as wide as the tokenizer's, they are the tokenizer's, and stay:
 what sounds alike is alike from the first step on, and a pack need not carry them.
 """
 
@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class LmTraining:
     warmup_steps: int = 200
     weight_decay: float = 0.01
     led: float = 0.75  # share of the batches that hear a voice; the others continue both tracks
-    served: float = 0.5  # share of those rows that hear it as early as a session can
+    served: float = 0.5  # share of those rows that hear it in time
     beatless: float = 0.5  # share of the rows that are not told the beat
 
     @property
@@ -138,13 +139,13 @@ def validated(
     """What held-out songs cost, by the paper's protocol: PREFIX_SECONDS are given, the rest counts.
 
     Returns:
-        loss: nats of an accompaniment's token under its voice, heard as early as can be; shuffled: under another song's;
-        late: under its own, a second late; vocals and accompaniment: of both tracks' tokens from their past. cnbpt and
-        enbpt: of `loss`, as shares of the bits that tokens cost which nothing predicts, and of their entropy by frequency.
+        loss: nats of an accompaniment's token under its voice, heard in time; shuffled: under another song's; early and
+        late: under its own, as early as can be and a second late; vocals and accompaniment: of both tracks' tokens from
+        their past. cnbpt and enbpt: of `loss`, as shares of the bits that tokens cost which nothing predicts, and of
+        their entropy by frequency.
     """
     lm, given = training.lm, PREFIX_SECONDS * RATE
     cut = [crop(song, 0, training.frames) for song in songs]
-    others = cut[1:] + cut[:1]
 
     def asked(steps: Sequence[Steps], track: int) -> float:
         total = count = 0.0
@@ -154,19 +155,22 @@ def validated(
             total, count = total + float(nats.sum()), count + judged(rows)
         return total / count
 
-    led = asked([accompanying(lm, song, -LOOKAHEAD, beats) for song, beats in cut], ACCOMPANIMENT)
-    mixed = [
-        accompanying(lm, np.stack([other[0], song[1]]), -LOOKAHEAD, beats)
-        for (song, beats), (other, _) in zip(cut, others, strict=True)
-    ]
+    def under(voices: Sequence[Tokens], lag: Fraction) -> float:
+        pairs = zip(voices, cut, strict=True)
+        steps = [accompanying(lm, np.stack([voice, song[1]]), lag, beats) for voice, (song, beats) in pairs]
+        return asked(steps, ACCOMPANIMENT)
+
+    voices = [song[0] for song, _ in cut]
+    led = under(voices, Fraction(0))
     free = [unconditional(lm, song) for song, _ in cut]
     heard = torch.from_numpy(np.concatenate([song.tracks[1].astype(np.int64) for song in (*learnt, *songs)]))
     bits = led / math.log(2)
     entropy = math.log2(perplexity(heard, lm.entries))
     return {
         "loss": led,
-        "shuffled": asked(mixed, ACCOMPANIMENT),
-        "late": asked([accompanying(lm, song, CHUNK_QUANTUM * RATE, beats) for song, beats in cut], ACCOMPANIMENT),
+        "shuffled": under(voices[1:] + voices[:1], Fraction(0)),
+        "early": under(voices, -LOOKAHEAD),
+        "late": under(voices, Fraction(1)),
         "vocals": asked(free, 0),
         "accompaniment": asked(free, ACCOMPANIMENT),
         "cnbpt": bits / math.log2(lm.entries),
@@ -226,10 +230,10 @@ class Draw:
     def start(self, song: SongTokens) -> int:
         return int(self.random.integers(max(1, song.frames - self.training.frames + 1)))
 
-    def lag(self) -> Any:
+    def lag(self) -> Fraction:
         """As a session may have it, in seconds."""
         if self.random.random() < self.training.served:
-            return -LOOKAHEAD
+            return Fraction(0)
         least, most = (int(lag / CHUNK_QUANTUM) for lag in (-LOOKAHEAD, LONGEST_LAG))
         # Two draws, the lesser one: most sessions wait rather than play ahead.
         return CHUNK_QUANTUM * int(self.random.integers(least, most + 1, size=2).min())

@@ -37,6 +37,7 @@ from backline.models.stream import Transport
 from backline.nn.weights import mismatches, part
 
 PREFIX = "lm."
+ON_TIME = Fraction(0)
 TABLES = "tokens"  # the parameter that may be left out of a pack: those vectors are then the tokenizer's
 
 Tokens = NDArray[np.int64]
@@ -243,13 +244,15 @@ def accompanied(
     sampling: Sampling,
     seed: int,
     backend: Backend = "float32",
+    lag: Fraction = ON_TIME,
 ) -> Tokens:
     """The accompaniment [frame] of a whole voice [frame], which begins with `prefix` [frame].
 
-    In the aligned layout the voice is heard as early as the network can.
+    Args:
+        lag: in the aligned layout, by which the voice is heard late, in seconds.
     """
     song = np.stack([vocals, np.append(prefix, np.zeros(len(vocals) - len(prefix), np.int64))])
-    steps = accompanying(config, song, -LOOKAHEAD)
+    steps = accompanying(config, song, lag)
     first = steps.inputs.shape[1] - len(vocals)  # of [V | A], where A begins
     x = _conditions(network, steps, ACCOMPANIMENT)
     return _generated(one_track(network, ACCOMPANIMENT), x, first, prefix[None], sampling, seed, backend)[0]
