@@ -164,8 +164,8 @@ class Block(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x: Tensor, modulating: Tensor, turn: tuple[Tensor, Tensor], seen: Tensor | None) -> Tensor:
-        """`modulating` is [row, 1 or frame, track, width], six times as wide where blocks share what makes it; `seen` is
-        what can be looked at [row, 1, 1, frame].
+        """`modulating` is [row, 1 or frame, track, width], six times as wide where blocks share what makes it; `seen`
+        is what can be looked at [row, 1, 1, frame].
         """
         six = modulating + self.offset if self.shared else self.modulation(modulating)
         parts = (part.flatten(2) for part in six.chunk(6, dim=-1))
