@@ -6,6 +6,7 @@ same on every machine, so that nobody stores it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -21,6 +22,16 @@ GRAIN = 1024  # steps of a table to a deviation
 VECTORS, ENTRIES = 1024, 4096  # of a block of the search: its distances stay in a cache
 
 
+@dataclass(frozen=True)
+class Mapped:
+    """A codebook, and the weights that it is of."""
+
+    weight: Tensor
+    bias: Tensor
+    versions: tuple[int, ...]  # of these, by torch's count of changes
+    codebook: Tensor  # [entry, dim]
+
+
 class SimVQ(nn.Module):
     """Vectors [.., dim] to the nearest of `entries`, and back."""
 
@@ -34,7 +45,7 @@ class SimVQ(nn.Module):
         self.entries, self.dim, self.seed, self.stream = entries, dim, seed, stream
         self.map = nn.Linear(dim, dim)
         self._table: Tensor | None = None
-        self._mapped: tuple[list[object], Tensor] | None = None  # what it is made of, and the codebook
+        self._mapped: Mapped | None = None
 
     @property
     def table(self) -> Tensor:
@@ -46,14 +57,15 @@ class SimVQ(nn.Module):
 
     def codebook(self) -> Tensor:
         """[entry, dim]: the table, mapped. It is kept while nothing trains."""
-        weights = (self.map.weight, self.map.bias)
-        if self.training or any(weight.requires_grad for weight in weights):
+        weight, bias = self.map.weight, self.map.bias
+        if self.training or weight.requires_grad or bias.requires_grad:
             mapped: Tensor = self.map(self.table)
             return mapped
-        made_of = [part for weight in weights for part in (weight, 0 if weight.is_inference() else weight._version)]
-        if self._mapped is None or any(old is not new for old, new in zip(self._mapped[0], made_of, strict=True)):
-            self._mapped = (made_of, self.map(self.table))
-        return self._mapped[1]
+        versions = tuple(0 if part.is_inference() else part._version for part in (weight, bias))
+        kept = self._mapped
+        if kept is None or kept.weight is not weight or kept.bias is not bias or kept.versions != versions:
+            kept = self._mapped = Mapped(weight, bias, versions, self.map(self.table))
+        return kept.codebook
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[.., dim] -> quantised vectors [.., dim] with a straight-through gradient, tokens int64 [..], the loss [].
