@@ -6,6 +6,7 @@ same on every machine, so that nobody stores it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +19,18 @@ from backline.kernels.random import uniform_array
 
 COMMITMENT = 0.25  # weight of the loss that moves vectors to their entries, the other's being 1
 GRAIN = 1024  # steps of a table to a deviation
-VECTORS, ENTRIES = 1024, 4096  # of a block of the search: its distances stay in a cache
+VECTORS, DISTANCES = 1024, 1 << 20  # at most so many in a block of the search: they stay in a cache
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """A table, mapped, and the weights that it was mapped by."""
+
+    weight: Tensor
+    bias: Tensor
+    versions: tuple[int, ...]  # of these, by torch's count of changes
+    vectors: Tensor  # [entry, dim]
+    half_squares: Tensor  # [entry], of their lengths
 
 
 class SimVQ(nn.Module):
@@ -34,7 +46,7 @@ class SimVQ(nn.Module):
         self.entries, self.dim, self.seed, self.stream = entries, dim, seed, stream
         self.map = nn.Linear(dim, dim)
         self._table: Tensor | None = None
-        self._mapped: tuple[list[object], Tensor] | None = None  # what it is made of, and the codebook
+        self._kept: Codebook | None = None
 
     @property
     def table(self) -> Tensor:
@@ -44,16 +56,23 @@ class SimVQ(nn.Module):
             self._table = torch.from_numpy(gaussian_table(self.entries, self.dim, self.seed, self.stream)).to(weight)
         return self._table
 
-    def codebook(self) -> Tensor:
-        """[entry, dim]: the table, mapped. It is kept while nothing trains."""
-        weights = (self.map.weight, self.map.bias)
-        if self.training or any(weight.requires_grad for weight in weights):
-            mapped: Tensor = self.map(self.table)
-            return mapped
-        made_of = [part for weight in weights for part in (weight, 0 if weight.is_inference() else weight._version)]
-        if self._mapped is None or any(old is not new for old, new in zip(self._mapped[0], made_of, strict=True)):
-            self._mapped = (made_of, self.map(self.table))
-        return self._mapped[1]
+    def codebook(self) -> Codebook:
+        """The table, mapped; while nothing trains, made only once."""
+        weight, bias = self.map.weight, self.map.bias
+        versions = tuple(0 if part.is_inference() else part._version for part in (weight, bias))
+        kept = self._kept
+        if (
+            self.training
+            or kept is None
+            or kept.weight is not weight
+            or kept.bias is not bias
+            or kept.versions != versions
+        ):
+            with torch.no_grad():
+                vectors = self.map(self.table)
+                kept = Codebook(weight, bias, versions, vectors, vectors.square().sum(1) / 2)
+            self._kept = None if self.training else kept
+        return kept
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[.., dim] -> quantised vectors [.., dim] with a straight-through gradient, tokens int64 [..], the loss [].
@@ -69,25 +88,29 @@ class SimVQ(nn.Module):
     def tokens(self, z: Tensor) -> Tensor:
         """int64 [..]: the nearest entry of each of [.., dim]; the first among equals."""
         codebook = self.codebook()
-        half_squares = codebook.square().sum(1) / 2
-        found = []
-        for vectors in z.detach().reshape(-1, self.dim).split(VECTORS):
-            best = vectors.new_full((len(vectors),), -torch.inf)
-            token = torch.zeros(len(vectors), dtype=torch.int64, device=z.device)
-            for first in range(0, self.entries, ENTRIES):
-                part = slice(first, first + ENTRIES)
-                nearness, at = torch.addmm(-half_squares[part], vectors, codebook[part].T).max(1)
-                nearer = nearness > best
-                best, token = torch.where(nearer, nearness, best), torch.where(nearer, at + first, token)
-            found.append(token)
+        found = [_nearest(vectors, codebook) for vectors in z.detach().reshape(-1, self.dim).split(VECTORS)]
         return torch.cat(found).view(z.shape[:-1])
 
     def vectors(self, tokens: Tensor) -> Tensor:
-        """int64 [..] -> [.., dim]."""
-        if not (self.training or self.map.weight.requires_grad):
-            return F.embedding(tokens, self.codebook())
+        """int64 [..] -> [.., dim]: in training with a gradient, into the map alone."""
+        if not self.training:
+            return F.embedding(tokens, self.codebook().vectors)
         mapped: Tensor = self.map(F.embedding(tokens, self.table))
         return mapped
+
+
+def _nearest(vectors: Tensor, codebook: Codebook) -> Tensor:
+    """int64 [vector] of [vector, dim]."""
+    count = max(1, DISTANCES // max(1, len(vectors)))  # entries of a block
+    best = vectors.new_full((len(vectors),), -torch.inf)
+    token = torch.zeros(len(vectors), dtype=torch.int64, device=vectors.device)
+    first = 0
+    for entries, squares in zip(codebook.vectors.split(count), codebook.half_squares.split(count), strict=True):
+        nearness, at = torch.addmm(-squares, vectors, entries.T).max(1)
+        nearer = nearness > best
+        best, token = torch.where(nearer, nearness, best), torch.where(nearer, at + first, token)
+        first += len(entries)
+    return token
 
 
 @lru_cache(maxsize=8)

@@ -53,7 +53,7 @@ class DuoTokConfig:
     projection: bool = False  # whether each track has a linear map from `width` to `code_dim`
     entries: Entries = 32_768
     shared_codebook: bool = False  # ablation: one for both tracks
-    seed: Annotated[int, Meta(ge=0, lt=2**63)] = 0  # of the codebooks' tables, which no pack stores
+    seed: Annotated[int, Meta(ge=0, le=2**53)] = 0  # of the codebooks' tables, which no pack stores
     dropout: Share = 0.0
 
     def __post_init__(self) -> None:
