@@ -129,6 +129,7 @@ class StreamSpec:
     takes_notes: bool = False  # MIDI: ChunkInput.notes
     codebooks: tuple[Codebook, ...] = ()  # of the frames that it gives, in their order
     takes: tuple[Codebook, ...] = ()  # of the frames that it wants: see TokenStream
+    tokenizer: tuple[str, ...] = ()  # parts of its pack by which alone its codes mean what they do; none: all of it
     tasks: tuple[Task, ...] = ()  # of which a session does one, the first unless it says; none: it does all there is
 
     def __post_init__(self) -> None:
