@@ -132,7 +132,9 @@ def head(**changes: int) -> bytes:
         (sealed(head().replace(b"duotok", b"\xff\xfe\xfd\xfc\xfb\xfa")), "no text"),
         (sealed(head().replace(struct.pack("<I", 32_768), bytes(4))), "names no song"),
         (
-            sealed(head(frames=1, samples=1).replace(struct.pack("<I", 32_768), struct.pack("<I", 20_000)), b"\xff" * 4),
+            sealed(
+                head(frames=1, samples=1).replace(struct.pack("<I", 32_768), struct.pack("<I", 20_000)), b"\xff" * 4
+            ),
             "frame 0 has code 32767 of 'vocals', which has 0 to 19999",
         ),
     ],
@@ -164,7 +166,9 @@ def test_only_a_pack_with_the_same_tokenizer_takes_it(song: Path) -> None:
     assert TokenHeader.of(pack, 48_000) == HEADER
     with TokenReader(song) as file:
         file.check(pack)
-        with pytest.raises(TokenFileError, match=r"song\.duo was made by the tokenizer abababababab of 'duotok', and 'n'"):
+        with pytest.raises(
+            TokenFileError, match=r"song\.duo was made by the tokenizer abababababab of 'duotok', and 'n'"
+        ):
             file.check(pb.Pack(name="n", takes=books, tokenizer="cd" * 32))
         with pytest.raises(TokenFileError, match="'n' takes no tokens: use 'duotok'"):
             file.check(pb.Pack(name="n"))
