@@ -90,7 +90,7 @@ def test_every_cut_and_every_damaged_byte_is_found(song: Path) -> None:
         with pytest.raises(TokenFileError, match=r"song\.duo: .*(copy|encode|make)"):
             TokenReader(song)
     song.write_bytes(whole + b"\0")
-    with pytest.raises(TokenFileError, match="has something behind its end, with 50. bytes of 50"):
+    with pytest.raises(TokenFileError, match=r"has something behind its end, with 50. bytes of 50"):
         TokenReader(song)
     for at in range(0, len(whole), 5):
         song.write_bytes(whole[:at] + bytes([whole[at] ^ 0x11]) + whole[at + 1 :])

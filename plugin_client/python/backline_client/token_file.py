@@ -249,7 +249,7 @@ class TokenReader:
         for _ in range(min(count, MOST_CODEBOOKS)):
             (size,) = SIZE.unpack(read.take(SIZE.size))
             books.append(TokenBook(size=size, name=read.text(), track=read.text()))
-        rates = 0 < below and 0 < above <= MOST_RATE * below and 0 < sample_rate <= MOST_SAMPLE_RATE
+        rates = below > 0 and 0 < above <= MOST_RATE * below and 0 < sample_rate <= MOST_SAMPLE_RATE
         if not (rates and 0 < count <= MOST_CODEBOOKS and all(book.size for book in books)):
             raise TokenFileError("its header names no song: encode the song again")
         header = TokenHeader(pack, tokenizer.hex(), Fraction(above, below), tuple(books), sample_rate, frames, samples)
