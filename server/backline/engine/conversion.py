@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -149,7 +150,7 @@ class OutputPath:
         self.timeline = OutputTimeline(channels)
         self._resampler = Resampler(self._model_rate, self._rate, channels)
         self._lead = self._resampler.delay_out
-        self._splits = np.cumsum(port_channels)[:-1]
+        self._splits = np.cumsum([0, *port_channels])
         self.end = 0  # samples of the client since the session's start that have come out
         self.delay_seconds = float(self._resampler.latency_seconds)
 
@@ -170,7 +171,7 @@ class OutputPath:
 
     def split(self, audio: Audio) -> list[Audio]:
         """[channel of all ports, sample] as one [channel, sample] per port."""
-        return np.split(audio, self._splits, axis=0)
+        return [audio[start:stop] for start, stop in pairwise(self._splits)]
 
     def _convert(self, audio: Audio) -> Audio:
         converted = self._resampler.process(audio)

@@ -144,6 +144,10 @@ class Take:
         self.frames.add(first, codes)
         self._begin(0)  # they may lie far ahead
 
+    def frames_must_wait(self, count: int) -> bool:
+        """Whether so many more frames of a render do not fit yet, and will: its next chunk wants for nothing."""
+        return self.frames is not None and self.config.offline and self.has_chunk and not self.frames.fits(count)
+
     def add_transport(self, position: int, transport: Transport) -> None:
         """The host's transport at `position`; what follows from the one before is no news.
 

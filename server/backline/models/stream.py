@@ -324,7 +324,9 @@ class ChunkOutput:
 
     row: int
     position: int  # output rate; of the first sample of `audio`
-    audio: tuple[Audio, ...]  # [channel, sample] per port, all of one length; may be empty
+    audio: tuple[
+        Audio, ...
+    ]  # [channel, sample] per port, all of one length; may be empty. Of no port: one of 0 channels
     first_frame: int = 0
     frames: Codes | None = None  # [frame, codebook]
     advanced: bool = True  # False: the chunk takes another step, for which the row is given nothing new
