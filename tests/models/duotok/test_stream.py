@@ -17,7 +17,7 @@ from backline.models.duotok.stream import DuoStream
 from backline.models.errors import NoRowFree, PackError
 from backline.models.hafm.band import Backend
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Transport
-from tests.support.toy_duotok import ENTRIES, LM, RATE, TOKENIZER, song, toy_pack
+from tests.support.toy_duo_pack import ENTRIES, LM, RATE, TOKENIZER, song, toy_pack
 
 FRAME = RATE // 25  # samples
 GUARD = 4  # frames
