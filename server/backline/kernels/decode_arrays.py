@@ -25,8 +25,8 @@ class StageArrays:
     Without `delays` a position predicts one token: token n by head n mod quantizers. With them position s predicts, by
     every head, that codebook's token of frame s - delay.
 
-    With delays, large vocabularies may be factorised: tokens and heads then have c dims in place of d, `enter` leads
-    from those to the stage's, and `leave` back.
+    Large vocabularies may be factorised: tokens and heads then have c dims in place of d, `enter` leads from those to
+    the stage's, and `leave` back; `after` is what stands beside a token, which has no room in such a table.
     """
 
     norm1: Floats  # [layer, d]
@@ -49,6 +49,7 @@ class StageArrays:
     enter: Floats | None = None  # [quantizer, d, c], and so are the next two there only where it is factorised
     leave: Floats | None = None  # [quantizer, c, d]
     head_bias: Floats | None = None  # [quantizer, V]
+    after: Floats | None = None  # [quantizer, d], without delays only: added to what goes in after a quantizer's token
 
 
 class Shape(NamedTuple):
@@ -93,6 +94,7 @@ class Weights(NamedTuple):
     enter: PackedArray  # by quantizer; empty where not factorised, and so are the next two
     leave: PackedArray
     head_bias: Floats  # [quantizer, padded V]
+    after: Floats  # [quantizer, padded dim]; empty as well, and with delays
 
 
 class State(NamedTuple):
@@ -140,8 +142,6 @@ def stage_shape(arrays: StageArrays, window: int, branches: int) -> Shape:
         begin = (quantizers, dim)
     code_dim = 0
     if arrays.enter is not None:
-        if arrays.delays is None:
-            raise ValueError("only a stage with delays can be factorised")
         code_dim = round_up(arrays.enter.shape[2], BLOCK)
     if arrays.begin.shape != begin:
         raise ValueError(f"begin has shape {list(arrays.begin.shape)}: use {list(begin)}")
@@ -178,13 +178,15 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
         for name in ("norm1", "norm2", "norm", "begin")
     }
     enter = leave = aligned(0, np.uint16 if bfloat16 else np.float32)
-    head_bias = np.zeros(0, np.float32)
+    head_bias = after = np.zeros(0, np.float32)
     heads = arrays.heads
     if arrays.enter is not None and arrays.leave is not None and arrays.head_bias is not None:
         heads = _padded(heads, 2, shape.code_dim)
         enter = pack(_padded(arrays.enter, 2, shape.code_dim), bfloat16)
         leave = pack(_padded(arrays.leave, 1, shape.code_dim), bfloat16)
         head_bias = _padded(arrays.head_bias, 1, shape.padded_vocabulary).reshape(-1)
+    if arrays.after is not None:
+        after = _padded(arrays.after, 1, shape.padded_dim).reshape(-1)
     return Weights(
         qkv=pack(qkv, bfloat16),
         q_norm=_padded(arrays.q_norm / math.sqrt(shape.head_dim), 1, shape.padded_head_dim).reshape(-1),
@@ -199,6 +201,7 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
         enter=enter,
         leave=leave,
         head_bias=head_bias,
+        after=after,
         **vectors,
     )
 

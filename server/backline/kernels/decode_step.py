@@ -176,21 +176,28 @@ def _take(shape: Shape, scratch: Scratch, vector: int, x: Floats) -> None:
 @compiled
 def _add_newest(shape: Shape, weights: Weights, state: State, scratch: Scratch, row: int, vector: int) -> None:
     """Adds the newest token of every codebook of a row to a vector's input, or what stands before the first one."""
-    dim, code_dim = shape.padded_dim, shape.code_dim
+    dim = shape.padded_dim
     for quantizer in range(shape.quantizers):
         if state.predicted[row] <= weights.delays[quantizer]:
             _accumulate(scratch.x, vector * dim, weights.begin, quantizer * dim, dim)
             continue
         token = quantizer * shape.vocabulary + state.last[row * shape.quantizers + quantizer]
-        if code_dim == 0:
+        if shape.code_dim == 0:
             _accumulate(scratch.x, vector * dim, weights.tokens, token * dim, dim)
             continue
-        multiply_vectors(
-            weights.enter, quantizer * shape.stored_dim * code_dim, shape.stored_dim, code_dim,
-            weights.tokens, token * code_dim, code_dim,
-            scratch.projected, vector * shape.stored_dim, shape.stored_dim, ONE_PLACE,
-        )  # fmt: skip
+        _enter(shape, weights, scratch, quantizer, token, vector * shape.stored_dim)
         _accumulate(scratch.x, vector * dim, scratch.projected, vector * shape.stored_dim, dim)
+
+
+@compiled
+def _enter(shape: Shape, weights: Weights, scratch: Scratch, quantizer: int, token: int, at: int) -> None:
+    """A token of all quantizers' becomes, from the vectors of a factorised table, dims of the stage at `at`."""
+    code_dim = shape.code_dim
+    multiply_vectors(
+        weights.enter, quantizer * shape.stored_dim * code_dim, shape.stored_dim, code_dim,
+        weights.tokens, token * code_dim, code_dim,
+        scratch.projected, at, shape.stored_dim, ONE_PLACE,
+    )  # fmt: skip
 
 
 @compiled
@@ -202,8 +209,13 @@ def _embed(
     source, at = weights.begin, START
     if count > 0:
         quantizer = (count - 1) % shape.quantizers
-        token = state.last[row * shape.quantizers + quantizer]
-        source, at = weights.tokens, (quantizer * shape.vocabulary + token) * shape.padded_dim
+        token = quantizer * shape.vocabulary + state.last[row * shape.quantizers + quantizer]
+        if shape.code_dim == 0:
+            source, at = weights.tokens, token * shape.padded_dim
+        else:
+            source, at = scratch.projected, shape.branches * place * shape.stored_dim
+            _enter(shape, weights, scratch, quantizer, token, at)
+            _accumulate(source, at, weights.after, quantizer * shape.padded_dim, shape.padded_dim)
     timed = clock.shape[0] > 0
     for branch in range(shape.branches):
         x = (shape.branches * place + branch) * shape.padded_dim
