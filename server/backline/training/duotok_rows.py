@@ -90,7 +90,7 @@ class WordPieces:
 class Drawn:
     """How rows are drawn; the defaults are the paper's."""
 
-    rows: int = 16
+    rows: int = 128
     seconds: tuple[float, float] = (5.0, 30.0)  # of a batch's rows, drawn for each batch
     shares: tuple[float, ...] = (4, 1, 1, 1)  # of KINDS
     gains: tuple[float, float] = (0.5, 1.5)  # of each side
@@ -106,11 +106,12 @@ class Batch:
     chroma: Tensor  # [row, frame, pitch class]: shares; zeros where there is none
     masks: Tensor  # [row, track, band, mel frame]
     masked: Tensor  # [row] bool: whether the masks are known
+    sung: Tensor  # [row] bool: whether it is the voice alone
     words: list[Tensor]  # of each row int64 [word]; empty: not to be told
 
     def to(self, device: torch.device) -> Batch:
-        moved = (part.to(device) for part in (self.audio, self.chroma, self.masks, self.masked))
-        return Batch(*moved, [words.to(device) for words in self.words])
+        moved = (part.to(device) for part in (self.audio, self.chroma, self.masks, self.masked, self.sung))
+        return Batch(*moved, self.words)
 
 
 class Drawing:
@@ -135,22 +136,19 @@ class Drawing:
         """Rows of one length, each of some song."""
         shortest, longest = self.config.seconds
         frames = round(self.random.uniform(shortest, longest) * SAMPLE_RATE / FRAME)
-        rows = [self.row(songs[int(self.random.integers(len(songs)))], self.kind(), frames) for _ in self.rows]
+        kinds = [KINDS[at] for at in self.random.choice(len(KINDS), self.config.rows, p=self.shares)]
+        rows = [self.row(songs[int(self.random.integers(len(songs)))], kind, frames) for kind in kinds]
         audio, chroma, masks, masked, words = zip(*rows, strict=True)
-        return Batch(torch.stack(audio), torch.stack(chroma), torch.stack(masks), torch.tensor(masked), list(words))
-
-    @property
-    def rows(self) -> range:
-        return range(self.config.rows)
-
-    def kind(self) -> Kind:
-        return KINDS[int(self.random.choice(len(KINDS), p=self.shares))]
+        sung = torch.tensor([kind == "voice" for kind in kinds])
+        return Batch(*map(torch.stack, (audio, chroma, masks)), torch.tensor(masked), sung, list(words))
 
     def row(self, song: DuoSong, kind: Kind, frames: int) -> tuple[Tensor, Tensor, Tensor, bool, Tensor]:
         """Audio [sample], chroma [frame, pitch class], masks [track, band, mel frame], whether known, words [word]."""
         draw = self.random
         first = self.begin(song, kind, frames)
-        gains = np.array(HEARD[kind]) * draw.uniform(*self.config.gains, 2) * 10 ** (draw.uniform(*self.config.levels) / 20)
+        gains = (
+            np.array(HEARD[kind]) * draw.uniform(*self.config.gains, 2) * 10 ** (draw.uniform(*self.config.levels) / 20)
+        )
         signs = np.where(draw.random(2) < 0.5, -1, 1)  # nobody hears the polarity
         audio = (gains * signs).astype(np.float32) @ song.audio(first, frames)
         chroma, masks = chroma_of(song, first, frames, gains), masks_of(song, first, frames, gains)

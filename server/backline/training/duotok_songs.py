@@ -123,9 +123,7 @@ class Listener:
             chords=chords_of(song, whole // FRAME),
         )
 
-    def tracks(
-        self, song: Multitrack, draw: Generator | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def tracks(self, song: Multitrack, draw: Generator | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The four tracks, or none [track, sample], and voice and band [side, sample]."""
 
         def coloured(sounds: NDArray[np.float32]) -> NDArray[np.float32]:
