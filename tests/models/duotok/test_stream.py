@@ -22,7 +22,8 @@ from tests.support.toy_duo_pack import ENTRIES, LM, RATE, TOKENIZER, song, toy_p
 FRAME = RATE // 25  # samples
 GUARD = 4  # frames
 SECONDS = 6.0
-assert TINY
+PLAYING = Transport(0.0, True, 120.0)
+
 
 
 def stream(backend: Backend = "float32", **rest: object) -> DuoStream:
@@ -40,11 +41,18 @@ def session(task: str, chunk: int = 8, visibility: float = 0.48, seed: int = 3, 
 class Played:
     """A session that is played through, as the engine does."""
 
-    def __init__(self, stream: DuoStream, config: SessionConfig, sound: np.ndarray, frames: np.ndarray | None = None):
+    def __init__(
+        self,
+        stream: DuoStream,
+        config: SessionConfig,
+        sound: np.ndarray,
+        frames: np.ndarray | None = None,
+        transport: Transport | None = PLAYING,
+    ) -> None:
         self.stream, self.config, self.row = stream, config, stream.open(config)
         self.spec = stream.spec.for_task(config.task)
         channels = {"accompany": 1, "render": 0}.get(self.spec.tasks[0].name, 2)
-        self.sound, self.given_frames = sound[:channels], frames
+        self.sound, self.given_frames, self.transport = sound[:channels], frames, transport
         self.fed = self.sent = 0
         self.answers: list[ChunkOutput] = []
 
@@ -61,8 +69,7 @@ class Played:
                 return None
             codes, self.sent = self.given_frames[self.sent : wanted], wanted
         self.fed = needs
-        transport = Transport(0.0, True, 120.0)
-        return ChunkInput(self.row, audio, transport, self.config.parameters, frames=codes)
+        return ChunkInput(self.row, audio, self.transport, self.config.parameters, frames=codes)
 
     @property
     def frames(self) -> np.ndarray:
@@ -186,7 +193,7 @@ def test_a_band_answers_as_the_language_model_does_under_the_whole_voice(visibil
     lag = Fraction(8 + guard, 25) - Fraction(visibility).limit_denominator(1000)
     frames = len(one.answers) * 8 + guard
     heard = heard_at(voice, 0, frames, lag_frames(lag), ENTRIES)
-    cue = Cue(0, frames, heard, Fraction(lag_frames(lag), 25), Sampling(1.0, 12, 0.95), Transport(0.0, True, 120.0))
+    cue = Cue(0, frames, heard, Fraction(lag_frames(lag), 25), Sampling(1.0, 12, 0.95), PLAYING)
     (expected,) = lm.accompany([cue])
     assert not isinstance(expected, Exception)
     found = one.frames
@@ -304,4 +311,4 @@ def test_the_papers_layout_is_no_live_band() -> None:
     config, _ = toy_pack()
     with pytest.raises(PackError, match="cannot play live"):
         describe({**config, "lm": replace(LM, layout="paper", beats=False).to_table()})
-    assert TOKENIZER.entries == LM.entries
+

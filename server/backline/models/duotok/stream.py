@@ -413,11 +413,10 @@ class DuoStream:
     def _played(self, index: int, sounds: Mapping[str, Audio]) -> ChunkOutput:
         row = self._rows[index]
         ports = self.spec.for_task(row.task).ports
-        audio: tuple[Audio, ...] = ()
-        position = 0
-        if row.sounding and self.painting is not None:
-            samples = row.chunk * self.painting.sample_rate // RATE
-            position = row.chunks * samples
+        samples = row.chunk * (self.spec.output_rate or 0) // RATE
+        position = row.chunks * samples
+        audio: tuple[Audio, ...] = (np.zeros((0, samples), np.float32),)  # of no port
+        if row.sounding:
             audio = tuple(
                 row.dry.play(samples) if row.dry and port.name == ROLES[VOCALS] else sounds[port.name] for port in ports
             )
@@ -474,7 +473,7 @@ def make_spec(tokenizer: DuoTokConfig, settings: DuoSettings, painting: Painting
         longest = min(longest, painting.most * painting.pace / RATE - settings.guard_seconds)
     return StreamSpec(
         input_rate=tokenizer.sample_rate,
-        output_rate=painting.sample_rate if painting else None,
+        output_rate=painting.sample_rate if painting else tokenizer.sample_rate,
         input_channels=len(TRACKS),
         ports=tuple(Port(track, painting.channels, f"the {track}") for track in TRACKS) if painting else (),
         parameters=tuple(parameter for parameter in parameters if parameter.name in used),
