@@ -65,7 +65,7 @@ def people_sing(piece: Piece, sample_rate: int, cast: Cast = USUAL) -> Sound:
 
 
 def sings_as_written(piece: Piece, cast: Cast) -> bool:
-    """Whether the piece's voice sings the syllables of its notes: people sing those that they have been recorded with."""
+    """Whether the voice sings the syllables of the piece's notes: people sing those that they were recorded with."""
     kind, wanted = np.random.default_rng([piece.seed, 7]).random(), purpose(piece.seed)
     return bool(kind < cast.formant or (kind > 1 - cast.sinsy and wanted == SINSY_PURPOSE))
 

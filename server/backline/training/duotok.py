@@ -1,4 +1,4 @@
-"""Trains DuoTok's tokenizer in its first three stages: BEST-RQ, many tasks under noise, codebooks (sections 3.1 to 3.3).
+"""Trains DuoTok's tokenizer in its first three stages: BEST-RQ, many tasks under noise, codebooks (section 3).
 
 with producer(folder, ...):                                       # see duotok_songs.py
     tokenizer, outcome = train_stage(1, loop, TRAININGS["small"], Pool(folder), held_out, vocabulary)
@@ -97,8 +97,8 @@ TRAININGS = {
         SMALL,
         targets=1024,
         stages={
-            1: Hardness(1e-3, Drawn(8, EIGHT_SECONDS)),
-            2: Hardness(1e-3, Drawn(8, EIGHT_SECONDS, worded=("mix", "voice"))),
+            1: Hardness(4e-4, Drawn(8, EIGHT_SECONDS)),
+            2: Hardness(5e-4, Drawn(8, EIGHT_SECONDS, worded=("mix", "voice"))),
             3: Hardness(1e-3, Drawn(16, EIGHT_SECONDS, shares=(0, 5, 4, 1)), passes=8, kept=96),
         },
     ),
@@ -338,6 +338,16 @@ class Pretraining(Stage):
 
     def parameters(self) -> list[nn.Parameter]:
         return [*self.model.tokenizer.encoder.parameters(), *self.model.predicted.parameters()]
+
+    @torch.no_grad()
+    def begin(self, weights: Mapping[str, Tensor] | None) -> None:
+        """Knows how often each target is right: that is not worth a single step."""
+        super().begin(weights)
+        drawing = Drawing(self.hardness.drawn, None, self.seed)
+        heard = [self.features(drawing.batch(self.pool.songs).to(self.device).audio) for _ in range(STATISTICS)]
+        targets = torch.cat([self.best_rq(stacked(mels, SUBSAMPLING)).flatten() for mels in heard])
+        counts = torch.bincount(targets, minlength=self.config.targets) + 0.1
+        self.model.predicted.bias.copy_((counts / counts.sum()).log())
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         logits, targets = self.asked(batch)

@@ -199,7 +199,7 @@ def levels(tracks: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def words_of(song: Multitrack) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """What is sung, word by word or syllable by syllable, and when [word, begin and end]; nothing where it is not known.
+    """What is sung, by words or syllables, and when [word, begin and end]; nothing where it is not known.
 
     Raises:
         CorpusError: a corpus' labels are damaged.

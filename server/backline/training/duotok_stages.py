@@ -41,6 +41,7 @@ from backline.training.tokens import producer
 
 SHARES = {1: 10.0, 2: 20.0, 3: 10.0}  # of the minutes of all
 TOKENIZER_STAGES = tuple(SHARES)
+VALIDATED = 300.0  # seconds between validations
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,9 @@ class DuoTokRecipe:
 
     def loop(self, run: Path, stage: int, stages: Sequence[int]) -> LoopConfig:
         if self.steps is not None:
-            return LoopConfig(folder(run, stage), steps=self.steps, seed=self.seed)
+            return LoopConfig(folder(run, stage), steps=self.steps, seed=self.seed, validate_seconds=VALIDATED)
         minutes = self.minutes * SHARES[stage] / sum(SHARES[each] for each in stages)
-        return LoopConfig(folder(run, stage), minutes=minutes, seed=self.seed)
+        return LoopConfig(folder(run, stage), minutes=minutes, seed=self.seed, validate_seconds=VALIDATED)
 
     def unfinished(self, run: Path, stage: int, stages: Sequence[int]) -> bool:
         if self.steps is not None:

@@ -5,6 +5,7 @@ In training only. In stage 3 the same heads go on from the vectors of the codes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 PITCH_CLASSES = 12
 BLANK = 0  # of CTC; words are numbered from 1
 TRACKS = 4  # that masks tell apart
+RARE = 10.0  # times as likely as all words together a blank is at first
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Heads(nn.Module):
         self.mel = head(config.width, config.mels * config.bands)
         self.chroma = head(config.width, PITCH_CLASSES)
         self.words = head(config.width, config.words + 1) if config.words else None
+        if self.words is not None:  # or all of CTC's first steps would go into learning that most frames tell no word
+            nn.init.constant_(self.words[-1].bias[BLANK], math.log(RARE * config.words))
         self.masks = head(config.width, TRACKS * config.mels * config.mask_bands) if config.mask_bands else None
 
     def mel_frames(self, hidden: Tensor) -> Tensor:
@@ -145,7 +149,7 @@ def masks_loss(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
 
 
 def spelt(logits: Tensor) -> list[list[int]]:
-    """The words that each row [frame, 1 + word] of a batch most plainly tells: the best path, repeats and blanks out."""
+    """The words that each row [frame, 1 + word] of a batch tells most plainly: its best path without repeats and blanks."""
     paths = logits.argmax(-1)
     return [[int(word) for word in path.unique_consecutive() if word != BLANK] for path in paths]
 
