@@ -84,9 +84,11 @@ def test_a_task_that_takes_no_frames_says_so(client: Client) -> None:
         "tokens": [],
         "render": ["vocals", "accompaniment"],
     }
-    with (
-        pytest.raises(BacklineError, match="takes no codec frames"),
-        client.open("toy-duotok", RATE, 2, offline=True, task="resynthesis") as opened,
-    ):
-        opened.frames(np.zeros((3, 2), np.int32))
-        list(iter(lambda: opened.receive_event(20), None))
+
+    def send() -> None:
+        with client.open("toy-duotok", RATE, 2, offline=True, task="resynthesis") as opened:
+            opened.frames(np.zeros((3, 2), np.int32))
+            list(iter(lambda: opened.receive_event(20), None))
+
+    with pytest.raises(BacklineError, match="takes no codec frames"):
+        send()

@@ -65,10 +65,10 @@ def toy_pack(parts: tuple[str, ...] = ("lm", "renderer")) -> tuple[dict[str, Any
     if "renderer" in parts:
         vae = toy_vae()
         sizes = TINY_RENDERER.fitted(vae, CODE_DIM)
-        table, weights = packed_renderers({role: toy_network(sizes, at) for at, role in enumerate(ROLES)}, torch.float32)
+        table, weights = packed_renderers(
+            {role: toy_network(sizes, at) for at, role in enumerate(ROLES)}, torch.float32
+        )
         config["vae"], latents = packed_vae(vae, torch.float32)
         config["renderer"] = table
         tensors |= weights | latents
     return config, {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-
-

@@ -97,7 +97,7 @@ class Codebook:
 
 @dataclass(frozen=True)
 class Task:
-    """One of several things that a model can do, by which of its ports, inputs, texts and parameters, of which frames."""
+    """One of several things that a model can do: by which ports, inputs, texts and parameters, and of which frames."""
 
     name: str
     description: str = ""

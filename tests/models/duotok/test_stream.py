@@ -10,20 +10,19 @@ import torch
 
 from backline.codecs.duotok.config import ROLES
 from backline.codecs.duotok.windowed import Asked, Pace
-from backline.models.duotok.config import TINY, VOCALS
+from backline.models.duotok.config import VOCALS
 from backline.models.duotok.lm import Cue, Sampling, heard_at, lag_frames
 from backline.models.duotok.load import build, describe, load
 from backline.models.duotok.stream import DuoStream
 from backline.models.errors import NoRowFree, PackError
 from backline.models.hafm.band import Backend
 from backline.models.stream import ChunkInput, ChunkOutput, RowFailed, SessionConfig, Transport
-from tests.support.toy_duo_pack import ENTRIES, LM, RATE, TOKENIZER, song, toy_pack
+from tests.support.toy_duo_pack import ENTRIES, LM, RATE, song, toy_pack
 
 FRAME = RATE // 25  # samples
 GUARD = 4  # frames
 SECONDS = 6.0
 PLAYING = Transport(0.0, True, 120.0)
-
 
 
 def stream(backend: Backend = "float32", **rest: object) -> DuoStream:
@@ -33,9 +32,7 @@ def stream(backend: Backend = "float32", **rest: object) -> DuoStream:
 
 def session(task: str, chunk: int = 8, visibility: float = 0.48, seed: int = 3, **rest: object) -> SessionConfig:
     """A chunk of so many frames."""
-    return SessionConfig(
-        RATE, 2, Fraction(chunk, 25), visibility, seed, {"steps": 2.0}, task=task, **rest
-    )  # type: ignore[arg-type]
+    return SessionConfig(RATE, 2, Fraction(chunk, 25), visibility, seed, {"steps": 2.0}, task=task, **rest)  # type: ignore[arg-type]
 
 
 class Played:
@@ -119,7 +116,9 @@ def played(task: str, *, frames: np.ndarray | None = None, sound: np.ndarray | N
 def heard_whole(sound: np.ndarray) -> np.ndarray:
     """[track, frame] by the tokenizer at once."""
     tokenizer = stream().tokenizer
-    return np.stack([tokenizer.encode(torch.from_numpy(sound[at : at + 1]), role)[0].numpy() for at, role in enumerate(ROLES)])
+    return np.stack(
+        [tokenizer.encode(torch.from_numpy(sound[at : at + 1]), role)[0].numpy() for at, role in enumerate(ROLES)]
+    )
 
 
 def rendered(stream: DuoStream, track: int, tokens: np.ndarray, chunk: int, seed: int) -> np.ndarray:
@@ -311,4 +310,3 @@ def test_the_papers_layout_is_no_live_band() -> None:
     config, _ = toy_pack()
     with pytest.raises(PackError, match="cannot play live"):
         describe({**config, "lm": replace(LM, layout="paper", beats=False).to_table()})
-

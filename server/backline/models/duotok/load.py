@@ -91,7 +91,9 @@ def build(
     if tables.renderer is not None:
         networks = attempt(lambda: read_renderers(config["renderer"], tensors))
         vae = attempt(lambda: load_vae(config["vae"], tensors).to(device))
-        wrong += [f"there is no renderer of the {role}: give both tracks one" for role in set(ROLES) - set(networks or ROLES)]
+        wrong += [
+            f"there is no renderer of the {role}: give both tracks one" for role in set(ROLES) - set(networks or ROLES)
+        ]
     if wrong or tokenizer is None:
         raise PackError(wrong, str(config.get("name", "")))
     renderers = {}
@@ -164,4 +166,6 @@ def mismatched(tables: PackTables) -> list[str]:
         fitted = tables.renderer.fitted(vae, tables.renderer.code_dim)
     except ValueError as error:
         return [str(error)]
-    return [] if fitted == tables.renderer else ["[renderer] is not of the VAE's latents: use the VAE it was trained with"]
+    return (
+        [] if fitted == tables.renderer else ["[renderer] is not of the VAE's latents: use the VAE it was trained with"]
+    )

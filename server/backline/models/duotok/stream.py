@@ -39,7 +39,7 @@ from backline.models.duotok.lm import Cue, LanguageModel, Sampling, Tokens, hear
 from backline.models.hafm.aligned.config import LONGEST_LAG, LOOKAHEAD
 from backline.models.hafm.band import MOST_TEMPERATURE
 from backline.models.hafm.transport import song_ahead
-from backline.models.rows import check_tokens, each, free_row, one_by_one, raised, together
+from backline.models.rows import check_tokens, each, free_row, one_by_one, together
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -370,7 +370,9 @@ class DuoStream:
         return Cue(
             row=given.row,
             steps=steps,
-            vocals=heard_at(row.heard[VOCALS], row.begin - row.heard_from, steps, row.lag, self.tokenizer.config.entries),
+            vocals=heard_at(
+                row.heard[VOCALS], row.begin - row.heard_from, steps, row.lag, self.tokenizer.config.entries
+            ),
             lag=Fraction(row.lag, RATE),
             sampling=Sampling(values["temperature"], int(values["top_k"]), values["top_p"]),
             transport=given.transport,
@@ -503,12 +505,19 @@ def problems(tokenizer: DuoTokConfig, lm: LmConfig | None, renderer: RendererCon
     if lm is not None and lm.layout != "aligned":
         found.append(f'[lm] has the layout "{lm.layout}", which hears a whole song first: it cannot play live')
     if renderer is not None and renderer.code_dim != tokenizer.code_dim:
-        found.append(f"[renderer] is told {renderer.code_dim} dimensions of a token, its tokenizer has {tokenizer.code_dim}")
+        found.append(
+            f"[renderer] is told {renderer.code_dim} dimensions of a token, its tokenizer has {tokenizer.code_dim}"
+        )
     quantum = Fraction(max(Fraction(1), painting.pace) if painting else 1, RATE)
     for name in ("chunk_seconds", "guard_seconds"):
         seconds = getattr(settings, name)
         if not seconds or seconds % quantum:
             found.append(f"[stream] {name} is {seconds} s: use a multiple of {quantum} s")
-    if not found and settings.chunk_seconds > make_spec(tokenizer, settings, painting, lm is not None).maximum_chunk_seconds:
-        found.append(f"[stream] chunk_seconds is {settings.chunk_seconds} s, which exceeds what the renderers' window holds")
+    if (
+        not found
+        and settings.chunk_seconds > make_spec(tokenizer, settings, painting, lm is not None).maximum_chunk_seconds
+    ):
+        found.append(
+            f"[stream] chunk_seconds is {settings.chunk_seconds} s, which exceeds what the renderers' window holds"
+        )
     return found
