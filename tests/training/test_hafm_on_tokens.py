@@ -1,5 +1,6 @@
 """HAFM on a tokenizer's tokens: its own, of which there are thousands, or clusters of what it hears; 25 a second."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,11 +17,10 @@ from backline.codecs.duotok.load import packed
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.models.hafm.interleaved.network import StageNetwork
 from backline.models.hafm.load import build, load_encoder
+from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import read_pack, read_tensors, write_pack
 from backline.packs.parts import own_tokens, read_semantics_part, save_part
-from backline.packs.importers.checkpoint import Component
 from backline.packs.registry import PackRegistry
-from dataclasses import replace
 from tests.support.hafm import Player, play, session, voice
 
 TOY = replace(
@@ -89,7 +89,9 @@ def test_it_is_trained_and_played(lab: Path, monkeypatch: pytest.MonkeyPatch, wa
     np.testing.assert_array_equal(played["float32"], played["torch"])
     soundfile.write(lab / "voice.wav", voice(2.0)[0], 24_000)
     for clip in ((), ("--clip", "paper")):
-        backline("render", lab / "voice.wav", "-o", lab / "b.wav", "-p", name, "--packs", packs, "--device", "cpu", *clip)
+        backline(
+            "render", lab / "voice.wav", "-o", lab / "b.wav", "-p", name, "--packs", packs, "--device", "cpu", *clip
+        )
         assert len(soundfile.read(lab / "b.wav")[0]) == 48_000
 
 

