@@ -7,9 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from backline.codecs.duotok.config import ROLES
 from backline.codecs.duotok.renderer import (
     PAPER,
-    ROLES,
     SMALL,
     TINY,
     Renderer,
@@ -239,6 +239,7 @@ def test_live_a_hop_has_the_guard_that_the_decoder_reaches_into() -> None:
     renderer = WindowedRenderer(toy_renderer(vae))
     pace = renderer.pace(hop_seconds=0.2)
     assert (pace.hop, pace.guard, pace.fade) == (2, vae.decode_reach[1] + 1, 320)
+    assert renderer.pace(hop_seconds=30).hop == TINY.window_frames - pace.guard - vae.decode_reach[0]
 
 
 @pytest.mark.parametrize(
@@ -293,6 +294,8 @@ def test_all_that_does_not_fit_is_told_at_once() -> None:
         "renderer.drums.mean is of no track",
     ):
         assert told in str(error.value)
+    with pytest.raises(ValueError, match=r"renderer\.vocals\.code_deviation must be more than 0"):
+        read_renderers(table, {**tensors, "renderer.vocals.code_deviation": torch.tensor(0.0)})
     with pytest.raises(ValueError, match="give the renderer of a track"):
         read_renderers(table, {})
     with pytest.raises(TableError, match="window_frames"):

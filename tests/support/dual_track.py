@@ -140,7 +140,9 @@ def spec() -> StreamSpec:
         takes=books,
         tasks=(
             Task("tokens", "both tracks to tokens", (), TRACKS),
-            Task("resynthesis", "tokens to both tracks", TRACKS, (), (), ("steps",)),
+            Task(
+                "resynthesis", "tokens to both tracks", TRACKS, (), (), ("steps",), tuple(book.name for book in books)
+            ),
         ),
     )
 

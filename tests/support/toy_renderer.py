@@ -7,13 +7,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backline.codecs.duotok.config import DuoTokConfig
 from backline.codecs.duotok.renderer import TINY, Renderer, RendererConfig, RendererNetwork
+from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.codecs.vae.config import OobleckConfig
 from backline.codecs.vae.oobleck import Oobleck
 
 SLOW = OobleckConfig(8_000, 2, 4, multiples=(1, 1), strides=(16, 40), latent_channels=4)  # 12.5 frames a second
 QUICK = replace(SLOW, strides=(4, 40))  # 50
 ENTRIES, CODE_DIM = 64, 6
+TOKENIZER = DuoTokConfig(
+    sample_rate=4_000, window=80, hop=40, bands=8, channels=8, layers=1, width=16, heads=2, kernel=3, expansion=2,
+    attention="causal", context=5, ahead=(2,), code_dim=CODE_DIM, projection=True, entries=ENTRIES,
+)  # fmt: skip
 
 
 def vectors(tokens: Tensor) -> Tensor:
@@ -45,3 +51,8 @@ def toy_renderer(vae: Oobleck | None = None, seed: int = 0) -> Renderer:
 
 def toy_tokens(count: int, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).integers(0, ENTRIES, count)
+
+
+def toy_tokenizer(seed: int = 0) -> Tokenizer:
+    torch.manual_seed(seed)
+    return Tokenizer(TOKENIZER).eval().requires_grad_(False)

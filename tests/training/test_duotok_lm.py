@@ -10,7 +10,7 @@ import torch
 from backline.models.duotok.config import ACCOMPANIMENT, TINY, VOCALS
 from backline.models.duotok.lm import accompanying, read_network, unconditional
 from backline.training.duotok_lm import TRAININGS, LmTrainer, LmTraining, crop, judged, losses, packed, train_lm
-from backline.training.duotok_tokens import Pool, SongTokens, tokens_folder, write_songs
+from backline.training.duotok_tokens import Pool, SongTokens
 from backline.training.loop import LoopConfig, Moment
 from backline.training.run_folder import best_weights
 from tests.support.hafm import lively

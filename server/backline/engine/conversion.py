@@ -157,7 +157,7 @@ class OutputPath:
     def add(self, output: ChunkOutput) -> Audio:
         """The client's audio [channel of all ports, sample] from `end` on that this chunk makes final."""
         if output.audio:
-            self.timeline.lay(output.position, np.concatenate(output.audio, axis=0))
+            self.timeline.lay(output.position, np.concatenate(output.audio, axis=0)[: self._resampler.channels])
         return self._convert(self.timeline.commit())
 
     def covers(self, count: int) -> bool:

@@ -311,7 +311,9 @@ class Take:
 
 
 def ports_of(spec: StreamSpec, config: SessionConfig) -> tuple[Port, ...]:
-    """The model's outputs with the channels they have in a session."""
+    """The model's outputs with the channels they have in a session; one that wants no audio has none of them."""
+    if not config.want_audio:
+        return ()
     channels = spec.input_channels or config.channels
     return tuple(replace(port, channels=port.channels or channels) for port in spec.ports)
 

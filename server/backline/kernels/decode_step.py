@@ -116,7 +116,14 @@ def generate_frames(
                 _guide(shape, scratch, place, guidance[i], ONE_BRANCH if guidance[i] == ONE else shape.branches)
                 u = uniform(state.seed[row], stage, (state.ahead[row] + count) * shape.quantizers + quantizer)
                 token = choose(
-                    scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u, top_p[i]
+                    scratch.mixed,
+                    scratch.keys,
+                    scratch.weights,
+                    shape.vocabulary,
+                    temperature[i],
+                    top_k[i],
+                    u,
+                    top_p[i],
                 )
                 tokens[i, step, quantizer] = token
                 state.last[row * shape.quantizers + quantizer] = token

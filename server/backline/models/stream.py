@@ -97,7 +97,7 @@ class Codebook:
 
 @dataclass(frozen=True)
 class Task:
-    """One of several things that a model can do, and by which of its ports, inputs, texts and parameters."""
+    """One of several things that a model can do: by which ports, inputs, texts and parameters, and of which frames."""
 
     name: str
     description: str = ""
@@ -105,6 +105,7 @@ class Task:
     inputs: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()  # codebooks of the frames that it wants
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ class StreamSpec:
             for kind, there in parts.items():
                 if missing := set(getattr(task, f"{kind}s")) - set(there):
                     raise ValueError(f"task {task.name!r} names {kind} {min(missing)!r}: use {', '.join(there)}")
+            if task.takes and task.takes != tuple(_names(self.takes)):
+                raise ValueError(f"task {task.name!r} takes {', '.join(task.takes)}: name all of `takes`, or none")
 
     def _names(self) -> dict[str, list[str]]:
         """Of what a task has some of, by kind."""
@@ -179,6 +182,7 @@ class StreamSpec:
             input_channels=sum(group.channels for group in inputs) or 1 if self.inputs else self.input_channels,
             texts=tuple(text for text in self.texts if text.name in task.texts),
             parameters=tuple(parameter for parameter in self.parameters if parameter.name in task.parameters),
+            takes=self.takes if task.takes else (),
             tasks=(task,),
         )
 

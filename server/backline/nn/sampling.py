@@ -14,9 +14,7 @@ def guide(conditioned: Tensor, unconditioned: Tensor, scale: Tensor) -> Tensor:
     return unconditioned + scale[:, None] * (conditioned - unconditioned)
 
 
-def choose(
-    logits: Tensor, temperature: Tensor, top_k: Tensor, u: Tensor, top_p: Tensor | None = None
-) -> Tensor:
+def choose(logits: Tensor, temperature: Tensor, top_k: Tensor, u: Tensor, top_p: Tensor | None = None) -> Tensor:
     """The first token of each row whose cumulative probability exceeds `u`.
 
     Args:

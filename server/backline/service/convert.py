@@ -224,6 +224,7 @@ def pack(entry: PackEntry) -> pb.Pack:
                 inputs=task.inputs,
                 texts=task.texts,
                 parameters=task.parameters,
+                takes=task.takes,
             )
             for task in spec.tasks
         )

@@ -1,8 +1,8 @@
 """Trains DuoTok's language model on tokens of songs: voice to accompaniment, and both tracks from their past.
 
 A batch is of one kind. Voice to accompaniment is learnt at every lag that a session may have (models/duotok/config.py),
-half of the time in time, as sessions are served. Where the tokens' vectors are as wide as the tokenizer's, they are the tokenizer's, and stay:
-what sounds alike is alike from the first step on, and a pack need not carry them.
+half of the time in time, as sessions are served. Where the tokens' vectors are as wide as the tokenizer's, they are the
+tokenizer's, and stay: what sounds alike is alike from the first step on, and a pack need not carry them.
 """
 
 from __future__ import annotations

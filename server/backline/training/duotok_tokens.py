@@ -5,8 +5,8 @@ with producer(tokens_folder(run, tokenizing), partial(write_songs, tokenizing=to
     pool = Pool(folder)
     pool.refresh()
 
-A folder is named after what its tokens mean: the tokenizer's weights, and where its songs come from. Those of others lie
-beside it only until the run is told of a new tokenizer: then they are deleted.
+A folder is named after what its tokens mean: the tokenizer's weights, and where its songs come from. Those of others
+are deleted when a run comes to another tokenizer.
 """
 
 from __future__ import annotations
@@ -127,9 +127,7 @@ def tokens_folder(run: Path, tokenizing: Tokenizing) -> Path:
     return wanted
 
 
-def write_songs(
-    path: Path, number: int, tokenizing: Tokenizing, seed: int, songs: int = SONGS_PER_SHARD
-) -> None:
+def write_songs(path: Path, number: int, tokenizing: Tokenizing, seed: int, songs: int = SONGS_PER_SHARD) -> None:
     """Shard `number` of a training run. Songs of a corpus that have no voice apart from a band are passed over."""
     first = training_seed(seed, number * songs)
     made = []

@@ -113,9 +113,7 @@ def played(lm: LanguageModel, row: int, vocals: np.ndarray, lag: Fraction, chunk
     """The cues of a session, chunk by chunk."""
     transport = Transport(0.0, True, 120.0)
     return [
-        Cue(
-            row, chunk, heard_at(vocals, first, chunk, lag_frames(lag), TINY.entries), lag, sampling, transport, first
-        )
+        Cue(row, chunk, heard_at(vocals, first, chunk, lag_frames(lag), TINY.entries), lag, sampling, transport, first)
         for first in range(0, FRAMES, chunk)
     ]
 

@@ -23,6 +23,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from backline.codecs.duotok.config import ROLES, Role
 from backline.codecs.vae.config import Config as VaeConfig
 from backline.codecs.vae.config import Vae
 from backline.codecs.vae.whole import decoded_channels
@@ -33,7 +34,6 @@ from backline.nn.tables import read_table
 from backline.nn.weights import mismatches, part
 
 TOKEN_RATE = 25  # Hz
-ROLES = ("vocals", "accompaniment")
 PREFIX = "renderer."
 STEPS, LIVE_STEPS = 50, 4  # of denoising: the paper's, and what a core has time for
 OVERLAP = 0.25  # share of a window that the one before has told already
@@ -263,7 +263,7 @@ class Renderer:
 
 
 def packed(
-    networks: Mapping[str, RendererNetwork], dtype: torch.dtype = torch.float16
+    networks: Mapping[Role, RendererNetwork], dtype: torch.dtype = torch.float16
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What a pack carries of its renderers: the [renderer] table, and tensors named `renderer.ROLE.…`.
 
@@ -281,7 +281,7 @@ def packed(
     return asdict(sizes.pop()), tensors
 
 
-def read_renderers(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, RendererNetwork]:
+def read_renderers(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[Role, RendererNetwork]:
     """The network of each track that a pack has one of, by role, in float32 and evaluation mode.
 
     Raises:
@@ -295,12 +295,15 @@ def read_renderers(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> d
     wrong = [f"{PREFIX}{name} is of no track: use {' or '.join(ROLES)}" for name in given if not name.startswith(known)]
     if not there:
         wrong.append(f"there is no tensor {PREFIX}{ROLES[0]}.… or {PREFIX}{ROLES[1]}.…: give the renderer of a track")
-    networks = {}
+    networks: dict[Role, RendererNetwork] = {}
     for role in there:
         with torch.device("meta"):
             network = RendererNetwork(config)
         own = part(given, f"{role}.")
         found = mismatches(network.state_dict(), own, f"{PREFIX}{role}.")
+        deviations = ("deviation", "code_deviation")
+        if not found:
+            found = [f"{PREFIX}{role}.{name} must be more than 0" for name in deviations if not float(own[name]) > 0]
         wrong += found
         if not found:
             network.load_state_dict({name: tensor.detach().float() for name, tensor in own.items()}, assign=True)

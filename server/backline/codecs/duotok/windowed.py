@@ -82,12 +82,16 @@ class WindowedRenderer:
         self.batches = torch.device(renderer.device).type != "cpu"  # whether rows share calls
 
     def pace(self, hop_seconds: float = HOP_SECONDS) -> Pace:
-        """Hops of about so many seconds, with the shortest guard that leaves the decoder nothing to miss."""
+        """Hops of about so many seconds, or as many as a short window has room for, with the shortest guard that leaves
+        the decoder nothing to miss.
+        """
         token = self.config.frames  # in whole ones of which tracks are cut
         frames = hop_seconds * self.sample_rate / self.frame_samples
         fade = min(round(FADE_SECONDS * self.sample_rate), self.frame_samples)
         guard = -(-(self.vae.decode_reach[1] + 1) // token) * token
-        pace = Pace(max(1, round(frames / token)) * token, guard, fade)
+        room = self.config.window_frames - self.vae.decode_reach[0] - guard
+        hop = max(1, min(round(frames / token), room // token)) * token
+        pace = Pace(hop, guard, fade)
         self.check(pace)
         return pace
 

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -112,7 +112,11 @@ def accompanying(config: LmConfig, song: Tokens, lag: Fraction, beats: Tokens | 
 def unconditional(config: LmConfig, song: Tokens, beats: Tokens | None = None) -> Steps:
     """Both tracks of a song [track, frame], -1 after its end, from all before (Eq. 24)."""
     sources = {source.name: np.full(song.shape[1], source.vocabulary) for source in config.stage.sources}
-    return Steps(before(np.where(song < 0, config.entries, song), config.entries), {**sources, "beat": _known(beats, song.shape[1])}, song)
+    return Steps(
+        before(np.where(song < 0, config.entries, song), config.entries),
+        {**sources, "beat": _known(beats, song.shape[1])},
+        song,
+    )
 
 
 def embedded(network: AlignedNetwork, rows: Sequence[Steps]) -> Tensor:
@@ -305,7 +309,11 @@ def _generated(
         last = torch.from_numpy(last if given else np.full(len(prefix), network.config.vocabulary))
     stage.restore(0, dataclasses.replace(state, predicted=given, last=last))
     found = stage.generate_frames(
-        [0], x[None, None, first + given :], temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p
+        [0],
+        x[None, None, first + given :],
+        temperature=sampling.temperature,
+        top_k=sampling.top_k,
+        top_p=sampling.top_p,
     )
     return np.append(prefix, found[0].T.astype(np.int64), axis=1)
 
@@ -317,7 +325,7 @@ def read_network(config: LmConfig, tensors: Mapping[str, Tensor], tables: Tensor
     """The network with the tensors named `lm.`…, in float32.
 
     Args:
-        tables: [track, entry, code_width] the tokenizer's vectors, for weights that were learnt with them and come without.
+        tables: [track, entry, code_width] the tokenizer's vectors, for weights that were learnt with them.
     Raises:
         ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
     """
@@ -340,4 +348,3 @@ def with_nothing(tables: Tensor) -> Tensor:
     """
     vectors = tables.float() - tables.float().mean(dim=1, keepdim=True)
     return F.pad(vectors / vectors.std(dim=(1, 2), keepdim=True), (0, 0, 0, 1))
-

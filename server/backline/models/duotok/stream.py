@@ -27,17 +27,19 @@ import numpy as np
 import torch
 from msgspec import Meta
 
-from backline.codecs.duotok.config import ROLES, Role
+from backline.codecs.duotok.config import ROLES, DuoTokConfig, Role
+from backline.codecs.duotok.renderer import RendererConfig
 from backline.codecs.duotok.stream import TokenStream, token_stream
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.codecs.duotok.windowed import Asked, Pace, State, WindowedRenderer
+from backline.codecs.vae.config import Vae
 from backline.kernels.resample import Resampler
-from backline.models.duotok.config import RATE, TRACKS, VOCALS
+from backline.models.duotok.config import RATE, TRACKS, VOCALS, LmConfig
 from backline.models.duotok.lm import Cue, LanguageModel, Sampling, Tokens, heard_at, lag_frames
 from backline.models.hafm.aligned.config import LONGEST_LAG, LOOKAHEAD
 from backline.models.hafm.band import MOST_TEMPERATURE
 from backline.models.hafm.transport import song_ahead
-from backline.models.rows import check_tokens, each, free_row, one_by_one, raised, together
+from backline.models.rows import check_tokens, each, free_row, one_by_one, together
 from backline.models.stream import (
     Audio,
     ChunkInput,
@@ -84,21 +86,20 @@ class DuoSettings:
         """In frames."""
         return int(self.guard_seconds * RATE)
 
-    @property
-    def longest_chunk(self) -> Fraction:
-        """Seconds: with it and the guard, a band that plays ahead must not fall behind LONGEST_LAG."""
-        return LONGEST_LAG - FURTHEST_AHEAD - self.guard_seconds
-
 
 @dataclass(frozen=True)
-class Sounds:
-    """What a pack that plays sound has for it."""
+class Painting:
+    """What is known of a pack's renderers without their weights."""
 
-    renderers: Mapping[Role, WindowedRenderer]
     sample_rate: int
-    frame: int  # samples of a latent frame
-    tokens: Fraction  # of a latent frame
     channels: int
+    pace: Fraction  # tokens of a latent frame
+    most: int  # latent frames that a window holds beside what the decoder reaches into
+
+    @classmethod
+    def of(cls, config: RendererConfig, vae: Vae) -> Painting:
+        most = config.window_frames - vae.decode_reach[0]
+        return cls(vae.sample_rate, vae.channels, Fraction(config.tokens, config.frames), most)
 
 
 @dataclass
@@ -174,16 +175,22 @@ class DuoStream:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        sounds: Sounds | None,
+        renderers: Mapping[Role, WindowedRenderer],
         lm: LanguageModel | None,
         settings: DuoSettings,
         device: str,
         capacity: int = CAPACITY,
     ) -> None:
-        """`lm` has a row more than sessions at once: for warming up."""
-        self.tokenizer, self.sounds, self.lm, self.settings = tokenizer, sounds, lm, settings
+        """
+        Args:
+            renderers: of both tracks, or none.
+            lm: with a row more than sessions at once, for warming up.
+        """
+        self.tokenizer, self.renderers, self.lm, self.settings = tokenizer, renderers, lm, settings
         self.device, self.capacity = device, capacity
-        self.spec = make_spec(tokenizer.config.sample_rate, tokenizer.config.entries, settings, sounds, lm is not None)
+        renderer = next(iter(renderers.values()), None)
+        self.painting = renderer and Painting.of(renderer.config, renderer.vae)
+        self.spec = make_spec(tokenizer.config, settings, self.painting, lm is not None)
         self._pair, self._voice = token_stream(tokenizer), token_stream(tokenizer, ROLES[:1])
         self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
         self._rows: dict[int, Row] = {}
@@ -215,7 +222,7 @@ class DuoStream:
         led = [given for given in going if self._rows[given.row].task == "accompany"]
         failed |= self._answer(led)
         going = [given for given in going if given.row not in failed]
-        sounds: dict[int, dict[Role, Audio]] = {given.row: {} for given in going}
+        sounds: dict[int, dict[str, Audio]] = {given.row: {} for given in going}
         for role in ROLES:
             failed |= self._render(role, [given for given in going if given.row not in failed], sounds)
 
@@ -254,8 +261,9 @@ class DuoStream:
             self.close(row)
 
     def resident_bytes(self) -> int:
-        networks = [renderer.renderer.network for renderer in self.sounds.renderers.values()] if self.sounds else []
-        weights = sum(p.nbytes for network in (self.tokenizer, *networks) for p in network.parameters())
+        modules: list[Any] = [self.tokenizer, *(renderer.renderer.network for renderer in self.renderers.values())]
+        modules += {id(renderer.vae): renderer.vae for renderer in self.renderers.values()}.values()  # often one
+        weights = sum(p.nbytes for module in modules for p in module.parameters())
         rows = sum(self.row_bytes(row).other for row in tuple(self._rows))
         return weights + rows + (self.lm.resident_bytes() if self.lm else 0)
 
@@ -285,29 +293,30 @@ class DuoStream:
         chunk = config.chunk_seconds * RATE
         if chunk.denominator != 1:
             raise ValueError(f"a chunk of {config.chunk_seconds} s is no whole number of frames of {1 / RATE:g} s")
-        audible = config.want_audio and bool(spec.ports)
+        painting = self.painting if config.want_audio and spec.ports else None
         tracks = len(spec.inputs)
         row = Row(
             task=task,
             seed=config.seed,
             chunk=int(chunk),
-            guard=self.settings.guard if audible else 0,
+            guard=self.settings.guard if painting else 0,
             visibility=Fraction(config.visibility_seconds).limit_denominator(10**6),
             hearing=self._ears(task).init_state(tracks) if tracks else None,
-            heard=np.zeros((tracks, 0), np.int64),
+            heard=np.zeros((tracks or len(TRACKS), 0), np.int64),
             made=np.zeros(0, np.int64),
             sounding={},
         )
-        if audible and self.sounds is not None:
-            sounds = self.sounds
-            frames = row.chunk / sounds.tokens, row.guard / sounds.tokens
-            pace = Pace(int(frames[0]), int(frames[1]), int(self.settings.fade_seconds * sounds.sample_rate))
-            playing = {Role_(port.name) for port in spec.ports}
+        if painting is not None:
+            hop, guard = row.chunk / painting.pace, row.guard / painting.pace
+            if hop.denominator != 1:
+                raise ValueError(f"a chunk of {config.chunk_seconds} s is no whole number of the renderers' frames")
+            pace = Pace(int(hop), int(guard), int(self.settings.fade_seconds * painting.sample_rate))
+            playing = {port.name for port in spec.ports}
             if task == "resynthesis" and config.parameters.get("dry"):
                 playing.discard(ROLES[VOCALS])
-                row.dry = Dry(self.tokenizer.config.sample_rate, sounds.sample_rate, sounds.channels)
+                row.dry = Dry(self.tokenizer.config.sample_rate, painting.sample_rate, painting.channels)
             row.sounding = {
-                role: sounds.renderers[role].begin(pace, (config.seed + at) % 2**64)
+                role: self.renderers[role].begin(pace, (config.seed + at) % 2**64)
                 for at, role in enumerate(ROLES)
                 if role in playing
             }
@@ -361,7 +370,9 @@ class DuoStream:
         return Cue(
             row=given.row,
             steps=steps,
-            vocals=heard_at(row.heard[VOCALS], row.begin - row.heard_from, steps, row.lag, self.tokenizer.config.entries),
+            vocals=heard_at(
+                row.heard[VOCALS], row.begin - row.heard_from, steps, row.lag, self.tokenizer.config.entries
+            ),
             lag=Fraction(row.lag, RATE),
             sampling=Sampling(values["temperature"], int(values["top_k"]), values["top_p"]),
             transport=given.transport,
@@ -370,13 +381,13 @@ class DuoStream:
         )
 
     def _render(
-        self, role: Role, going: Sequence[ChunkInput], sounds: dict[int, dict[Role, Audio]]
+        self, role: Role, going: Sequence[ChunkInput], sounds: dict[int, dict[str, Audio]]
     ) -> dict[int, Exception]:
         """A track's sound of every row that plays it, into `sounds`; what failed, by row."""
         playing = [given for given in going if role in self._rows[given.row].sounding]
-        if self.sounds is None or not playing:
+        if not playing:
             return {}
-        renderer, failed = self.sounds.renderers[role], {}
+        renderer, failed = self.renderers[role], {}
         asked = [self._asked(role, given) for given in playing]
         for it, told in zip(asked, together(asked, renderer.step), strict=True):
             if isinstance(told, Exception):
@@ -401,16 +412,15 @@ class DuoStream:
         first = row.begin - row.heard_from
         return row.heard[track, first : first + row.end - row.begin]
 
-    def _played(self, index: int, sounds: Mapping[Role, Audio]) -> ChunkOutput:
+    def _played(self, index: int, sounds: Mapping[str, Audio]) -> ChunkOutput:
         row = self._rows[index]
         ports = self.spec.for_task(row.task).ports
-        audio: tuple[Audio, ...] = ()
-        position = 0
-        if sounds and self.sounds is not None:
-            samples = row.chunk * self.sounds.sample_rate // RATE
-            position = row.chunks * samples
+        samples = row.chunk * (self.spec.output_rate or 0) // RATE
+        position = row.chunks * samples
+        audio: tuple[Audio, ...] = (np.zeros((0, samples), np.float32),)  # of no port
+        if row.sounding:
             audio = tuple(
-                sounds[Role_(port.name)] if port.name in sounds else self._dry(row, samples) for port in ports
+                row.dry.play(samples) if row.dry and port.name == ROLES[VOCALS] else sounds[port.name] for port in ports
             )
         first, frames = row.told, self._whole_frames(row)
         row.chunks += 1
@@ -419,10 +429,6 @@ class DuoStream:
         gone = min(max(0, keep - row.heard_from), row.heard.shape[1])
         row.heard, row.heard_from = row.heard[:, gone:], row.heard_from + gone
         return ChunkOutput(index, position, audio, first, frames.T.astype(np.int32))
-
-    def _dry(self, row: Row, samples: int) -> Audio:
-        assert row.dry is not None, "a port is rendered or dry"
-        return row.dry.play(samples)
 
     def _whole_frames(self, row: Row) -> Tokens:
         """[track, frame] of which both tracks are known and which have not been told."""
@@ -435,3 +441,83 @@ class DuoStream:
             found = row.heard[:, first : row.end - row.heard_from]
         row.told += found.shape[1]
         return found
+
+
+def make_spec(tokenizer: DuoTokConfig, settings: DuoSettings, painting: Painting | None, led: bool) -> StreamSpec:
+    """What a pack with such parts takes and gives; `led`: whether it has a language model."""
+    sampling = settings.sampling
+    parameters = (
+        Parameter("temperature", sampling.temperature, 0.0, MOST_TEMPERATURE, "x", "of the band's choices; 0: none"),
+        Parameter("top_k", sampling.top_k, 0, tokenizer.entries, "", "tokens it chooses from; 0: all", integer=True),
+        Parameter("top_p", sampling.top_p, 0.0, 1.0, "", "the probability that those make; 1: all"),
+        Parameter("steps", settings.steps, 1, MOST_STEPS, "", "of rendering: more are richer and cost more", True),
+        Parameter(
+            "dry", 0, 0, 1, "", "whether the voice is played as it came in", True, False, labels=("rendered", "dry")
+        ),
+    )
+    drawn, painted = ("temperature", "top_k", "top_p"), ("steps",)
+    codebooks = tuple(Codebook(track, tokenizer.entries, track) for track in TRACKS)
+    voice, band = TRACKS
+    tasks = [Task("tokens", DESCRIPTIONS["tokens"], inputs=TRACKS)]
+    if painting is not None:
+        tasks = [
+            Task("resynthesis", DESCRIPTIONS["resynthesis"], TRACKS, TRACKS, parameters=("steps", "dry")),
+            *tasks,
+            Task("render", DESCRIPTIONS["render"], TRACKS, parameters=painted, takes=TRACKS),
+        ]
+    if led:
+        ports, own = ((band,), (*drawn, *painted)) if painting is not None else ((), drawn)
+        tasks = [Task("accompany", DESCRIPTIONS["accompany"], ports, (voice,), parameters=own), *tasks]
+    used = {name for task in tasks for name in task.parameters}
+    quantum = Fraction(max(Fraction(1), painting.pace) if painting else 1, RATE)
+    longest = LONGEST_LAG - FURTHEST_AHEAD - settings.guard_seconds
+    if painting is not None:
+        longest = min(longest, painting.most * painting.pace / RATE - settings.guard_seconds)
+    return StreamSpec(
+        input_rate=tokenizer.sample_rate,
+        output_rate=painting.sample_rate if painting else tokenizer.sample_rate,
+        input_channels=len(TRACKS),
+        ports=tuple(Port(track, painting.channels, f"the {track}") for track in TRACKS) if painting else (),
+        parameters=tuple(parameter for parameter in parameters if parameter.name in used),
+        frame_rate=Fraction(RATE),
+        chunk_quantum_seconds=quantum,
+        default_chunk_seconds=settings.chunk_seconds,
+        maximum_chunk_seconds=longest // quantum * quantum,
+        default_visibility_seconds=float(settings.chunk_seconds + settings.guard_seconds),
+        minimum_visibility_seconds=-float(FURTHEST_AHEAD),
+        lookahead_seconds=float(LOOKAHEAD),
+        inputs=(Input(voice, 1, "who sings"), Input(band, 1, "who plays")),
+        codebooks=codebooks,
+        takes=codebooks if painting else (),
+        tokenizer=("tokenizer",),
+        tasks=tuple(tasks),
+    )
+
+
+def problems(tokenizer: DuoTokConfig, lm: LmConfig | None, renderer: RendererConfig | None, painting: Painting | None,
+             settings: DuoSettings) -> list[str]:  # fmt: skip
+    """What keeps a pack's parts from working together, a sentence each; mostly nothing."""
+    found = []
+    if tokenizer.frame_rate != RATE:
+        found.append(f"[tokenizer] gives {float(tokenizer.frame_rate):g} tokens a second: this family plays {RATE}")
+    if lm is not None and lm.entries != tokenizer.entries:
+        found.append(f"[lm] knows {lm.entries} tokens, the tokenizer has {tokenizer.entries}")
+    if lm is not None and lm.layout != "aligned":
+        found.append(f'[lm] has the layout "{lm.layout}", which hears a whole song first: it cannot play live')
+    if renderer is not None and renderer.code_dim != tokenizer.code_dim:
+        found.append(
+            f"[renderer] is told {renderer.code_dim} dimensions of a token, its tokenizer has {tokenizer.code_dim}"
+        )
+    quantum = Fraction(max(Fraction(1), painting.pace) if painting else 1, RATE)
+    for name in ("chunk_seconds", "guard_seconds"):
+        seconds = getattr(settings, name)
+        if not seconds or seconds % quantum:
+            found.append(f"[stream] {name} is {seconds} s: use a multiple of {quantum} s")
+    if (
+        not found
+        and settings.chunk_seconds > make_spec(tokenizer, settings, painting, lm is not None).maximum_chunk_seconds
+    ):
+        found.append(
+            f"[stream] chunk_seconds is {settings.chunk_seconds} s, which exceeds what the renderers' window holds"
+        )
+    return found

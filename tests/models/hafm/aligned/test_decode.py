@@ -63,7 +63,9 @@ def forced_choice(
     count = logits.shape[1]
     mixed = guide(logits[0], logits[1], torch.full((count,), guidance)) if len(logits) == 2 else logits[0]
     u = torch.from_numpy(uniform_array(SEED, STAGE, np.arange(count)))
-    chosen = choose(mixed, torch.full((count,), temperature), torch.full((count,), top_k), u, torch.full((count,), top_p))
+    chosen = choose(
+        mixed, torch.full((count,), temperature), torch.full((count,), top_k), u, torch.full((count,), top_p)
+    )
     expected = chosen.view(STEPS, config.codebooks).numpy().copy()
     for codebook, delay in enumerate(config.delays):
         expected[:delay, codebook] = -1
