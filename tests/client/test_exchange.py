@@ -28,7 +28,7 @@ def test_one_session_sings_and_another_is_heard(client: Client, tmp_path: Path) 
     heard: dict[str, list[Audio]] = {track: [] for track in TRACKS}
     with (
         (tmp_path / "song.duo").open("w+b") as file,
-        client.open("toy", RATE, 1, task="resynthesis") as rendering,
+        client.open("toy", RATE, 1, task="render") as rendering,
         client.open("toy", RATE, 2, inputs=BOTH, task="tokens", want_audio=False) as singing,
     ):
         writer = TokenWriter(file, header)
@@ -49,7 +49,7 @@ def test_one_session_sings_and_another_is_heard(client: Client, tmp_path: Path) 
     with TokenReader(tmp_path / "song.duo") as reader:
         reader.check(client.pack("toy"))
         np.testing.assert_array_equal(np.concatenate(list(reader.blocks())), tokens_of(song))
-        with client.render_blocks("toy", reader.frames(), RATE, 1, task="resynthesis") as offline:
+        with client.render_blocks("toy", reader.frames(), RATE, 1, task="render") as offline:
             rendered: dict[str, list[Audio]] = {track: [] for track in TRACKS}
             for block in offline:
                 rendered[block.port].append(block.audio)
@@ -61,13 +61,13 @@ def test_a_render_waits_for_room_for_frames_as_for_sound(client: Client, monkeyp
     monkeypatch.setattr(backline.engine.frames, "PENDING_CODES", 200)
     codes = np.random.default_rng(0).integers(0, 32_768, (25 * 60, 2))
     parts = [Frames(at, codes[at : at + 50]) for at in range(0, len(codes), 50)]
-    with client.render_blocks("toy", parts, RATE, 1, task="resynthesis", want_frames=True) as rendering:
+    with client.render_blocks("toy", parts, RATE, 1, task="render", want_frames=True) as rendering:
         found = [event.codes for event in rendering.events() if isinstance(event, Frames)]
         assert rendering.totals.samples_out == len(codes) * HOP
     np.testing.assert_array_equal(np.concatenate(found)[: len(codes)], codes)
     with (
         pytest.raises(BacklineError, match="101 frames would wait in this session"),
-        client.render_blocks("toy", [Frames(0, codes[:101])], RATE, 1, task="resynthesis") as rendering,
+        client.render_blocks("toy", [Frames(0, codes[:101])], RATE, 1, task="render") as rendering,
     ):
         list(rendering)
 

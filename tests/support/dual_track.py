@@ -1,6 +1,6 @@
 """A toy of a dual-track tokenizer: DuoTok's codebooks and rate, a frame's token its mean level. Decoding is exact.
 
-Its tasks are `tokens`, from both tracks to tokens and no sound, and `resynthesis`, from tokens to both tracks.
+Its tasks are `tokens`, from both tracks to tokens and no sound, and `render`, from tokens to both tracks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,7 +141,7 @@ def spec() -> StreamSpec:
         tasks=(
             Task("tokens", "both tracks to tokens", (), TRACKS),
             Task(
-                "resynthesis", "tokens to both tracks", TRACKS, (), (), ("steps",), tuple(book.name for book in books)
+                "render", "tokens to both tracks", TRACKS, (), (), ("steps",), tuple(book.name for book in books)
             ),
         ),
     )

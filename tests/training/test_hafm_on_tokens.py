@@ -52,7 +52,7 @@ def backline(*words: object) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("way", ["own tokens", "clusters"])
+@pytest.mark.parametrize("way", ["own tokens", pytest.param("clusters", marks=pytest.mark.slow)])
 def test_it_is_trained_and_played(lab: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     name = way.replace(" ", "-")
     run, packs = lab / name, lab / "packs"
@@ -111,8 +111,8 @@ def test_tables_begin_with_what_the_tokenizer_knows(lab: Path) -> None:
     begin_with(network, "instrumental", vectors)
     for table, name in ((network.conditions["vocal"], "vocal"), (network.prediction, "instrumental")):
         cosine = torch.cosine_similarity(table[0, :-1], vectors[name], dim=1)
-        assert float(cosine.min()) > 0.9999
-        assert float(table[0, :-1].square().sum(1).mean()) == pytest.approx(1, rel=1e-4)
+        assert cosine.min().item() > 0.9999
+        assert table[0, :-1].square().sum(1).mean().item() == pytest.approx(1, rel=1e-4)
 
 
 def test_only_a_tokenizer_has_tokens_of_its_own() -> None:
