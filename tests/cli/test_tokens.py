@@ -183,3 +183,24 @@ def test_any_rate_gives_frames_for_all_of_the_song(here: Callable[..., Typed], t
     back, served = soundfile.read(tmp_path / "back-vocals.wav")
     assert (served, len(back)) == (header.sample_rate, header.samples)
     np.testing.assert_allclose(back[served // 4 : served // 2], 0.25, atol=1e-3)
+
+
+def test_what_is_sung_live_is_recorded_and_heard_from_its_tokens(here: Callable[..., Typed], tmp_path: Path) -> None:
+    tracks = write(tmp_path, 50)
+    soundfile.write(tmp_path / "both.wav", tracks.T, RATE, subtype="FLOAT")
+    duo = tmp_path / "take.duo"
+    playing = ("-p", "toy", "--jitter-buffer", 1.0)
+    both = ("--inputs", "vocals:1,accompaniment:1", "--task", "relay", "--output", f"{tmp_path / 'sung'}/")
+    said = here("live", "--input", tmp_path / "both.wav", "--tokens", duo, *both, *playing)
+    assert said.code == 0, said.err
+    assert f"recorded {duo}" in said.out
+    np.testing.assert_array_equal(codes_of(duo)[:50], tokens_of(tracks))
+    said = here("live", "--input", duo, "--output", f"{tmp_path / 'heard'}/", *playing)
+    assert said.code == 0, said.err
+    for track, name in zip(tracks, ("vocals", "accompaniment"), strict=True):
+        heard, rate = soundfile.read(tmp_path / "heard" / f"{name}.wav", dtype="float32")
+        assert rate == RATE
+        np.testing.assert_allclose(heard[: len(track)], track, atol=WITHIN)
+    said = here("live", "--input", duo, "--output", tmp_path / "n.wav", "-p", "passthrough")
+    assert said.code == 1
+    assert "'passthrough' takes no tokens: use 'toy'" in said.err
