@@ -94,7 +94,7 @@ def test_a_pack_keeps_its_tokenizer_while_its_other_parts_change(client: Client,
     assert len(told) == 64
     assert not client.pack("passthrough").tokenizer
     tables = {"tokenizer": {"seed": 1}, "lm": {"layers": 1}}
-    config = {"name": "p", "version": "1", "family": "f", "description": "d", "license": "Apache-2.0"}
+    config = {"name": "p", "version": "1", "family": "codec", "description": "d", "license": "Apache-2.0"}
 
     def digest(**changes: Any) -> str:
         weights = {"tokenizer.a": torch.zeros(2), "lm.a": torch.zeros(2)}
