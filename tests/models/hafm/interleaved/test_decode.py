@@ -20,7 +20,10 @@ STAGES = [
     *TINY.stages().items(),
     ("large semantic", replace(TINY.stages()["semantic"], **LARGE)),
     ("large coarse", replace(TINY.coarse, **LARGE, token_table="target", first_head=1)),
-    ("large source", replace(TINY.coarse, code_width=8, sources=tuple(replace(s, vocabulary=5_000) for s in TINY.coarse.sources))),
+    (
+        "large source",
+        replace(TINY.coarse, code_width=8, sources=tuple(replace(s, vocabulary=5_000) for s in TINY.coarse.sources)),
+    ),
 ]
 Decoder = TorchDecodeStage | DecodeStage
 

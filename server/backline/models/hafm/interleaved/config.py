@@ -49,7 +49,7 @@ class StageConfig:
     max_distance: distance from which on the relative bias stays the same; the paper derives it from the clip.
     window: flat positions that a position sees, in training and in serving alike.
     chunk_clock: adds an embedding of the time within the chunk to every position (not in the paper).
-    code_width: of the tables of more than FACTORISED entries, which a matrix brings to `width`; a predicted token's goes
+    code_width: of the tables of more than FACTORISED entries, which a matrix brings to `width`; a predicted token goes
         in and comes out by the same one (not in the paper, whose vocabularies are small). 0: no table is factorised.
     """
 
