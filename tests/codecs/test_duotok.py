@@ -121,7 +121,7 @@ def test_what_a_token_hears_is_bounded_as_declared() -> None:
     layer = encoder.streaming()
     frame = layer.receptive_field // TOKEN + 2
     audio = sound(1, (frame + 8) * TOKEN).requires_grad_(True)
-    encoder(audio)[0, frame].sum().backward()
+    encoder(audio)[0, frame, 0].backward()  # of one dimension: a layer norm's sum is always the same
     assert audio.grad is not None
     heard = audio.grad[0].nonzero()[:, 0]
     first, last = layer.reach(frame, frame)
