@@ -54,7 +54,7 @@ def shaken(layer: Sequential) -> Sequential:
     """`layer` with all its weights random: the sum over a plain layer norm's channels tells nothing."""
     with torch.no_grad():
         for weight in layer.parameters():
-            weight += 0.3 * torch.randn(weight.shape)
+            weight.add_(0.3 * torch.randn(weight.shape))
     return layer.eval()
 
 
