@@ -1,7 +1,7 @@
 """BEST-RQ: what a masked encoder is to predict are codes that chance alone defines (Chiu et al., 2022). Training only.
 
 Normalised features go through a frozen random projection to the nearest of frozen random entries, both of length 1.
-Masks are MusicFM's: blocks of the sound itself, so that no frame next to a hidden one has heard it.
+Masks are MusicFM's: blocks of the sound itself, long enough that their middles are heard in no window beside them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class BestRQ(nn.Module):
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
         # Of vectors of length 1 the nearest is the one in the same direction, whatever the length of the other.
-        return (features @ self.projection @ self.codebook.T).argmax(-1)
+        with torch.autocast(features.device.type, enabled=False):
+            return (features @ self.projection @ self.codebook.T).argmax(-1)
 
 
 def stacked(mels: Tensor, frames: int) -> Tensor:

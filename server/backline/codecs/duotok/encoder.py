@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from backline.codecs.duotok.config import SUBSAMPLING, DuoTokConfig
-from backline.nn.composite import Pointwise, Sequential, Swapped, convnext_block
+from backline.nn.composite import Residual, Sequential, Swapped, convnext_block
 from backline.nn.conformer import Conformer, streaming_conformer
 from backline.nn.conv import CausalConv1d
 from backline.nn.mel import DecibelMel
@@ -79,7 +79,7 @@ def causal_network(config: DuoTokConfig) -> Sequential:
     )
 
 
-def _halving(channels: int, wider: int) -> tuple[CausalConv1d, nn.Module]:
+def _halving(channels: int, wider: int) -> tuple[CausalConv1d, Residual]:
     return CausalConv1d(channels, wider, 4, stride=2), convnext_block(wider, 2 * wider)
 
 
@@ -101,7 +101,7 @@ class FullNetwork(nn.Module):
 
 
 class HalvingConv2d(nn.Module):
-    """A residual block that halves bands and frames: [row, channel, band, frame] -> [row, wider, band / 2, frame / 2]."""
+    """A residual block [row, channel, band, frame] -> [row, wider, band / 2, frame / 2]."""
 
     def __init__(self, channels: int, wider: int) -> None:
         super().__init__()
