@@ -41,6 +41,7 @@ RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
 VAE_RUN = Path("runs/vae")
 MGE_RUN = Path("runs/mge")
+DUOTOK_RUN = Path("runs/duotok")
 HAFM_RUN = Path("runs/hafm")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
@@ -385,6 +386,79 @@ def mge_pack(
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
         recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
         train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command()
+def duotok(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
+    ] = DUOTOK_RUN,
+    stage: Annotated[
+        int | None, typer.Option(help="Train this stage alone: 1 to 3 the tokenizer's, 4 the renderers.", min=1, max=4)
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="Training time; the stages share it.", min=0, callback=options.finite)
+    ] = 40.0,
+    steps: Annotated[int | None, typer.Option(help="Of each stage, in place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small", help="The paper's 330 million, or what a CPU trains and plays live.")
+    ] = "small",
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="PACK", help="Who separates songs of a voice and a band into four, for masks: stems."),
+    ] = None,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(help="vocab.txt of bert-base-multilingual-cased: a corpus' words, in place of syllables."),
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise/--no-noise", help="Ablation: no frames become noise.")] = True,
+    mss: Annotated[bool, typer.Option("--mss/--no-mss", help="Ablation: no masks are told.")] = True,
+    freeze: Annotated[bool, typer.Option("--freeze/--no-freeze", help="Ablation: stage 3 trains the encoder.")] = True,
+    asr: Annotated[bool, typer.Option("--asr/--no-asr", help="Ablation: no words are told.")] = True,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained/--no-pretrained", help="Ablation: stage 2 begins without stage 1.")
+    ] = True,
+    shared_codebook: Annotated[bool, typer.Option(help="Ablation: one codebook for both tracks.")] = False,
+    code_dim: Annotated[int | None, typer.Option(help="Ablation: of a code's vector.", min=1, max=16_384)] = None,
+    entries: Annotated[int | None, typer.Option(help="Ablation: of a codebook.", min=1, max=65_536)] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train DuoTok's tokenizer, stage after stage. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train duotok --minutes 40 --run runs/duotok[/]
+
+    One stage alone, without the paper's noise: [cyan]backline train duotok --stage 2 --no-noise --run runs/quiet[/]
+
+    On your songs, see `backline data prepare` and `backline data label`:
+    [cyan]backline train duotok --songs corpus --teacher stems --vocab vocab.txt --size paper --device cuda[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.separator import SeparatorPack
+    from backline.training.duotok import TRAININGS, ablated
+    from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
+    from backline.training.duotok_stages import TOKENIZER_STAGES, DuoTokRecipe, train_duotok
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    try:
+        training = ablated(
+            TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries
+        )
+        separator = None
+        if teacher is not None:
+            pack = options.find_pack(teacher, packs)
+            separator = SeparatorPack(pack.folder, f"{pack.name} {pack.version}")
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
+        recipe = DuoTokRecipe(source, minutes, steps, seed, device, training, separator, vocab)
+        if train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,)):
+            console.print(f"done: {run}")
     except ValueError as error:
         raise UserError(str(error)) from error
 

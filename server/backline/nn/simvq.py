@@ -6,6 +6,7 @@ same on every machine, so that nobody stores it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -57,46 +58,58 @@ class SimVQ(nn.Module):
         return self._table
 
     def codebook(self) -> Codebook:
-        """The table, mapped; while nothing trains, made only once."""
+        """The table, mapped; made only once where nothing trains."""
         weight, bias = self.map.weight, self.map.bias
+        # Not every optimizer counts its changes: what may learn is never kept.
+        frozen = not (weight.requires_grad or bias.requires_grad)
         versions = tuple(0 if part.is_inference() else part._version for part in (weight, bias))
-        kept = self._kept
-        if (
-            self.training
-            or kept is None
-            or kept.weight is not weight
-            or kept.bias is not bias
-            or kept.versions != versions
-        ):
+        kept = self._kept if frozen else None
+        if kept is None or kept.weight is not weight or kept.bias is not bias or kept.versions != versions:
             with torch.no_grad():
                 vectors = self.map(self.table)
                 kept = Codebook(weight, bias, versions, vectors, vectors.square().sum(1) / 2)
-            self._kept = None if self.training else kept
+            self._kept = kept if frozen else None
         return kept
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SimVQ:
+        """Moves, or changes its type, and makes its codebook anew."""
+        self._kept = None
+        super()._apply(fn, recurse)
+        return self
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[.., dim] -> quantised vectors [.., dim] with a straight-through gradient, tokens int64 [..], the loss [].
 
         The loss is |sg(z) - q|^2 + COMMITMENT |z - sg(q)|^2, the means over all elements.
         """
-        tokens = self.tokens(z)
-        q = self.vectors(tokens)
-        loss = F.mse_loss(q, z.detach()) + COMMITMENT * F.mse_loss(z, q.detach())
-        return z + (q - z).detach(), tokens, loss
+        with exactly(z):
+            z = z.to(self.map.weight.dtype)
+            tokens = self.tokens(z)
+            q = self.vectors(tokens)
+            loss = F.mse_loss(q, z.detach()) + COMMITMENT * F.mse_loss(z, q.detach())
+            return z + (q - z).detach(), tokens, loss
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
         """int64 [..]: the nearest entry of each of [.., dim]; the first among equals."""
-        codebook = self.codebook()
-        found = [_nearest(vectors, codebook) for vectors in z.detach().reshape(-1, self.dim).split(VECTORS)]
+        flat = z.detach().to(self.map.weight.dtype).reshape(-1, self.dim)
+        with exactly(z):
+            codebook = self.codebook()
+            found = [_nearest(vectors, codebook) for vectors in flat.split(VECTORS)]
         return torch.cat(found).view(z.shape[:-1])
 
     def vectors(self, tokens: Tensor) -> Tensor:
-        """int64 [..] -> [.., dim]: in training with a gradient, into the map alone."""
-        if not self.training:
+        """int64 [..] -> [.., dim]; where the map learns, with a gradient into it alone."""
+        if not (self.map.weight.requires_grad or self.map.bias.requires_grad):
             return F.embedding(tokens, self.codebook().vectors)
-        mapped: Tensor = self.map(F.embedding(tokens, self.table))
+        with exactly(tokens):
+            mapped: Tensor = self.map(F.embedding(tokens, self.table))
         return mapped
+
+
+def exactly(tensor: Tensor) -> torch.autocast:
+    """Where training is in bfloat16: entries lie too close together for that."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _nearest(vectors: Tensor, codebook: Codebook) -> Tensor:
