@@ -33,7 +33,7 @@ from backline.models.hafm.aligned.network import AlignedNetwork
 from backline.music.seeds import HELD_OUT_SEED
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors, write_pack
-from backline.packs.parts import read_part, save_part
+from backline.packs.parts import read_part, save_part, stored
 from backline.packs.quantized import quantize
 from backline.training import duotok_lm as lm
 from backline.training import renderer
@@ -49,7 +49,7 @@ from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.vae import FILE as VAE_FILE
-from backline.training.vae import HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
+from backline.training.vae import HELD_OUT_SONGS, VaeTraining, codec_to_start_from, origin_of, train_vae, vae_card
 
 SHARES = {"tokenizer": 0.31, "lm": 0.32, "renderers": 0.37}  # of the minutes given
 PARTS = tuple(SHARES)
@@ -277,7 +277,8 @@ def vae_file(run: Path, recipe: DuoPackRecipe, progress: Callable[[str], None]) 
 
     config = VaeTraining(SpectralConfig(codec.config, LATENT_CHANNELS))
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS)
-    train_vae(LoopConfig(path.parent, minutes=0, seed=recipe.seed), config, stems, held_out, recipe.device, codec)
+    loop, origin = LoopConfig(path.parent, minutes=0, seed=recipe.seed), origin_of(songs, recipe.stems)
+    train_vae(loop, config, stems, held_out, recipe.device, codec, origin)
     return path
 
 
@@ -322,10 +323,10 @@ def contents(run: Path, recipe: DuoPackRecipe) -> tuple[dict[str, Any], dict[str
         "stream": {},
         "card": card(run, recipe),
     }
-    tensors |= quantize({name: value.half() for name, value in (parts["renderers"].tensors | vae.tensors).items()})
+    tensors |= stored(parts["renderers"]) | stored(vae)
     if parts["lm"].table["layout"] == "aligned":
         written["lm"] = parts["lm"].table
-        tensors |= quantize({name: value.half() for name, value in parts["lm"].tensors.items()})
+        tensors |= stored(parts["lm"])
     return written, tensors
 
 
@@ -348,6 +349,7 @@ def card(run: Path, recipe: DuoPackRecipe) -> dict[str, Any]:
     trained = {"tokenizer": stages, "lm": [run / "lm"], "renderers": [stage_folder(run, 4) / role for role in ROLES]}
     return {
         **recipe.songs.card(),
+        **vae_card(recipe.vae or run / "vae" / VAE_FILE),
         "seed": recipe.seed,
         "trained_minutes": {
             part: round(sum(seconds(folder) for folder in folders) / 60, 1) for part, folders in trained.items()

@@ -47,7 +47,7 @@ from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.towers import TowersTraining, best_towers, train_towers
-from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, train_vae
+from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, origin_of, train_vae, vae_card
 from backline.training.vae import WATCHED as VAE_WATCHED
 
 SHARES = {"vae": 0.35, "towers": 0.08, "network": 0.57}  # of the minutes given
@@ -214,7 +214,9 @@ def vae_part(run: Path, recipe: MgeRecipe) -> bool:
     def make(seed: int) -> Any:
         return four_tracks(recipe.songs.song(seed), SAMPLE_RATE)
 
-    _, outcome = train_vae(recipe.loop(run, "vae"), recipe.vae_training, make, held_out, recipe.device)
+    _, outcome = train_vae(
+        recipe.loop(run, "vae"), recipe.vae_training, make, held_out, recipe.device, origin=origin_of(recipe.songs)
+    )
     return outcome.interrupted
 
 
@@ -312,12 +314,6 @@ def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Te
         "card": card(run, recipe),
     }
     return written, quantize({**tensors, **towers.tensors}) | stored(vae)
-
-
-def vae_card(file: Path) -> dict[str, str]:
-    """Whose a VAE is, where its file says so."""
-    part = read_part(file)
-    return {f"vae_{name}": text for name, text in (("license", part.license), ("origin", part.origin)) if text}
 
 
 def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:

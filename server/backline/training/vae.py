@@ -23,6 +23,7 @@ from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.codecs.vae.config import SpectralConfig
 from backline.codecs.vae.load import packed
 from backline.codecs.vae.spectral import SpectralVae
+from backline.corpus.songs import Songs
 from backline.measures.spectra import SMALLEST_MEL, log_mel_distance, si_sdr
 from backline.music.seeds import training_seed
 from backline.music.stems import TRACKS, Stems
@@ -31,14 +32,14 @@ from backline.nn.mel import mel_filters
 from backline.nn.precision import faster_in_bfloat16
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors
-from backline.packs.parts import save_part
+from backline.packs.parts import read_part, save_part
 from backline.packs.quantized import quantize
 from backline.training.codec import evaluating
 from backline.training.discriminator import Opponent
 from backline.training.hcodec import QUIET, SMALL, magnitude_loss
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
-from backline.training.run_folder import best_weights
+from backline.training.run_folder import best_weights, commit
 from backline.training.spectral_losses import reconstruction_losses
 from backline.training.stems_pack import codec_of
 
@@ -117,6 +118,18 @@ def export(run: Path, config: SpectralConfig, origin: str = "") -> SpectralVae:
     table, tensors = packed(vae)
     save_part(Component(table, quantize(tensors), license=LICENSE, origin=origin), run / FILE)
     return vae.eval()
+
+
+def vae_card(file: Path) -> dict[str, str]:
+    """Whose a VAE is and where it comes from, for the card of a pack, as far as its file says so."""
+    part = read_part(file)
+    return {f"vae_{name}": text for name, text in (("license", part.license), ("origin", part.origin)) if text}
+
+
+def origin_of(songs: Songs, start: Pack | None = None) -> str:
+    """Where a VAE comes from that learns from these songs, and begins with the codec of a pack."""
+    begun = "" if start is None else f"; begun with the codec of {start.name} {start.version} ({start.license})"
+    return f"backline train vae {songs.options()}, commit {commit()}; {songs.card()['data']}{begun}"
 
 
 def codec_to_start_from(pack: Pack) -> HCodec:
