@@ -24,13 +24,17 @@ from backline.codecs.duotok.config import ROLES
 from backline.codecs.duotok.load import EXACT
 from backline.codecs.duotok.load import load as load_tokenizer
 from backline.codecs.duotok.load import packed as packed_tokenizer
+from backline.codecs.duotok.renderer import RendererConfig
 from backline.codecs.vae.config import SpectralConfig, read_vae_table
+from backline.codecs.vae.load import make as make_vae
 from backline.corpus.multitrack import four_tracks
 from backline.corpus.songs import Composer, Mixed, Songs
 from backline.measures.pictures import NoPicture
 from backline.models.duotok.load import codebooks
+from backline.models.duotok.stream import Painting, live_table
 from backline.models.hafm.aligned.network import AlignedNetwork
 from backline.music.seeds import HELD_OUT_SEED
+from backline.nn.tables import read_table
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors, write_pack
 from backline.packs.parts import read_part, save_part, stored
@@ -309,6 +313,7 @@ def contents(run: Path, recipe: DuoPackRecipe) -> tuple[dict[str, Any], dict[str
     """
     parts = {name: read_part(file) for name, file in files(run).items()}
     vae = read_part(recipe.vae or run / "vae" / VAE_FILE)
+    own = read_table(RendererConfig, parts["renderers"].table, "renderer")
     tensors = quantize(parts["tokenizer"].tensors, EXACT)
     written = {
         "format": 1,
@@ -320,7 +325,7 @@ def contents(run: Path, recipe: DuoPackRecipe) -> tuple[dict[str, Any], dict[str
         "tokenizer": parts["tokenizer"].table,
         "renderer": parts["renderers"].table,
         "vae": vae.table,
-        "stream": {},
+        "stream": live_table(Painting.of(own, make_vae(read_vae_table(vae.table)))),
         "card": card(run, recipe),
     }
     tensors |= stored(parts["renderers"]) | stored(vae)

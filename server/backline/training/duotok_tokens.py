@@ -16,14 +16,13 @@ import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from backline.codecs.duotok.config import ROLES, Role
+from backline.codecs.duotok.config import ROLES
+from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.corpus.manifest import CorpusError
 from backline.corpus.multitrack import Composed, Multitrack, StemsMissing, voice_and_band
 from backline.corpus.pair_tokens import read_tokens, write_tokens
@@ -39,27 +38,6 @@ SONGS_PER_SHARD = 8
 READER = "lm"
 PREFIX = "tokens-"  # of the folders
 MOST_SONGS = 20_000  # at hand; one takes some 5 kB
-
-
-class PairTokenizer(Protocol):
-    """What makes tokens of a track (codecs/duotok/tokenizer.py)."""
-
-    @property
-    def config(self) -> TokenizerSizes: ...
-
-    def encode(self, audio: Tensor, role: Role) -> Tensor:
-        """[row, sample], a whole number of tokens long -> int64 [row, frame]."""
-        ...
-
-
-class TokenizerSizes(Protocol):
-    """Of those, what matters here."""
-
-    @property
-    def sample_rate(self) -> int: ...
-
-    @property
-    def samples_per_token(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -78,7 +56,7 @@ class SongTokens:
 class Tokenizing:
     """What makes tokens of the song of a seed; picklable."""
 
-    tokenizer: PairTokenizer
+    tokenizer: Tokenizer
     songs: Songs
     digest: str  # of the tokenizer's weights
 

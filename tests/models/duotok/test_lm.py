@@ -54,7 +54,7 @@ def test_the_papers_network_has_the_size_of_qwen2() -> None:
     trunk = sum(parameter.numel() for parameter in network.transformer.parameters())
     assert 1.30e9 < trunk < 1.32e9  # Qwen2-1.5B without its embeddings: 1.31e9
     assert network.tokens.numel() == 2 * 32_769 * 1536
-    assert network.transformer.blocks[0].qkv.weight.shape == ((12 + 2 * 2) * 128, 1536)
+    assert network.state_dict()["transformer.blocks.0.qkv.weight"].shape == ((12 + 2 * 2) * 128, 1536)
     assert PAPER.window == 2 * 750  # all of a voice, and all of what answers it
 
 

@@ -256,7 +256,8 @@ def test_the_ledger_names_what_a_chunk_waits_for() -> None:
     look_ahead = stream_._pair.delay / 25
 
     def total(task: str, **rest: object) -> float:
-        return sum(item.seconds for item in stream_.latency(session(task, **rest)))  # type: ignore[arg-type]
+        items = stream_.latency(session(task, **rest))  # type: ignore[arg-type]
+        return sum(item.seconds for item in items)
 
     assert look_ahead > 0
     assert total("tokens") == pytest.approx(look_ahead + 0.32)

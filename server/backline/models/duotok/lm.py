@@ -304,7 +304,7 @@ def _generated(
         spoken = network.embed_tokens(torch.from_numpy(told)[None].to(network.tokens.device))[0].cpu().numpy()
     stage.prefill([0], (x[: first + given] + spoken)[None, None])
     state: Any = stage.snapshot(0)
-    last = prefix[:, -1] if given else np.zeros(len(prefix), np.int64)
+    last: Any = prefix[:, -1] if given else np.zeros(len(prefix), np.int64)
     if isinstance(stage, TorchFrameStage):
         last = torch.from_numpy(last if given else np.full(len(prefix), network.config.vocabulary))
     stage.restore(0, dataclasses.replace(state, predicted=given, last=last))

@@ -189,7 +189,7 @@ class DuoStream:
         self.tokenizer, self.renderers, self.lm, self.settings = tokenizer, renderers, lm, settings
         self.device, self.capacity = device, capacity
         renderer = next(iter(renderers.values()), None)
-        self.painting = renderer and Painting.of(renderer.config, renderer.vae)
+        self.painting = None if renderer is None else Painting.of(renderer.config, renderer.vae)
         self.spec = make_spec(tokenizer.config, settings, self.painting, lm is not None)
         self._pair, self._voice = token_stream(tokenizer), token_stream(tokenizer, ROLES[:1])
         self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
@@ -215,7 +215,7 @@ class DuoStream:
 
     @torch.inference_mode()
     def step(self, inputs: Sequence[ChunkInput]) -> list[ChunkOutput | RowFailed]:
-        failed = {}
+        failed: dict[int, Exception] = {}
         heard = each(lambda given: self._hear(self._rows[given.row], given), inputs)
         failed |= {given.row: told for given, told in zip(inputs, heard, strict=True) if isinstance(told, Exception)}
         going = [given for given in inputs if given.row not in failed]
@@ -492,6 +492,15 @@ def make_spec(tokenizer: DuoTokConfig, settings: DuoSettings, painting: Painting
         tokenizer=("tokenizer",),
         tasks=tuple(tasks),
     )
+
+
+def live_table(painting: Painting) -> dict[str, Any]:
+    """The [stream] table of a pack with such renderers: the usual chunk and guard, as far as a window holds them."""
+    quantum, usual = max(Fraction(1), painting.pace) / RATE, DuoSettings()
+    room = painting.most * painting.pace / RATE
+    wanted = {"chunk_seconds": (usual.chunk_seconds, room / 2), "guard_seconds": (usual.guard_seconds, room / 8)}
+    found = {name: max(quantum, min(seconds) // quantum * quantum) for name, seconds in wanted.items()}
+    return {name: str(seconds) for name, seconds in found.items()}
 
 
 def problems(tokenizer: DuoTokConfig, lm: LmConfig | None, renderer: RendererConfig | None, painting: Painting | None,

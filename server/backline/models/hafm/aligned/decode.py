@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -168,7 +169,8 @@ class TorchFrameStage:
 
 def frame_arrays(network: AlignedNetwork) -> StageArrays:
     """The network's weights as the fused step takes them."""
-    tokens, factors, begin = as_array(network.tokens[:, :-1]), {}, network.tokens[:, -1]
+    tokens, begin = as_array(network.tokens[:, :-1]), network.tokens[:, -1]
+    factors: dict[str, Any] = {}
     if network.config.code_width:
         begin = (begin[:, None] @ network.enter)[:, 0]
         factors = {
