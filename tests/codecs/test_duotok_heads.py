@@ -33,7 +33,10 @@ def test_heads_tell_each_frame_from_itself_alone_in_the_order_of_time() -> None:
     assert ((masks > 0) & (masks < 1)).all()
     other = hidden.clone()
     other[:, 3] += 1
-    for changed, told in ((heads.mel_frames(other), mel), (heads.mask_frames(other).transpose(1, 3), masks.transpose(1, 3))):
+    for changed, told in (
+        (heads.mel_frames(other), mel),
+        (heads.mask_frames(other).transpose(1, 3), masks.transpose(1, 3)),
+    ):
         differs = (changed != told).flatten(2).any(2).any(0)
         assert differs.nonzero().flatten().tolist() == [12, 13, 14, 15]
 
@@ -145,7 +148,14 @@ def test_what_is_spelt_has_no_blanks_and_no_repeats() -> None:
 
 @pytest.mark.parametrize(
     ("found", "wanted", "count"),
-    [([], [], 0), ([1, 2], [1, 2], 0), ([], [1, 2], 2), ([1, 2, 3], [2, 3], 1), ([3, 1, 2], [1, 2, 3], 2), ([1], [2], 1)],
+    [
+        ([], [], 0),
+        ([1, 2], [1, 2], 0),
+        ([], [1, 2], 2),
+        ([1, 2, 3], [2, 3], 1),
+        ([3, 1, 2], [1, 2, 3], 2),
+        ([1], [2], 1),
+    ],
 )
 def test_edits_are_the_fewest(found: list[int], wanted: list[int], count: int) -> None:
     assert edits(found, wanted) == edits(wanted, found) == count

@@ -307,13 +307,14 @@ def vae(
     from backline.training.hcodec import SMALL
     from backline.training.keeping import WARM
     from backline.training.loop import LoopConfig
-    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
+    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, origin_of, train_vae
 
     try:
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_four_tracks)
         codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
-        if start is not None:
-            codec = codec_to_start_from(options.find_pack(start, packs))
+        begun = None if start is None else options.find_pack(start, packs)
+        if begun is not None:
+            codec = codec_to_start_from(begun)
             config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
         train_vae(
             LoopConfig(run, minutes=minutes, seed=seed),
@@ -322,6 +323,7 @@ def vae(
             range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS),
             device,
             codec,
+            origin_of(source, begun),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -423,13 +425,23 @@ def duotok(
     shared_codebook: Annotated[bool, typer.Option(help="Ablation: one codebook for both tracks.")] = False,
     code_dim: Annotated[int | None, typer.Option(help="Ablation: of a code's vector.", min=1, max=16_384)] = None,
     entries: Annotated[int | None, typer.Option(help="Ablation: of a codebook.", min=1, max=65_536)] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of stage 4: vae.safetensors of `train vae`, or what `packs import ear-vae` writes; without it, the "
+            "latents of `stems`."
+        ),
+    ] = None,
     packs: options.PackFolders = None,
 ) -> None:
-    """Train DuoTok's tokenizer, stage after stage. Ctrl+C saves; the same command goes on.
+    """Train DuoTok's tokenizer, stage after stage, or with --stage 4 its renderers. Ctrl+C saves; the same command goes
+    on.
 
     Example: [cyan]backline train duotok --minutes 40 --run runs/duotok[/]
 
     One stage alone, without the paper's noise: [cyan]backline train duotok --stage 2 --no-noise --run runs/quiet[/]
+
+    Then what makes sound of tokens: [cyan]backline train duotok --stage 4 --vae runs/vae/vae.safetensors[/]
 
     On your songs, see `backline data prepare` and `backline data label`:
     [cyan]backline train duotok --songs corpus --teacher stems --vocab vocab.txt --size paper --device cuda[/]
@@ -437,6 +449,7 @@ def duotok(
     from backline.cli.console import UserError, console
     from backline.corpus.separator import SeparatorPack
     from backline.training.duotok import TRAININGS, ablated
+    from backline.training.duotok_pack import SHARES, DuoPackRecipe, renderers_part
     from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
     from backline.training.duotok_stages import TOKENIZER_STAGES, DuoTokRecipe, train_duotok
 
@@ -452,7 +465,16 @@ def duotok(
             separator = SeparatorPack(pack.folder, f"{pack.name} {pack.version}")
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
         recipe = DuoTokRecipe(source, minutes, steps, seed, device, training, separator, vocab)
-        if train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,)):
+        if stage == 4:
+            stems = None if vae is not None else options.find_pack("stems", packs)
+            whole = minutes / SHARES["renderers"]  # of a pack of which they get their share
+            pack_recipe = DuoPackRecipe.of(
+                size, recipe, minutes=whole, steps=steps, seed=seed, device=device, vae=vae, stems=stems
+            )
+            done = renderers_part(run, pack_recipe, console.print)
+        else:
+            done = train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,))
+        if done:
             console.print(f"done: {run}")
     except ValueError as error:
         raise UserError(str(error)) from error
