@@ -165,7 +165,7 @@ def test_draws_go_on_where_a_checkpoint_left_them() -> None:
 
 def test_a_composed_song_has_the_words_that_are_sung_and_the_chords_that_are_played() -> None:
     made = Composer(PLAIN, SAMPLE_RATE).song(3)
-    song = Listener(One(made))(0, varied=False)
+    song = Listener(One(made))(0, varied=False)  # type: ignore[arg-type]
     notes = [note for note in made.song.piece.melody if note.syllable]
     assert song.words == tuple(note.syllable for note in notes)
     beat = made.song.piece.seconds_per_beat
