@@ -39,13 +39,14 @@ from tests.support.toy_duotok import TOY, ToyPool, toy_song
 from tests.support.toy_mge import Tones
 
 SPLITS: tuple[Purpose, ...] = ("training", "validation")
+SYLLABLES = Syllables()
 CPU = torch.device("cpu")
 SONGS = [toy_song(seed) for seed in range(4)]
 HELD_OUT = [toy_song(9), toy_song(10)]
 
 
 def trainer(
-    stage: int, training: DuoTokTraining = TOY, vocabulary: Vocabulary | None = Syllables(), *songs: DuoSong
+    stage: int, training: DuoTokTraining = TOY, vocabulary: Vocabulary | None = SYLLABLES, *songs: DuoSong
 ) -> Any:
     """A stage that has begun with what an earlier one might have left."""
     torch.manual_seed(0)
@@ -94,7 +95,8 @@ def test_stage_1_asks_only_what_is_masked_for_what_the_clean_sound_has() -> None
     batch = stage.next_batch()
     logits, targets = stage.asked(batch)
     frames = batch.audio.shape[1] // 960 * len(batch.audio)
-    assert 0 < len(targets) < frames and logits.shape == (len(targets), TOY.targets)
+    assert 0 < len(targets) < frames
+    assert logits.shape == (len(targets), TOY.targets)
     clean = stage.best_rq(stacked(stage.features(batch.audio), 4))
     torch.manual_seed(5)
     _, again = stage.asked(batch)
@@ -160,14 +162,16 @@ def test_the_heads_hear_noise_in_training_and_never_when_judged(
 
 def test_without_mss_no_masks_are_told_and_without_asr_no_words() -> None:
     stage: Adaptation = trainer(2, ablated(TOY, mss=False, asr=False))
-    assert stage.model.heads.masks is None and stage.model.heads.words is None
+    assert stage.model.heads.masks is None
+    assert stage.model.heads.words is None
     assert stage.losses(stage.next_batch()).keys() == {"mel", "chroma"}
 
 
 def test_songs_whose_tracks_nobody_knows_teach_no_masks() -> None:
     stage: Adaptation = trainer(2, TOY, Syllables(), toy_song(known=False))
     losses = stage.losses(stage.next_batch())
-    assert losses["masks"].item() == 0 and losses["mel"].item() > 0
+    assert losses["masks"].item() == 0
+    assert losses["mel"].item() > 0
 
 
 def test_silent_songs_train_without_harm() -> None:
@@ -222,7 +226,8 @@ def test_codebooks_are_laid_where_the_vectors_are() -> None:
     elsewhere = (
         torch.cdist(z, random(track.codebook.table)).min(1).values.square().sum() / (z - z.mean(0)).square().sum()
     )
-    assert float(lost) < 0.2 and float(lost) < float(elsewhere)
+    assert float(lost) < 0.2
+    assert float(lost) < float(elsewhere)
 
 
 def test_one_codebook_may_serve_both_tracks() -> None:
@@ -243,8 +248,11 @@ def test_validation_tells_trouble() -> None:
     stage.step(Moment(1, progress=0.1))
     found = stage.validate(HELD_OUT)
     for role in ROLES:
-        assert 0 < found[f"used_{role}"] <= 1 and 0 < found[f"even_{role}"] <= 1 and found[f"kept_{role}"] <= 1
-    assert found["errors"] >= 0 and 0 <= found["chord"] <= 1
+        assert 0 < found[f"used_{role}"] <= 1
+        assert 0 < found[f"even_{role}"] <= 1
+        assert found[f"kept_{role}"] <= 1
+    assert found["errors"] >= 0
+    assert 0 <= found["chord"] <= 1
     assert not any(usage.any() for usage in stage.usage.values())
     collapsed = health(torch.tensor([100, 0, 0, 0]))
     assert collapsed == {"used": 0.25, "even": 0.0}
