@@ -43,7 +43,8 @@ def test_heads_tell_each_frame_from_itself_alone_in_the_order_of_time() -> None:
 
 def test_heads_that_are_not_wanted_have_no_weights() -> None:
     heads = Heads(HeadsConfig(WIDTH, 3, 4))
-    assert heads.words is None and heads.masks is None
+    assert heads.words is None
+    assert heads.masks is None
     assert {name.split(".")[0] for name in heads.state_dict()} == {"mel", "chroma"}
 
 
@@ -103,7 +104,9 @@ def test_silence_has_no_chroma_loss() -> None:
     logits = torch.randn(1, 3, 12, requires_grad=True)
     loss = chroma_loss(logits, torch.zeros(1, 3, 12))
     loss.backward()
-    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_words_loss_sums_over_all_alignments() -> None:

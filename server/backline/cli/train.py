@@ -392,9 +392,7 @@ def duotok(
     run: Annotated[
         Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
     ] = DUOTOK_RUN,
-    stage: Annotated[
-        int | None, typer.Option(help="Train this stage alone: 1 to 3 the tokenizer's, 4 the renderers.", min=1, max=4)
-    ] = None,
+    stage: Annotated[int | None, typer.Option(help="Train this stage alone.", min=1, max=4)] = None,
     minutes: Annotated[
         float, typer.Option(help="Training time; the stages share it.", min=0, callback=options.finite)
     ] = 40.0,
@@ -434,8 +432,7 @@ def duotok(
     ] = None,
     packs: options.PackFolders = None,
 ) -> None:
-    """Train DuoTok's tokenizer, stage after stage, or with --stage 4 its renderers. Ctrl+C saves; the same command goes
-    on.
+    """Train DuoTok's tokenizer, its stages 1 to 3 one after the other, or with --stage 4 its renderers. Ctrl+C saves.
 
     Example: [cyan]backline train duotok --minutes 40 --run runs/duotok[/]
 
@@ -455,6 +452,8 @@ def duotok(
 
     if size not in TRAININGS:
         raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if stage == 4:  # which tokens and latents meet in: it has what this command does not ask for
+        raise typer.BadParameter("the renderers need a VAE, too: backline train duotok-pack --part renderers")
     try:
         training = ablated(
             TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries

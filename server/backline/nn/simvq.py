@@ -126,7 +126,7 @@ def _nearest(vectors: Tensor, codebook: Codebook) -> Tensor:
     return token
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def gaussian_table(entries: int, dim: int, seed: int, stream: int = 0) -> NDArray[np.float32]:
     """[entry, dim] of variance 1 / dim, the same bits on every machine; not to be written to.
 
@@ -135,5 +135,5 @@ def gaussian_table(entries: int, dim: int, seed: int, stream: int = 0) -> NDArra
     pairs = np.arange(2 * entries * dim, dtype=np.uint64).reshape(entries * dim, 2)
     radius, turn = uniform_array(seed, stream, pairs).astype(np.float64).T
     deviates = np.sqrt(-2.0 * np.log1p(-radius)) * np.cos(2.0 * np.pi * turn)  # by Box and Muller
-    table: NDArray[np.float32] = (np.rint(deviates * GRAIN) / GRAIN * dim**-0.5).astype(np.float32)
+    table: NDArray[np.float32] = (np.rint(deviates * GRAIN) / GRAIN / np.sqrt(dim)).astype(np.float32)
     return table.reshape(entries, dim)

@@ -308,7 +308,7 @@ def _moment(part: Path) -> Moment:
 
 
 def contents(run: Path, recipe: DuoPackRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack, as the parts' files have them: each has learnt with the others as they are there."""
+    """Table and tensors of the pack, as the parts' files have them: each has learnt with the others as they are."""
     parts = {name: read_part(file) for name, file in files(run).items()}
     vae = read_part(recipe.vae or run / "vae" / VAE_FILE)
     own = read_table(RendererConfig, parts["renderers"].table, "renderer")
