@@ -516,22 +516,23 @@ def duotok_lm(
     from backline.cli.console import UserError, console
     from backline.corpus.multitrack import has_voice_and_band
     from backline.packs.pack import write_pack
-    from backline.packs.parts import read_part
     from backline.packs.places import user_packs
+    from backline.training.duotok import TRAININGS as TOKENIZERS
     from backline.training.duotok_lm import TRAININGS
     from backline.training.duotok_pack import (
-        TOKENIZER_FILE,
         language_model_card,
         tokenizer_of,
+        tokenizer_of_run,
         tokenizing,
         train_language_model,
         with_language_model,
     )
     from backline.training.duotok_songs import SAMPLE_RATE
+    from backline.training.duotok_stages import DuoTokRecipe
     from backline.training.loop import LoopConfig
 
-    if size not in TRAININGS:
-        raise typer.BadParameter(f"there is no size {size!r}: use paper or small")
+    if size not in TOKENIZERS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TOKENIZERS)}")
     if (pack is None) == (tokenizer is None):
         raise typer.BadParameter("give one of --pack and --tokenizer: whose tokens are to be learnt")
     training = TRAININGS[size]
@@ -541,9 +542,8 @@ def duotok_lm(
         )
     try:
         known = None if pack is None else options.find_pack(pack, packs)
-        if tokenizer is not None and not (tokenizer / TOKENIZER_FILE).exists():
-            raise ValueError(f"{tokenizer / TOKENIZER_FILE} is missing: `backline train duotok` writes it, stage 3")
-        part = tokenizer_of(known) if known else read_part(Path(tokenizer or ".") / TOKENIZER_FILE)
+        recipe = DuoTokRecipe(training=TOKENIZERS[size])
+        part = tokenizer_of(known) if known else tokenizer_of_run(Path(tokenizer or "."), recipe)
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_voice_and_band)
         loop = LoopConfig(run / "lm", steps=steps, seed=seed) if steps else LoopConfig(run / "lm", minutes, seed=seed)
         run.mkdir(parents=True, exist_ok=True)

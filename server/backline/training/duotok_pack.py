@@ -246,12 +246,24 @@ def tokenizing_of(run: Path, recipe: DuoPackRecipe) -> Tokenizing:
     Raises:
         ValueError: it has none yet.
     """
+    return tokenizing(tokenizer_of_run(run, recipe.tokenizer), recipe.songs)
+
+
+def tokenizer_of_run(run: Path, recipe: DuoTokRecipe) -> Component:
+    """The tokenizer of a run of `train duotok-pack`, or of `train duotok` by such a recipe.
+
+    Raises:
+        ValueError: it has none yet, or one of other sizes.
+    """
     path = run / TOKENIZER_FILE
-    if not path.exists() and (stage_folder(run, 3) / "checkpoint.pt").exists():  # of `train duotok`
-        export_tokenizer(run, recipe.tokenizer)
+    if not path.exists() and (stage_folder(run, 3) / "checkpoint.pt").exists():
+        try:
+            export_tokenizer(run, recipe)
+        except RuntimeError as error:  # torch's, of shapes
+            raise ValueError(f"the tokenizer of {run} has other sizes: use the --size it was trained with") from error
     if not path.exists():
         raise ValueError(f"{path} is missing: train the part 'tokenizer' first, or name a run of `train duotok`")
-    return tokenizing(read_part(path), recipe.songs)
+    return read_part(path)
 
 
 def tokenizing(part: Component, songs: Songs) -> Tokenizing:
