@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backline.cli.paced import Audio
     from backline.cli.scenes import Scene
     from backline.cli.sound_card import Card
-    from backline_client import Client, Session
+    from backline_client import Client, Session, SessionOptions, TokenReader
 
 RATE = 48_000  # Hz, of a card that has it
 MIX = ""  # name of the mix beside those of the outputs, none of which may have it
@@ -23,7 +23,12 @@ MIX = ""  # name of the mix beside those of the outputs, none of which may have 
 
 def live(
     source: Annotated[
-        Path | None, typer.Option("--input", help="Stream this file, paced in real time, not the microphone.")
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Stream this file, paced in real time, not the microphone; a token file (.duo) to a pack that takes "
+            "tokens.",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -31,6 +36,9 @@ def live(
             help="Record what is heard, moved back under the input; into a folder (ending in /), a file for each "
             "output. With --input too, no sound card is used."
         ),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record the pack's tokens too, see `backline tokens decode`.")
     ] = None,
     ports: Annotated[
         list[str] | None,
@@ -140,6 +148,8 @@ def live(
 
     Led by a keyboard and a DAW's clock: [cyan]backline live --visibility -1 --midi-in Launchkey --midi-in DAW[/]
 
+    A token file, heard as it would have been sung: [cyan]backline live --input song.duo --pack duotok[/]
+
     One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
 
     A knob for it: [cyan]backline live --midi-in Launchkey --learn guidance[/]
@@ -175,15 +185,24 @@ def live(
     from backline.cli.conductor import Leads
     from backline.cli.connection import connected
     from backline.cli.console import UserError, console
-    from backline.cli.paced import Host, in_blocks, play_paced
+    from backline.cli.paced import Host, TokenFeed, in_blocks, play_paced
     from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
     from backline.cli.stage import MIXED, Stage
     from backline.cli.status import telling
-    from backline.cli.takes import LiveTake, PortFiles, ended_in_order
-    from backline_client import BacklineError
+    from backline.cli.takes import LiveTake, PortFiles, TokenTake, ended_in_order
+    from backline_client import BacklineError, TokenHeader, TokenReader
+    from backline_client.token_file import SUFFIX
 
     leads = Leads.at(midi_in or [], mapped or [], learn or [], link, tempo, signature)
-    audio, file_rate = (None, RATE) if source is None else read_audio(source)
+    sent = TokenReader(source) if source is not None and source.suffix == SUFFIX else None
+    if sent is not None:
+        audio, file_rate = np.zeros((1, sent.header.samples), np.float32), sent.header.sample_rate
+    else:
+        audio, file_rate = (None, RATE) if source is None else read_audio(source)
+    if (sent or tokens) and (steered or scenes):
+        raise UserError("scenes have tokens of their own: leave --scenes and --steered out, or the token file")
+    if tokens is not None:
+        wanted["want_frames"] = True
     files = None if output is None else PortFiles.at(output)
     alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
     try:
@@ -214,12 +233,17 @@ def live(
         ended_in_order(),
         connected(server, packs or [], device, apart=card is not None, credentials=credentials) as client,
         set_lists.checked(client, scenes, listed).open(
-            listed[0].pack, session_rate, channels, block_size=block, **listed[0].options
+            listed[0].pack,
+            session_rate,
+            channels,
+            block_size=block,
+            **for_tokens(client, pack, listed[0].options, sent),
         ) as session,
         ExitStack() as stack,
     ):
         heard_ports = ports_of(listed[0], session)
         host: Host | Stage
+        token_take: TokenTake | None = None
         if steered:
             shape = session_rate, channels, block
             host = Stage(client, listed, session, ports_of, shape, transport, leads.mapped)
@@ -227,7 +251,13 @@ def live(
             latency, heard_ports = host.latency_samples, [MIXED]
             host.listen(0)
         else:
-            host, latency = Host(session, session_rate, channels), session.latency_samples
+            feed = None if sent is None else TokenFeed(stack.enter_context(sent), session_rate)
+            if tokens is not None:
+                token_take = stack.enter_context(TokenTake(tokens, TokenHeader.of(client.pack(pack), session_rate)))
+                host = Host(session, session_rate, channels, feed=feed, tokens=token_take.add)
+            else:
+                host = Host(session, session_rate, channels, feed=feed)
+            latency = session.latency_samples
             for beat in transport:
                 session.transport(beat)
             take_texts(client, pack, session)
@@ -286,6 +316,8 @@ def live(
         take.hear(tail)
         if problem is None:
             take.complete()
+            if token_take is not None:
+                token_take.complete()
         totals = host.measured.totals
         said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
@@ -293,6 +325,20 @@ def live(
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
     if problem is not None:
         raise problem
+
+
+def for_tokens(client: Client, pack: str, options: SessionOptions, sent: TokenReader | None) -> SessionOptions:
+    """`options` of a session that is sent a token file, where there is one.
+
+    Raises:
+        TokenFileError: the pack does not take it.
+    """
+    if sent is None:
+        return options
+    described = client.pack(pack)
+    sent.check(described)
+    task = next((each.name for each in described.tasks if each.takes), "")
+    return {"task": task, **options}
 
 
 def take_texts(client: Client, pack: str, session: Session) -> None:

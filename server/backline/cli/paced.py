@@ -6,12 +6,22 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backline_client import AlignedOutput, BacklineError, Block, ConnectionFailed, Session, SessionEnded
+from backline_client import (
+    AlignedOutput,
+    BacklineError,
+    Block,
+    ConnectionFailed,
+    Frames,
+    Session,
+    SessionEnded,
+    TokenReader,
+)
 from backline_protos.v1 import backline_pb2 as pb
 
 Audio = NDArray[np.float32]  # [channel, sample]
@@ -45,15 +55,19 @@ class Host:
         *,
         start: int = 0,
         latency_samples: int | None = None,
+        feed: TokenFeed | None = None,
+        tokens: Callable[[Frames], None] = lambda frames: None,
     ) -> None:
         """
         Args:
             start: position of the first block.
             latency_samples: at which it plays; None: what the session needs.
+            feed: tokens that are sent in place of the blocks.
+            tokens: is told those that come, on another thread.
         """
         latency = session.latency_samples if latency_samples is None else latency_samples
         self.measured = Measured(latency)
-        self._session = session
+        self._session, self._feed, self._tokens = session, feed, tokens
         self._rate = sample_rate
         self._position = start
         self._begun = False
@@ -72,7 +86,10 @@ class Host:
             self._receiver.start()
             self._begun = True
         try:
-            self._session.send(block, self._position)
+            if self._feed is not None:
+                self._feed.send(self._session, self._position + block.shape[1])
+            else:
+                self._session.send(block, self._position)
         except SessionEnded as error:
             text = "the server has ended the session: it is shutting down, start `backline serve` again"
             raise ConnectionFailed(text, error.status) from error
@@ -88,6 +105,8 @@ class Host:
 
     def finish(self) -> dict[str, Audio]:
         """Closes the session; gives what is heard after the last turn, as much as the latency."""
+        if self._feed is not None:
+            self._feed.send(self._session, None)
         self.measured.totals = self._session.close()
         if self._begun:
             self._receiver.join()
@@ -105,15 +124,35 @@ class Host:
         return heard
 
     def _receive(self) -> None:
-        first_port = self._session.ready.ports[0].name
+        first_port = next((port.name for port in self._session.ready.ports), None)
         try:
-            for block in self._session:
-                self._output.push(block)
-                if block.port == first_port:
-                    self.measured.positions.append(block.position)
-                    self.measured.delays.append(time.monotonic() - self._start - block.position / self._rate)
+            while (event := self._session.receive_event()) is not None:
+                if isinstance(event, Frames):
+                    self._tokens(event)
+                if not isinstance(event, Block):
+                    continue
+                self._output.push(event)
+                if event.port == first_port:
+                    self.measured.positions.append(event.position)
+                    self.measured.delays.append(time.monotonic() - self._start - event.position / self._rate)
         except BacklineError as error:
             self._failure = error
+
+
+class TokenFeed:
+    """The frames of a token file, each as soon as its time has been lived through."""
+
+    def __init__(self, file: TokenReader, sample_rate: int) -> None:
+        """`sample_rate`: of the session."""
+        self._frames, self._sent = file.blocks(1), 0
+        self._of = file.header.rate / sample_rate  # frames of a sample
+
+    def send(self, session: Session, position: int | None) -> None:
+        """Those that are complete by a sample; None: all that are left."""
+        due = None if position is None else max(0, int(position * self._of) - self._sent)
+        if codes := list(islice(self._frames, due)):
+            session.frames(np.concatenate(codes))
+            self._sent += len(codes)
 
 
 class Turning(Protocol):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from backline.codecs.base import SemanticEncoder
 from backline.codecs.clustered import ClusteredEncoder, agreement, nearest
+from backline.codecs.duotok.codec import DuoTokSemantics
 from backline.corpus.multitrack import Sound
 from backline.corpus.pair_tokens import voice_and_band_heard
 from backline.corpus.songs import Passage
@@ -60,12 +61,12 @@ def fit_semantics(
     dimension = network.table["dimension" if kind == "hubert" else "width"]
     none_yet = {**network.tensors, name: torch.zeros(1, dimension)}
     encoder = load_encoder({**network.table, "vocabulary": 1}, none_yet, device)
-    assert isinstance(encoder, ClusteredEncoder), f"{kind} is one of {', '.join(CLUSTERED)}"
+    assert isinstance(encoder, ClusteredEncoder | DuoTokSemantics), f"{kind} is one of {', '.join(CLUSTERED)}"
     generator = torch.Generator().manual_seed(seed)
     points = []
     for number, passage in enumerate(passages, 1):
         for sound in sounds(encoder, passage):
-            features = clip_features(encoder, sound)
+            features = encoder.clip_features(torch.from_numpy(sound)[None])[0]
             points.append(features[torch.randperm(len(features), generator=generator)[: FRAMES // 2]].cpu())
         if number % 25 == 0 or number == len(passages):
             progress(f"k-means: heard {number} of {len(passages)} passages")
@@ -77,12 +78,13 @@ def fit_semantics(
 def judge_semantics(listening: Component, passages: Sequence[Passage], device: str = "cpu") -> TokenReport:
     """What a part's tokens are worth on passages that they were not fitted on."""
     encoder = load_encoder(listening.table, listening.tensors, device)
+    of_band = load_encoder(listening.table, listening.tensors, device, "accompaniment")
     found: dict[str, list[Tensor]] = {"vocal": [], "instrumental": []}
     same = []
     for passage in passages:
         voice, band = sounds(encoder, passage)
-        for side, sound in (("vocal", voice), ("instrumental", band)):
-            found[side].append(encoder.encode(torch.from_numpy(sound)[None, None])[0].cpu())
+        for side, heard, sound in (("vocal", encoder, voice), ("instrumental", of_band, band)):
+            found[side].append(heard.encode(torch.from_numpy(sound)[None, None])[0].cpu())
         beginning = voice[: STREAMED_SECONDS * encoder.sample_rate]
         same.append(agreement(encoder, torch.from_numpy(beginning)[None, None]))
     used = {side: perplexity(torch.cat(tokens), encoder.vocabulary) for side, tokens in found.items()}
@@ -92,12 +94,6 @@ def judge_semantics(listening: Component, passages: Sequence[Passage], device: s
 def sounds(encoder: SemanticEncoder, passage: Passage) -> tuple[Sound, Sound]:
     """Voice and band of a passage as they are tokenized."""
     return voice_and_band_heard(passage.song(), passage.seed, encoder.sample_rate, VOCAL_NOISE)
-
-
-@torch.inference_mode()
-def clip_features(encoder: ClusteredEncoder, sound: Sound) -> Tensor:
-    """[frame, dimension] of a sound [sample]."""
-    return encoder.features.whole(torch.from_numpy(sound)[None].to(encoder.centroids))[0]
 
 
 def minibatch_kmeans(points: Tensor, clusters: int, generator: torch.Generator, rounds: int = ROUNDS) -> Tensor:
