@@ -66,6 +66,7 @@ WATCHED = "loss"
 HELD_OUT_BATCHES = 8  # drawn from the held-out songs once, then the same each time
 RENDERED_SECONDS = 5.0  # of each held-out song, from its middle, that are rendered as live
 REFRESHED = 20  # steps between looks for new songs
+STATISTICS = 64  # songs by which latents and vectors are normed
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,11 @@ class RendererTrainer:
         self.config, self.tokenizer, self.vae, self.pool, self.device = config, tokenizer, vae, pool, device
         network = self.network = RendererNetwork(config.renderer)
         pool.refresh()
-        mean, deviation = spread(pool.songs)
+        first = pool.songs[:STATISTICS]
+        mean, deviation = spread(first)
         network.mean.copy_(mean)
         network.deviation.copy_(deviation)
-        vectors = torch.cat([self.vectors(torch.from_numpy(song.tokens).long()[None])[0] for song in pool.songs])
+        vectors = torch.cat([self.vectors(torch.from_numpy(song.tokens).long()[None])[0] for song in first])
         network.code_mean.copy_(vectors.mean(dim=0))
         network.code_deviation.copy_((vectors - vectors.mean(dim=0)).square().mean().sqrt())
         network.to(device)

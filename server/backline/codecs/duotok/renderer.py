@@ -169,7 +169,7 @@ class Renderer:
         """
         Args:
             vae: of this device; both tracks may have the same.
-            vectors: of int64 [row, token] on the CPU; on whatever device.
+            vectors: of int64 [row, token], of this device, too.
             precision: of the network's products; "auto" is bfloat16 where this machine is faster in it.
 
         Raises:
@@ -239,7 +239,7 @@ class Renderer:
 
     def context(self, tokens: NDArray[np.int64]) -> Tensor:
         """Tokens [row, token] beside latent frames: [row, channel, frame]."""
-        vectors = self.vectors(torch.from_numpy(np.ascontiguousarray(tokens, np.int64)))
+        vectors = self.vectors(torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(self.device))
         return self.network.context(vectors.to(self.device, torch.float32))
 
     def told(
