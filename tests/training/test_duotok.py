@@ -27,6 +27,7 @@ from backline.training.duotok import (
     Stage,
     ablated,
     health,
+    lay,
     probe,
     train_stage,
 )
@@ -228,6 +229,23 @@ def test_codebooks_are_laid_where_the_vectors_are() -> None:
     )
     assert float(lost) < 0.2
     assert float(lost) < float(elsewhere)
+
+
+def test_codebooks_keep_what_vectors_tell_while_the_heads_pull_at_them() -> None:
+    """Vectors of small variance would leave their entries behind: as they come, all of them are of variance 1."""
+    stage: Discretization = trainer(3)
+    hidden = stage.of_role(stage.encoded(), "accompaniment").flatten(0, 1)
+    for scale in (1.0, 1e-3):
+        widened = torch.nn.Linear(4, 16)
+        lay(stage.model.tokenizer, "accompaniment", widened, scale * hidden)
+        z = stage.model.tokenizer.track("accompaniment").projection(scale * hidden)
+        assert z.var(0).mean().item() == pytest.approx(1, rel=1e-2)
+        back = widened(z).detach() - scale * hidden
+        assert back.square().sum() < 0.5 * (scale * (hidden - hidden.mean(0))).square().sum()
+    before = stage.validate(HELD_OUT)["kept_vocals"]
+    for step in range(20):
+        stage.step(Moment(step, progress=step / 20))
+    assert stage.validate(HELD_OUT)["kept_vocals"] > 0.7 * before
 
 
 def test_one_codebook_may_serve_both_tracks() -> None:
