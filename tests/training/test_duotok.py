@@ -27,6 +27,7 @@ from backline.training.duotok import (
     Stage,
     ablated,
     health,
+    lay,
     probe,
     train_stage,
 )
@@ -221,13 +222,30 @@ def test_codebooks_are_laid_where_the_vectors_are() -> None:
     track = stage.model.tokenizer.track("accompaniment")
     z = track.projection(hidden).detach()
     assert torch.allclose(entries(track).mean(0), z.mean(0), atol=0.5 * float(z.std()))
-    lost = (z - track.codebook.vectors(track.codebook.tokens(z))).square().sum() / (z - z.mean(0)).square().sum()
-    random = torch.nn.Linear(4, 4)
+    lost = (z - entries(track)[track.codebook.tokens(z)]).square().sum() / (z - z.mean(0)).square().sum()
+    random = torch.nn.Linear(4, 4).requires_grad_(False)
     elsewhere = (
         torch.cdist(z, random(track.codebook.table)).min(1).values.square().sum() / (z - z.mean(0)).square().sum()
     )
     assert float(lost) < 0.2
     assert float(lost) < float(elsewhere)
+
+
+def test_codebooks_keep_what_vectors_tell_while_the_heads_pull_at_them() -> None:
+    """Vectors of small variance would leave their entries behind: as they come, all of them are of variance 1."""
+    stage: Discretization = trainer(3)
+    hidden = stage.of_role(stage.encoded(), "accompaniment").flatten(0, 1)
+    for scale in (1.0, 1e-3):
+        widened = torch.nn.Linear(4, 16)
+        lay(stage.model.tokenizer, "accompaniment", widened, scale * hidden)
+        z = stage.model.tokenizer.track("accompaniment").projection(scale * hidden)
+        assert z.var(0).mean().item() == pytest.approx(1, rel=1e-2)
+        back = widened(z).detach() - scale * hidden
+        assert back.square().sum() < 0.5 * (scale * (hidden - hidden.mean(0))).square().sum()
+    before = stage.validate(HELD_OUT)["kept_vocals"]
+    for step in range(20):
+        stage.step(Moment(step, progress=step / 20))
+    assert stage.validate(HELD_OUT)["kept_vocals"] > 0.7 * before
 
 
 def test_one_codebook_may_serve_both_tracks() -> None:
@@ -338,7 +356,7 @@ def test_a_corpus_that_lacks_something_says_what_to_do(
 ) -> None:
     entries = [
         write_song(tmp_path, each, noises(*labels, seconds=2.0), split=each) for each in ("training", "validation")
-    ]  # type: ignore[arg-type]
+    ]
     corpus = write_corpus(tmp_path, *entries)
     songs = CorpusSongs(corpus, can_be_learnt)
     recipe = DuoTokRecipe(songs, steps=1, training=TOY, device="cpu", vocab=tmp_path / "v" if changes else None)
@@ -352,6 +370,8 @@ def test_a_corpus_of_silence_says_what_to_do(tmp_path: Path) -> None:
     entries = [write_song(tmp_path, split, silence, split=split) for split in SPLITS]
     songs = CorpusSongs(write_corpus(tmp_path, *entries), can_be_learnt)
     recipe = DuoTokRecipe(songs, steps=1, training=TOY, device="cpu", held_out_songs=2)
-    assert recipe.vocabulary is None  # of a corpus whose words nobody is asked for
+    assert recipe.vocabulary is None
+    said: list[str] = []
     with pytest.raises(ValueError, match="nothing sounds in the songs that are held out"):
-        train_duotok(tmp_path / "run", recipe, print)
+        train_duotok(tmp_path / "run", recipe, said.append)
+    assert "--vocab" in said[0]  # nor would their words be told

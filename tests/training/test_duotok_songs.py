@@ -1,7 +1,6 @@
 """Songs as DuoTok's tokenizer learns from them: what is measured of them, and the rows that are drawn."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +35,7 @@ from backline.training.duotok_songs import (
     words_of,
     write_songs,
 )
-from backline.training.tokens import producer, shard_path
+from backline.training.tokens import shard_path
 from tests.support.toy_duotok import ROWS, toy_song
 from tests.support.toy_mge import Tones
 
@@ -243,14 +242,6 @@ def test_a_pool_reads_what_there_is_and_then_a_shard_at_a_time(tmp_path: Path) -
     assert len(pool.songs) == 12
     assert pool.songs[-5] is newest
     assert (tmp_path / "read-duotok").read_text() == "6"
-
-
-def test_a_side_process_makes_songs(tmp_path: Path) -> None:
-    write = partial(write_songs, listener=Listener(Tones()), seed=0, songs=1)  # type: ignore[arg-type]
-    with producer(tmp_path, write):
-        pool = Pool(tmp_path)
-        pool.refresh()
-    assert pool.songs
 
 
 def test_the_world_of_duotok_has_songs_of_32_seconds_and_more_and_no_test_voice() -> None:

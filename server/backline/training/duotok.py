@@ -96,9 +96,10 @@ TRAININGS = {
     "small": DuoTokTraining(
         SMALL,
         targets=1024,
+        weights=Weights(codes=4.0),  # whose projections learn: the heads are not to pull vectors from their entries
         stages={
             1: Hardness(4e-4, Drawn(8, EIGHT_SECONDS)),
-            2: Hardness(5e-4, Drawn(8, EIGHT_SECONDS, worded=("mix", "voice"))),
+            2: Hardness(7e-4, Drawn(8, EIGHT_SECONDS, worded=("mix", "voice"))),
             3: Hardness(1e-3, Drawn(16, EIGHT_SECONDS, shares=(0, 5, 4, 1)), passes=8, kept=96),
         },
     ),
@@ -507,17 +508,21 @@ TRAINERS: dict[int, type[Stage]] = {1: Pretraining, 2: Adaptation, 3: Discretiza
 def lay(tokenizer: Tokenizer, role: Role, widened: nn.Linear, hidden: Tensor) -> None:
     """Lays a role's entries where its hidden states [frame, width] are.
 
-    The projection takes their principal components, the map gives the table the vectors' mean and covariance, and
-    `widened` goes back: so the heads hear, from the first step, what they have learnt to hear.
+    The projection takes their principal components, at a mean variance of 1: of smaller ones the loss of the codes
+    would be nothing beside the heads', which then pull vectors away from all entries. The map gives the table the
+    vectors' mean and covariance, and `widened` goes back: so the heads hear, from the first step, what they have learnt
+    to hear.
     """
     track = tokenizer.track(role)
     mean = hidden.mean(0)
     if isinstance(track.projection, nn.Linear):
         size = track.projection.out_features
-        components = torch.linalg.eigh(torch.cov(hidden.T))[1].flip(1)[:, :size].T  # [code, width]
-        track.projection.weight[: len(components)] = components
-        track.projection.bias.copy_(-components @ mean)
-        widened.weight.copy_(components.T)
+        variances, directions = torch.linalg.eigh(torch.cov(hidden.T))  # ascending
+        components = directions.flip(1)[:, :size].T  # [code, width]
+        scale = variances.flip(0)[:size].mean().clamp(min=1e-12).rsqrt()
+        track.projection.weight[: len(components)] = scale * components
+        track.projection.bias.copy_(-track.projection.weight @ mean)
+        widened.weight.copy_(components.T / scale)
         widened.bias.copy_(mean)
     else:
         widened.weight.copy_(torch.eye(len(mean)))

@@ -101,6 +101,8 @@ def train_duotok(
     if not made:
         progress(f"{', '.join(f'stage {stage}' for stage in stages)}: trained already; raise --minutes to go on")
         return True
+    if recipe.vocabulary is None and recipe.training.weights.words:
+        progress("no words are told: where a corpus has some, name BERT's vocabulary, --vocab vocab.txt")
     listener = Listener(recipe.songs, recipe.teacher)
     songs = run / "songs"
     songs.mkdir(parents=True, exist_ok=True)
