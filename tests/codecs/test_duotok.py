@@ -113,7 +113,7 @@ def test_the_causal_encoder_is_exact_as_a_stream(ahead: tuple[int, ...]) -> None
     assert layer.input_latency == (1 + sum(ahead)) * TOKEN  # a token for what a window overhangs
     # A Hann window begins with a zero, which no gradient passes: that sample counts, and is heard nowhere.
     layer.receptive_field = 0
-    verify_streaming_contract(layer, channelled, blocks=24)
+    verify_streaming_contract(layer, channelled, blocks=14)
 
 
 def test_what_a_token_hears_is_bounded_as_declared() -> None:
@@ -121,7 +121,7 @@ def test_what_a_token_hears_is_bounded_as_declared() -> None:
     layer = encoder.streaming()
     frame = layer.receptive_field // TOKEN + 2
     audio = sound(1, (frame + 8) * TOKEN).requires_grad_(True)
-    encoder(audio)[0, frame].sum().backward()
+    encoder(audio)[0, frame, 0].backward()  # of one dimension: a layer norm's sum is always the same
     assert audio.grad is not None
     heard = audio.grad[0].nonzero()[:, 0]
     first, last = layer.reach(frame, frame)
@@ -146,9 +146,9 @@ def test_tokens_of_a_stream_are_those_of_the_whole_signal(roles: Any) -> None:
 
 
 def test_a_stream_of_hours_hears_what_it_heard_at_first() -> None:
-    """Positions are angles: they must not lose their last digits."""
+    """Positions become angles, which must not lose their last digits."""
     layer = toy().encoder.streaming()
-    audio = sound(1, 30 * TOKEN)[:, None]
+    audio = sound(1, 60 * TOKEN)[:, None]
     expected, _ = layer.step(audio, layer.init_state(1))
     late = layer.init_state(1)
     for state in states_with_offset(late):
@@ -156,6 +156,7 @@ def test_a_stream_of_hours_hears_what_it_heard_at_first() -> None:
     found, _ = layer.step(audio, late)
     # What was before a stream's start is not there; a million tokens later it is zeros, for as long as they are seen.
     settled = layer.receptive_field // TOKEN + 1
+    assert settled < 50
     assert torch.allclose(found[..., settled:], expected[..., settled:], atol=1e-5)
 
 
@@ -170,7 +171,7 @@ def test_a_track_is_a_codec_that_holds_the_contract() -> None:
     codec: Codec = DuoTokCodec(toy(), "accompaniment")
     assert (codec.codebooks, codec.codebook_size, codec.hop) == (1, TINY.entries, TOKEN)
     assert codec.frame_rate == Fraction(25)
-    verify_streaming_contract(Encoding(codec), channelled, blocks=20)
+    verify_streaming_contract(Encoding(codec), channelled, blocks=12)
 
 
 def test_without_a_renderer_its_codes_stay_silent_and_it_says_so() -> None:
@@ -220,7 +221,7 @@ def test_its_tokens_are_semantics_that_hold_the_contract(made: str) -> None:
         assert torch.equal(tokens, distances.argmin(-1))
         assert semantics.vocabulary == 7
     assert semantics.lookahead == 3 * TOKEN + 3  # those of the layers, and half of what a window has over a hop
-    verify_streaming_contract(Semantics(semantics), channelled, blocks=20)
+    verify_streaming_contract(Semantics(semantics), channelled, blocks=12)
 
 
 def test_centroids_of_another_width_are_refused() -> None:
@@ -327,6 +328,8 @@ def test_a_deviation_of_nothing_is_refused() -> None:
         ({"attention": "full"}, "leave them out"),
         ({"window": 17}, "window is 17: use one that is longer than the hop by an even number"),
         ({"window": 8}, "window is 8"),
+        ({"window": 65_536}, "window is 65536: use 2 to 8192"),
+        ({"width": 16_384, "context": 65_536}, "context is 65536: a stream would hold"),
         ({"window": 200}, "window is 200: use at most 90"),
         ({"code_dim": 7, "projection": False}, "code_dim is 7: without a projection it is the width, 16"),
         ({"width": 18}, "width is 18"),

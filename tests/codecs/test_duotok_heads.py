@@ -33,14 +33,18 @@ def test_heads_tell_each_frame_from_itself_alone_in_the_order_of_time() -> None:
     assert ((masks > 0) & (masks < 1)).all()
     other = hidden.clone()
     other[:, 3] += 1
-    for changed, told in ((heads.mel_frames(other), mel), (heads.mask_frames(other).transpose(1, 3), masks.transpose(1, 3))):
+    for changed, told in (
+        (heads.mel_frames(other), mel),
+        (heads.mask_frames(other).transpose(1, 3), masks.transpose(1, 3)),
+    ):
         differs = (changed != told).flatten(2).any(2).any(0)
         assert differs.nonzero().flatten().tolist() == [12, 13, 14, 15]
 
 
 def test_heads_that_are_not_wanted_have_no_weights() -> None:
     heads = Heads(HeadsConfig(WIDTH, 3, 4))
-    assert heads.words is None and heads.masks is None
+    assert heads.words is None
+    assert heads.masks is None
     assert {name.split(".")[0] for name in heads.state_dict()} == {"mel", "chroma"}
 
 
@@ -100,7 +104,9 @@ def test_silence_has_no_chroma_loss() -> None:
     logits = torch.randn(1, 3, 12, requires_grad=True)
     loss = chroma_loss(logits, torch.zeros(1, 3, 12))
     loss.backward()
-    assert loss.item() == 0 and logits.grad is not None and not logits.grad.any()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
 
 
 def test_words_loss_sums_over_all_alignments() -> None:
@@ -145,7 +151,14 @@ def test_what_is_spelt_has_no_blanks_and_no_repeats() -> None:
 
 @pytest.mark.parametrize(
     ("found", "wanted", "count"),
-    [([], [], 0), ([1, 2], [1, 2], 0), ([], [1, 2], 2), ([1, 2, 3], [2, 3], 1), ([3, 1, 2], [1, 2, 3], 2), ([1], [2], 1)],
+    [
+        ([], [], 0),
+        ([1, 2], [1, 2], 0),
+        ([], [1, 2], 2),
+        ([1, 2, 3], [2, 3], 1),
+        ([3, 1, 2], [1, 2, 3], 2),
+        ([1], [2], 1),
+    ],
 )
 def test_edits_are_the_fewest(found: list[int], wanted: list[int], count: int) -> None:
     assert edits(found, wanted) == edits(wanted, found) == count

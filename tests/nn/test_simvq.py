@@ -32,6 +32,17 @@ def test_a_token_is_the_nearest_entry_however_the_search_is_cut(
     assert torch.allclose(quantizer.vectors(torch.tensor(slow)), entries[torch.tensor(slow)])
 
 
+def test_training_in_bfloat16_finds_the_same_entries() -> None:
+    quantizer = toy()
+    z = torch.randn(40, DIM)
+    q, tokens, loss = quantizer(z)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, same, distance = quantizer(z)
+    assert torch.equal(same, tokens)
+    assert torch.equal(found, q)
+    assert torch.equal(distance, loss)
+
+
 def test_of_equal_entries_the_first_is_taken() -> None:
     quantizer = toy()
     with torch.no_grad():

@@ -10,8 +10,8 @@ from backline.training.duotok_rows import Drawn
 from backline.training.duotok_songs import FRAME, FULL_SCALE, SAMPLE_RATE, DuoSong, levels, tones
 
 SIZES = DuoTokConfig(
-    window=480, bands=16, channels=8, layers=2, width=16, heads=2, kernel=3, expansion=2, attention="causal", context=16,
-    ahead=(0, 1), code_dim=4, projection=True, entries=64,
+    window=480, bands=16, channels=8, layers=2, width=16, heads=2, kernel=3, expansion=2, attention="causal",
+    context=16, ahead=(0, 1), code_dim=4, projection=True, entries=64,
 )  # fmt: skip
 ROWS = Drawn(4, (1.0, 1.0), worded=("mix", "voice"))
 TOY = DuoTokTraining(

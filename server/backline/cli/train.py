@@ -307,13 +307,14 @@ def vae(
     from backline.training.hcodec import SMALL
     from backline.training.keeping import WARM
     from backline.training.loop import LoopConfig
-    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
+    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, origin_of, train_vae
 
     try:
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_four_tracks)
         codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
-        if start is not None:
-            codec = codec_to_start_from(options.find_pack(start, packs))
+        begun = None if start is None else options.find_pack(start, packs)
+        if begun is not None:
+            codec = codec_to_start_from(begun)
             config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
         train_vae(
             LoopConfig(run, minutes=minutes, seed=seed),
@@ -322,6 +323,7 @@ def vae(
             range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS),
             device,
             codec,
+            origin_of(source, begun),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -390,9 +392,7 @@ def duotok(
     run: Annotated[
         Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
     ] = DUOTOK_RUN,
-    stage: Annotated[
-        int | None, typer.Option(help="Train this stage alone: 1 to 3 the tokenizer's, 4 the renderers.", min=1, max=4)
-    ] = None,
+    stage: Annotated[int | None, typer.Option(help="Train this stage alone.", min=1, max=4)] = None,
     minutes: Annotated[
         float, typer.Option(help="Training time; the stages share it.", min=0, callback=options.finite)
     ] = 40.0,
@@ -423,13 +423,22 @@ def duotok(
     shared_codebook: Annotated[bool, typer.Option(help="Ablation: one codebook for both tracks.")] = False,
     code_dim: Annotated[int | None, typer.Option(help="Ablation: of a code's vector.", min=1, max=16_384)] = None,
     entries: Annotated[int | None, typer.Option(help="Ablation: of a codebook.", min=1, max=65_536)] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of stage 4: vae.safetensors of `train vae`, or what `packs import ear-vae` writes; without it, the "
+            "latents of `stems`."
+        ),
+    ] = None,
     packs: options.PackFolders = None,
 ) -> None:
-    """Train DuoTok's tokenizer, stage after stage. Ctrl+C saves; the same command goes on.
+    """Train DuoTok's tokenizer, its stages 1 to 3 one after the other, or with --stage 4 its renderers. Ctrl+C saves.
 
     Example: [cyan]backline train duotok --minutes 40 --run runs/duotok[/]
 
     One stage alone, without the paper's noise: [cyan]backline train duotok --stage 2 --no-noise --run runs/quiet[/]
+
+    Then what makes sound of tokens: [cyan]backline train duotok --stage 4 --vae runs/vae/vae.safetensors[/]
 
     On your songs, see `backline data prepare` and `backline data label`:
     [cyan]backline train duotok --songs corpus --teacher stems --vocab vocab.txt --size paper --device cuda[/]
@@ -437,11 +446,14 @@ def duotok(
     from backline.cli.console import UserError, console
     from backline.corpus.separator import SeparatorPack
     from backline.training.duotok import TRAININGS, ablated
+    from backline.training.duotok_pack import SHARES, DuoPackRecipe, renderers_part
     from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
     from backline.training.duotok_stages import TOKENIZER_STAGES, DuoTokRecipe, train_duotok
 
     if size not in TRAININGS:
         raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if stage == 4:  # which tokens and latents meet in: it has what this command does not ask for
+        raise typer.BadParameter("the renderers need a VAE, too: backline train duotok-pack --part renderers")
     try:
         training = ablated(
             TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries
@@ -452,7 +464,16 @@ def duotok(
             separator = SeparatorPack(pack.folder, f"{pack.name} {pack.version}")
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
         recipe = DuoTokRecipe(source, minutes, steps, seed, device, training, separator, vocab)
-        if train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,)):
+        if stage == 4:
+            stems = None if vae is not None else options.find_pack("stems", packs)
+            whole = minutes / SHARES["renderers"]  # of a pack of which they get their share
+            pack_recipe = DuoPackRecipe.of(
+                size, recipe, minutes=whole, steps=steps, seed=seed, device=device, vae=vae, stems=stems
+            )
+            done = renderers_part(run, pack_recipe, console.print)
+        else:
+            done = train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,))
+        if done:
             console.print(f"done: {run}")
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -495,22 +516,23 @@ def duotok_lm(
     from backline.cli.console import UserError, console
     from backline.corpus.multitrack import has_voice_and_band
     from backline.packs.pack import write_pack
-    from backline.packs.parts import read_part
     from backline.packs.places import user_packs
+    from backline.training.duotok import TRAININGS as TOKENIZERS
     from backline.training.duotok_lm import TRAININGS
     from backline.training.duotok_pack import (
-        TOKENIZER_FILE,
         language_model_card,
         tokenizer_of,
+        tokenizer_of_run,
         tokenizing,
         train_language_model,
         with_language_model,
     )
     from backline.training.duotok_songs import SAMPLE_RATE
+    from backline.training.duotok_stages import DuoTokRecipe
     from backline.training.loop import LoopConfig
 
-    if size not in TRAININGS:
-        raise typer.BadParameter(f"there is no size {size!r}: use paper or small")
+    if size not in TOKENIZERS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TOKENIZERS)}")
     if (pack is None) == (tokenizer is None):
         raise typer.BadParameter("give one of --pack and --tokenizer: whose tokens are to be learnt")
     training = TRAININGS[size]
@@ -520,9 +542,8 @@ def duotok_lm(
         )
     try:
         known = None if pack is None else options.find_pack(pack, packs)
-        if tokenizer is not None and not (tokenizer / TOKENIZER_FILE).exists():
-            raise ValueError(f"{tokenizer / TOKENIZER_FILE} is missing: `backline train duotok` writes it, stage 3")
-        part = tokenizer_of(known) if known else read_part(Path(tokenizer or ".") / TOKENIZER_FILE)
+        recipe = DuoTokRecipe(training=TOKENIZERS[size])
+        part = tokenizer_of(known) if known else tokenizer_of_run(Path(tokenizer or "."), recipe)
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_voice_and_band)
         loop = LoopConfig(run / "lm", steps=steps, seed=seed) if steps else LoopConfig(run / "lm", minutes, seed=seed)
         run.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,8 @@ class BestRQ(nn.Module):
     @torch.no_grad()
     def forward(self, features: Tensor) -> Tensor:
         # Of vectors of length 1 the nearest is the one in the same direction, whatever the length of the other.
-        return (features @ self.projection @ self.codebook.T).argmax(-1)
+        with torch.autocast(features.device.type, enabled=False):
+            return (features @ self.projection @ self.codebook.T).argmax(-1)
 
 
 def stacked(mels: Tensor, frames: int) -> Tensor:

@@ -161,21 +161,21 @@ def _streaming_block(config: ConformerConfig, context: int, ahead: int) -> tuple
     width = config.width
     depthwise = CausalConv1d(width, width, config.kernel, groups=width, bias=False)
     convolution = Sequential(
-        Pointwise(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width, bias=False), nn.GLU()), 1),
+        Pointwise(nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width, bias=False), nn.GLU()), time_axis=1),
         Swapped(depthwise),
         Pointwise(
             nn.Sequential(
                 nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width, bias=False), nn.Dropout(config.dropout)
             ),
-            1,
+            time_axis=1,
         ),
     )
     return (
-        Residual(Pointwise(Half(feed_forward(config)), 1), width),
+        Residual(Pointwise(Half(feed_forward(config)), time_axis=1), width),
         Residual(BandedAttention(config, context, ahead), width),
         Residual(convolution, width),
-        Residual(Pointwise(Half(feed_forward(config)), 1), width),
-        Pointwise(nn.LayerNorm(width), 1),
+        Residual(Pointwise(Half(feed_forward(config)), time_axis=1), width),
+        Pointwise(nn.LayerNorm(width), time_axis=1),
     )
 
 

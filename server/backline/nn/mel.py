@@ -105,9 +105,10 @@ class DecibelMel(nn.Module):
 
     def _frames(self, x: Tensor) -> Tensor:
         """[row, 1, n * hop + 2 * edge] -> [row, band, n] dB."""
-        frames = x[:, 0].unfold(-1, self.window, self.hop) * self.shape  # [row, n, window]
-        spectrum = torch.view_as_real(torch.fft.rfft(frames))
-        power = spectrum.square().sum(-1) @ self.filters.T
+        with torch.autocast(x.device.type, enabled=False):  # where training is in bfloat16: logarithms are not
+            frames = x[:, 0].unfold(-1, self.window, self.hop) * self.shape  # [row, n, window]
+            spectrum = torch.view_as_real(torch.fft.rfft(frames))
+            power = spectrum.square().sum(-1) @ self.filters.T
         return (10.0 * power.clamp(min=QUIETEST).log10()).transpose(1, 2)
 
     def _normalized(self, decibels: Tensor) -> Tensor:

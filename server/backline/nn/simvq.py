@@ -82,24 +82,34 @@ class SimVQ(nn.Module):
 
         The loss is |sg(z) - q|^2 + COMMITMENT |z - sg(q)|^2, the means over all elements.
         """
-        tokens = self.tokens(z)
-        q = self.vectors(tokens)
-        loss = F.mse_loss(q, z.detach()) + COMMITMENT * F.mse_loss(z, q.detach())
-        return z + (q - z).detach(), tokens, loss
+        with exactly(z):
+            z = z.to(self.map.weight.dtype)
+            tokens = self.tokens(z)
+            q = self.vectors(tokens)
+            loss = F.mse_loss(q, z.detach()) + COMMITMENT * F.mse_loss(z, q.detach())
+            return z + (q - z).detach(), tokens, loss
 
     @torch.no_grad()
     def tokens(self, z: Tensor) -> Tensor:
         """int64 [..]: the nearest entry of each of [.., dim]; the first among equals."""
-        codebook = self.codebook()
-        found = [_nearest(vectors, codebook) for vectors in z.detach().reshape(-1, self.dim).split(VECTORS)]
+        flat = z.detach().to(self.map.weight.dtype).reshape(-1, self.dim)
+        with exactly(z):
+            codebook = self.codebook()
+            found = [_nearest(vectors, codebook) for vectors in flat.split(VECTORS)]
         return torch.cat(found).view(z.shape[:-1])
 
     def vectors(self, tokens: Tensor) -> Tensor:
         """int64 [..] -> [.., dim]; where the map learns, with a gradient into it alone."""
         if not (self.map.weight.requires_grad or self.map.bias.requires_grad):
             return F.embedding(tokens, self.codebook().vectors)
-        mapped: Tensor = self.map(F.embedding(tokens, self.table))
+        with exactly(tokens):
+            mapped: Tensor = self.map(F.embedding(tokens, self.table))
         return mapped
+
+
+def exactly(tensor: Tensor) -> torch.autocast:
+    """Where training is in bfloat16: entries lie too close together for that."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def _nearest(vectors: Tensor, codebook: Codebook) -> Tensor:
@@ -116,7 +126,7 @@ def _nearest(vectors: Tensor, codebook: Codebook) -> Tensor:
     return token
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def gaussian_table(entries: int, dim: int, seed: int, stream: int = 0) -> NDArray[np.float32]:
     """[entry, dim] of variance 1 / dim, the same bits on every machine; not to be written to.
 
@@ -125,5 +135,5 @@ def gaussian_table(entries: int, dim: int, seed: int, stream: int = 0) -> NDArra
     pairs = np.arange(2 * entries * dim, dtype=np.uint64).reshape(entries * dim, 2)
     radius, turn = uniform_array(seed, stream, pairs).astype(np.float64).T
     deviates = np.sqrt(-2.0 * np.log1p(-radius)) * np.cos(2.0 * np.pi * turn)  # by Box and Muller
-    table: NDArray[np.float32] = (np.rint(deviates * GRAIN) / GRAIN * dim**-0.5).astype(np.float32)
+    table: NDArray[np.float32] = (np.rint(deviates * GRAIN) / GRAIN / np.sqrt(dim)).astype(np.float32)
     return table.reshape(entries, dim)

@@ -163,11 +163,10 @@ def train_stage(
     place = pick_device(device)
     torch.manual_seed(loop.seed)
     trainer = TRAINERS[stage](config, config.stages[stage], pool, vocabulary, loop.seed, place)
+    pool.refresh()
     if not (loop.out / "checkpoint.pt").exists():
-        pool.refresh()
         trainer.begin(None if before is None else best_weights(before))
-    batches = trainer.held_out(held_out)
-    outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(batches, held_out), WATCHED)
+    outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(held_out), WATCHED)
     return trainer.model.tokenizer, outcome
 
 
@@ -210,6 +209,7 @@ class Stage:
             self.learning, hardness.rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
         )
         self.bfloat16 = faster_in_bfloat16(device)
+        self.judges: list[Any] = []  # batches of held-out songs, drawn when they are first asked for
 
     def parameters(self) -> list[nn.Parameter]:
         """What learns."""
@@ -287,8 +287,9 @@ class Stage:
         return [drawing.batch(songs).to(self.device) for _ in range(HELD_OUT_BATCHES)]
 
     @torch.no_grad()
-    def validate(self, batches: Sequence[Any], songs: Sequence[DuoSong]) -> dict[str, float]:
+    def validate(self, songs: Sequence[DuoSong]) -> dict[str, float]:
         """What held-out songs say: the losses, their weighted sum `loss`, and what the stage adds."""
+        self.judges = batches = self.judges or self.held_out(songs)
         with evaluating(self.model), torch.random.fork_rng():
             torch.manual_seed(0)
             every = [self.losses(batch) for batch in batches]

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import load_file
 from torch import Tensor
 
 from backline.codecs.duotok.config import ROLES
@@ -37,7 +38,7 @@ from backline.music.seeds import HELD_OUT_SEED
 from backline.nn.tables import read_table
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors, write_pack
-from backline.packs.parts import read_part, save_part
+from backline.packs.parts import read_part, save_part, stored
 from backline.packs.quantized import quantize
 from backline.training import duotok_lm as lm
 from backline.training import renderer
@@ -53,7 +54,7 @@ from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.vae import FILE as VAE_FILE
-from backline.training.vae import HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
+from backline.training.vae import HELD_OUT_SONGS, VaeTraining, codec_to_start_from, origin_of, train_vae, vae_card
 
 SHARES = {"tokenizer": 0.31, "lm": 0.32, "renderers": 0.37}  # of the minutes given
 PARTS = tuple(SHARES)
@@ -245,12 +246,24 @@ def tokenizing_of(run: Path, recipe: DuoPackRecipe) -> Tokenizing:
     Raises:
         ValueError: it has none yet.
     """
+    return tokenizing(tokenizer_of_run(run, recipe.tokenizer), recipe.songs)
+
+
+def tokenizer_of_run(run: Path, recipe: DuoTokRecipe) -> Component:
+    """The tokenizer of a run of `train duotok-pack`, or of `train duotok` by such a recipe.
+
+    Raises:
+        ValueError: it has none yet, or one of other sizes.
+    """
     path = run / TOKENIZER_FILE
-    if not path.exists() and (stage_folder(run, 3) / "checkpoint.pt").exists():  # of `train duotok`
-        export_tokenizer(run, recipe.tokenizer)
+    if not path.exists() and (stage_folder(run, 3) / "checkpoint.pt").exists():
+        try:
+            export_tokenizer(run, recipe)
+        except RuntimeError as error:  # torch's, of shapes
+            raise ValueError(f"the tokenizer of {run} has other sizes: use the --size it was trained with") from error
     if not path.exists():
         raise ValueError(f"{path} is missing: train the part 'tokenizer' first, or name a run of `train duotok`")
-    return tokenizing(read_part(path), recipe.songs)
+    return read_part(path)
 
 
 def tokenizing(part: Component, songs: Songs) -> Tokenizing:
@@ -281,7 +294,8 @@ def vae_file(run: Path, recipe: DuoPackRecipe, progress: Callable[[str], None]) 
 
     config = VaeTraining(SpectralConfig(codec.config, LATENT_CHANNELS))
     held_out = range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS)
-    train_vae(LoopConfig(path.parent, minutes=0, seed=recipe.seed), config, stems, held_out, recipe.device, codec)
+    loop, origin = LoopConfig(path.parent, minutes=0, seed=recipe.seed), origin_of(songs, recipe.stems)
+    train_vae(loop, config, stems, held_out, recipe.device, codec, origin)
     return path
 
 
@@ -306,14 +320,10 @@ def _moment(part: Path) -> Moment:
 
 
 def contents(run: Path, recipe: DuoPackRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack, as the parts' files have them: matrices in int8, the rest in float16.
-
-    All of it comes out as it was stored, for every part has learnt with the others as they are there.
-    """
+    """Table and tensors of the pack, as the parts' files have them: each has learnt with the others as they are."""
     parts = {name: read_part(file) for name, file in files(run).items()}
     vae = read_part(recipe.vae or run / "vae" / VAE_FILE)
     own = read_table(RendererConfig, parts["renderers"].table, "renderer")
-    tensors = quantize(parts["tokenizer"].tensors, EXACT)
     written = {
         "format": 1,
         "name": "duotok",
@@ -327,22 +337,24 @@ def contents(run: Path, recipe: DuoPackRecipe) -> tuple[dict[str, Any], dict[str
         "stream": live_table(Painting.of(own, make_vae(read_vae_table(vae.table)))),
         "card": card(run, recipe),
     }
-    tensors |= quantize({name: value.half() for name, value in (parts["renderers"].tensors | vae.tensors).items()})
+    there = dict(files(run))
     if parts["lm"].table["layout"] == "aligned":
         written["lm"] = parts["lm"].table
-        tensors |= quantize({name: value.half() for name, value in parts["lm"].tensors.items()})
+    else:
+        del there["lm"]
+    tensors = stored(vae)
+    for file in there.values():
+        tensors |= load_file(file)
     return written, tensors
 
 
 def with_language_model(pack: Pack, run: Path, told: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Table and tensors of a pack with the language model of a run in place of its own; `told` adds to its card."""
-    part = read_part(run / LM_FILE)
-    tensors = {name: value for name, value in read_tensors(pack).items() if not name.startswith("lm.")}
-    kept = {name: value if name.startswith(EXACT) else value.half() for name, value in tensors.items()}
-    own = {name: value.half() for name, value in part.tensors.items()}
+    tensors = {name: value for file in pack.files for name, value in load_file(pack.location(file)).items()}
+    kept = {name: value for name, value in tensors.items() if not name.startswith("lm.")}
     config = {name: table for name, table in pack.config.items() if name != "files"}
     card = {**pack.config.get("card", {}), **told}
-    return {**config, "lm": part.table, "card": card}, quantize({**kept, **own}, EXACT)
+    return {**config, "lm": read_part(run / LM_FILE).table, "card": card}, {**kept, **load_file(run / LM_FILE)}
 
 
 def card(run: Path, recipe: DuoPackRecipe) -> dict[str, Any]:
@@ -353,6 +365,7 @@ def card(run: Path, recipe: DuoPackRecipe) -> dict[str, Any]:
     trained = {"tokenizer": stages, "lm": [run / "lm"], "renderers": [stage_folder(run, 4) / role for role in ROLES]}
     return {
         **recipe.songs.card(),
+        **vae_card(recipe.vae or run / "vae" / VAE_FILE),
         "seed": recipe.seed,
         "trained_minutes": {
             part: round(sum(seconds(folder) for folder in folders) / 60, 1) for part, folders in trained.items()

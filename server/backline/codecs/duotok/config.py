@@ -28,6 +28,7 @@ Role = Literal["vocals", "accompaniment"]
 
 ROLES: tuple[Role, ...] = ("vocals", "accompaniment")  # the tracks, each with a codebook of its own
 SUBSAMPLING = 4  # mel frames of a token
+MOST_ROW_BYTES = 1 << 28  # of the keys and values that a stream holds; the paper's layers with SMALL's context: 38 MB
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DuoTokConfig:
     """The sizes that a pack's [tokenizer] table gives; the defaults are `PAPER`'s."""
 
     sample_rate: SampleRate = 24_000
-    window: Samples = 2048  # samples, of the transform
+    window: Annotated[int, Meta(ge=2, le=8192)] = 2048  # samples, of the transform
     hop: Samples = 240
     bands: Bands = 128
     channels: Width = 512  # of the first of the two convolutions that halve the rate; of "full" ones, of both
@@ -64,6 +65,8 @@ class DuoTokConfig:
             wrong.append(f"window is {self.window}: use at most {2 * self.samples_per_token + self.hop}, or more hop")
         if self.attention == "causal" and len(self.ahead) != self.layers:
             wrong.append(f"ahead lists {len(self.ahead)} layers, there are {self.layers}: give one number each")
+        if self.row_bytes > MOST_ROW_BYTES:
+            wrong.append(f"context is {self.context}: a stream would hold {self.row_bytes / 1e6:.0f} MB; use less")
         if self.attention == "full" and (self.context or self.ahead):
             wrong.append('context and ahead are for attention = "causal": leave them out')
         if self.attention == "full" and self.bands % SUBSAMPLING:
@@ -89,6 +92,11 @@ class DuoTokConfig:
             norm="layer" if self.attention == "causal" else "batch",
             dropout=self.dropout,
         )
+
+    @property
+    def row_bytes(self) -> int:
+        """Of keys and values that a causal encoder holds for a stream."""
+        return sum(2 * 4 * self.width * (self.context + steps) for steps in self.ahead)
 
     @property
     def samples_per_token(self) -> int:

@@ -149,7 +149,7 @@ def masks_loss(found: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
 
 
 def spelt(logits: Tensor) -> list[list[int]]:
-    """The words that each row [frame, 1 + word] of a batch tells most plainly: its best path without repeats and blanks."""
+    """What each row [frame, 1 + word] of a batch tells most plainly: its best path without repeats and blanks."""
     paths = logits.argmax(-1)
     return [[int(word) for word in path.unique_consecutive() if word != BLANK] for path in paths]
 

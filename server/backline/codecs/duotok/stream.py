@@ -30,9 +30,11 @@ class Heard:
 
 
 class WindowedEncoder:
-    """An encoder of whole clips as a stream: windows of it, of which the middle counts. [row, 1, sample] -> [row,
-    width, frame]. A step moves the window by the block that it is given, so what comes depends on the blocks, though
-    not by much. At first the window is silent."""
+    """An encoder of whole clips as a stream [row, 1, sample] -> [row, width, frame]: the middles of windows.
+
+    A step moves the window by the block that it is given, so what comes depends on the blocks, though not by much. At
+    first the window is silent.
+    """
 
     time_axis = -1
     receptive_field = 0

@@ -41,8 +41,12 @@ class Tokenizer(nn.Module):
         return track.codebook.tokens(track.projection(hidden))
 
     def quantized(self, hidden: Tensor, role: Role) -> tuple[Tensor, Tensor, Tensor]:
-        """For training: hidden states [row, frame, width] -> vectors [row, frame, code_dim], whose gradient goes
-        straight through, tokens [row, frame], and the loss of projection and codebook []."""
+        """For training, of hidden states [row, frame, width].
+
+        Returns:
+            Vectors [row, frame, code_dim], whose gradient goes straight through; tokens int64 [row, frame]; the loss of
+            projection and codebook [].
+        """
         track = self.track(role)
         quantized: tuple[Tensor, Tensor, Tensor] = track.codebook(track.projection(hidden))
         return quantized

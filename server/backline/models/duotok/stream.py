@@ -75,8 +75,8 @@ DESCRIPTIONS = {
 class DuoSettings:
     """The [stream] table of pack.toml: how a pack is played where a session does not say."""
 
-    chunk_seconds: Seconds = Fraction(24, 25)
-    guard_seconds: Seconds = Fraction(6, 25)
+    chunk_seconds: Seconds = Fraction(4, 5)
+    guard_seconds: Seconds = Fraction(12, 25)  # what a VAE of 12.5 frames a second reaches into, and more
     fade_seconds: Seconds = Fraction(1, 25)
     steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 4  # of denoising
     sampling: Sampling = field(default_factory=Sampling)
