@@ -195,10 +195,12 @@ def live(
 
     leads = Leads.at(midi_in or [], mapped or [], learn or [], link, tempo, signature)
     sent = TokenReader(source) if source is not None and source.suffix == SUFFIX else None
+    audio: Audio | None = None
+    file_rate = RATE
     if sent is not None:
         audio, file_rate = np.zeros((1, sent.header.samples), np.float32), sent.header.sample_rate
-    else:
-        audio, file_rate = (None, RATE) if source is None else read_audio(source)
+    elif source is not None:
+        audio, file_rate = read_audio(source)
     if (sent or tokens) and (steered or scenes):
         raise UserError("scenes have tokens of their own: leave --scenes and --steered out, or the token file")
     if tokens is not None:

@@ -143,6 +143,8 @@ def stage_shape(arrays: StageArrays, window: int, branches: int) -> Shape:
     code_dim = 0
     if arrays.enter is not None:
         code_dim = round_up(arrays.enter.shape[2], BLOCK)
+        if arrays.delays is None and (arrays.after is None or arrays.after.shape != (quantizers, dim)):
+            raise ValueError(f"a factorised stage without delays wants `after`: give it, [{quantizers}, {dim}]")
     if arrays.begin.shape != begin:
         raise ValueError(f"begin has shape {list(arrays.begin.shape)}: use {list(begin)}")
     return Shape(
@@ -179,9 +181,9 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
     }
     enter = leave = aligned(0, np.uint16 if bfloat16 else np.float32)
     head_bias = after = np.zeros(0, np.float32)
-    heads = arrays.heads
+    tables = arrays.heads
     if arrays.enter is not None and arrays.leave is not None and arrays.head_bias is not None:
-        heads = _padded(heads, 2, shape.code_dim)
+        tables = _padded(tables, 2, shape.code_dim)
         enter = pack(_padded(arrays.enter, 2, shape.code_dim), bfloat16)
         leave = pack(_padded(arrays.leave, 1, shape.code_dim), bfloat16)
         head_bias = _padded(arrays.head_bias, 1, shape.padded_vocabulary).reshape(-1)
@@ -195,7 +197,7 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
         gate_up=pack(np.concatenate([gate, up], axis=2).reshape(layers, -1, dim), bfloat16),
         down=pack(arrays.down, bfloat16),
         tokens=_padded(arrays.tokens, -1, shape.code_dim or shape.padded_dim).reshape(-1),
-        heads=pack(heads, bfloat16),
+        heads=pack(tables, bfloat16),
         bias=_bias_by_slot(arrays, shape),
         delays=np.zeros(0, np.int64) if arrays.delays is None else arrays.delays.astype(np.int64),
         enter=enter,
