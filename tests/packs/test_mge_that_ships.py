@@ -1,4 +1,4 @@
-"""The mge pack that ships, on songs that no training heard and on a recording: what is asked for comes out, or joins in."""
+"""The mge pack that ships, on songs that no training heard and a recording: what is wanted comes out, or joins in."""
 
 from __future__ import annotations
 

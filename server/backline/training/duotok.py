@@ -478,7 +478,8 @@ class Discretization(Stage):
         against the most that there can be (Miller-Madow), and `kept`, the share of the vectors' variance that codes
         tell. `errors`: edits a word.
         """
-        found, told = {}, []
+        found: dict[str, float] = {}
+        told = []
         for role in ROLES:
             if self.usage[role].any():
                 found |= {f"{name}_{role}": value for name, value in health(self.usage[role]).items()}

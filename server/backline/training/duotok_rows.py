@@ -110,8 +110,10 @@ class Batch:
     words: list[Tensor]  # of each row int64 [word]; empty: not to be told
 
     def to(self, device: torch.device) -> Batch:
-        moved = (part.to(device) for part in (self.audio, self.chroma, self.masks, self.masked, self.sung))
-        return Batch(*moved, self.words)
+        audio, chroma, masks, masked, sung = (
+            part.to(device) for part in (self.audio, self.chroma, self.masks, self.masked, self.sung)
+        )
+        return Batch(audio, chroma, masks, masked, sung, self.words)
 
 
 class Drawing:
@@ -140,7 +142,9 @@ class Drawing:
         rows = [self.row(songs[int(self.random.integers(len(songs)))], kind, frames) for kind in kinds]
         audio, chroma, masks, masked, words = zip(*rows, strict=True)
         sung = torch.tensor([kind == "voice" for kind in kinds])
-        return Batch(*map(torch.stack, (audio, chroma, masks)), torch.tensor(masked), sung, list(words))
+        return Batch(
+            torch.stack(audio), torch.stack(chroma), torch.stack(masks), torch.tensor(masked), sung, list(words)
+        )
 
     def row(self, song: DuoSong, kind: Kind, frames: int) -> tuple[Tensor, Tensor, Tensor, bool, Tensor]:
         """Audio [sample], chroma [frame, pitch class], masks [track, band, mel frame], whether known, words [word]."""

@@ -39,7 +39,9 @@ class Heads(nn.Module):
         self.chroma = head(config.width, PITCH_CLASSES)
         self.words = head(config.width, config.words + 1) if config.words else None
         if self.words is not None:  # or all of CTC's first steps would go into learning that most frames tell no word
-            nn.init.constant_(self.words[-1].bias[BLANK], math.log(RARE * config.words))
+            last = self.words[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.constant_(last.bias[BLANK], math.log(RARE * config.words))
         self.masks = head(config.width, TRACKS * config.mels * config.mask_bands) if config.mask_bands else None
 
     def mel_frames(self, hidden: Tensor) -> Tensor:

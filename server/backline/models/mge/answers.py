@@ -4,8 +4,9 @@
     (answered,) = answerer.answer([Asked(...)])          # keeps nothing of a session: a stream keeps what is between
 
 Of a window, the given track is heard anew, with as much before it as the VAE's encoder reaches; the past of the others
-is what the window before has said, where a task goes on from that. Networks with a time for every frame are told all of that clean; others get the past
-as noisy as the rest, as the authors' code does. Noise is drawn by seed and absolute frame (offline.py).
+is what the window before has said, where a task goes on from that. Networks with a time for every frame are told all of
+that clean; others get the past as noisy as the rest, as the authors' code does. Noise is drawn by seed and absolute
+frame (offline.py).
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ class Task:
     def goes_on(self) -> bool:
         """Whether a window goes on from what the one before has said.
 
-        What is played along with is: it need not sound twice the same. What is taken out of a mixture is told anew: a
-        rest that was silent, as before a session, stays silent for networks that are told so, whatever the mixture does.
+        What joins in does. What is taken out of a mixture is told anew: a rest that was silent, as before a session,
+        stays silent for networks that are told so, whatever the mixture does.
         """
         return self.given != MIXTURE
 
