@@ -91,7 +91,7 @@ async def staged(**streams: Stream) -> AsyncIterator[Stage]:
     clock = TurnedClock()
     with running(clock=clock, **streams) as engine:
         loads = Loads(engine, PackRegistry([], "cpu"))
-        desk = Desk(engine, loads, 8, 30.0, lambda: None)
+        desk = Desk(engine, loads, 8, 30.0, 30.0, lambda: None)
         house = House(engine, loads, desk, asyncio.get_running_loop(), "127.0.0.1:1")
         live = LiveSessions(["false"], house.address, lambda name, error: None)
         its_board = Board(house, live, clock, lambda: WALL + clock())

@@ -59,6 +59,16 @@ def serve(
             min=1,
         ),
     ] = 30.0,
+    lease: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="For so long at most, a session whose connection has broken off keeps its place, so that its client "
+            "can go on where it was; 0: not at all.",
+            min=0,
+            callback=options.finite,
+        ),
+    ] = 30.0,
     osc: Annotated[
         str | None,
         typer.Option(
@@ -180,6 +190,7 @@ def serve(
             max_sessions=max_sessions,
             load_limit=load_limit,
             idle_seconds=idle,
+            lease_seconds=lease,
             doors=doors,
             metrics=metrics,
             names=[name.lower() for name in http_name or []],

@@ -48,6 +48,8 @@ class EngineStats:
     sessions: int
     sessions_total: int
     sessions_refused: int
+    sessions_detached: int  # of `sessions`
+    sessions_resumed: int  # times
     chunks: int
     late_chunks: int
     load: float  # cores that live sessions claim
@@ -268,6 +270,8 @@ class Engine:
                 sessions=len(self.list_sessions()),
                 sessions_total=self.figures.total("sessions"),
                 sessions_refused=self.figures.sessions_refused,
+                sessions_detached=sum(session.phase == "detached" for session in self.list_sessions()),
+                sessions_resumed=self.figures.sessions_resumed,
                 chunks=self.figures.total("chunks"),
                 late_chunks=self.figures.total("late_chunks"),
                 load=self.load(),

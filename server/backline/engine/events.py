@@ -40,6 +40,22 @@ class TextInForce:
 
 
 @dataclass(frozen=True)
+class Skipped:
+    """There is no output for these positions on any port: it came too late, or was never computed."""
+
+    position: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The output at the position of a marker that the client has set has been sent, or skipped."""
+
+    id: int
+    position: int
+
+
+@dataclass(frozen=True)
 class LedgerChanged:
     """The latency is another: output p can be played at input p + ledger.latency_samples from now on, or later."""
 
@@ -89,4 +105,4 @@ class InputBlock:
     audio: Audio  # [channel, sample] as it came: not everything need be finite
 
 
-Event = OutputBlock | Frames | TextInForce | LedgerChanged | Warned | Finished | Failed
+Event = OutputBlock | Frames | Skipped | Marked | TextInForce | LedgerChanged | Warned | Finished | Failed

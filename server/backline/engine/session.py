@@ -77,6 +77,7 @@ class Session:
         self.totals = Totals()
         self.closed = threading.Event()  # set when the row has been given back and the last event is out
         self.ready_since: float | None = None  # by the clock
+        self.detached_until: float | None = None  # by the clock, while its call has broken off; the service's
         self.unfinished: UnfinishedChunk | None = None  # that takes another step; the engine thread's
 
         self._audience, self._wake, self._post, self._clock = audience, wake, post, clock
@@ -216,16 +217,41 @@ class Session:
         """
         self.take.add_midi(position, data)
 
+    def mark(self, marker: int, position: int) -> None:
+        """Has `Marked` tell when the output at `position` has been sent. The client's thread.
+
+        Raises:
+            BadInput, Refused: see `Outlet.mark`.
+        """
+        self._outlet.mark(marker, position)
+        self._post(self._outlet.tell_marked)
+
+    def grant(self, samples: int) -> None:
+        """From now on chunks begin only while the client wants them: so many samples more. Any thread."""
+        self._outlet.grant(samples)
+        self._input_arrived()
+
     def close_input(self) -> None:
         """The input is complete: the rest of the output comes, as long as the input, then `Finished`. Any thread."""
         self.take.closed = True
         self._post(self._settle)
         self._input_arrived()
 
+    def discard(self) -> None:
+        """The client wants nothing more: `Finished` follows at once. Any thread."""
+        self.take.closed = True
+        self._post(lambda: self.end(finished=True))
+
     @property
     def input_closed(self) -> bool:
         """Whether the input is complete, whoever said so. Any thread."""
         return self.take.closed
+
+    @property
+    def phase(self) -> str:
+        """What it is called where sessions are listed: its state, or detached. Any thread."""
+        detached = self.detached_until is not None and self.state is not State.CLOSED
+        return "detached" if detached else self.state.value
 
     @property
     def origin(self) -> int:
@@ -284,7 +310,7 @@ class Session:
         """Whether the next chunk can be computed. Any thread."""
         if self.state is not State.STREAMING or self._outlet.full or self._waits_for_text():
             return False
-        return self.take.has_chunk
+        return self.take.has_chunk and (self.take.closed or self._outlet.wanted)
 
     def urgent(self) -> bool:
         """Whether the next chunk, when it is ready, is about to be heard. Any thread.

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine import errors
-from backline.engine.events import Frames, OutputBlock, TextInForce, Totals, Warned
+from backline.engine.events import Frames, Marked, OutputBlock, Skipped, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.session import Session
 from backline.models.stream import (
@@ -106,6 +106,8 @@ def read_pcm(pcm: bytes, channels: int) -> Audio:
 
 
 def ready(session: Session) -> pb.Ready:
+    """What a client is told of its session; parameters and texts are those in force."""
+    changes = session.take.changes
     return pb.Ready(
         session=session.id,
         token=session.token,
@@ -114,9 +116,9 @@ def ready(session: Session) -> pb.Ready:
         ledger=ledger(session.ledger),
         chunk_seconds=float(session.config.chunk_seconds),
         visibility_seconds=session.config.visibility_seconds,
-        parameters=session.config.parameters,
+        parameters=changes.parameters,
         max_block=session.block_size,
-        texts=session.config.texts,
+        texts={name: prepared.text for name, prepared in changes.texts.items()},
         task=session.spec.tasks[0].name if session.spec.tasks else "",
     )
 
@@ -135,6 +137,14 @@ def codec_frames(frames: Frames) -> pb.CodecFrames:
     return pb.CodecFrames(
         first_frame=frames.first_frame, codebooks=frames.codes.shape[1], codes=frames.codes.ravel().tolist()
     )
+
+
+def dry(skipped: Skipped) -> pb.Dry:
+    return pb.Dry(position=skipped.position, samples=skipped.samples)
+
+
+def marker(marked: Marked) -> pb.Marker:
+    return pb.Marker(id=marked.id, position=marked.position)
 
 
 def text_in_force(told: TextInForce) -> pb.Text:
@@ -243,7 +253,7 @@ def session(playing: Session, now: float) -> pb.Session:
         id=playing.id,
         pack=playing.stream_name,
         client_name=playing.client_name,
-        state=playing.state.value,
+        state=playing.phase,
         sample_rate=config.sample_rate,
         channels=config.channels,
         mode=pb.MODE_OFFLINE if config.offline else pb.MODE_LIVE,
@@ -254,4 +264,5 @@ def session(playing: Session, now: float) -> pb.Session:
         late_chunks=totals.late_chunks,
         realtime_factor=playing.realtime_factor,
         ledger=ledger(playing.ledger),
+        lease_left_seconds=0.0 if playing.detached_until is None else max(0.0, playing.detached_until - now),
     )

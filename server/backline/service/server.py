@@ -32,7 +32,7 @@ from backline.service.decoding import Decoding
 from backline.service.desk import Desk
 from backline.service.gate import CLOSED, Admission, Gate
 from backline.service.handling import Handling
-from backline.service.idle import IDLE_SECONDS
+from backline.service.idle import IDLE_SECONDS, LEASE_SECONDS
 from backline.service.loads import Loads
 from backline.service.operations import Readiness, operations
 from backline.service.servicer import Servicer
@@ -108,6 +108,7 @@ async def serve(
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
+    lease_seconds: float = LEASE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     gate: Gate = CLOSED,
     metrics: str | None = None,
@@ -130,6 +131,7 @@ async def serve(
         max_sessions: open at the same time.
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
+        lease_seconds: for which a session whose call has broken off may be kept, for clients that want it.
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         gate: who may come in from other machines; without, nobody.
         metrics: where /metrics, /healthz and /readyz are answered over HTTP (service/operations.py), as host:port.
@@ -154,7 +156,7 @@ async def serve(
     device = choose_device(device)
     engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
-    desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
+    desk = Desk(engine, loads, max_sessions, idle_seconds, lease_seconds, Handling(engine.observe_handling).count)
     started: grpc.aio.Server | None = None
     admission = Admission(guests, engine.figures)
     if guests is not None:
@@ -206,6 +208,7 @@ async def serve(
     finally:
         watch.cancel()
         loads.drain()
+        desk.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
         loads.close()
         desk.close()
@@ -226,6 +229,7 @@ def start_server(
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
+    lease_seconds: float = LEASE_SECONDS,
     drain_seconds: float = 1.0,
     gate: Gate = CLOSED,
     metrics: str | None = None,
@@ -248,8 +252,8 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, beside=beside, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, gate=gate, metrics=metrics,
-            clock=clock, doors=doors, on_ready=ready, stop=stop,
+            load_limit=load_limit, idle_seconds=idle_seconds, lease_seconds=lease_seconds, drain_seconds=drain_seconds,
+            gate=gate, metrics=metrics, clock=clock, doors=doors, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:

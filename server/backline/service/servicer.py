@@ -70,6 +70,8 @@ class Servicer(BacklineServicer):
             resident_bytes=self._process.memory_info().rss,
             by_session=self._sessions(),
             torch_threads=threads.count(),
+            sessions_detached=stats.sessions_detached,
+            sessions_resumed=stats.sessions_resumed,
         )
 
     def _sessions(self) -> list[pb.Session]:
