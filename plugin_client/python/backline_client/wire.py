@@ -46,7 +46,15 @@ class SessionOptions(TypedDict, total=False):
 def channel_options(address: str) -> list[tuple[str, int]]:
     """How a channel to `address` is opened: a proxy that the environment names is for other machines only."""
     # Packs may send several seconds of many channels in one block, more than gRPC's default of 4 MiB.
-    options = [("grpc.max_receive_message_length", -1)]
+    options = [
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.keepalive_time_ms", 5_000),  # finds connections that only seem to be there
+        ("grpc.keepalive_timeout_ms", 5_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.initial_reconnect_backoff_ms", 50),  # how often a session looks for its server, it says itself
+        ("grpc.max_reconnect_backoff_ms", 500),
+        ("grpc.min_reconnect_backoff_ms", 2_000),  # that an attempt may take
+    ]
     return [*options, ("grpc.enable_http_proxy", 0)] if is_local(address) else options
 
 
@@ -119,7 +127,32 @@ class Notes:
         return pb.Midi(position=self.position, data=self.data)
 
 
-Event: TypeAlias = "Block | Frames | Text | pb.Ledger | pb.Warning | pb.Closed"
+@dataclass(frozen=True)
+class Dry:
+    """No port has output for these positions: it came too late, or was never computed. Play the input."""
+
+    position: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The output at the position of a marker has come (`Session.mark`), or it is known that it does not."""
+
+    id: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """The connection has broken off (`up` is false), or there is one again."""
+
+    up: bool
+    said: str  # why, or what follows from it
+    resumed: bool = False  # the same session goes on; else another one has been opened like it
+
+
+Event: TypeAlias = "Block | Frames | Text | Dry | Marked | Link | pb.Ledger | pb.Warning | pb.Closed"
 
 
 @dataclass(frozen=True)
@@ -274,6 +307,10 @@ class Incoming:
     def __post_init__(self) -> None:
         self.ledger = self.ready.ledger
 
+    def renew(self, ready: pb.Ready) -> None:
+        """Another call has been answered."""
+        self.ready, self.ledger = ready, ready.ledger
+
     def event(self, message: pb.ServerMessage) -> Event | None:
         """`message` as the caller sees it; None: nothing to see, the call's status says the rest."""
         match message.WhichOneof("message"):
@@ -283,6 +320,10 @@ class Incoming:
                 return as_frames(message.frames)
             case "text":
                 return Text(message.text.name, message.text.text, message.text.position)
+            case "dry":
+                return Dry(message.dry.position, message.dry.samples)
+            case "marker":
+                return Marked(message.marker.id, message.marker.position)
             case "ledger":
                 self.ledger = message.ledger
                 return message.ledger
