@@ -12,7 +12,19 @@ from numpy.typing import ArrayLike
 
 from backline_client.endpoint import Endpoint
 from backline_client.errors import BacklineError, SessionEnded, from_rpc
-from backline_client.wire import Change, Control, Event, Frames, Incoming, Notes, Outgoing, Text, Transport, fields
+from backline_client.wire import (
+    Change,
+    Control,
+    Event,
+    Frames,
+    Incoming,
+    Notes,
+    Outgoing,
+    Take,
+    Text,
+    Transport,
+    fields,
+)
 from backline_protos.v1 import backline_pb2 as pb
 from backline_protos.v1.backline_pb2_grpc import BacklineStub
 
@@ -121,6 +133,10 @@ class SessionCall:
             notes = Notes(max(position, self.position), data)
             self._put(pb.ClientMessage(midi=notes.message()))
         return notes.position
+
+    def take(self, position: int | None = None) -> None:
+        """Begins another take, as if the session were opened anew; by default where the next block starts."""
+        self.change(Take(self.position if position is None else position))
 
     def frames(self, codes: ArrayLike) -> None:
         """Sends codec frames [frame, codebook], which follow on those before, to a pack that takes some."""

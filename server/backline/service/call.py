@@ -15,7 +15,17 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from backline.engine.errors import BadInput, Unserved
-from backline.engine.events import Event, Failed, Finished, Frames, LedgerChanged, OutputBlock, TextInForce, Warned
+from backline.engine.events import (
+    Event,
+    Failed,
+    Finished,
+    Frames,
+    LedgerChanged,
+    OutputBlock,
+    TakeBegan,
+    TextInForce,
+    Warned,
+)
 from backline.engine.session import Session
 from backline.service import convert
 from backline.service.carrier import Carrier
@@ -68,8 +78,8 @@ def check_first(request: Request | None) -> pb.Open:
     if request is None or kind != "open":
         raise BadInput(f"the first message is {kind or 'missing'}: begin with Open")
     opening: pb.Open = request.open
-    if opening.on_jump == pb.ON_JUMP_NEW_TAKE:
-        raise Unserved("a new take on a jump is not served yet: use ON_JUMP_CONTINUE")
+    if opening.on_jump not in pb.OnJump.values():
+        raise BadInput(f"on_jump {opening.on_jump} is none of {', '.join(pb.OnJump.keys())}")
     return opening
 
 
@@ -147,10 +157,17 @@ class SessionCall:
                     denominator=transport.denominator or 4,
                     song_position=transport.song_position,
                     bar_start=transport.bar_start,
+                    loop=(transport.loop_start, transport.loop_end) if transport.looping else None,
+                    after=transport.after if transport.HasField("after") else None,
                 )
                 self._idle.stopped = not transport.playing
             case "midi":
-                self._session.midi(request.midi.position, request.midi.data)
+                midi = request.midi
+                self._session.midi(midi.position, midi.data, midi.after if midi.HasField("after") else None)
+            case "take":
+                take = request.take
+                heard_from = take.heard_from if take.HasField("heard_from") else None
+                self._session.begin_take(take.position, heard_from, skipped=take.skipped)
             case "text":
                 text = request.text
                 self._session.set_text(text.name, text.text, text.position if text.HasField("position") else None)
@@ -194,6 +211,8 @@ class SessionCall:
                     await self._send(frames=convert.codec_frames(event))
                 if not self._session.config.want_audio:
                     self._session.acknowledge()
+            case TakeBegan():
+                await self._send(take=convert.take(event))
             case TextInForce():
                 await self._send(text=convert.text_in_force(event))
             case LedgerChanged():

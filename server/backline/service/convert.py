@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine import errors
-from backline.engine.events import Frames, OutputBlock, TextInForce, Totals, Warned
+from backline.engine.events import Frames, OutputBlock, TakeBegan, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.session import Session
 from backline.models.stream import (
@@ -133,8 +133,15 @@ def audio_block(block: OutputBlock) -> pb.AudioBlock:
 
 def codec_frames(frames: Frames) -> pb.CodecFrames:
     return pb.CodecFrames(
-        first_frame=frames.first_frame, codebooks=frames.codes.shape[1], codes=frames.codes.ravel().tolist()
+        first_frame=frames.first_frame,
+        codebooks=frames.codes.shape[1],
+        codes=frames.codes.ravel().tolist(),
+        take=frames.take,
     )
+
+
+def take(began: TakeBegan) -> pb.Take:
+    return pb.Take(position=began.position, heard_from=began.heard_from, skipped=began.skipped, number=began.number)
 
 
 def text_in_force(told: TextInForce) -> pb.Text:
