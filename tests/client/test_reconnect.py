@@ -24,6 +24,7 @@ from backline_client import (
     Link,
     Marked,
     Session,
+    Take,
 )
 from backline_client.upstream import Upstream
 from backline_protos.v1 import backline_pb2 as pb
@@ -205,6 +206,50 @@ def test_a_client_that_dies_frees_its_place_after_the_lease(folder: Path) -> Non
         session.cancel()
 
 
+def test_within_the_latency_nothing_is_skipped_and_beyond_it_the_session_goes_on_at_the_present(
+    server: RunningServer,
+) -> None:
+    """Positions stay contiguous, and what was not computed is told."""
+    for away, skips in ((0.5, False), (3.0, True)):
+        events: list[Event] = []
+        with Network(server.address) as network, Client(network.address) as client:
+            session = opened(client, jitter_buffer_seconds=1.0)
+            session.send(np.ones((2, 4 * CHUNK), np.float32))
+            while not (events and isinstance(events[-1], Block) and events[-1].end == 4 * CHUNK):
+                events.append(session.receive_event(20))  # type: ignore[arg-type]
+            network.cut()
+            while not isinstance(events[-1], Link):
+                events.append(session.receive_event(20))  # type: ignore[arg-type]
+            present = session.position + round(away * RATE)
+            while session.position < present:
+                session.send(np.full((2, min(BLOCK, present - session.position)), 0.5, np.float32))
+            network.mend()
+            while not (isinstance(events[-1], Link) and events[-1].up):
+                events.append(session.receive_event(20))  # type: ignore[arg-type]
+            assert events[-1].resumed
+            session.send(np.ones((2, 4 * CHUNK), np.float32))
+            session.close(30)
+            events += drained(session)
+        takes = [take for take in of(events, Take) if take.skipped]
+        covered = np.full(present + 4 * CHUNK, -1.0)  # -1: nothing was said of it
+        for event in events:
+            if isinstance(event, Dry):
+                covered[event.position : event.position + event.samples] = 0.0
+            elif isinstance(event, Block) and event.port == "low":
+                assert (covered[event.position : event.end] == -1.0).all()
+                covered[event.position : event.end] = event.audio[0]
+        assert not (covered == -1.0).any()
+        assert (covered[: 4 * CHUNK] == 1.0).all()
+        assert (covered[present + CHUNK :] == 1.0).all()  # beyond the fade in
+        if skips:
+            assert [take.position for take in takes] == [present]
+            assert session.dropped_samples == present - 4 * CHUNK
+            assert (covered[4 * CHUNK : present] == 0.0).all()
+        else:
+            assert not takes
+            assert (covered[4 * CHUNK : present] == 0.5).all()
+
+
 # ---- what waits -----------------------------------------------------------------------------------------
 
 
@@ -261,8 +306,9 @@ def test_whoever_is_too_far_behind_skips_audio_and_nothing_else() -> None:
     upstream.put(pb.ClientMessage(text=pb.Text(name="query", text="bass")))
     requests = upstream.requests(hello)
     next(requests)
-    upstream.go_on(0, skip_before=80)
-    rest = [next(requests) for _ in range(3)]
+    upstream.go_on(0, skip_to=80)
+    take, *rest = [next(requests) for _ in range(4)]
+    assert (take.take.position, take.take.skipped) == (80, True)
     assert sequences(rest[:2]) == [8, 9]
     assert rest[2].text.text == "bass"
     assert upstream.dropped_samples == 80

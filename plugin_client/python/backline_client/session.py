@@ -27,6 +27,7 @@ from backline_client.wire import (
     Link,
     Notes,
     Outgoing,
+    Take,
     Text,
     Transport,
     fields,
@@ -184,6 +185,10 @@ class SessionCall:
         with self._sending:
             self._wanted = False
             self._put(pb.ClientMessage(credit=pb.Credit(samples=samples)))
+
+    def take(self, position: int | None = None) -> None:
+        """Begins another take, as if the session were opened anew; by default where the next block starts."""
+        self.change(Take(self.position if position is None else position))
 
     def frames(self, codes: ArrayLike) -> None:
         """Sends codec frames [frame, codebook], which follow on those before, to a pack that takes some."""
