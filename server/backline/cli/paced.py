@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backline_client import AlignedOutput, BacklineError, Block, ConnectionFailed, Session, SessionEnded
+from backline_client import AlignedOutput, BacklineError, Block, ConnectionFailed, LogLine, Session, SessionEnded
 from backline_protos.v1 import backline_pb2 as pb
 
 Audio = NDArray[np.float32]  # [channel, sample]
@@ -45,12 +45,15 @@ class Host:
         *,
         start: int = 0,
         latency_samples: int | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
             start: position of the first block.
             latency_samples: at which it plays; None: what the session needs.
+            log: takes the lines of the session's event log, where that was asked for; on the receiver's thread.
         """
+        self._log = log
         latency = session.latency_samples if latency_samples is None else latency_samples
         self.measured = Measured(latency)
         self._session = session
@@ -107,7 +110,12 @@ class Host:
     def _receive(self) -> None:
         first_port = self._session.ready.ports[0].name
         try:
-            for block in self._session:
+            while (event := self._session.receive_event()) is not None:
+                if isinstance(event, LogLine) and self._log is not None:
+                    self._log(event.line)
+                if not isinstance(event, Block):
+                    continue
+                block = event
                 self._output.push(block)
                 if block.port == first_port:
                     self.measured.positions.append(block.position)

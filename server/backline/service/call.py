@@ -12,6 +12,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from backline.engine.errors import BadInput, Unserved
@@ -43,16 +44,23 @@ UNSERVED = {
 }
 
 
+@dataclass(frozen=True)
+class LogLine:
+    """A line of the session's log, which its client has asked for."""
+
+    line: str
+
+
 class Outbox:
     """Events on their way from an engine thread to the event loop; many of them cost one wake-up."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | LogLine] = deque()
         self._arrived = asyncio.Event()
         self._signalled = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event | LogLine) -> None:
         """Any thread. The engine bounds what waits here: it pauses a session whose blocks are not acknowledged."""
         self._events.append(event)
         if not self._signalled:
@@ -60,7 +68,13 @@ class Outbox:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it everyone who would read this
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
-    async def get(self) -> Event:
+    def rest(self) -> list[Event | LogLine]:
+        """All that waits, which is taken out. The event loop."""
+        rest = list(self._events)
+        self._events.clear()
+        return rest
+
+    async def get(self) -> Event | LogLine:
         """The next event. The event loop."""
         while not self._events:
             self._arrived.clear()
@@ -94,8 +108,14 @@ class SessionCall:
         want_frames: bool,
         idle_seconds: float,
         count: Callable[[], None],
+        log_ended: Callable[[], object] | None = None,
     ) -> None:
-        """`count` is called for every message of either direction."""
+        """
+        Args:
+            count: called for every message of either direction.
+            log_ended: waits until the last line of the session's log is in the outbox, where its client wants one.
+        """
+        self._log_ended = log_ended
         self._carrier, self._session, self._outbox = carrier, session, outbox
         self._want_frames, self._count = want_frames, count
         patience = idle_seconds * (OFFLINE_FACTOR if session.config.offline else 1)
@@ -200,7 +220,7 @@ class SessionCall:
         while not await self._pass_on(await self._outbox.get()):
             pass
 
-    async def _pass_on(self, event: Event) -> bool:
+    async def _pass_on(self, event: Event | LogLine) -> bool:
         """Sends an event; true after the last one."""
         match event:
             case OutputBlock():
@@ -219,12 +239,24 @@ class SessionCall:
                 await self._send(ledger=convert.ledger(event.ledger))
             case Warned():
                 await self._send(warning=convert.warning(event))
+            case LogLine():
+                await self._send(log=pb.LogEntry(line=event.line))
             case Finished():
+                await self._send_log()
                 await self._send(closed=convert.closed(event.totals))
                 return True
             case Failed():
+                await self._send_log()
                 raise event.error
         return False
+
+    async def _send_log(self) -> None:
+        """The rest of the log, which goes on to the session's end."""
+        if self._log_ended is not None:
+            await asyncio.to_thread(self._log_ended)
+            for event in self._outbox.rest():
+                if isinstance(event, LogLine):
+                    await self._pass_on(event)
 
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""

@@ -15,9 +15,10 @@ from backline.engine.limits import check_name
 from backline.engine.session import Session
 from backline.service import convert
 from backline.service.access import OWNER, Guest
-from backline.service.call import Outbox, SessionCall, check_first
+from backline.service.call import LogLine, Outbox, SessionCall, check_first
 from backline.service.carrier import Carrier, Gone
 from backline.service.loads import Loads
+from backline.service.session_log import LineSink, LogFolder, SessionLog, Sink
 from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -27,14 +28,22 @@ class Desk:
     """Serves calls, whatever carries them. The event loop."""
 
     def __init__(
-        self, engine: Engine, loads: Loads, max_sessions: int, idle_seconds: float, count: Callable[[], None]
+        self,
+        engine: Engine,
+        loads: Loads,
+        max_sessions: int,
+        idle_seconds: float,
+        count: Callable[[], None],
+        logs: LogFolder | None = None,
     ) -> None:
         """
         Args:
             max_sessions: open at the same time.
             idle_seconds: after which a client that neither sends nor takes its output is ended.
             count: called for every message of either direction.
+            logs: where the event log of every session is kept.
         """
+        self._logs = logs
         self._engine, self._loads, self._max_sessions = engine, loads, max_sessions
         self._idle_seconds, self._count = idle_seconds, count
         self._taken = 0
@@ -113,16 +122,38 @@ class Desk:
         self._guests[session] = guest
         facts = {"session": session.id, "pack": opening.pack, "client": opening.client_name, "key": guest.name}
         log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name, extra=facts)
+        written: SessionLog | None = None
         try:
+            if opening.want_log or self._logs is not None:
+                written = await asyncio.to_thread(self._log, session, outbox if opening.want_log else None)
             guest.check_valid()  # it may have been revoked while the session was opened
             want_frames = opening.want_frames or not session.config.want_audio
-            await SessionCall(carrier, session, outbox, want_frames, self._idle_seconds, self._count).serve()
+            await SessionCall(
+                carrier, session, outbox, want_frames, self._idle_seconds, self._count,
+                written.wait if written is not None and opening.want_log else None,
+            ).serve()  # fmt: skip
         finally:
             session.abort()  # has no effect on one that has ended
+            if written is not None:
+                written.finish()
             del self._guests[session]
             self._loads.tidy()
             sums = {"chunks": session.totals.chunks, "late_chunks": session.totals.late_chunks}
             log.info("session %s ended after %d chunks", session.id, sums["chunks"], extra=facts | sums)
+
+    def _log(self, session: Session, outbox: Outbox | None) -> SessionLog | None:
+        """Writes its event log from now on, where that is wanted; `outbox`: of a client that wants it."""
+        sinks: list[Sink] = [] if outbox is None else [LineSink(lambda line: outbox.put(LogLine(line)))]
+        if self._logs is not None:
+            try:
+                sinks.append(self._logs.sink(session))
+            except OSError as error:
+                log.warning("session %s is not logged: %s", session.id, error)
+        if not sinks:
+            return None
+        resident = self._engine.residents.get(session.stream_name)
+        pack = None if resident is None or resident.entry is None else resident.entry.pack
+        return SessionLog(session, "" if pack is None else pack.digest, sinks)
 
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
         """Opens the session on a thread: an engine's call in progress is waited for."""
