@@ -39,7 +39,8 @@ class StampedStream(PassthroughStream):
         start = row.start(row.chunks)
         output = super()._chunk(row, given)
         stamp = np.arange(start, start + output.audio[0].shape[1], dtype=np.float32) / np.float32(2**14)
-        return ChunkOutput(output.row, output.position, tuple(audio + stamp for audio in output.audio))
+        stamped = tuple((audio + stamp).astype(np.float32) for audio in output.audio)
+        return ChunkOutput(output.row, output.position, stamped)
 
 
 def config() -> PassthroughConfig:

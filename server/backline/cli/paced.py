@@ -17,6 +17,7 @@ from backline_client import (
     Block,
     ConnectionFailed,
     Link,
+    LogLine,
     Marked,
     Session,
     SessionEnded,
@@ -63,13 +64,16 @@ class Host:
         start: int = 0,
         latency_samples: int | None = None,
         on_link: Callable[[Link], None] = lambda link: None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
             start: position of the first block.
             latency_samples: at which it plays; None: what the session needs.
             on_link: called on a thread of its own when the server is lost, and when it is there again.
+            log: takes the lines of the session's event log, where that was asked for; on the receiver's thread.
         """
+        self._log = log
         latency = session.latency_samples if latency_samples is None else latency_samples
         self.measured = Measured(latency)
         self._session = session
@@ -140,6 +144,8 @@ class Host:
                             self.measured.delays.append(self._since(event.position))
                     case Marked():
                         self.measured.marked.append(self._since(event.position))
+                    case LogLine() if self._log is not None:
+                        self._log(event.line)
                     case Link():
                         self._on_link(event)
         except BacklineError as error:

@@ -30,7 +30,7 @@ from backline.engine.events import (
 from backline.service import convert
 from backline.service.carrier import Carrier, Gone
 from backline.service.idle import OFFLINE_FACTOR, IdleWatch
-from backline.service.seat import Seat
+from backline.service.seat import LogLine, Seat
 from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class SessionCall:
             ready.input_position = self._session.takes.timeline.end
         return ready
 
-    async def _pass_on(self, event: Event) -> bool:
+    async def _pass_on(self, event: Event | LogLine) -> bool:
         """Sends an event; true after the last one."""
         match event:
             case OutputBlock():
@@ -248,12 +248,24 @@ class SessionCall:
                 await self._send(ledger=convert.ledger(event.ledger))
             case Warned():
                 await self._send(warning=convert.warning(event))
+            case LogLine():
+                await self._send(log=pb.LogEntry(line=event.line))
             case Finished():
+                await self._send_log()
                 await self._send(closed=convert.closed(event.totals))
                 return True
             case Failed():
+                await self._send_log()
                 raise event.error
         return False
+
+    async def _send_log(self) -> None:
+        """The rest of the log, which goes on to the session's end."""
+        if self._seat.log is not None and self._seat.want_log:
+            await asyncio.to_thread(self._seat.log.wait)
+            for event in self._outbox.rest():
+                if isinstance(event, LogLine):
+                    await self._pass_on(event)
 
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backline.engine.errors import BadInput
@@ -17,6 +18,7 @@ from backline.engine.events import Event
 from backline.engine.limits import KEPT_BYTES
 from backline.engine.session import Session
 from backline.service.access import Guest
+from backline.service.session_log import SessionLog
 from backline_protos.v1 import backline_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,16 +27,23 @@ if TYPE_CHECKING:
 KEPT_SECONDS = 10  # of output that is kept for a client that has not acknowledged it
 
 
+@dataclass(frozen=True)
+class LogLine:
+    """A line of the session's log, which its client has asked for."""
+
+    line: str
+
+
 class Outbox:
     """Events on their way from an engine thread to the event loop; many of them cost one wake-up."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | LogLine] = deque()
         self._arrived = asyncio.Event()
         self._signalled = False
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event | LogLine) -> None:
         """Any thread. The engine bounds what waits here: it pauses a session whose blocks are not acknowledged."""
         self._events.append(event)
         if not self._signalled:
@@ -42,7 +51,13 @@ class Outbox:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it everyone who would read this
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
-    async def get(self) -> Event:
+    def rest(self) -> list[Event | LogLine]:
+        """All that waits, which is taken out. The event loop."""
+        rest = list(self._events)
+        self._events.clear()
+        return rest
+
+    async def get(self) -> Event | LogLine:
         """The next event. The event loop."""
         while not self._events:
             self._arrived.clear()
@@ -123,6 +138,8 @@ class Seat:
         self.want_frames, self.lease_seconds = want_frames, lease_seconds
         self.received = 0  # messages of the client that the session has, over all calls
         self.kept = Kept(KEPT_SECONDS * session.config.sample_rate)
+        self.log: SessionLog | None = None
+        self.want_log = False  # the client wants its lines
         self.stopped = False  # the client has said that its transport stands still
         self.call: SessionCall | None = None  # that has it
         self.expiry: asyncio.TimerHandle | None = None  # of its lease
