@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine.errors import Refused
-from backline.engine.limits import PENDING_CHANGES, check_sample
+from backline.engine.limits import INPUT_BYTES, PENDING_CHANGES, check_sample
 from backline.engine.seams import Seam, Seams
 from backline.engine.take import Take
 from backline.engine.timeline import InputTimeline, zero_non_finite
@@ -46,6 +46,8 @@ class Takes:
         self._lock = threading.Lock()
         self._seams = Seams(rate, chunk, on_jump)
         self._fade = min(math.ceil(FADE_SECONDS * rate), math.ceil(chunk))
+        # Never more than two where the input of each is large.
+        self._most = max(2, min(MOST, INPUT_BYTES // max(1, first.input.ring.memory_bytes)))
         self._closed = False
         self._partly: int | None = None  # position of a block of which a part has been taken
         channels = sum(port.channels for port in first.ports)
@@ -135,8 +137,13 @@ class Takes:
         with self._lock:
             newest, seam = self._takes[-1], self._takes[-1].seam
             if seam is not None and seam.position <= self.timeline.end:
-                return 0 if len(self._takes) >= MOST else newest.input.ring.capacity
+                return 0 if len(self._takes) >= self._most else newest.input.ring.capacity
             return min((take.input.ring.free for take in self._hearing()), default=newest.input.ring.capacity)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the rings that hold their input."""
+        return sum(take.input.ring.memory_bytes for take in tuple(self._takes))
 
     @property
     def now(self) -> int:
@@ -231,7 +238,7 @@ class Takes:
     def _enter(self) -> None:
         """Begins the take whose place the input has come to, where there may be another one."""
         newest = self._takes[-1]
-        if newest.seam is not None and newest.seam.position <= self.timeline.end and len(self._takes) < MOST:
+        if newest.seam is not None and newest.seam.position <= self.timeline.end and len(self._takes) < self._most:
             self._append(newest.seam.position)
             self._plan()
 
