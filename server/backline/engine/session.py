@@ -483,7 +483,7 @@ class Session:
 
     def _settle(self) -> None:
         """Goes on with the next take where one is over; ends the session after the last. Engine thread."""
-        while self.state is not State.CLOSED and self.take.over:
+        while self.state is not State.CLOSED and self.takes.over():
             over = self.take
             self._send(*over.rest())
             following = self.takes.next()

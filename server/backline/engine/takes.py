@@ -95,7 +95,7 @@ class Takes:
     def add_transport(self, position: int, transport: Transport) -> None:
         """A transport that is news: it may begin a take, or tell where one will."""
         with self._lock:
-            self._seams.add_transport(max(position, self.timeline.end), transport)
+            self._seams.add_transport(self._still(position), transport)
             self._plan()
 
     def begin(self, seam: Seam) -> None:
@@ -110,7 +110,7 @@ class Takes:
         with self._lock:
             if self._seams.waiting >= PENDING_CHANGES:
                 raise Refused(f"{self._seams.waiting} takes wait in this session, as many as may: ask for fewer")
-            self._seams.add(Seam(max(seam.position, self.timeline.end), seam.heard_from, seam.skipped))
+            self._seams.add(Seam(self._still(seam.position), seam.heard_from, seam.skipped))
             self._plan()
 
     def close(self) -> None:
@@ -154,6 +154,13 @@ class Takes:
 
     # ---- the engine thread ---------------------------------------------------------------------------
 
+    def over(self) -> bool:
+        """Whether the take that plays has come to its end, which then stays where it is."""
+        with self._lock:
+            take = self._takes[0]
+            take.fixed = take.fixed or take.over
+            return take.fixed
+
     def next(self) -> Take | None:
         """The take that plays now that the one before is over; None: there is none."""
         with self._lock:
@@ -164,7 +171,10 @@ class Takes:
                 self._append(over.seam.position)
             self._takes.popleft()
             self.number += 1
-            self._sent, self._tail, self._held = over.until, self._held, self._silence
+            assert over.until is not None
+            assert over.end is not None
+            self._sent, self._tail = over.until, self._held[:, : over.end - over.until]
+            self._held = self._silence
             self._plan()
             return self._takes[0]
 
@@ -203,6 +213,10 @@ class Takes:
         return np.concatenate([tail + (audio[:, :count] - tail) * share, audio[:, count:]], axis=1)
 
     # ---- parts ---------------------------------------------------------------------------------------
+
+    def _still(self, position: int) -> int:
+        """It, or the input's end where that lies beyond."""
+        return position if self.timeline.origin is None else max(position, self.timeline.end)
 
     def _to_seam(self, count: int) -> int:
         """How much of `count` samples lies before the next take; 0 where that may not begin yet."""
@@ -252,10 +266,14 @@ class Takes:
     def _plan(self) -> None:
         """Finds where the newest take ends; one that has not begun, and would begin elsewhere, is made anew."""
         end = self.timeline.end
-        while len(self._takes) > 1 and (self._takes[-1].origin or 0) > end:
+        while len(self._takes) > 1 and (self._takes[-1].origin or 0) > end and not self._takes[-2].fixed:
             self._takes.pop()
         newest = self._takes[-1]
-        if newest.origin is None or (self._closed and newest.seam is not None and newest.seam.position < end):
+        if (
+            newest.origin is None
+            or newest.fixed
+            or (self._closed and newest.seam is not None and newest.seam.position < end)
+        ):
             return
         seam = None if self._closed else self._seams.after(newest.origin, end)
         heard = [newest.heard_from or newest.origin]
