@@ -409,3 +409,47 @@ def test_seams_forget_what_lies_behind() -> None:
         seams.add_transport(position, Transport(position / RATE, True, 100.0 + position / 1000))
         seams.forget(position)
     assert len(seams._told) <= 2
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    changes=transports,
+    visibility=st.sampled_from([-0.3, -0.1, 0.02]),
+    late=st.integers(0, 600),
+    sizes=st.lists(st.integers(1, 700), min_size=1, max_size=4),
+)
+def test_whatever_is_told_when_no_sample_is_lost_or_doubled_and_every_pass_is_a_takes(
+    changes: list[tuple[int, bool, int, tuple[int, int] | None]], visibility: float, late: int, sizes: list[int]
+) -> None:
+    """Live and ahead of what is heard, with transports that come after their place and take back what they foretold."""
+    told = [
+        Told(at, playing, song, None if loop is None else (loop[0], loop[0] + loop[1]))
+        for at, playing, song, loop in sorted(changes, key=lambda each: each[0])
+    ]
+    count = 9_000
+    with running(clock=TurnedClock(), echo=StampedStream(config())) as engine:
+        session, heard = open_takes(engine, offline=False, visibility_seconds=visibility)
+        at = 0
+        for size in itertools.cycle(sizes):
+            while told and told[0].at + late < at + size:
+                told.pop(0).tell(session)
+            if size % 3 == 0:
+                settle(engine)
+            session.write(at, noise(min(size, count - at)))
+            at += size
+            if at >= count:
+                break
+        session.close_input()
+        heard.finished()
+    takes = [event for event in heard.events if isinstance(event, TakeBegan)]
+    assert heard.audio().shape[1] == count
+    begins = [0, *(take.position for take in takes)]
+    hears = [0, *(take.heard_from for take in takes)]
+    assert all(np.diff([*begins, max(count, begins[-1] + CHUNK)]) >= CHUNK)
+    assert all(hear >= begin for hear, begin in zip(hears, begins, strict=True))
+    if visibility < 0:  # it hears nothing that could be told apart from the stamps
+        output = heard.audio()[0]
+        for number, (begin, hear) in enumerate(zip(begins, hears, strict=True)):
+            end = min(hears[number + 1] if number + 1 < len(hears) else count, count)
+            places = np.arange(hear + (FADE if number else 0), end)
+            np.testing.assert_allclose(output[places], (places - begin) / 2**14, atol=1e-6)

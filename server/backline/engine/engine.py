@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import psutil
@@ -199,13 +200,10 @@ class Engine:
                 audience = Audience(on_event)
                 warnings = Warnings(audience, resident.post)
                 changes = Changes(config.sample_rate, config.parameters, texts)
-
-                def make(origin: int | None = None) -> Take:
-                    return Take(
-                        name, spec, config, block_size=block_size, first=first, warnings=warnings, changes=changes,
-                        clock=self.clock, origin=origin,
-                    )  # fmt: skip
-
+                make = partial(
+                    Take, name, spec, config,
+                    block_size=block_size, first=first, warnings=warnings, changes=changes, clock=self.clock,
+                )  # fmt: skip
                 take = make()
                 takes = Takes(take, make, warnings, on_jump=new_takes)
                 book = LedgerBook(

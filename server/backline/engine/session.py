@@ -343,9 +343,9 @@ class Session:
 
     @property
     def memory(self) -> RowBytes:
-        """Of its row, as far as the model tells it, and of the ring that holds its input. Any thread."""
+        """Of its row, as far as the model tells it, and of the rings that hold its input. Any thread."""
         row = self.stream.row_bytes(self.row) if isinstance(self.stream, MeasuresRows) else RowBytes()
-        return replace(row, other=row.other + self.take.input.ring.memory_bytes)
+        return replace(row, other=row.other + self.takes.memory_bytes)
 
     @property
     def ledger(self) -> Ledger:
@@ -509,7 +509,7 @@ class Session:
 
     def _settle(self) -> None:
         """Goes on with the next take where one is over; ends the session after the last. Engine thread."""
-        while self.state is not State.CLOSED and self.take.over:
+        while self.state is not State.CLOSED and self.takes.over():
             over = self.take
             self._send(*over.rest())
             following = self.takes.next()
