@@ -41,9 +41,11 @@ KINDS: dict[str, Any] = {
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
-    "ClientMessage": {"resume", "marker", "credit", "frames"},
-    "ServerMessage": {"frames", "marker"},
-    "Open": {"want_frames", "on_jump", "task", "want_audio"},
+    "ClientMessage": {"resume", "marker", "credit", "frames", "take"},
+    "ServerMessage": {"frames", "marker", "take", "log"},
+    "Open": {"want_frames", "on_jump", "task", "want_audio", "want_log"},
+    "Transport": {"after"},
+    "Midi": {"after"},
     "Ready": {"task"},
     "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks"},
     "Codebook": {"size", "rate", "track"},

@@ -19,6 +19,7 @@ BROKEN = grpc.StatusCode.FAILED_PRECONDITION
 UNSERVED = grpc.StatusCode.UNIMPLEMENTED
 
 AUDIO = noise(2, 512)
+LOOP_OF_NOTHING = pb.Transport(tempo=96, looping=True, loop_start=np.nan, loop_end=4)
 BAD = {
     "no message at all": ([], INVALID, "first message is missing: begin with Open"),
     "audio before Open": ([block(AUDIO)], INVALID, "first message is audio: begin with Open"),
@@ -68,17 +69,22 @@ BAD = {
     "control out of range": ([opening(), pb.Control(parameter="gain", value=-1)], INVALID, "'gain' is -1: use 0 to 1"),
     "tempo of nothing": ([opening(), pb.Transport(tempo=0)], INVALID, "tempo 0"),
     "tempo that is no number": ([opening(), pb.Transport(tempo=np.nan)], INVALID, "tempo nan"),
-    "resume": ([pb.Resume(token="x")], UNSERVED, "not served yet: open a new one"),
-    "resume later": ([opening(), pb.Resume(token="x")], UNSERVED, "not served yet"),
-    "marker": ([opening(), pb.Marker(id=1)], UNSERVED, "markers are not served yet"),
-    "credit": ([opening(), pb.Credit(samples=1)], UNSERVED, "credits are not served yet"),
+    "resume of nothing": ([pb.Resume(token="x")], MISSING, "no session to take up: open a new one"),
+    "resume later": ([opening(), pb.Resume(token="x")], INVALID, "a second Resume"),
+    "a lease that is no number": ([opening(lease_seconds=np.nan)], INVALID, "a lease of nan s: use 0 or more"),
+    "a lease below nothing": ([opening(lease_seconds=-1)], INVALID, "a lease of -1 s"),
+    "more acknowledged than sent": ([opening(lease_seconds=9), pb.Ack(received=9)], INVALID, "9 messages ack.*, and 0"),
+    "marker at the end of time": ([opening(), pb.Marker(position=2**62)], INVALID, "marker at position 46.*4: use -2"),
     "midi of no message": ([opening(), pb.Midi()], INVALID, "midi data without bytes: send whole channel messages"),
     "midi that begins in the midst": ([opening(), pb.Midi(data=b"<d")], INVALID, "midi data 3c 64"),
     "midi cut short": ([opening(), pb.Midi(data=b"\x90<d\x80<")], INVALID, "midi data 90 3c 64 80 3c: send whole"),
     "midi that is no channel's": ([opening(), pb.Midi(data=b"\xf8")], INVALID, "midi data f8"),
     "midi before the session": ([opening(), block(AUDIO, 9), pb.Midi(position=8, data=b"\xc0\1")], INVALID, "8 is out"),
     "midi far ahead": ([opening(), block(AUDIO), pb.Midi(position=2**50, data=b"\xc0\1")], INVALID, "is outside of"),
-    "new take on a jump": ([opening(on_jump=pb.ON_JUMP_NEW_TAKE)], UNSERVED, "use ON_JUMP_CONTINUE"),
+    "a jump that is none": ([opening(on_jump=7)], INVALID, "on_jump 7 is none of ON_JUMP_UNSPECIFIED"),
+    "a loop that is no number": ([opening(), LOOP_OF_NOTHING], INVALID, "loop to nan: use -1e7 to 1e7 quarter notes"),
+    "a take beyond all time": ([opening(), pb.Take(position=2**60)], INVALID, "take at position .*: use -2.53 to 2.53"),
+    "an endless wait": ([opening(), pb.Midi(data=b"\x90<d", after=2**60)], INVALID, "midi comes after at position"),
     "truncated pack": ([opening(pack="torn")], BROKEN, r"'torn' .*codec\.safetensors is damaged .*install"),
     "altered pack": ([opening(pack="bent")], BROKEN, r"'bent' .*codec\.safetensors has changed .*install"),
     "missing weights": ([opening(pack="bare")], BROKEN, r"pack 'bare' .*codec\.safetensors is missing"),

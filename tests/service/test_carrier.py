@@ -22,6 +22,7 @@ from tests.support.wire import block, blocks, client, noise, opening
 from tests.test_floors import PACKAGE, imported_parts
 
 SEATS = 2
+LEASE = 30.0
 
 
 class Pipe:
@@ -60,7 +61,7 @@ def at_a_desk(story: Callable[[Desk, Engine], Awaitable[None]]) -> None:
     try:
 
         async def told() -> None:
-            desk = Desk(engine, loads, SEATS, 30.0, lambda: counted.append(None))
+            desk = Desk(engine, loads, SEATS, 30.0, LEASE, lambda: counted.append(None))
             await story(desk, engine)
             desk.close()
 
@@ -123,6 +124,6 @@ def test_a_client_that_is_gone_leaves_its_seat(takes: int) -> None:
     at_a_desk(story)
 
 
-@pytest.mark.parametrize("module", ["call", "carrier", "convert", "desk", "handling", "idle", "loads"])
+@pytest.mark.parametrize("module", ["call", "carrier", "convert", "desk", "handling", "idle", "loads", "seat"])
 def test_nothing_between_the_carrier_and_the_engine_knows_grpc(module: str) -> None:
     assert "grpc" not in imported_parts(PACKAGE / "service" / f"{module}.py")

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from backline_client.client import Client, collected
 from backline_client.endpoint import Endpoint
 from backline_client.rendering import RenderCall
-from backline_client.session import SessionCall
+from backline_client.session import RECONNECT_SECONDS, SessionCall
 from backline_client.wire import (
     DEFAULT_ADDRESS,
     RENDER_BLOCK,
@@ -73,13 +73,20 @@ class AsyncClient:
         *,
         block_size: int = RENDER_BLOCK,
         offline: bool = False,
+        reconnect_seconds: float = RECONNECT_SECONDS,
         **options: Unpack[SessionOptions],
     ) -> AsyncSession:
         """Opens a session, as `Client.open`: `async with await client.open(...) as session`."""
         opening = open_message(pack, sample_rate, channels, block_size, offline, options)
-        loop = asyncio.get_running_loop()
-        client = self._client
-        return await asyncio.to_thread(AsyncSession, client._stub, client._endpoint, opening, client.timeout, loop)
+        opening.lease_seconds = 0.0 if offline else reconnect_seconds
+        loop, client = asyncio.get_running_loop(), self._client
+
+        def opened() -> AsyncSession:
+            return AsyncSession(lambda: client._stub, client._endpoint, opening, client.timeout, loop)
+
+        session = await asyncio.to_thread(opened)
+        client._sessions.add(session)
+        return session
 
     async def render(
         self,
@@ -205,7 +212,7 @@ class AsyncSession(SessionCall):
 
     def __init__(
         self,
-        stub: BacklineStub,
+        stub: Callable[[], BacklineStub],
         endpoint: Endpoint,
         opening: pb.Open,
         timeout: float,

@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Unpack
+from weakref import WeakSet
 
 import grpc
+import numpy as np
 from numpy.typing import ArrayLike
 
 from backline_client.endpoint import Endpoint
 from backline_client.errors import ConnectionFailed, from_rpc
 from backline_client.rendering import RenderCall
-from backline_client.session import SessionCall
+from backline_client.session import FAREWELL_SECONDS, RECONNECT_SECONDS, SessionCall
 from backline_client.unix_socket import foreign_socket, socket_path
 from backline_client.wire import (
     DEFAULT_ADDRESS,
@@ -70,6 +72,7 @@ class Client:
         self._endpoint = Endpoint(address, key, ca, certificate)
         self._channel = self._endpoint.channel()
         self._calls = BacklineStub(self._channel)
+        self._sessions: WeakSet[SessionCall] = WeakSet()
 
     def __enter__(self) -> Client:
         return self
@@ -89,6 +92,11 @@ class Client:
 
     def close(self) -> None:
         """Ends the connection and every session on it."""
+        deadline = time.monotonic() + FAREWELL_SECONDS
+        for session in list(self._sessions):
+            session.cancel()  # without effect where it has ended
+        for session in list(self._sessions):
+            session.ended(max(0.0, deadline - time.monotonic()))
         self._channel.close()
 
     def open(
@@ -99,6 +107,7 @@ class Client:
         *,
         block_size: int = RENDER_BLOCK,
         offline: bool = False,
+        reconnect_seconds: float = RECONNECT_SECONDS,
         **options: Unpack[SessionOptions],
     ) -> Session:
         """Opens a session and returns when the server is ready for audio.
@@ -109,10 +118,15 @@ class Client:
             channels: of the audio sent.
             block_size: samples per channel of the largest block that will be sent.
             offline: nothing is dropped and the server works as fast as it can; otherwise it keeps time.
+            reconnect_seconds: for which a session that keeps time looks for its server where the connection breaks off;
+                events `Link` tell of it. 0: it fails at once.
             options: see `SessionOptions`.
         """
         opening = open_message(pack, sample_rate, channels, block_size, offline, options)
-        return Session(self._stub, self._endpoint, opening, self.timeout)
+        opening.lease_seconds = 0.0 if offline else reconnect_seconds
+        session = Session(lambda: self._stub, self._endpoint, opening, self.timeout)
+        self._sessions.add(session)
+        return session
 
     def render(
         self,
@@ -185,6 +199,43 @@ class Client:
         opening = open_message(pack, sample_rate, channels, RENDER_BLOCK, True, options)
         return RenderCall(self._stub, self._endpoint, opening, blocks, changes)
 
+    def round_trip_seconds(self, calls: int = 20) -> float:
+        """Of the way to the server and back: the 95th percentile of small calls."""
+        taken = []
+        for _ in range(calls):
+            begin = time.perf_counter()
+            self.stats()
+            taken.append(time.perf_counter() - begin)
+        return float(np.percentile(taken, 95))
+
+    def advise(
+        self,
+        pack: str,
+        sample_rate: int,
+        channels: int,
+        *,
+        block_size: int = RENDER_BLOCK,
+        round_trip_seconds: float,
+        latency_seconds: float = 0.0,
+        tempo: float = 0.0,
+        **options: Unpack[SessionOptions],
+    ) -> pb.Advice:
+        """Which chunk and visibility a session should ask for, whether it is safe, and why.
+
+        Args:
+            round_trip_seconds: as measured.
+            latency_seconds: after which output may be heard at most; 0: as soon as its input is sung.
+            tempo: quarter notes per minute; what plays ahead then does so by whole beats.
+        """
+        request = pb.AdviseRequest(
+            open=open_message(pack, sample_rate, channels, block_size, False, options),
+            round_trip_seconds=round_trip_seconds,
+            latency_seconds=latency_seconds,
+            tempo=tempo,
+        )
+        advice: pb.Advice = self._ask(self._stub.Advise, request)
+        return advice
+
     def packs(self) -> list[pb.Pack]:
         """Every pack that the server knows, damaged ones included."""
         return list(self._ask(self._stub.ListPacks, pb.ListPacksRequest()).packs)
@@ -242,7 +293,7 @@ class Session(SessionCall):
     call where the body raised.
     """
 
-    def __init__(self, stub: BacklineStub, endpoint: Endpoint, opening: pb.Open, timeout: float) -> None:
+    def __init__(self, stub: Callable[[], BacklineStub], endpoint: Endpoint, opening: pb.Open, timeout: float) -> None:
         self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()  # None: the call has ended
         super().__init__(stub, endpoint, opening, timeout, self._events.put)
 

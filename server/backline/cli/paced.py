@@ -18,6 +18,9 @@ from backline_client import (
     Block,
     ConnectionFailed,
     Frames,
+    Link,
+    LogLine,
+    Marked,
     Session,
     SessionEnded,
     TokenReader,
@@ -25,6 +28,9 @@ from backline_client import (
 from backline_protos.v1 import backline_pb2 as pb
 
 Audio = NDArray[np.float32]  # [channel, sample]
+FADE_SECONDS = 0.005  # where output is missing
+MARK_SECONDS = 1.0  # between two markers
+STOOD_SECONDS = 0.5  # behind time, that whoever plays a file has been stopped: it goes on from there
 JITTER_BUFFER_SECONDS = 0.02  # that demo and soak hold back, as a client in Python on a busy machine should
 INPUT = "input"  # name under which the delayed input itself comes back beside the ports
 
@@ -37,11 +43,16 @@ class Measured:
     positions: list[int] = field(default_factory=list)  # of each output block of the first port
     delays: list[float] = field(default_factory=list)  # seconds, of each of them
     underrun_samples: int = 0  # played as silence
+    marked: list[float] = field(default_factory=list)  # seconds from a marker's sample to its return
     totals: pb.Closed = field(default_factory=pb.Closed)
 
     def delay_percentile(self, percent: float) -> float:
         """Seconds; not a number if nothing came."""
         return float(np.percentile(self.delays, percent)) if self.delays else float("nan")
+
+    def marked_percentile(self, percent: float) -> float:
+        """The same of the markers."""
+        return float(np.percentile(self.marked, percent)) if self.marked else float("nan")
 
 
 class Host:
@@ -56,7 +67,9 @@ class Host:
         start: int = 0,
         latency_samples: int | None = None,
         feed: TokenFeed | None = None,
-        tokens: Callable[[Frames], None] = lambda frames: None,
+        tokens: Callable[[Frames], None] | None = None,
+        on_link: Callable[[Link], None] = lambda link: None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
@@ -64,7 +77,10 @@ class Host:
             latency_samples: at which it plays; None: what the session needs.
             feed: tokens that are sent in place of the blocks.
             tokens: is told those that come, on another thread.
+            on_link: called on a thread of its own when the server is lost, and when it is there again.
+            log: takes the lines of the session's event log, where that was asked for; on the receiver's thread.
         """
+        self._log = log
         latency = session.latency_samples if latency_samples is None else latency_samples
         self.measured = Measured(latency)
         self._session, self._feed, self._tokens = session, feed, tokens
@@ -74,7 +90,9 @@ class Host:
         self._start = 0.0  # monotonic seconds of sample 0
         self._failure: BacklineError | None = None
         ports = [*session.ready.ports, pb.OutputPort(name=INPUT, channels=channels)]
-        self._output = AlignedOutput(ports, latency, start=start)
+        self._output = AlignedOutput(ports, latency, start=start, fade_samples=round(FADE_SECONDS * sample_rate))
+        self._on_link = on_link
+        self._mark_at = start
         self._receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
 
     def turn(self, block: Audio) -> dict[str, Audio]:
@@ -89,6 +107,9 @@ class Host:
             if self._feed is not None:
                 self._feed.send(self._session, self._position + block.shape[1])
             else:
+                if self._position >= self._mark_at:
+                    self._session.mark(self._position)
+                    self._mark_at = self._position + round(MARK_SECONDS * self._rate)
                 self._session.send(block, self._position)
         except SessionEnded as error:
             text = "the server has ended the session: it is shutting down, start `backline serve` again"
@@ -126,17 +147,27 @@ class Host:
     def _receive(self) -> None:
         first_port = next((port.name for port in self._session.ready.ports), None)
         try:
-            while (event := self._session.receive_event()) is not None:
-                if isinstance(event, Frames):
-                    self._tokens(event)
-                if not isinstance(event, Block):
-                    continue
-                self._output.push(event)
-                if event.port == first_port:
-                    self.measured.positions.append(event.position)
-                    self.measured.delays.append(time.monotonic() - self._start - event.position / self._rate)
+            for event in iter(self._session.receive_event, None):
+                match event:
+                    case Block():
+                        self._output.push(event)
+                        if event.port == first_port:
+                            self.measured.positions.append(event.position)
+                            self.measured.delays.append(self._since(event.position))
+                    case Frames() if self._tokens is not None:
+                        self._tokens(event)
+                    case Marked():
+                        self.measured.marked.append(self._since(event.position))
+                    case LogLine() if self._log is not None:
+                        self._log(event.line)
+                    case Link():
+                        self._on_link(event)
         except BacklineError as error:
             self._failure = error
+
+    def _since(self, position: int) -> float:
+        """Seconds since an input sample was captured."""
+        return time.monotonic() - self._start - position / self._rate
 
 
 class TokenFeed:
@@ -164,11 +195,17 @@ class Turning(Protocol):
 
 
 def play_paced(host: Turning, blocks: Iterable[Audio], rate: int, hear: Callable[[dict[str, Audio]], None]) -> None:
-    """Gives the host each block when its last sample would have been captured, and `hear` what is heard."""
+    """Gives the host each block when its last sample would have been captured, and `hear` what is heard.
+
+    A process that was stopped goes on where it was, as a sound card does: nothing comes in a rush.
+    """
     start, position = time.monotonic(), 0
     for block in blocks:
         position += block.shape[1]
-        time.sleep(max(0.0, start + position / rate - time.monotonic()))
+        ahead = start + position / rate - time.monotonic()
+        if ahead < -STOOD_SECONDS:
+            start -= ahead
+        time.sleep(max(0.0, ahead))
         hear(host.turn(block))
 
 

@@ -367,7 +367,7 @@ SESSION: tuple[Entry, ...] = (
           _of_session(lambda watched: (watched.session.stream_name,)), _switch, "pack"),
     Entry("task", "s", "of the pack's", _of_session(lambda watched: (watched.session.config.task,))),
     Entry("client", "s", "who has opened it", _of_session(lambda watched: (watched.session.client_name,))),
-    Entry("state", "s", "open, streaming or closed", _of_session(lambda watched: (watched.session.state.value,))),
+    Entry("state", "s", "open, streaming, detached or closed", _of_session(lambda watched: (watched.session.phase,))),
     Entry("mode", "s", "live or offline",
           _of_session(lambda watched: ("offline" if watched.session.config.offline else "live",))),
     Entry("sample_rate", "i", "of its audio", _of_session(lambda watched: (watched.session.config.sample_rate,)),

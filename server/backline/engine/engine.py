@@ -13,23 +13,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
+from backline.engine.advice import Advice, Costs, advise
 from backline.engine.audience import Audience
-from backline.engine.checks import checked
+from backline.engine.changes import Changes
+from backline.engine.checks import check_one_line, checked
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
 from backline.engine.figures import Figures
-from backline.engine.ledger import LedgerBook
+from backline.engine.ledger import WAKE_SECONDS, LedgerBook
+from backline.engine.limits import LONGEST_JITTER_BUFFER
 from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident
 from backline.engine.session import Session
 from backline.engine.take import Take
+from backline.engine.takes import Takes
 from backline.engine.warnings import Warnings
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
@@ -48,6 +53,8 @@ class EngineStats:
     sessions: int
     sessions_total: int
     sessions_refused: int
+    sessions_detached: int  # of `sessions`
+    sessions_resumed: int  # times
     chunks: int
     late_chunks: int
     load: float  # cores that live sessions claim
@@ -157,6 +164,7 @@ class Engine:
         *,
         block_size: int,
         jitter_buffer_seconds: float = 0.0,
+        new_takes: bool = False,
     ) -> Session:
         """Opens a session on a resident model: a row, the ways of its audio, its ledger, itself. Waits for the engine
         calls in progress.
@@ -170,6 +178,7 @@ class Engine:
                 for every `OutputBlock` the client has taken, `Session.acknowledge` is due, or the session pauses.
             block_size: the largest block the client will write.
             jitter_buffer_seconds: what the client's playback adds, for the ledger.
+            new_takes: a start and a jump of the transport, and the end of its loop, begin another take.
 
         Raises:
             NotFound: unknown model or parameter.
@@ -178,6 +187,8 @@ class Engine:
         """
         resident = self.resident(name)
         spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
+        if new_takes:
+            check_one_line(spec)
         self._check_open()
         texts = resident.texts.opening(spec, config.texts)
         config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
@@ -188,10 +199,13 @@ class Engine:
             try:
                 audience = Audience(on_event)
                 warnings = Warnings(audience, resident.post)
-                take = Take(
-                    name, spec, config,
-                    block_size=block_size, first=first, warnings=warnings, texts=texts, clock=self.clock,
+                changes = Changes(config.sample_rate, config.parameters, texts)
+                make = partial(
+                    Take, name, spec, config,
+                    block_size=block_size, first=first, warnings=warnings, changes=changes, clock=self.clock,
                 )  # fmt: skip
+                take = make()
+                takes = Takes(take, make, warnings, on_jump=new_takes)
                 book = LedgerBook(
                     latency,
                     sample_rate=config.sample_rate,
@@ -204,8 +218,8 @@ class Engine:
                 )
                 session = Session(
                     name=name, stream=resident.stream, row=row, client_name=client_name, block_size=block_size,
-                    take=take, book=book, warnings=warnings, audience=audience, wake=resident.wake, post=resident.post,
-                    desk=resident.texts if spec.texts else None, clock=self.clock,
+                    takes=takes, book=book, warnings=warnings, audience=audience, wake=resident.wake,
+                    post=resident.post, desk=resident.texts if spec.texts else None, clock=self.clock,
                 )  # fmt: skip
                 resident.call(lambda: self._let_in(resident, session, claim))
             except BaseException:
@@ -247,6 +261,39 @@ class Engine:
                 return
         raise NotFound(f"no session {session_id!r}: see ListSessions")
 
+    def advise(
+        self,
+        name: str,
+        config: SessionConfig,
+        *,
+        block_size: int,
+        round_trip_seconds: float,
+        latency_seconds: float,
+        tempo: float,
+        jitter_buffer_seconds: float = 0.0,
+    ) -> Advice:
+        """Which chunk and visibility a session should ask for (engine/advice.py). Waits for nothing.
+
+        Raises:
+            NotFound: unknown model or parameter.
+            BadInput: a value that cannot be served; the message names the range.
+        """
+        resident = self.resident(name)
+        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
+        for what, value in {"round trip": round_trip_seconds, "latency": latency_seconds}.items():
+            if not 0 <= value <= LONGEST_JITTER_BUFFER:
+                raise BadInput(f"{what} is {value:g} s: use 0 to {LONGEST_JITTER_BUFFER}")
+        if not 0 <= tempo < 1000:
+            raise BadInput(f"tempo is {tempo:g}: use up to 999 quarter notes a minute, or 0 for none")
+        rate = config.sample_rate
+        ways = [(rate, spec.input_rate or rate), (spec.output_rate or rate, rate)]
+        fixed = block_size / rate + jitter_buffer_seconds + WAKE_SECONDS
+        fixed += sum(float(Resampler(*way, 1).latency_seconds) for way in ways)
+        items = resident.stream.latency(config)
+        fixed += sum(item.seconds for item in items if item.name != "visibility")
+        costs = Costs(resident.cost(config).value, round_trip_seconds, fixed, resident.company_seconds())
+        return advise(spec, costs, latency_seconds, tempo)
+
     # ---- figures -------------------------------------------------------------------------------------
 
     def load(self) -> float:
@@ -268,6 +315,8 @@ class Engine:
                 sessions=len(self.list_sessions()),
                 sessions_total=self.figures.total("sessions"),
                 sessions_refused=self.figures.sessions_refused,
+                sessions_detached=sum(session.phase == "detached" for session in self.list_sessions()),
+                sessions_resumed=self.figures.sessions_resumed,
                 chunks=self.figures.total("chunks"),
                 late_chunks=self.figures.total("late_chunks"),
                 load=self.load(),

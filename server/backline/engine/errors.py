@@ -33,6 +33,10 @@ class ChunkFailed(EngineError):
     """The model could not play a session's chunk; that session is over, and no other (ABORTED)."""
 
 
+class TakenOver(EngineError):
+    """Another call has taken the session up (ABORTED)."""
+
+
 class Unserved(EngineError):
     """Part of the contract that this server does not serve yet (UNIMPLEMENTED)."""
 

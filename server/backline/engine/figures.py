@@ -89,6 +89,7 @@ class Figures:
     def __init__(self) -> None:
         self.models: dict[str, ModelFigures] = {}  # by name; never fewer
         self.sessions_refused = 0
+        self.sessions_resumed = 0  # times
         self.errors: Counter[tuple[str, str]] = Counter()  # by door and kind
         self._lock = threading.Lock()
 
@@ -101,6 +102,11 @@ class Figures:
         """A session was asked for, and refused."""
         with self._lock:
             self.sessions_refused += 1
+
+    def count_resumption(self) -> None:
+        """A session was taken up again."""
+        with self._lock:
+            self.sessions_resumed += 1
 
     def count_error(self, door: str, kind: str) -> None:
         """Something went wrong at a door of the server: `door` is its name, `kind` one of a few words, never a text."""

@@ -28,6 +28,8 @@ PENDING_TEXTS = 64  # that are still to be prepared
 PENDING_CODES = 1 << 20  # of codec frames that no chunk has taken
 INPUT_BYTES = 64 << 20  # of the ring that holds its input; also three chunks of its output
 UNREAD_BYTES = 16 << 20  # of output that its client has not taken; three chunks in any case
+KEPT_BYTES = 16 << 20  # of messages that its client has not acknowledged, and may ask for again
+PENDING_MARKERS = 1_024  # whose position has not been played
 
 # ---- messages ----------------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+SAID_ABOUT = {"name", "version", "description", "license", "card"}  # parts of a pack.toml that nothing plays by
 NAME = re.compile("[a-z0-9][a-z0-9._-]{0,63}")
 PART = re.compile(r"[^\x00-\x1f\x7f<>:\"\\|?*/]{1,255}")  # of a path, on any system
 log = logging.getLogger(__name__)
@@ -119,6 +120,13 @@ class Pack:
         if found is None:
             raise PackError([missing_shared(file)], self.name)
         return found
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it plays by: its weights and its configuration, not what is said about it."""
+        told = {key: value for key, value in self.config.items() if key not in SAID_ABOUT}
+        told["files"] = sorted((file.path, file.digest, file.quantization) for file in self.files)
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
 
     def spec(self) -> StreamSpec:
         """What the pack will serve; reads no weights. Raises PackError where the configuration does not fit."""

@@ -247,6 +247,8 @@ class _Metered:
         if request is not None:
             if request.WhichOneof("message") == "open":
                 self._has_time |= request.open.mode == pb.MODE_OFFLINE
+            elif request.WhichOneof("message") == "resume":
+                self._has_time = True  # what a cut has held up comes at once
             early = self._guest.spend(1, request.ByteSize(), self._has_time)
             if early and not self._has_time:
                 raise self._guest.over_rate()

@@ -9,7 +9,8 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine import errors
-from backline.engine.events import Frames, OutputBlock, TextInForce, Totals, Warned
+from backline.engine.advice import Advice, Verdict
+from backline.engine.events import Frames, Marked, OutputBlock, Skipped, TakeBegan, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.session import Session
 from backline.models.stream import (
@@ -106,6 +107,8 @@ def read_pcm(pcm: bytes, channels: int) -> Audio:
 
 
 def ready(session: Session) -> pb.Ready:
+    """What a client is told of its session; parameters and texts are those in force."""
+    changes = session.take.changes
     return pb.Ready(
         session=session.id,
         token=session.token,
@@ -114,9 +117,9 @@ def ready(session: Session) -> pb.Ready:
         ledger=ledger(session.ledger),
         chunk_seconds=float(session.config.chunk_seconds),
         visibility_seconds=session.config.visibility_seconds,
-        parameters=session.config.parameters,
+        parameters=changes.parameters,
         max_block=session.block_size,
-        texts=session.config.texts,
+        texts={name: prepared.text for name, prepared in changes.texts.items()},
         task=session.spec.tasks[0].name if session.spec.tasks else "",
     )
 
@@ -133,8 +136,23 @@ def audio_block(block: OutputBlock) -> pb.AudioBlock:
 
 def codec_frames(frames: Frames) -> pb.CodecFrames:
     return pb.CodecFrames(
-        first_frame=frames.first_frame, codebooks=frames.codes.shape[1], codes=frames.codes.ravel().tolist()
+        first_frame=frames.first_frame,
+        codebooks=frames.codes.shape[1],
+        codes=frames.codes.ravel().tolist(),
+        take=frames.take,
     )
+
+
+def dry(skipped: Skipped) -> pb.Dry:
+    return pb.Dry(position=skipped.position, samples=skipped.samples)
+
+
+def marker(marked: Marked) -> pb.Marker:
+    return pb.Marker(id=marked.id, position=marked.position)
+
+
+def take(began: TakeBegan) -> pb.Take:
+    return pb.Take(position=began.position, heard_from=began.heard_from, skipped=began.skipped, number=began.number)
 
 
 def text_in_force(told: TextInForce) -> pb.Text:
@@ -183,6 +201,7 @@ def pack(entry: PackEntry) -> pb.Pack:
     if entry.pack is not None:
         message.version, message.family = entry.pack.version, entry.pack.family
         message.description, message.license = entry.pack.description, entry.pack.license
+        message.digest = entry.pack.digest
     if entry.spec is not None:
         spec = entry.spec
         message.model_rate = spec.output_rate or 0
@@ -239,6 +258,23 @@ def pack(entry: PackEntry) -> pb.Pack:
     return message
 
 
+VERDICTS = {
+    Verdict.SAFE: pb.VERDICT_SAFE,
+    Verdict.TIGHT: pb.VERDICT_TIGHT,
+    Verdict.INFEASIBLE: pb.VERDICT_INFEASIBLE,
+}
+
+
+def advice(given: Advice) -> pb.Advice:
+    return pb.Advice(
+        verdict=VERDICTS[given.verdict],
+        chunk_seconds=float(given.chunk_seconds),
+        visibility_seconds=given.visibility_seconds,
+        latency_seconds=given.latency_seconds,
+        reason=given.reason,
+    )
+
+
 def session(playing: Session, now: float) -> pb.Session:
     """An open session; `now` by the engine's clock."""
     totals, config = playing.totals, playing.config
@@ -246,7 +282,7 @@ def session(playing: Session, now: float) -> pb.Session:
         id=playing.id,
         pack=playing.stream_name,
         client_name=playing.client_name,
-        state=playing.state.value,
+        state=playing.phase,
         sample_rate=config.sample_rate,
         channels=config.channels,
         mode=pb.MODE_OFFLINE if config.offline else pb.MODE_LIVE,
@@ -257,4 +293,5 @@ def session(playing: Session, now: float) -> pb.Session:
         late_chunks=totals.late_chunks,
         realtime_factor=playing.realtime_factor,
         ledger=ledger(playing.ledger),
+        lease_left_seconds=0.0 if playing.detached_until is None else max(0.0, playing.detached_until - now),
     )

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from backline.engine.errors import Idle
 
 IDLE_SECONDS = 30.0
+LEASE_SECONDS = 30.0  # for which a session is kept once its call has broken off, an idle one's too
 OFFLINE_FACTOR = 10  # a bounce may wait for another plugin, a disk or its user, and holds up nobody's deadline
 
 

@@ -38,6 +38,8 @@ def _lines(engine: Engine) -> Iterator[str]:
     yield from _family("gauge", "process_resident_bytes", "Memory of the whole server.", [({}, resident_bytes)])
     for what, say, value in (
         ("sessions", "Sessions that are open.", lambda name: len(residents[name].open_sessions())),
+        ("sessions_detached", "Of these, sessions whose call has broken off, and which wait to be taken up again.",
+         lambda name: sum(session.phase == "detached" for session in residents[name].open_sessions())),
         ("pack_bytes", "Memory of a resident pack: weights, and all rows with their KV caches.",
          lambda name: residents[name].stream.resident_bytes()),
     ):  # fmt: skip
@@ -53,6 +55,8 @@ def _lines(engine: Engine) -> Iterator[str]:
     yield from _family("gauge", "session_kv_bytes", say, [(which, each.kv) for which, each in memory])
     refused: list[Sample] = [({}, figures.sessions_refused)]
     yield from _family("counter", "sessions_refused_total", "Sessions for which there was no room.", refused)
+    resumed: list[Sample] = [({}, figures.sessions_resumed)]
+    yield from _family("counter", "sessions_resumed_total", "Times that a session was taken up again.", resumed)
     for what, say in (
         ("sessions", "Sessions that were opened."),
         ("chunks", "Chunks that were answered."),

@@ -32,10 +32,11 @@ from backline.service.decoding import Decoding
 from backline.service.desk import Desk
 from backline.service.gate import CLOSED, Admission, Gate
 from backline.service.handling import Handling
-from backline.service.idle import IDLE_SECONDS
+from backline.service.idle import IDLE_SECONDS, LEASE_SECONDS
 from backline.service.loads import Loads
 from backline.service.operations import Readiness, operations
 from backline.service.servicer import Servicer
+from backline.service.session_log import LogFolder
 from backline.service.unix_socket import claim, others_shut_out
 from backline_client.unix_socket import socket_path
 from backline_protos.v1 import backline_pb2 as pb
@@ -108,12 +109,14 @@ async def serve(
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
+    lease_seconds: float = LEASE_SECONDS,
     drain_seconds: float = DRAIN_SECONDS,
     gate: Gate = CLOSED,
     metrics: str | None = None,
     names: Sequence[str] = (),
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
+    logs: LogFolder | None = None,
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -130,12 +133,14 @@ async def serve(
         max_sessions: open at the same time.
         load_limit: cores that live sessions may claim together.
         idle_seconds: after which a client that neither sends nor takes its output is ended (service/idle.py).
+        lease_seconds: for which a session whose call has broken off may be kept, for clients that want it.
         drain_seconds: how long open sessions may play on after the stop; then they get what is due to them.
         gate: who may come in from other machines; without, nobody.
         metrics: where /metrics, /healthz and /readyz are answered over HTTP (service/operations.py), as host:port.
         names: by which other machines may ask for them, beside those of this network.
         clock: by which sessions play; whether a client is idle, the event loop's says.
         doors: other ways in, open once clients may come and until it stops.
+        logs: where the event log of every session is kept; without, nowhere.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last. Before
             all others, as soon as it answers, comes http://host:port of `metrics`.
         stop: ends the serving, for whoever has no signals.
@@ -154,7 +159,8 @@ async def serve(
     device = choose_device(device)
     engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
-    desk = Desk(engine, loads, max_sessions, idle_seconds, Handling(engine.observe_handling).count)
+    count = Handling(engine.observe_handling).count
+    desk = Desk(engine, loads, max_sessions, idle_seconds, lease_seconds, count, logs)
     started: grpc.aio.Server | None = None
     admission = Admission(guests, engine.figures)
     if guests is not None:
@@ -206,6 +212,7 @@ async def serve(
     finally:
         watch.cancel()
         loads.drain()
+        desk.drain()
         await asyncio.to_thread(engine.shutdown, drain_seconds)
         loads.close()
         desk.close()
@@ -226,11 +233,13 @@ def start_server(
     max_sessions: int = MAX_SESSIONS,
     load_limit: float = LOAD_LIMIT,
     idle_seconds: float = IDLE_SECONDS,
+    lease_seconds: float = LEASE_SECONDS,
     drain_seconds: float = 1.0,
     gate: Gate = CLOSED,
     metrics: str | None = None,
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
+    logs: LogFolder | None = None,
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
     started = threading.Event()
@@ -248,8 +257,8 @@ def start_server(
         handles.append((asyncio.get_running_loop(), stop))
         await serve(
             address, beside=beside, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
-            load_limit=load_limit, idle_seconds=idle_seconds, drain_seconds=drain_seconds, gate=gate, metrics=metrics,
-            clock=clock, doors=doors, on_ready=ready, stop=stop,
+            load_limit=load_limit, idle_seconds=idle_seconds, lease_seconds=lease_seconds, drain_seconds=drain_seconds,
+            gate=gate, metrics=metrics, clock=clock, doors=doors, logs=logs, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:

@@ -21,6 +21,7 @@ STATUS: dict[type[Exception], grpc.StatusCode] = {
     errors.Forbidden: grpc.StatusCode.PERMISSION_DENIED,
     errors.Damaged: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ChunkFailed: grpc.StatusCode.ABORTED,
+    errors.TakenOver: grpc.StatusCode.ABORTED,
     errors.Unserved: grpc.StatusCode.UNIMPLEMENTED,
     errors.Idle: grpc.StatusCode.DEADLINE_EXCEEDED,
     PackNotFound: grpc.StatusCode.NOT_FOUND,
