@@ -339,7 +339,7 @@ class Session:
         """Whether the next chunk can be computed. Any thread."""
         if self.state is not State.STREAMING or self._outlet.full or self._waits_for_text():
             return False
-        return self.take.has_chunk
+        return self.takes.has_chunk
 
     def urgent(self) -> bool:
         """Whether the next chunk, when it is ready, is about to be heard. Any thread.
