@@ -132,6 +132,17 @@ class Takes:
         return self._closed
 
     @property
+    def has_chunk(self) -> bool:
+        """Whether all the input is there that the next chunk may wait for."""
+        take = self._takes[0]
+        if take.heard_from is not None and not (take.received or take.closed):
+            # It plays ahead of its own beginning, but no further ahead of the input than it was asked to.
+            ahead = math.floor(take.config.visibility_seconds * take.config.sample_rate)
+            if self.timeline.end < take.chunk_position + ahead:
+                return False
+        return take.has_chunk
+
+    @property
     def free(self) -> int:
         """Samples of input that can be written now."""
         with self._lock:
