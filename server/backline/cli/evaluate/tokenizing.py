@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CLUSTERS = 500  # of Whisper's features, as of HuBERT's in HAFM
 CLUSTERED_PASSAGES = 24
 # What `--quick` takes at most: songs to learn from and to judge, steps, entries; and of the tagging probe.
-QUICK, QUICK_SECONDS = (8, 3, 20, 256), 10.0
+QUICK, QUICK_SECONDS, QUICK_WORLD = (8, 3, 20, 256), 10.0, "band"
 TAG_STEPS, QUICK_TAG_STEPS = 600, 60
 
 
@@ -121,7 +121,9 @@ def tokens(
         judged = [each for pack in opened for each in pack_tokenizers(pack)]
         if encodec is not None:
             judged.append(_encodec(encodec))
-        told, source = _source(songs, world, MelClusters.sample_rate)
+        told, source = _source(
+            songs, world or (QUICK_WORLD if quick and songs is None else None), MelClusters.sample_rate
+        )
         seeds = learnt_from(source)[:learnt]
         if (place := _whisper_place(whisper)) is not None:
             judged.append(_whisper(place, source))
@@ -168,7 +170,9 @@ def _source(songs: str | None, world: str | None, sample_rate: int) -> tuple[dic
         return {"songs": songs}, options.songs_to_judge(songs, has_voice_and_band)
     if world is not None and world not in WORLDS:
         raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
-    return {"world": world or "wide, forms song, aaba and blues"}, Composer(WORLDS[world] if world else WORLD, sample_rate)
+    return {"world": world or "wide, forms song, aaba and blues"}, Composer(
+        WORLDS[world] if world else WORLD, sample_rate
+    )
 
 
 def _encodec(file: Path) -> DualTokenizer:
