@@ -306,13 +306,17 @@ def vae(
     from backline.training.hcodec import SMALL
     from backline.training.keeping import WARM
     from backline.training.loop import LoopConfig
+    from backline.training.run_folder import commit
     from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
 
     try:
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_four_tracks)
         codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
+        origin = f"backline train vae {source.options()}, commit {commit()}; {source.card()['data']}"
         if start is not None:
-            codec = codec_to_start_from(options.find_pack(start, packs))
+            begun = options.find_pack(start, packs)
+            codec = codec_to_start_from(begun)
+            origin += f"; begun with the codec of {begun.name} {begun.version} ({begun.license})"
             config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
         train_vae(
             LoopConfig(run, minutes=minutes, seed=seed),
@@ -321,6 +325,7 @@ def vae(
             range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS),
             device,
             codec,
+            origin,
         )
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -12,6 +12,8 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import Tensor
+
 from backline.codecs.hubert import HubertConfig
 from backline.codecs.whisper_files import WhisperMissing, read_whisper
 from backline.codecs.whisper_semantics import WhisperSemanticsConfig, noise_baseline
@@ -21,7 +23,7 @@ from backline.packs.importers.checkpoint import Component
 from backline.packs.importers.encodec import read_encodec
 from backline.packs.importers.hubert import read_network
 from backline.packs.pack import read_pack, read_tensors, save_tensors
-from backline.packs.quantized import restore
+from backline.packs.quantized import quantize, restore
 from backline.packs.registry import PackRegistry
 
 SEMANTICS, CODECS = "hubert:FILE, whisper:WHEEL-OR-FOLDER or pack:NAME", "encodec:FILE or pack:NAME"
@@ -71,10 +73,10 @@ def read_codec_part(source: str, registry: PackRegistry) -> Component:
 
 
 def save_part(component: Component, path: Path) -> None:
-    """One file with the table and the tensors; it appears whole or not at all."""
+    """One file with the table, the tensors, their licence and their origin; it appears whole or not at all."""
     partial = path.with_suffix(".partial")
-    tensors = {name: tensor.contiguous() for name, tensor in component.tensors.items()}
-    save_tensors(tensors, partial, {"table": json.dumps(component.table)})
+    said = {"table": json.dumps(component.table), "license": component.license, "origin": component.origin}
+    save_tensors(component.tensors, partial, {key: text for key, text in said.items() if text})
     partial.replace(path)
 
 
@@ -90,9 +92,19 @@ def read_part(path: Path) -> Component:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Component(json.loads(file.metadata()["table"]), restore(tensors))
+            said = file.metadata()
+            table = json.loads(said["table"])
+            return Component(table, restore(tensors), license=said.get("license", ""), origin=said.get("origin", ""))
     except (SafetensorError, TypeError, KeyError, ValueError) as error:  # TypeError: no metadata at all
         raise PackError([f"{path} is no part that `backline train` has written: {error!r}"]) from error
+
+
+def stored(component: Component) -> dict[str, Tensor]:
+    """A part's tensors as every pack stores them that has it, so that packs can share the file (`share` of pack.py).
+
+    Those that a file had in int8 come out as they were: who has learnt with them has learnt with these.
+    """
+    return quantize({name: tensor.half() for name, tensor in component.tensors.items()})
 
 
 def _of_pack(name: str, registry: PackRegistry, table: str, prefix: str) -> Component:

@@ -37,7 +37,7 @@ from backline.music.world import ENSEMBLE
 from backline.nn.tables import read_table
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import write_pack
-from backline.packs.parts import read_part, save_part
+from backline.packs.parts import read_part, save_part, stored
 from backline.packs.quantized import quantize
 from backline.training import towers as teaching
 from backline.training.loop import LoopConfig
@@ -291,17 +291,13 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
 
 
 def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16.
-
-    Those of the VAE's file are in int8 already, and come out as they were: the network has learnt these very latents.
-    """
+    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16."""
     latents = latents_of(run, recipe)
     weights: Mapping[str, Tensor] = best_weights(run / "network")
     config = recipe.training(latents).mge
     network = read_network(config, {PREFIX + name: tensor for name, tensor in weights.items()})
     table, tensors = packed(network)
     vae, towers = read_part(latents.vae_file), read_part(latents.towers_file)
-    halved = {name: tensor.half() for name, tensor in vae.tensors.items()}
     written: dict[str, Any] = {
         "format": 1,
         "name": "mge",
@@ -315,7 +311,13 @@ def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Te
         "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames),
         "card": card(run, recipe),
     }
-    return written, quantize({**tensors, **halved, **towers.tensors})
+    return written, quantize({**tensors, **towers.tensors}) | stored(vae)
+
+
+def vae_card(file: Path) -> dict[str, str]:
+    """Whose a VAE is, where its file says so."""
+    part = read_part(file)
+    return {f"vae_{name}": text for name, text in (("license", part.license), ("origin", part.origin)) if text}
 
 
 def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
@@ -327,6 +329,7 @@ def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
     return {
         **recipe.songs.card(),
         "text": MEANINGS,
+        **vae_card(latents_of(run, recipe).vae_file),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in recipe.parts},
         "steps": {part: last_entry(run / part)["step"] for part in recipe.parts},

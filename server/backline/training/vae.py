@@ -42,7 +42,7 @@ from backline.training.run_folder import best_weights
 from backline.training.spectral_losses import reconstruction_losses
 from backline.training.stems_pack import codec_of
 
-FILE = "vae.safetensors"
+FILE, LICENSE = "vae.safetensors", "Apache-2.0"
 WATCHED = "worse"  # the validation result by which the best is told
 LOUDEST = 1e-3  # what is never louder counts as silent
 MOST_BATCHES = 1000  # that are drawn for one in which something sounds
@@ -83,12 +83,14 @@ def train_vae(
     held_out: range,
     device: str = "auto",
     start: HCodec | None = None,
+    origin: str = "",
 ) -> tuple[SpectralVae, Outcome]:
     """Trains until the budget of `loop` is used up, or goes on with what is in its folder, and writes FILE there.
 
     Args:
         make_stems: the four tracks of the song of a seed.
         start: a codec of the configuration's sizes to begin with instead of random weights; see `principal`.
+        origin: what FILE says of where it comes from.
 
     Raises:
         ValueError: the folder was trained with another seed, or the codec has other sizes.
@@ -105,15 +107,15 @@ def train_vae(
         return evaluate(trainer.vae, held, place)
 
     outcome = train(loop, trainer.step, trainer.state(), judge, WATCHED, validate_first=start is not None)
-    return export(loop.out, config.vae), outcome
+    return export(loop.out, config.vae, origin), outcome
 
 
-def export(run: Path, config: SpectralConfig) -> SpectralVae:
+def export(run: Path, config: SpectralConfig, origin: str = "") -> SpectralVae:
     """Writes FILE of a run folder, the best that it has, and returns it: matrices in int8, the rest in float16."""
     vae = SpectralVae(config)
     vae.load_state_dict(best_weights(run))
     table, tensors = packed(vae)
-    save_part(Component(table, quantize(tensors)), run / FILE)
+    save_part(Component(table, quantize(tensors), license=LICENSE, origin=origin), run / FILE)
     return vae.eval()
 
 

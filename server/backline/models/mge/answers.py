@@ -23,14 +23,13 @@ from torch import Tensor, nn
 
 from backline.codecs.vae.config import Vae
 from backline.models.mge.network import MgeNetwork
-from backline.models.mge.offline import noise_at
 from backline.models.mge.tasks import TASKS, TRACKS, Task
 from backline.models.rows import each, together
 from backline.models.stream import Audio
 from backline.models.windowed.finish import MARGIN
 from backline.models.windowed.polarity import polarity
-from backline.nn.diffusion import guided, sample
-from backline.nn.dit import GroupedLinear
+from backline.nn.diffusion import guided, noise_at, sample
+from backline.nn.dit import to_bfloat16
 from backline.nn.precision import faster_in_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -83,10 +82,8 @@ class Answerer:
         self.window_frames = network.config.window_frames
         self.lead = ceil(self.vae.reach[0] / self.vae.hop)
         self.bfloat16 = faster_in_bfloat16(place) if precision == "auto" else precision == "bfloat16"
-        if self.bfloat16:  # the products are made in it anyway, and need not convert their weights each time
-            for layer in network.dit.modules():
-                if isinstance(layer, nn.Linear | GroupedLinear):
-                    layer.to(torch.bfloat16)
+        if self.bfloat16:
+            to_bfloat16(network.dit)
         self.batches = place.type != "cpu"
 
     @torch.inference_mode()
