@@ -24,6 +24,7 @@ from backline_client.wire import (
     Change,
     Control,
     Event,
+    Frames,
     Rendering,
     SessionOptions,
     Transport,
@@ -144,7 +145,7 @@ class Client:
     def render_blocks(
         self,
         pack: str,
-        blocks: Iterable[ArrayLike],
+        blocks: Iterable[ArrayLike | Frames],
         sample_rate: int,
         channels: int,
         *,
@@ -160,7 +161,8 @@ class Client:
                     files[block.port].write(block.audio)
 
         Args:
-            blocks: float [channel, sample], of any lengths; asked for on another thread, as the server takes them.
+            blocks: float [channel, sample], of any lengths, and the `Frames` of a pack that takes some; asked for on
+                another thread, as the server takes them.
             channels: of every block.
 
         Raises:
@@ -174,7 +176,7 @@ class Client:
     def _begin_render(
         self,
         pack: str,
-        blocks: Iterable[ArrayLike],
+        blocks: Iterable[ArrayLike | Frames],
         sample_rate: int,
         channels: int,
         changes: Iterable[Change],

@@ -41,6 +41,7 @@ RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
 VAE_RUN = Path("runs/vae")
 MGE_RUN = Path("runs/mge")
+DUOTOK_RUN = Path("runs/duotok")
 HAFM_RUN = Path("runs/hafm")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
@@ -385,6 +386,209 @@ def mge_pack(
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
         recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
         train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command()
+def duotok(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
+    ] = DUOTOK_RUN,
+    stage: Annotated[
+        int | None, typer.Option(help="Train this stage alone: 1 to 3 the tokenizer's, 4 the renderers.", min=1, max=4)
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(help="Training time; the stages share it.", min=0, callback=options.finite)
+    ] = 40.0,
+    steps: Annotated[int | None, typer.Option(help="Of each stage, in place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small", help="The paper's 330 million, or what a CPU trains and plays live.")
+    ] = "small",
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="PACK", help="Who separates songs of a voice and a band into four, for masks: stems."),
+    ] = None,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(help="vocab.txt of bert-base-multilingual-cased: a corpus' words, in place of syllables."),
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise/--no-noise", help="Ablation: no frames become noise.")] = True,
+    mss: Annotated[bool, typer.Option("--mss/--no-mss", help="Ablation: no masks are told.")] = True,
+    freeze: Annotated[bool, typer.Option("--freeze/--no-freeze", help="Ablation: stage 3 trains the encoder.")] = True,
+    asr: Annotated[bool, typer.Option("--asr/--no-asr", help="Ablation: no words are told.")] = True,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained/--no-pretrained", help="Ablation: stage 2 begins without stage 1.")
+    ] = True,
+    shared_codebook: Annotated[bool, typer.Option(help="Ablation: one codebook for both tracks.")] = False,
+    code_dim: Annotated[int | None, typer.Option(help="Ablation: of a code's vector.", min=1, max=16_384)] = None,
+    entries: Annotated[int | None, typer.Option(help="Ablation: of a codebook.", min=1, max=65_536)] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train DuoTok's tokenizer, stage after stage. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train duotok --minutes 40 --run runs/duotok[/]
+
+    One stage alone, without the paper's noise: [cyan]backline train duotok --stage 2 --no-noise --run runs/quiet[/]
+
+    On your songs, see `backline data prepare` and `backline data label`:
+    [cyan]backline train duotok --songs corpus --teacher stems --vocab vocab.txt --size paper --device cuda[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.separator import SeparatorPack
+    from backline.training.duotok import TRAININGS, ablated
+    from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
+    from backline.training.duotok_stages import TOKENIZER_STAGES, DuoTokRecipe, train_duotok
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    try:
+        training = ablated(
+            TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries
+        )
+        separator = None
+        if teacher is not None:
+            pack = options.find_pack(teacher, packs)
+            separator = SeparatorPack(pack.folder, f"{pack.name} {pack.version}")
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
+        recipe = DuoTokRecipe(source, minutes, steps, seed, device, training, separator, vocab)
+        if train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,)):
+            console.print(f"done: {run}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command("duotok-lm")
+def duotok_lm(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: tokens, checkpoints, logs. Goes on with what is there.")
+    ] = Path("runs/duotok-lm"),
+    pack: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The pack whose tokens it learns, and which gets it.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Or a run folder of `train duotok`, or of `train duotok-pack`.")
+    ] = None,
+    output: Output = None,
+    minutes: Annotated[float, typer.Option(help="Training time.", min=0, callback=options.finite)] = 40.0,
+    steps: Annotated[int | None, typer.Option(help="In place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str,
+        typer.Option(metavar="paper|small", help="1.3 billion weights for whole songs, or 5 million that play live."),
+    ] = "small",
+    packs: options.PackFolders = None,
+) -> None:
+    """Train DuoTok's language model: both tracks from their past, and a band that answers a voice. Ctrl+C saves.
+
+    With --pack, the pack with this language model is written; with --tokenizer, RUN/lm.safetensors alone.
+
+    Example: [cyan]backline train duotok-lm --pack duotok --minutes 40 -o packs/mine[/]
+
+    Of a tokenizer that is in the making, on your own songs:
+    [cyan]backline train duotok-lm --tokenizer runs/duotok --songs corpus --run runs/duotok[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.multitrack import has_voice_and_band
+    from backline.packs.pack import write_pack
+    from backline.packs.parts import read_part
+    from backline.packs.places import user_packs
+    from backline.training.duotok_lm import TRAININGS
+    from backline.training.duotok_pack import (
+        TOKENIZER_FILE,
+        language_model_card,
+        tokenizer_of,
+        tokenizing,
+        train_language_model,
+        with_language_model,
+    )
+    from backline.training.duotok_songs import SAMPLE_RATE
+    from backline.training.loop import LoopConfig
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use paper or small")
+    if (pack is None) == (tokenizer is None):
+        raise typer.BadParameter("give one of --pack and --tokenizer: whose tokens are to be learnt")
+    training = TRAININGS[size]
+    if pack is not None and training.lm.layout != "aligned":
+        raise typer.BadParameter(
+            "a language model of this size hears whole songs and plays in no pack: use --tokenizer"
+        )
+    try:
+        known = None if pack is None else options.find_pack(pack, packs)
+        if tokenizer is not None and not (tokenizer / TOKENIZER_FILE).exists():
+            raise ValueError(f"{tokenizer / TOKENIZER_FILE} is missing: `backline train duotok` writes it, stage 3")
+        part = tokenizer_of(known) if known else read_part(Path(tokenizer or ".") / TOKENIZER_FILE)
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_voice_and_band)
+        loop = LoopConfig(run / "lm", steps=steps, seed=seed) if steps else LoopConfig(run / "lm", minutes, seed=seed)
+        run.mkdir(parents=True, exist_ok=True)
+        done = train_language_model(run, tokenizing(part, source), training, loop, device, console.print)
+        if known is not None and done:
+            out = output or user_packs() / known.name
+            write_pack(out, *with_language_model(known, run, language_model_card(run, source)))
+            console.print(f"pack written to {out}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command("duotok-pack")
+def duotok_pack(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
+    ] = DUOTOK_RUN,
+    output: Output = None,
+    minutes: Minutes = 90.0,
+    part: Annotated[str | None, typer.Option(metavar="tokenizer|lm|renderers", help="Train this part alone.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each part and stage, in place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small", help="The paper's sizes, or what a CPU trains and plays live.")
+    ] = "small",
+    vae: Annotated[
+        Path | None,
+        typer.Option(help="vae.safetensors of `train vae` or of another run; without it, the latents of `stems`."),
+    ] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train a DuoTok pack and write it: tokenizer, language model, renderers. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train duotok-pack --minutes 90 -o packs/duotok[/]
+
+    One part alone: [cyan]backline train duotok-pack --part lm --minutes 90[/]
+
+    On your songs, in a lab: [cyan]backline train duotok-pack --songs corpus --size paper --steps 100000[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.packs.places import user_packs
+    from backline.training.duotok import TRAININGS
+    from backline.training.duotok_pack import PARTS, DuoPackRecipe, train_duotok_pack
+    from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
+    from backline.training.duotok_stages import DuoTokRecipe
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if part is not None and part not in PARTS:
+        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
+    try:
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
+        stems = None if vae is not None else options.find_pack("stems", packs)
+        tokenizer = DuoTokRecipe(source, training=TRAININGS[size])
+        rest = {"minutes": minutes, "steps": steps, "seed": seed, "device": device}
+        recipe = DuoPackRecipe.of(size, tokenizer, vae=vae, stems=stems, **rest)
+        train_duotok_pack(run, output or user_packs() / "duotok", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:
         raise UserError(str(error)) from error
 

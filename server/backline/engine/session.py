@@ -83,7 +83,7 @@ class Session:
         self._outlet = Outlet(audience, warnings, book, self.config, self.ports)
         self._lock = threading.Lock()  # of the room that somebody waits for
         self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._wake)
-        self._room: tuple[int, Callable[[], None]] | None = None
+        self._room: tuple[Callable[[], bool], Callable[[], None]] | None = None  # whether there is, and who waits
         self._in_call = False  # a chunk of it is being computed
 
     # ---- the client's thread -------------------------------------------------------------------------
@@ -146,11 +146,11 @@ class Session:
         an event loop: `while not session.try_write(position, audio)`, call this with
         `lambda: loop.call_soon_threadsafe(room.set)` for an `asyncio.Event` of its own, and await that.
         """
-        with self._lock:
-            if self.state is not State.CLOSED and self.free_input() < samples:
-                self._room = (samples, callback)
-                return
-        callback()
+        self._when(lambda: self.free_input() >= samples, callback)
+
+    def when_frames_fit(self, count: int, callback: Callable[[], None]) -> None:
+        """As `when_room`, for codec frames: at once where they fit, or where waiting would not help."""
+        self._when(lambda: not self.take.frames_must_wait(count), callback)
 
     def control(self, parameter: str, value: float, position: int | None = None) -> None:
         """Sets a parameter from the first chunk that starts at or after `position`. The client's thread.
@@ -362,6 +362,13 @@ class Session:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
+    def _when(self, there_is_room: Callable[[], bool], callback: Callable[[], None]) -> None:
+        with self._lock:
+            if self.state is not State.CLOSED and not there_is_room():
+                self._room = (there_is_room, callback)
+                return
+        callback()
+
     def _begin(self) -> None:
         if self.state is State.OPEN and self.take.begun:
             with self._lock:
@@ -383,7 +390,7 @@ class Session:
 
     def _offer_room(self) -> None:
         with self._lock:
-            if self._room is None or (self.state is not State.CLOSED and self.free_input() < self._room[0]):
+            if self._room is None or not (self.state is State.CLOSED or self._room[0]()):
                 return
             callback, self._room = self._room[1], None
         callback()

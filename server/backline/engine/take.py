@@ -144,6 +144,10 @@ class Take:
         self.frames.add(first, codes)
         self._begin(0)  # they may lie far ahead
 
+    def frames_must_wait(self, count: int) -> bool:
+        """Whether so many more frames of a render do not fit yet, and will: its next chunk wants for nothing."""
+        return self.frames is not None and self.config.offline and self.has_chunk and not self.frames.fits(count)
+
     def add_transport(self, position: int, transport: Transport) -> None:
         """The host's transport at `position`; what follows from the one before is no news.
 
@@ -307,7 +311,9 @@ class Take:
 
 
 def ports_of(spec: StreamSpec, config: SessionConfig) -> tuple[Port, ...]:
-    """The model's outputs with the channels they have in a session."""
+    """The model's outputs with the channels they have in a session; one that wants no audio has none of them."""
+    if not config.want_audio:
+        return ()
     channels = spec.input_channels or config.channels
     return tuple(replace(port, channels=port.channels or channels) for port in spec.ports)
 

@@ -13,12 +13,13 @@ wrong with a pack is reported at once, in one PackError.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -123,6 +124,16 @@ class Pack:
         """What the pack will serve; reads no weights. Raises PackError where the configuration does not fit."""
         with blaming(self.name):
             return families.describe(self.config)
+
+    def tokenizer(self, parts: Collection[str] = ()) -> str:
+        """SHA-256 of what its tokens mean: of the tables and files named `parts`, or of all there is.
+
+        Equal where tokens of the one can be read by the other; a pack made anew around the same parts keeps it.
+        """
+        tables = {name: table for name, table in self.config.items() if name in parts or not parts}
+        files = {file.path: file.digest for file in self.files if not parts or PurePosixPath(file.path).stem in parts}
+        said = {**tables, "files": files}
+        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @contextmanager

@@ -155,7 +155,9 @@ class SessionCall:
                 text = request.text
                 self._session.set_text(text.name, text.text, text.position if text.HasField("position") else None)
             case "frames":
-                self._session.write_frames(request.frames.first_frame, convert.read_codes(request.frames))
+                codes = convert.read_codes(request.frames)
+                await self._wait(lambda there_is: self._session.when_frames_fit(len(codes), there_is))
+                self._session.write_frames(request.frames.first_frame, codes)
             case "open":
                 raise BadInput("a second Open: this call has its session; make another call for another one")
             case None:
@@ -167,14 +169,18 @@ class SessionCall:
         """Writes a block; while there is no room, no further message is read, and the client comes to a halt."""
         audio = convert.read_pcm(block.pcm, self._session.config.channels)
         while not self._session.try_write(block.position, audio):
-            loop, room = asyncio.get_running_loop(), asyncio.Event()
+            await self._wait(lambda there_is: self._session.when_room(max(1, audio.shape[1]), there_is))
 
-            def offer(loop: asyncio.AbstractEventLoop = loop, room: asyncio.Event = room) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(room.set)
+    async def _wait(self, when: Callable[[Callable[[], None]], None]) -> None:
+        """Until `when` calls what it is given, on whichever thread."""
+        loop, room = asyncio.get_running_loop(), asyncio.Event()
 
-            self._session.when_room(max(1, audio.shape[1]), offer)
-            await room.wait()
+        def offer() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(room.set)
+
+        when(offer)
+        await room.wait()
 
     # ---- engine to client ----------------------------------------------------------------------------
 

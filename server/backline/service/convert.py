@@ -214,6 +214,8 @@ def pack(entry: PackEntry) -> pb.Pack:
         message.takes_notes = spec.takes_notes
         message.codebooks.extend(codebooks(spec.codebooks, spec))
         message.takes.extend(codebooks(spec.takes, spec))
+        if entry.pack is not None and (spec.codebooks or spec.takes):
+            message.tokenizer = entry.pack.tokenizer(spec.tokenizer)
         message.tasks.extend(
             pb.Task(
                 name=task.name,
@@ -222,6 +224,7 @@ def pack(entry: PackEntry) -> pb.Pack:
                 inputs=task.inputs,
                 texts=task.texts,
                 parameters=task.parameters,
+                takes=task.takes,
             )
             for task in spec.tasks
         )
