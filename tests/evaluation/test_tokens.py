@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from backline.codecs.duotok.config import ROLES
+from backline.codecs.duotok.load import load as load_tokenizer
+from backline.codecs.hcodec.network import HCodec, HCodecConfig
+from backline.codecs.hcodec.windowed import WindowedHCodec
 from backline.corpus.multitrack import has_voice_and_band
 from backline.corpus.songs import CorpusSongs
 from backline.evaluation.plan import Plan
@@ -25,13 +29,25 @@ from backline.evaluation.tokens.picture import draw_tokens
 from backline.evaluation.tokens.probes import Moments, Tagged, moment_scores, tag_scores, tags, truths
 from backline.evaluation.tokens.reconstruction import reconstruction
 from backline.evaluation.tokens.songs import Place, TokenSong, drawn, long_enough, windows
-from backline.evaluation.tokens.tokenizers import ACCOMPANIMENT, TRACKS, VOCALS, CodecTokens, DualTokenizer
+from backline.evaluation.tokens.tokenizers import (
+    ACCOMPANIMENT,
+    TRACKS,
+    VOCALS,
+    CodecTokens,
+    DualTokenizer,
+    pack_tokenizers,
+)
 from backline.measures.report import Figure, Row
+from backline.models.errors import PackError
+from backline.models.hafm.load import tiny_random
 from backline.music.composer import compose
 from backline.music.world import WIDE
 from backline.nn.llama import LlamaConfig
+from backline.packs.pack import read_pack, read_tensors, write_pack
 from tests.measures.test_pictures import PNG
+from tests.packs.test_pack import CONFIG
 from tests.support.corpora import noises, write_corpus, write_song
+from tests.support.toy_duo_pack import toy_pack
 
 ENTRIES = 8
 TINY = LmProtocol(
@@ -408,6 +424,64 @@ def test_a_codec_of_unknown_vectors_is_not_guessed_at() -> None:
 
     with pytest.raises(NotImplementedError, match="Strange"):
         CodecTokens(Strange()).vectors(torch.zeros(1, 4))  # type: ignore[arg-type]
+
+
+# ---- packs ----
+
+
+def test_a_duotok_pack_is_one_tokenizer_with_its_renderers(tmp_path: Path) -> None:
+    config, tensors = toy_pack()
+    (found,) = pack_tokenizers(write_pack(tmp_path / "toy", {**CONFIG, **config, "name": "toy"}, tensors))
+    assert (found.name, found.gated, found.frame_rate) == ("toy", True, 25)
+    tokenizer = load_tokenizer(config["tokenizer"], tensors)
+    sound = noises("voice", seconds=2.0, channels=1)["voice"][0][::6]  # 8 kHz
+    for role in ROLES:
+        codes = found.encode(role, sound)
+        assert torch.equal(codes.long(), tokenizer.encode(torch.from_numpy(sound)[None], role))
+        vectors = found.tracks[role].vectors(codes)
+        assert torch.equal(vectors, tokenizer.vectors(codes.long(), role)[0])
+        made = found.own[role].render(codes)
+        assert len(made) / found.own[role].sample_rate == pytest.approx(2.0)
+    assert found.matched == found.own
+    silent = {name: table for name, table in config.items() if name not in ("renderer", "vae", "lm")}
+    (alone,) = pack_tokenizers(write_pack(tmp_path / "silent", {**CONFIG, **silent, "name": "silent"}, tensors))
+    assert not alone.own
+
+
+def test_a_hafm_pack_is_its_codec_and_what_it_listens_with(tmp_path: Path) -> None:
+    codec, harmony = pack_tokenizers(write_pack(tmp_path / "tiny", *tiny_random()))
+    assert (codec.name, harmony.name) == ("tiny, codec", "tiny, harmony")
+    sound = noises("voice", seconds=2.0, channels=1)["voice"][0][::2]
+    codes = codec.encode(VOCALS, sound)
+    assert codes.shape == (len(codec.tracks[VOCALS].sizes), 150)
+    inner = codec.tracks[VOCALS].codec  # type: ignore[attr-defined]
+    assert torch.equal(codec.tracks[VOCALS].vectors(codes), inner.quantizer.decode(codes[None].long())[0].T)
+    assert len(codec.own[VOCALS].render(codes)) == 48_000
+    tokens = harmony.encode(ACCOMPANIMENT, sound)
+    assert tokens.shape == (1, 100)
+    centroids = read_tensors(read_pack(tmp_path / "tiny"))["semantics.vocal.centroids"].float()
+    assert torch.equal(harmony.tracks[VOCALS].vectors(tokens), centroids[tokens[0].long()])
+    assert not harmony.own
+
+
+def test_hcodecs_vectors_are_what_its_decoder_hears() -> None:
+    torch.manual_seed(0)
+    sizes = HCodecConfig(
+        width=64, feed_forward=64, encoder_blocks=1, decoder_blocks=1, transformer_layers=0, latent=8, codebooks=2,
+        codebook_size=16, features="mel", feature_width=16, semantic_width=16,
+    )  # fmt: skip
+    codec = WindowedHCodec(HCodec(sizes).eval())
+    tokens = CodecTokens(codec)
+    codes = torch.randint(16, (4, 12)).int()
+    vectors = tokens.vectors(codes)
+    assert vectors.shape == (12, 16)
+    with torch.no_grad():
+        assert torch.equal(codec.network.decode_vectors(vectors.T[None])[0, 0], tokens.render(codes))
+
+
+def test_a_pack_without_tokens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PackError, match="it makes no tokens"):
+        pack_tokenizers(write_pack(tmp_path / "echo", CONFIG, {}))
 
 
 # ---- gates, MagnaTagATune ----

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CLUSTERS = 500  # of Whisper's features, as of HuBERT's in HAFM
 CLUSTERED_PASSAGES = 24
 # What `--quick` takes at most: songs to learn from and to judge, steps, entries; and of the tagging probe.
-QUICK, QUICK_SECONDS, QUICK_WORLD = (8, 3, 20, 256), 10.0, "band"
+QUICK, QUICK_SECONDS, QUICK_WORLD = (8, 3, 100, 256), 10.0, "band"
 TAG_STEPS, QUICK_TAG_STEPS = 600, 60
 
 
@@ -101,6 +101,8 @@ def tokens(
     """
     check_outputs(output, picture)
 
+    from dataclasses import replace
+
     from backline import __version__
     from backline.codecs.mel_clusters import MelClusters
     from backline.evaluation.codec import learnt_from
@@ -108,7 +110,7 @@ def tokens(
     from backline.evaluation.published import DUOTOK, DUOTOK_ABLATIONS, DUOTOK_MATCHED, DUOTOK_TRACKS
     from backline.evaluation.tokens.evaluate import Trial, evaluate_tokens
     from backline.evaluation.tokens.gates import token_gates
-    from backline.evaluation.tokens.lm import NETWORK, SMALLEST, LmProtocol
+    from backline.evaluation.tokens.lm import SMALLEST, SMALLEST_RATE, LmProtocol
     from backline.evaluation.tokens.picture import draw_tokens
     from backline.evaluation.tokens.tokenizers import pack_tokenizers
     from backline.measures.report import Report
@@ -118,7 +120,7 @@ def tokens(
         seconds = min(seconds, QUICK_SECONDS)
     with told_to_user():
         opened = [options.find_pack(name, packs) for name in dict.fromkeys(names or ["default", "stems"])]
-        judged = [each for pack in opened for each in pack_tokenizers(pack)]
+        judged = [each for pack in opened for each in pack_tokenizers(pack, options.pick_device(device))]
         if encodec is not None:
             judged.append(_encodec(encodec))
         told, source = _source(
@@ -127,7 +129,9 @@ def tokens(
         seeds = learnt_from(source)[:learnt]
         if (place := _whisper_place(whisper)) is not None:
             judged.append(_whisper(place, source))
-        protocol = LmProtocol(window=seconds, steps=steps, seed=seed, network=SMALLEST if quick else NETWORK)
+        protocol = LmProtocol(window=seconds, steps=steps, seed=seed)
+        if quick:
+            protocol = replace(protocol, network=SMALLEST, rate=SMALLEST_RATE)
         trial = Trial(protocol, minutes, kmeans or None, QUICK_TAG_STEPS if quick else TAG_STEPS, mtt)
         plan = Plan(source, pieces, seed)
         with progress_bar() as say:

@@ -27,7 +27,7 @@ Mode = Literal["unconditional", "conditional"]
 MODES: tuple[Mode, ...] = ("unconditional", "conditional")
 EMBEDDING = 64  # dimensions of a codebook's entries, before Eq. 24 joins them
 NETWORK = LlamaConfig(layers=4, width=256, heads=4, feed_forward=768)
-SMALLEST = LlamaConfig(layers=2, width=64, heads=2, feed_forward=128)  # of a quick look
+SMALLEST, SMALLEST_RATE = LlamaConfig(layers=2, width=64, heads=2, feed_forward=128), 5e-3  # of a quick look
 TOP = (1, 10, 50)
 ALSO_WITHOUT = 0.5  # what counts of an entry begin at
 
@@ -40,8 +40,8 @@ class LmProtocol:
     prefix: float = 2.0  # seconds of the target that are given, and of the end that context is measured on
     steps: int = 1500
     rows: int = 4  # windows of a step
-    rate: float = 1e-3
     network: LlamaConfig = NETWORK
+    rate: float = 1e-3  # of learning, at its highest
     seed: int = 0
 
 

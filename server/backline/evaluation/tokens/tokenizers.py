@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,10 +20,16 @@ from torch import Tensor
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.codecs.clustered import ClusteredEncoder
 from backline.codecs.convnext import ConvNeXtCodec
+from backline.codecs.duotok.codec import DuoTokCodec
+from backline.codecs.duotok.config import ROLES
+from backline.codecs.duotok.load import load as load_tokenizer
+from backline.codecs.duotok.renderer import Renderer as DuoTokRenderer
+from backline.codecs.duotok.renderer import read_renderers
 from backline.codecs.encodec import EncodecStream
 from backline.codecs.harmony import HarmonyEncoder
 from backline.codecs.hcodec.windowed import WindowedHCodec
 from backline.codecs.mel_clusters import MelClusters
+from backline.codecs.vae.load import load as load_vae
 from backline.evaluation.codec import pack_codec
 from backline.models.errors import PackError
 from backline.models.hafm.load import load_encoder
@@ -30,7 +37,8 @@ from backline.packs.pack import Pack, read_tensors
 
 Sound = NDArray[np.float32]  # [sample], mono
 
-VOCALS, ACCOMPANIMENT = TRACKS = ("vocals", "accompaniment")
+VOCALS, ACCOMPANIMENT = "vocals", "accompaniment"
+TRACKS: tuple[str, ...] = ROLES
 
 
 class Tokenizer(Protocol):
@@ -123,6 +131,8 @@ class CodecTokens:
             return self.codec.dequantize(rows)[0].T
         if isinstance(self.codec, WindowedHCodec):
             return self.codec.vectors(rows)[0].T
+        if isinstance(self.codec, DuoTokCodec):
+            return self.codec.tokenizer.vectors(rows[:, 0], self.codec.role)[0]
         raise NotImplementedError(f"say here what the codes of {type(self.codec).__name__} stand for")
 
     @torch.inference_mode()
@@ -142,7 +152,10 @@ class SemanticTokens:
         elif isinstance(encoder, ClusteredEncoder):
             self.centroids = encoder.centroids.cpu()
         else:
-            raise NotImplementedError(f"say here what the tokens of {type(encoder).__name__} stand for")
+            raise ValueError(
+                f"the tokens of {type(encoder).__name__} stand for no vectors that are known here: give the pack that "
+                "they are taken from"
+            )
 
     def encode(self, audio: Tensor) -> Tensor:
         return self.encoder.encode(audio)[:, None]
@@ -151,11 +164,20 @@ class SemanticTokens:
         return self.centroids[codes[0].long()]
 
 
+class DuoTokSound:
+    """A `Renderer` of a DuoTok's: the whole track, in the paper's 50 steps."""
+
+    def __init__(self, renderer: DuoTokRenderer) -> None:
+        self.renderer, self.sample_rate = renderer, renderer.vae.sample_rate
+
+    def render(self, codes: Tensor) -> Tensor:
+        return torch.from_numpy(self.renderer.render(codes[0].long().numpy()).mean(axis=0))
+
+
 def codec_tokenizer(name: str, codec: Codec) -> DualTokenizer:
     """One codec for both tracks."""
     tokens = CodecTokens(codec)
-    both = dict.fromkeys(TRACKS, tokens)
-    return DualTokenizer(name, both, own=both)
+    return DualTokenizer(name, dict.fromkeys(TRACKS, tokens), own=dict.fromkeys(TRACKS, tokens))
 
 
 def semantic_tokenizer(name: str, encoder: SemanticEncoder) -> DualTokenizer:
@@ -163,22 +185,48 @@ def semantic_tokenizer(name: str, encoder: SemanticEncoder) -> DualTokenizer:
     return DualTokenizer(name, dict.fromkeys(TRACKS, SemanticTokens(encoder)))
 
 
-def pack_tokenizers(pack: Pack) -> list[DualTokenizer]:
-    """What a pack makes tokens with: its codec, and what it listens with.
+def duotok_tokenizer(pack: Pack, device: str = "cpu") -> DualTokenizer:
+    """Both tracks of a DuoTok pack, and its renderers: those that another tokenizer's are to be matched with.
+
+    Raises:
+        PackError: tables or tensors do not fit.
+    """
+    tensors, config = read_tensors(pack), pack.config
+    sounds: dict[str, Renderer] = {}
+    try:
+        tokenizer = load_tokenizer(config.get("tokenizer", {}), tensors)
+        if "renderer" in config:
+            vae = load_vae(config.get("vae", {}), tensors).to(device)
+            for role, network in read_renderers(config["renderer"], tensors).items():
+                vectors = partial(tokenizer.vectors, role=role)
+                sounds[role] = DuoTokSound(DuoTokRenderer(network, vae, vectors, device, "float32"))
+    except ValueError as error:
+        raise PackError([str(error)], pack.name) from error
+    tracks: dict[str, Tokenizer] = {role: CodecTokens(DuoTokCodec(tokenizer, role)) for role in ROLES}
+    return DualTokenizer(pack.name, tracks, own=sounds, matched=sounds, gated=True)
+
+
+def pack_tokenizers(pack: Pack, device: str = "cpu") -> list[DualTokenizer]:
+    """What a pack makes tokens with: a DuoTok's tokenizer; or its codec, and what it listens with.
+
+    Args:
+        device: where a DuoTok's renderers run.
 
     Raises:
         PackError: it does neither, or its tensors do not fit.
     """
+    if pack.family == "duotok":
+        return [duotok_tokenizer(pack, device)]
     found = []
     if "codec" in pack.config:
         found.append(codec_tokenizer(f"{pack.name}, codec", pack_codec(pack)))
     if "semantics" in pack.config:
         try:
             encoder = load_encoder(pack.config["semantics"], read_tensors(pack), "cpu")
+            kind = pack.config["semantics"].get("kind", "harmony")
+            found.append(semantic_tokenizer(f"{pack.name}, {kind}", encoder))
         except ValueError as error:
             raise PackError([str(error)], pack.name) from error
-        kind = pack.config["semantics"].get("kind", "semantic")
-        found.append(semantic_tokenizer(f"{pack.name}, {kind}", encoder))
     if not found:
         raise PackError(["it makes no tokens: give a pack with a [codec] or [semantics] table"], pack.name)
     return found
