@@ -11,7 +11,8 @@ Songs, codec and all, 8 codebooks of 1024 entries at 75 Hz take 150 seconds of o
 
 The figures are those of DuoTok: bits per token BPT = E[-log2 q(x)], over all codebooks; cnBPT = BPT / log2(K), against
 codes of K entries that nothing predicts; enBPT = BPT / H, against their entropy by frequency; cnBPS = R cnBPT for R
-tokens a second. They compare codecs measured by this protocol; a larger model or more songs give lower ones.
+tokens a second. They compare codecs measured by this protocol; a larger model or more songs give lower ones. The
+protocol of DuoTok itself, two tracks and 30 s, is evaluation/tokens.
 """
 
 from __future__ import annotations
