@@ -384,6 +384,8 @@ def for_tokens(client: Client, pack: str, options: SessionOptions, sent: TokenRe
     sent.check(described)
     task = next((each.name for each in described.tasks if each.takes), "")
     return {"task": task, **options}
+
+
 def tell_link(link: Link) -> None:
     """Says that the server is lost, or is there again."""
     from backline.cli.console import console, error_console, labelled

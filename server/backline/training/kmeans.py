@@ -1,7 +1,4 @@
-"""Fits semantic tokens: k-means over one layer's features of voices and bands (HAFM, section 3.2: 500, layer 9).
-
-Mini-batch k-means (Sculley, 2010), begun as k-means++ (Arthur and Vassilvitskii, 2007).
-"""
+"""Fits semantic tokens: k-means over one layer's features of voices and bands (HAFM, section 3.2: 500, layer 9)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import torch
 from torch import Tensor
 
 from backline.codecs.base import SemanticEncoder
-from backline.codecs.clustered import ClusteredEncoder, agreement, nearest
+from backline.codecs.clustered import ClusteredEncoder, agreement
 from backline.codecs.duotok.codec import DuoTokSemantics
 from backline.corpus.multitrack import Sound
 from backline.corpus.pair_tokens import voice_and_band_heard
@@ -21,13 +18,11 @@ from backline.corpus.songs import Passage
 from backline.measures.codes import perplexity
 from backline.models.hafm.load import load_encoder
 from backline.models.hafm.tables import CLUSTERED, VOCAL_NOISE
+from backline.nn.kmeans import minibatch_kmeans
 from backline.packs.importers.checkpoint import Component
 
 FRAMES = 1000  # of a passage that are fitted on, half of them the voice's
-BATCH = 10_000  # points
-ROUNDS = 12  # how often every point is met
 STREAMED_SECONDS = 12  # of a voice, heard as a stream too: it takes many times as long
-CANDIDATES = 20  # points that k-means++ chooses a centroid from, for each
 
 
 @dataclass(frozen=True)
@@ -94,37 +89,3 @@ def judge_semantics(listening: Component, passages: Sequence[Passage], device: s
 def sounds(encoder: SemanticEncoder, passage: Passage) -> tuple[Sound, Sound]:
     """Voice and band of a passage as they are tokenized."""
     return voice_and_band_heard(passage.song(), passage.seed, encoder.sample_rate, VOCAL_NOISE)
-
-
-def minibatch_kmeans(points: Tensor, clusters: int, generator: torch.Generator, rounds: int = ROUNDS) -> Tensor:
-    """Centroids [cluster, dimension] of points [point, dimension].
-
-    Raises:
-        ValueError: there are fewer points than clusters.
-    """
-    if len(points) < clusters:
-        raise ValueError(f"{clusters} clusters of {len(points)} frames: give more songs, or fewer clusters")
-    chosen = torch.randperm(len(points), generator=generator)[: CANDIDATES * clusters]
-    centroids = spread(points[chosen], clusters, generator)
-    counts = torch.zeros(clusters)
-    for _ in range(rounds):
-        for batch in torch.randperm(len(points), generator=generator).split(BATCH):
-            met = points[batch]
-            own = nearest(met, centroids)
-            new = torch.bincount(own, minlength=clusters).float()
-            counts += new
-            sums = torch.zeros_like(centroids).index_add_(0, own, met)
-            centroids += (sums - new[:, None] * centroids) / counts.clamp(min=1)[:, None]
-    return centroids
-
-
-def spread(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
-    """k-means++: points far from each other, each drawn by its squared distance to those that are drawn."""
-    first = int(torch.randint(len(points), (1,), generator=generator))
-    drawn, distance = [first], (points - points[first]).square().sum(1)
-    for _ in range(clusters - 1):
-        # Points that are all drawn already have no distance left: then any will do.
-        weights = distance if float(distance.sum()) > 0 else torch.ones_like(distance)
-        drawn.append(int(torch.multinomial(weights, 1, generator=generator)))
-        distance = torch.minimum(distance, (points - points[drawn[-1]]).square().sum(1))
-    return points[drawn].clone()
