@@ -382,6 +382,25 @@ def test_transports_that_may_begin_takes_wait_within_bounds() -> None:
         session.abort()
 
 
+def test_a_block_that_is_overtaken_by_the_end_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else closes the input while its client writes."""
+    with running(echo=StampedStream(config())) as engine:
+        session, heard = open_takes(engine)
+        write_blocks(session, noise(1_000), 100)
+        timeline = session.takes.timeline
+        gap_before = timeline.gap_before
+
+        def overtaken(position: int) -> int:
+            session.takes.close()
+            return gap_before(position)
+
+        monkeypatch.setattr(timeline, "gap_before", overtaken)
+        session.write(1_000, noise(100))
+        session.close_input()
+        heard.finished()
+    assert heard.audio().shape[1] == timeline.received == session.totals.samples_in == 1_000
+
+
 def test_a_pack_that_takes_codec_frames_has_one_take() -> None:
     stream = GainStream()
     stream.spec = stream.spec.__class__(

@@ -329,6 +329,10 @@ class Stuck(Line):
         await super().write(message)
 
 
+def _tell(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(told.set)
+
+
 def test_whoever_takes_nothing_is_not_read_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backline.service.seat.UNSENT_EVENTS", 64)
 
@@ -342,7 +346,7 @@ def test_whoever_takes_nothing_is_not_read_without_end(monkeypatch: pytest.Monke
             told = asyncio.Event()
             for _ in range(each):
                 await asyncio.sleep(0)
-            engine.resident("passthrough").post(partial(loop.call_soon_threadsafe, told.set))
+            engine.resident("passthrough").post(partial(_tell, loop, told))
             await told.wait()
         assert line.unread >= (turns - 3) * each
         line.free.set()

@@ -136,7 +136,7 @@ class Session:
         if self.state is State.CLOSED:
             return True  # nobody listens any more; the last event has said why
         written = self.takes.write(position, audio)
-        if written and self._audience.listeners:
+        if written and self._audience.listeners and self.takes.timeline.end >= position + count:
             self._audience.show(InputBlock(position, audio))
         self._begin()
         self._input_arrived()
