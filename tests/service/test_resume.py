@@ -677,6 +677,20 @@ def test_detached_sessions_hold_their_places_and_make_room_for_their_own_client_
     at_a_desk(story)
 
 
+def test_what_no_session_may_hold_ends_none_that_waits() -> None:
+    async def story(desk: Desk, engine: Engine) -> None:
+        await detached(desk)
+        line = Line()
+        large = {"sample_rate": 192_000, "channels": 64, "block_size": 65_536, "chunk_seconds": 4.0}
+        line.send(client(opening(lease_seconds=LEASE, **large)))
+        await desk.serve(line)
+        assert isinstance(line.error, Refused)
+        assert "a session may hold" in str(line.error)
+        assert phases(engine) == ["detached"]
+
+    at_a_desk(story)
+
+
 def test_whoever_detaches_a_hundred_times_holds_no_more_than_the_places() -> None:
     async def story(desk: Desk, engine: Engine) -> None:
         for index in range(100):

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, Unauthenticated
+from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, TooLarge, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
 from backline.service import convert
@@ -195,6 +195,8 @@ class Desk:
                     self._taken, guest.sessions = self._taken - 1, guest.sessions - 1
                     raise
                 break
+            except TooLarge:
+                raise  # nobody's going makes room for it
             except Refused:
                 detached = [
                     each for each in self._seats.values() if each.detached and each.has_place and each.guest is guest
