@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, Refused
 from backline.engine.events import OutputBlock, TakeBegan
-from backline.engine.limits import PENDING_CHANGES
+from backline.engine.limits import PENDING_CHANGES, PENDING_JUMPS
 from backline.engine.seams import Seam, Seams, loop_end
 from backline.engine.session import Session
 from backline.models.passthrough import PassthroughConfig, PassthroughStream, Row
@@ -358,6 +358,47 @@ def test_no_more_takes_wait_than_changes_may() -> None:
         with pytest.raises(Refused, match="ask for fewer"):
             session.begin_take(5_000)
         session.abort()
+
+
+def test_of_many_takes_that_are_asked_for_the_first_that_may_begin_is_found() -> None:
+    seams = Seams(RATE, Fraction(CHUNK), on_jump=False)
+    for position in (0, 0, CHUNK - 1, CHUNK, CHUNK, 3 * CHUNK):
+        seams.add(Seam(position))
+    assert seams.after(0, 0) == Seam(CHUNK)
+    assert seams.after(CHUNK + 1, 0) == Seam(3 * CHUNK)
+    assert seams.after(3 * CHUNK, 0) is None
+
+
+def test_transports_that_may_begin_takes_wait_within_bounds() -> None:
+    """Each is held against all that wait, on the thread that serves everyone."""
+    with running(echo=StampedStream(config())) as engine:
+        session, _ = open_takes(engine)
+        session.write(0, noise(100))
+        for index in range(PENDING_JUMPS):
+            session.set_transport(10_000 + index, playing=False, tempo=TEMPO, song_position=index * 9.0)
+        with pytest.raises(Refused, match="send each with the audio"):
+            session.set_transport(5_000, playing=False, tempo=TEMPO)
+        session.set_transport(10_000, playing=False, tempo=TEMPO, song_position=1.0)  # in the place of another
+        session.abort()
+
+
+def test_a_block_that_is_overtaken_by_the_end_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else closes the input while its client writes."""
+    with running(echo=StampedStream(config())) as engine:
+        session, heard = open_takes(engine)
+        write_blocks(session, noise(1_000), 100)
+        timeline = session.takes.timeline
+        gap_before = timeline.gap_before
+
+        def overtaken(position: int) -> int:
+            session.takes.close()
+            return gap_before(position)
+
+        monkeypatch.setattr(timeline, "gap_before", overtaken)
+        session.write(1_000, noise(100))
+        session.close_input()
+        heard.finished()
+    assert heard.audio().shape[1] == timeline.received == session.totals.samples_in == 1_000
 
 
 def test_a_pack_that_takes_codec_frames_has_one_take() -> None:

@@ -136,7 +136,7 @@ class Session:
         if self.state is State.CLOSED:
             return True  # nobody listens any more; the last event has said why
         written = self.takes.write(position, audio)
-        if written and self._audience.listeners:
+        if written and self._audience.listeners and self.takes.timeline.end >= position + count:
             self._audience.show(InputBlock(position, audio))
         self._begin()
         self._input_arrived()
@@ -365,7 +365,7 @@ class Session:
         """Whether the next chunk can be computed. Any thread."""
         if self.state is not State.STREAMING or self._outlet.full or self._waits_for_text():
             return False
-        return self.takes.has_chunk and (self.take.closed or self._outlet.wanted)
+        return self.takes.has_chunk and (self.takes.closed or self._outlet.wanted)
 
     def urgent(self) -> bool:
         """Whether the next chunk, when it is ready, is about to be heard. Any thread.

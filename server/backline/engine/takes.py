@@ -245,8 +245,12 @@ class Takes:
             return min([count, *(take.room(self.timeline.end, count) for take in self._hearing())])
 
     def _feed(self, audio: Audio) -> None:
-        """Gives input, which has room and is for one take, to all that hear it."""
+        """Gives input, which has room and is for one take, to all that hear it; where the input has been closed
+        meanwhile, it came after its end, up to which what is due may be out already.
+        """
         with self._lock:
+            if self._closed:
+                return
             for take in self._hearing():
                 take.feed(self.timeline.end, audio)
             self.timeline.advance(audio.shape[1])

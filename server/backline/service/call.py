@@ -113,6 +113,7 @@ class SessionCall:
         try:
             while (request := await self._carrier.read()) is not None:
                 self._idle.stir()
+                await self._outbox.room()  # for what answers it
                 self._count()
                 kind = request.WhichOneof("message")
                 if kind == "ack":
@@ -257,21 +258,26 @@ class SessionCall:
             case LogLine():
                 await self._send(log=pb.LogEntry(line=event.line))
             case Finished():
-                await self._send_log()
+                await self._send_log(event)
                 await self._send(closed=convert.closed(event.totals))
                 return True
             case Failed():
-                await self._send_log()
+                await self._send_log(event)
                 raise event.error
         return False
 
-    async def _send_log(self) -> None:
-        """The rest of the log, which goes on to the session's end."""
+    async def _send_log(self, last: Event) -> None:
+        """The rest of the log, which goes on to the session's end. Where the call breaks off meanwhile, the next one
+        has the session's `last` event, and what follows on it.
+        """
         if self._seat.log is not None and self._seat.want_log:
-            await asyncio.to_thread(self._seat.log.wait)
-            for event in self._outbox.rest():
-                if isinstance(event, LogLine):
-                    await self._pass_on(event)
+            try:
+                await asyncio.to_thread(self._seat.log.wait)
+                while line := self._outbox.next_line():
+                    await self._pass_on(line)
+            except (Gone, asyncio.CancelledError):
+                self._outbox.put_back(last)
+                raise
 
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, Unauthenticated
+from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, TooLarge, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
 from backline.service import convert
@@ -195,6 +195,8 @@ class Desk:
                     self._taken, guest.sessions = self._taken - 1, guest.sessions - 1
                     raise
                 break
+            except TooLarge:
+                raise  # nobody's going makes room for it
             except Refused:
                 detached = [
                     each for each in self._seats.values() if each.detached and each.has_place and each.guest is guest
@@ -209,9 +211,11 @@ class Desk:
         facts = {"session": session.id, "pack": opening.pack, "client": opening.client_name, "key": guest.name}
         log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name, extra=facts)
         if opening.want_log or self._logs is not None:
+            making = asyncio.ensure_future(asyncio.to_thread(self._log, session, outbox if opening.want_log else None))
             try:
-                seat.log = await asyncio.to_thread(self._log, session, outbox if opening.want_log else None)
+                seat.log = await asyncio.shield(making)
             except BaseException:
+                making.add_done_callback(_end_log)  # its thread must not stay
                 self._give_up(seat, "its client has gone")
                 raise
             seat.want_log = opening.want_log
@@ -320,3 +324,8 @@ class Desk:
 def _abandon(task: Future[Session]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().abort()
+
+
+def _end_log(making: asyncio.Future[SessionLog | None]) -> None:
+    if not making.cancelled() and making.exception() is None and (made := making.result()) is not None:
+        made.finish()
