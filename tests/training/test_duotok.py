@@ -349,6 +349,19 @@ def test_a_run_trains_stage_after_stage_and_goes_on(tmp_path: Path, recipe: DuoT
     assert "trained already" in said[0]
 
 
+def test_a_run_is_held_to_its_songs(tmp_path: Path, recipe: DuoTokRecipe) -> None:
+    """What lies there would go on being learnt from."""
+
+    class Others(Tones):
+        def options(self) -> str:
+            return "--songs corpus"
+
+    train_duotok(tmp_path, recipe, print, (1,))
+    others = replace(recipe, songs=Others(), steps=4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not of --songs corpus: use another run folder"):
+        train_duotok(tmp_path, others, print, (1,))
+
+
 def test_stages_of_other_sizes_say_what_to_do(tmp_path: Path, recipe: DuoTokRecipe) -> None:
     train_duotok(tmp_path, recipe, print, (1,))
     for wrong, stages in ((replace(recipe, steps=4), (1,)), (recipe, (2,))):
