@@ -276,6 +276,17 @@ def test_validation_tells_trouble() -> None:
     assert collapsed == {"used": 0.25, "even": 0.0}
 
 
+def test_batches_of_other_lengths_are_judged_together() -> None:
+    """As the paper's are, from 5 to 30 s long."""
+    lengths = {
+        number: replace(hard, drawn=replace(hard.drawn, seconds=(0.4, 1.6))) for number, hard in TOY.stages.items()
+    }
+    stage: Discretization = trainer(3, replace(TOY, stages=lengths))
+    assert len({each.mels.shape[1] for each in stage.held_out(HELD_OUT)}) > 1
+    found = stage.validate(HELD_OUT)
+    assert all(found[f"kept_{role}"] <= 1 for role in ROLES)
+
+
 def test_the_entropy_is_miller_and_madows() -> None:
     """On draws of an even source of 1000 the plain entropy is too low; the corrected one is nearer."""
     counts = torch.from_numpy(np.bincount(np.random.default_rng(0).integers(1000, size=3000), minlength=1000))
@@ -336,6 +347,27 @@ def test_a_run_trains_stage_after_stage_and_goes_on(tmp_path: Path, recipe: DuoT
     said.clear()
     assert train_duotok(tmp_path, recipe, said.append)
     assert "trained already" in said[0]
+
+
+def test_a_run_is_held_to_its_songs(tmp_path: Path, recipe: DuoTokRecipe) -> None:
+    """What lies there would go on being learnt from."""
+
+    class Others(Tones):
+        def options(self) -> str:
+            return "--songs corpus"
+
+    train_duotok(tmp_path, recipe, print, (1,))
+    others = replace(recipe, songs=Others(), steps=4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="not of --songs corpus: use another run folder"):
+        train_duotok(tmp_path, others, print, (1,))
+
+
+def test_stages_of_other_sizes_say_what_to_do(tmp_path: Path, recipe: DuoTokRecipe) -> None:
+    train_duotok(tmp_path, recipe, print, (1,))
+    for wrong, stages in ((replace(recipe, steps=4), (1,)), (recipe, (2,))):
+        other = replace(wrong, training=ablated(TOY, entries=32, code_dim=3))
+        with pytest.raises(ValueError, match="options"):
+            train_duotok(tmp_path, other, print, stages)
 
 
 def test_a_stage_without_the_one_before_says_which(tmp_path: Path, recipe: DuoTokRecipe) -> None:

@@ -128,3 +128,5 @@ def test_tables_begin_with_what_the_tokenizer_knows(lab: Path) -> None:
 def test_only_a_tokenizer_has_tokens_of_its_own() -> None:
     with pytest.raises(ValueError, match="whisper has no tokens of its own: only a tokenizer has, use pack:duotok"):
         own_tokens(Component({"kind": "whisper"}, {}))
+    with pytest.raises(ValueError, match="65536 tokens, HAFM learns 32768 at most: fit clusters"):
+        own_tokens(Component({"kind": "duotok", "entries": 65_536}, {}))

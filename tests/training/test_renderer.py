@@ -272,8 +272,11 @@ def test_the_stage_trains_both_tracks_and_writes_one_file(tmp_path: Path) -> Non
         assert sound.shape == (2, 3200)
         assert np.isfinite(sound).all()
     assert len(read_songs(next(run.glob("latents-*/held-out.npz")), "accompaniment")) == 2
-    with pytest.raises(ValueError, match="use another run folder"):
+    with pytest.raises(ValueError, match=r"tokenizer or the VAE is another .* use another run folder"):
         train_renderers(run, replace(recipe, tokenizer=toy_tokenizer(1)))
+    next(run.glob("latents-*/songs.txt")).write_text("--songs corpus")
+    with pytest.raises(ValueError, match="holds songs of --songs corpus, not of --world tones"):
+        train_renderers(run, replace(recipe, steps=4))
 
 
 def test_what_is_no_vae_or_no_size_is_refused(tmp_path: Path) -> None:

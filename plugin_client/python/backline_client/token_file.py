@@ -43,7 +43,8 @@ SIZE, CHECKSUM = struct.Struct("<I"), struct.Struct("<I")
 TOGETHER = 8  # frames that are whole bytes, whatever their bits
 SENT_CODES = 8_192  # in a message, which may have 64 KiB and takes up to five bytes for each
 BLOCK = 4_096  # frames that are read at a time
-MOST_CODEBOOKS, MOST_RATE, MOST_SAMPLE_RATE = 128, 10_000, 1 << 24
+MOST_CODEBOOKS, MOST_RATE = 128, 10_000
+SAMPLE_RATES = (8_000, 192_000)  # Hz, as the wire contract has it
 LONGEST_HEADER = len(MAGIC) + FIXED.size + 256 + MOST_CODEBOOKS * (SIZE.size + 2 * 256)  # bytes
 
 Codes = NDArray[np.int64]  # [frame, codebook]
@@ -249,7 +250,8 @@ class TokenReader:
         for _ in range(min(count, MOST_CODEBOOKS)):
             (size,) = SIZE.unpack(read.take(SIZE.size))
             books.append(TokenBook(size=size, name=read.text(), track=read.text()))
-        rates = below > 0 and 0 < above <= MOST_RATE * below and 0 < sample_rate <= MOST_SAMPLE_RATE
+        # A frame a second at least: or a few bytes would be a song of years, for which players make room.
+        rates = 0 < below <= above <= MOST_RATE * below and SAMPLE_RATES[0] <= sample_rate <= SAMPLE_RATES[1]
         if not (rates and 0 < count <= MOST_CODEBOOKS and all(book.size for book in books)):
             raise TokenFileError("its header names no song: encode the song again")
         header = TokenHeader(pack, tokenizer.hex(), Fraction(above, below), tuple(books), sample_rate, frames, samples)

@@ -452,8 +452,6 @@ def duotok(
 
     if size not in TRAININGS:
         raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
-    if stage == 4:  # which tokens and latents meet in: it has what this command does not ask for
-        raise typer.BadParameter("the renderers need a VAE, too: backline train duotok-pack --part renderers")
     try:
         training = ablated(
             TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries

@@ -31,6 +31,7 @@ from backline.packs.registry import PackRegistry
 SEMANTICS = "hubert:FILE, whisper:WHEEL-OR-FOLDER, tokenizer:FILE or pack:NAME"
 CODECS = "encodec:FILE or pack:NAME"
 CODEBOOKS = 8  # of EnCodec at 6 kbit/s, the paper's
+MOST_TOKENS = 1 << 15  # that 16 bits hold, as corpus/pair_tokens.py keeps them
 
 
 def read_semantics_part(source: str, registry: PackRegistry, layer: int | None = None) -> Component:
@@ -119,10 +120,14 @@ def own_tokens(component: Component) -> Component:
     """A tokenizer that listens by its own tokens, of which none are to be fitted.
 
     Raises:
-        ValueError: it is another network, whose tokens are clusters.
+        ValueError: it is another network, whose tokens are clusters, or has more tokens than files of them hold.
     """
     if component.table["kind"] != "duotok":
         raise ValueError(f"{component.table['kind']} has no tokens of its own: only a tokenizer has, use pack:duotok")
+    if component.table["entries"] > MOST_TOKENS:
+        raise ValueError(
+            f"the tokenizer has {component.table['entries']} tokens, HAFM learns {MOST_TOKENS} at most: fit clusters"
+        )
     return replace(component, table={**component.table, "vocabulary": component.table["entries"]})
 
 

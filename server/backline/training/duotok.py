@@ -222,7 +222,13 @@ class Stage:
             self.measure()
         else:
             own = self.model.state_dict()
-            self.model.load_state_dict(own | {name: value for name, value in weights.items() if name in own})
+            known = {name: value for name, value in weights.items() if name in own}
+            if wrong := [name for name, value in known.items() if value.shape != own[name].shape]:
+                raise ValueError(
+                    f"the stage before has {wrong[0]} of other sizes: give both stages the same options, or train it "
+                    "in another run folder"
+                )
+            self.model.load_state_dict(own | known)
 
     @torch.no_grad()
     def measure(self) -> None:
@@ -486,7 +492,7 @@ class Discretization(Stage):
             self.usage[role].zero_()
             heard = [self.hidden(f.mels) if f.hidden is None else f.hidden for f in batches]
             parts = [hidden[self.rows_of(f.batch, role)] for hidden, f in zip(heard, batches, strict=True)]
-            z = self.model.tokenizer.track(role).projection(torch.cat(parts)).flatten(0, 1)
+            z = self.model.tokenizer.track(role).projection(torch.cat([part.flatten(0, 1) for part in parts]))
             codebook = self.model.tokenizer.track(role).codebook
             lost = (z - codebook.vectors(codebook.tokens(z))).square().sum()
             found[f"kept_{role}"] = 1 - float(lost / (z - z.mean(0)).square().sum())

@@ -221,9 +221,10 @@ def train_language_model(
 
 def renderers_part(run: Path, recipe: DuoPackRecipe, progress: Callable[[str], None]) -> bool:
     """Trains both renderers in the latents of the VAE that is lent, or of the stems pack's codec."""
+    tokenizer = tokenizing_of(run, recipe).tokenizer
     file = vae_file(run, recipe, progress)
     own = RendererRecipe(
-        tokenizing_of(run, recipe).tokenizer,
+        tokenizer,
         file,
         at_rate(recipe.songs, _vae_rate(file)),
         recipe.minutes_of("renderers"),

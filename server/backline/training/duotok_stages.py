@@ -36,7 +36,7 @@ from backline.training.duotok_songs import (
     write_songs,
 )
 from backline.training.loop import LoopConfig
-from backline.training.run_folder import best_validation, best_weights, last_entry, seconds
+from backline.training.run_folder import best_validation, best_weights, hold_to_songs, last_entry, seconds
 from backline.training.tokens import producer
 
 SHARES = {1: 10.0, 2: 20.0, 3: 10.0}  # of the minutes of all
@@ -106,6 +106,8 @@ def train_duotok(
     listener = Listener(recipe.songs, recipe.teacher)
     songs = run / "songs"
     songs.mkdir(parents=True, exist_ok=True)
+    taught = f" --teacher {recipe.teacher.name}" if recipe.teacher else ""
+    hold_to_songs(songs, recipe.songs.options() + taught)
     held_out = held_out_songs(songs, listener, recipe.held_out_songs)
     write = partial(write_songs, listener=listener, seed=recipe.seed, songs=recipe.songs_per_shard)
     with producer(songs, write):

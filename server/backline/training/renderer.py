@@ -58,7 +58,7 @@ from backline.training.renderer_songs import (
     spread,
     write_songs,
 )
-from backline.training.run_folder import best_validation, best_weights, last_entry, seconds
+from backline.training.run_folder import best_validation, best_weights, hold_to_songs, last_entry, seconds
 from backline.training.tokens import producer
 
 FILE = "renderer.safetensors"
@@ -304,6 +304,7 @@ def train_renderers(run: Path, recipe: RendererRecipe, progress: Callable[[str],
     encoder = Encoder(recipe.tokenizer, recipe.vae, recipe.songs)
     unfinished = [role for role in recipe.roles if recipe.unfinished(run, role)]
     if unfinished:
+        hold_to_songs(folder, recipe.songs.options())
         held_out = held_out_songs(folder, encoder, recipe.held_out_songs)
         write = partial(write_songs, encoder=encoder, seed=recipe.seed, songs=recipe.songs_per_shard)
         with producer(folder, write):

@@ -296,6 +296,9 @@ def test_all_that_is_wrong_with_a_pack_is_named() -> None:
         describe({**config, "lm": {**config["lm"], "entries": 7}, "stream": {"chunk_seconds": "1/25"}})
     assert "[lm] knows 7 tokens" in str(caught.value)
     assert "chunk_seconds is 1/25 s: use a multiple of 2/25 s" in str(caught.value)
+    for fade in ("0", "3/25"):
+        with pytest.raises(PackError, match=f"fade_seconds is {fade} s: use more than 0, and 2/25 at most"):
+            describe({**config, "stream": {**config["stream"], "fade_seconds": fade}})
     with pytest.raises(PackError, match="belong together"):
         describe({name: table for name, table in config.items() if name != "vae"})
     with pytest.raises(PackError, match="lacks"):

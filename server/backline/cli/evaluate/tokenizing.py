@@ -90,8 +90,8 @@ def tokens(
     """Train one small language model on the tokens of several tokenizers, of voice and accompaniment, and measure how
     predictable they are, and by what: the other track, the past. And what they know, and what can be heard of them.
 
-    Tokenizers are the packs' codecs and semantic encoders. Beside them stand k-means of mel frames, Whisper, EnCodec,
-    and what DuoTok's paper has published.
+    Tokenizers are those of DuoTok packs, other packs' codecs and semantic encoders. Beside them stand k-means of mel
+    frames, Whisper, EnCodec, and what DuoTok's paper has published.
 
     Example: [cyan]backline evaluate tokens default stems --minutes 60 --picture tokens.png -o tokens.json[/]
 

@@ -522,6 +522,10 @@ def problems(tokenizer: DuoTokConfig, lm: LmConfig | None, renderer: RendererCon
         seconds = getattr(settings, name)
         if not seconds or seconds % quantum:
             found.append(f"[stream] {name} is {seconds} s: use a multiple of {quantum} s")
+    if painting is not None and not 1 / Fraction(painting.sample_rate) <= settings.fade_seconds <= quantum:
+        found.append(  # the shortest chunk that a session may ask for
+            f"[stream] fade_seconds is {settings.fade_seconds} s: use more than 0, and {quantum} at most"
+        )
     if (
         not found
         and settings.chunk_seconds > make_spec(tokenizer, settings, painting, lm is not None).maximum_chunk_seconds
