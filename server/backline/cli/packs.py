@@ -133,7 +133,10 @@ def card(
 
 
 def _draw_sounds(pack: Pack) -> None:
-    """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band."""
+    """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band.
+
+    What is asked for by text has no such picture; `evaluate extraction` draws one.
+    """
     from backline.cli.console import error_console
     from backline.cli.evaluate.parts import pick_world
     from backline.music.stems import TRACKS
@@ -143,7 +146,7 @@ def _draw_sounds(pack: Pack) -> None:
     with error_console.status(f"playing {pack.name}"):
         if set(TRACKS) <= {port.name for port in stream.spec.ports}:
             _draw_separation(pack, stream, world)
-        else:
+        elif not stream.spec.texts:
             _draw_accompaniment(pack, stream, world)
 
 

@@ -354,6 +354,14 @@ def mge_pack(
     towers: Annotated[
         Path | None, typer.Option(help="towers.safetensors of another run, which stay as they are.")
     ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="extract|impute|accompany|generate",
+            help="That the pack plays, all without it; may be given several times. The network learns all.",
+        ),
+    ] = None,
 ) -> None:
     """Train a pack that plays what is asked for by text, MGE-LDM, and write it. Ctrl+C saves; the same command goes on.
 
@@ -370,6 +378,7 @@ def mge_pack(
     from backline.cli.console import UserError, console
     from backline.corpus.labelled import has_labels
     from backline.corpus.multitrack import has_four_tracks
+    from backline.models.mge.tasks import PORTS
     from backline.music.stems import SAMPLE_RATE
     from backline.packs.places import user_packs
     from backline.training.mge import TRAININGS
@@ -381,7 +390,7 @@ def mge_pack(
         raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
     try:
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
-        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
+        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers, tuple(tasks or PORTS))
         train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -30,7 +30,8 @@ from backline.measures.pictures import NoPicture
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.minilm import MiniLM, read_minilm
 from backline.models.mge.network import PREFIX, read_network
-from backline.models.mge.stream import live_table
+from backline.models.mge.stream import DESCRIPTIONS, live_table
+from backline.models.mge.tasks import PORTS
 from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.stems import SAMPLE_RATE
@@ -73,6 +74,7 @@ class MgeRecipe:
     rows: int | None = None  # of a batch; None: the size's own
     vae: Path | None = None  # lent, and so are the next: files as `train vae` and `train towers` write them
     towers: Path | None = None
+    tasks: tuple[str, ...] = tuple(PORTS)  # that the pack plays
     minilm: MiniLM | None = None  # in place of the installed one
     vae_training: VaeTraining = field(default_factory=VaeTraining)
     towers_training: TowersTraining = field(default_factory=TowersTraining)
@@ -80,6 +82,8 @@ class MgeRecipe:
     songs_per_shard: int = SONGS_PER_SHARD
 
     def __post_init__(self) -> None:
+        if unknown := set(self.tasks) - set(PORTS):
+            raise ValueError(f"there is no task {min(unknown)!r}: use {', '.join(PORTS)}")
         if self.size not in TRAININGS:
             raise ValueError(f"there is no size {self.size!r}: use {', '.join(TRAININGS)}")
 
@@ -306,12 +310,12 @@ def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Te
         "name": "mge",
         "version": "0.1.0",
         "family": "mge",
-        "description": "Plays what is asked for by text: an instrument out of a song, or one that joins in",
+        "description": "By text: " + "; ".join(DESCRIPTIONS[task] for task in recipe.tasks),
         "license": "Apache-2.0",
         "mge": table,
         "vae": vae.table,
         "towers": towers.table,
-        "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames),
+        "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames, recipe.tasks),
         "card": card(run, recipe),
     }
     return written, quantize({**tensors, **towers.tensors}) | stored(vae)
@@ -321,6 +325,7 @@ def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
     budget = f"--minutes {recipe.minutes:g}" if recipe.steps is None else f"--steps {recipe.steps:g}"
     told = [f"backline train mge-pack {budget} --seed {recipe.seed} {recipe.songs.options()} --size {recipe.size}"]
+    told += [f"--task {task}" for task in recipe.tasks if len(recipe.tasks) < len(PORTS)]
     told += [f"--{part} {file.name}" for part, file in (("vae", recipe.vae), ("towers", recipe.towers)) if file]
     watched = {"vae": VAE_WATCHED, "towers": teaching.WATCHED, "network": WATCHED}
     return {

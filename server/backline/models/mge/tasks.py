@@ -7,11 +7,13 @@ none, and answers the others; its prompt is about one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 MIXTURE, SUBMIXTURE, SOURCE = range(3)
+TaskName = Literal["extract", "impute", "accompany", "generate"]
 TRACKS = ("mixture", "submixture", "source")
 
 
