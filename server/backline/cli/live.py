@@ -276,7 +276,7 @@ def live(
             session_rate,
             channels,
             block_size=block,
-            reconnect_seconds=reconnect,
+            reconnect_seconds=0.0 if server is None else reconnect,  # nobody starts one of our own again
             **for_tokens(client, pack, listed[0].options, sent),
         ) as session,
         ExitStack() as stack,
