@@ -41,15 +41,16 @@ KINDS: dict[str, Any] = {
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
-    "ClientMessage": {"resume", "marker", "credit", "frames", "take"},
-    "ServerMessage": {"frames", "marker", "take", "log"},
-    "Open": {"want_frames", "on_jump", "task", "want_audio", "want_log"},
+    "ClientMessage": {"resume", "marker", "credit", "frames", "take", "ack"},
+    "ServerMessage": {"frames", "marker", "take", "log", "dry"},
+    "Open": {"want_frames", "on_jump", "task", "want_audio", "want_log", "lease_seconds"},
     "Transport": {"after"},
     "Midi": {"after"},
-    "Ready": {"task"},
-    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks"},
+    "Close": {"discard"},
+    "Ready": {"task", "lease_seconds", "received", "sent", "input_position"},
+    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks", "tokenizer", "digest"},
     "Codebook": {"size", "rate", "track"},
-    "Task": {"description", "ports"},
+    "Task": {"description", "ports", "takes"},
 }
 SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: st.text(max_size=20),

@@ -295,7 +295,7 @@ def test_a_text_changed_live_is_heard_within_a_chunk_its_guard_and_a_fifth_of_a_
         heard.finished()
         latency = sum(item.seconds for item in playing.ledger.items if item.name in {"front_end", "visibility"})
     changed, plain = np.stack([heard.audio(port) for port in range(2)]), streamed(obedient(), audio)
-    first = int(np.flatnonzero(np.abs(changed - plain).max(axis=(0, 1)) > 1e-4)[0])
+    first = int(np.flatnonzero(np.abs(changed - plain).max(axis=(0, 1)) > 1e-6)[0])
     waited = first / RATE + latency - typed / RATE  # and what the machine computes in
     assert latency == pytest.approx(float(CHUNK + GUARD))
     assert 0 < waited <= float(CHUNK) + 0.01
