@@ -157,7 +157,9 @@ class OutputPath:
     def add(self, output: ChunkOutput) -> Audio:
         """The client's audio [channel of all ports, sample] from `end` on that this chunk makes final."""
         if output.audio:
-            self.timeline.lay(output.position, np.concatenate(output.audio, axis=0)[: self._resampler.channels])
+            audio = np.concatenate(output.audio, axis=0)
+            unheard = not self._resampler.channels  # of a session that wants no audio
+            self.timeline.lay(output.position, audio[:0] if unheard else audio)
         return self._convert(self.timeline.commit())
 
     def covers(self, count: int) -> bool:
