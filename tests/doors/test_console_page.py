@@ -430,6 +430,13 @@ def test_a_scene_that_does_not_come_is_told_though_a_knob_is_learned_meanwhile(s
 
 @pytest.mark.hosts
 @pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
+NOTE_PROBLEMS = """
+window.problems = [];
+new MutationObserver(() => problems.push(document.querySelector('#problem p').textContent))
+    .observe(document.querySelector('#problem'), {childList: true, subtree: true, characterData: true});
+"""
+
+
 def test_what_goes_wrong_is_told_in_plain_words() -> None:
     with console_server("--max-sessions=1") as server, Client(server.address) as client, Browser() as page:
         page.open(f"{server.url}/#try")
@@ -454,6 +461,8 @@ def test_what_goes_wrong_is_told_in_plain_words() -> None:
         page.run("document.querySelector('#go').click()")
         page.until("document.querySelector('#try-state').textContent.startsWith('Playing')")
         assert len(client.sessions()) == 1
-        threading.Timer(0.1, server.process.terminate).start()
-        told("The server is shutting down.")
+        page.run(NOTE_PROBLEMS)
+        server.process.terminate()
         page.until("document.querySelector('#problem p').textContent.includes('Is it still running?')")
+        assert page.run("problems.some(problem => problem.includes('The server is shutting down.'))")
+        assert page.text("#try-state") == "Not playing"
