@@ -428,8 +428,6 @@ def test_a_scene_that_does_not_come_is_told_though_a_knob_is_learned_meanwhile(s
     assert after == ["Loud does not open.", "No controller has moved yet.", ""]
 
 
-@pytest.mark.hosts
-@pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
 NOTE_PROBLEMS = """
 window.problems = [];
 new MutationObserver(() => problems.push(document.querySelector('#problem p').textContent))
@@ -437,6 +435,8 @@ new MutationObserver(() => problems.push(document.querySelector('#problem p').te
 """
 
 
+@pytest.mark.hosts
+@pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
 def test_what_goes_wrong_is_told_in_plain_words() -> None:
     with console_server("--max-sessions=1") as server, Client(server.address) as client, Browser() as page:
         page.open(f"{server.url}/#try")
