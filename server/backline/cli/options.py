@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -209,6 +209,13 @@ Layout = Annotated[
 ]
 
 
+def check_among(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is none of those that there are."""
+    names = list(known)
+    if name not in names:
+        raise typer.BadParameter(f"there is no {what} {name!r}: use {', '.join(names)}")
+
+
 def parse_settings(settings: list[str] | None, **named: float | None) -> dict[str, float]:
     """`--set name=value` texts and the options with names of their own as the parameters of a session."""
     parameters = {name: value for name, value in named.items() if value is not None}
@@ -368,8 +375,7 @@ def song_source(
     from backline.music.world import WORLDS
 
     for name in (world, kept or world):
-        if name not in WORLDS:
-            raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
+        check_among("world", name, WORLDS)
     composer = Composer(WORLDS[world], sample_rate)
     learnt: Songs = composer if songs is None else CorpusSongs(Corpus.open(songs), wanted)
     if filters and isinstance(learnt, CorpusSongs):

@@ -127,6 +127,12 @@ class RenderedTakes:
         for file in self.files.values():
             file.put()
 
+    def tell(self) -> None:
+        """Says what has been kept."""
+        for file in self.files.values():
+            said = f"{file.path}: {file.frames / file.rate:.1f} s, {file.channels} channels at {file.rate} Hz"
+            console.print(said, soft_wrap=True)
+
     def discard(self) -> None:
         """Removes what has not been kept."""
         for file in self.files.values():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.option_groups import HERE, ServerOptions, grouped
 
 if TYPE_CHECKING:
     from backline_client import TokenHeader
@@ -23,6 +24,7 @@ TokenFile = Annotated[Path, typer.Argument(metavar="FILE", help="A token file, s
 
 
 @tokens.command()
+@grouped
 def encode(
     songs: Annotated[
         list[Path],
@@ -42,12 +44,7 @@ def encode(
             "names, all others to the track that is left.",
         ),
     ] = None,
-    server: options.Server = None,
-    key_file: options.KeyFile = None,
-    ca: options.Authority = None,
-    client_cert: options.ClientCertificate = None,
-    packs: options.PackFolders = None,
-    device: options.Device = "auto",
+    at: ServerOptions = HERE,
     settings: options.Settings = None,
     task: options.Task = None,
 ) -> None:
@@ -59,17 +56,15 @@ def encode(
     """
     from contextlib import ExitStack
 
-    from rich.progress import Progress
-
     from backline.cli.audio_files import opened, served_rate
     from backline.cli.connection import connected
-    from backline.cli.console import UserError, console, error_console
+    from backline.cli.console import UserError, console, progress
     from backline.cli.takes import check_not_source, ended_in_order
     from backline.cli.tracks import of_files, of_mix
     from backline.whole_file import whole_file
     from backline_client import Frames, TokenHeader, TokenReader, TokenWriter
 
-    credentials = options.credentials(server, key_file, ca, client_cert)
+    credentials = at.credentials()
     parameters = options.parse_settings(settings)
     for song in songs:
         check_not_source(output, song)
@@ -79,8 +74,8 @@ def encode(
         ended_in_order(),
         ExitStack() as stack,
         whole_file(output) as part,
-        connected(server, packs or [], device, credentials=credentials) as client,
-        Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar,
+        connected(at.server, at.packs or [], at.device, credentials=credentials) as client,
+        progress() as bar,
     ):
         described = client.pack(pack)
         task = task or next((each.name for each in described.tasks if each.name == TO_TOKENS), "")
@@ -114,6 +109,7 @@ def encode(
 
 
 @tokens.command()
+@grouped
 def decode(
     source: TokenFile,
     output: Annotated[
@@ -129,12 +125,7 @@ def decode(
         str | None,
         typer.Option("--pack", "-p", help="Another pack than the one that made it, of the same tokenizer."),
     ] = None,
-    server: options.Server = None,
-    key_file: options.KeyFile = None,
-    ca: options.Authority = None,
-    client_cert: options.ClientCertificate = None,
-    packs: options.PackFolders = None,
-    device: options.Device = "auto",
+    at: ServerOptions = HERE,
     seed: options.Seed = None,
     settings: options.Settings = None,
     task: options.Task = None,
@@ -143,22 +134,20 @@ def decode(
 
     Example: [cyan]backline tokens decode song.duo -o song.wav[/]
     """
-    from rich.progress import Progress
-
     from backline.cli.audio_files import served_rate
     from backline.cli.connection import connected
-    from backline.cli.console import console, error_console
+    from backline.cli.console import console, progress
     from backline.cli.takes import PortFiles, RenderedTakes, ended_in_order
     from backline_client import TokenReader
 
-    credentials = options.credentials(server, key_file, ca, client_cert)
+    credentials = at.credentials()
     wanted = options.session_options(None, None, seed, options.parse_settings(settings))
     files = PortFiles.at(output)
     with (
         ended_in_order(),
         TokenReader(source) as file,
-        connected(server, packs or [], device, credentials=credentials) as client,
-        Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar,
+        connected(at.server, at.packs or [], at.device, credentials=credentials) as client,
+        progress() as bar,
     ):
         described = client.pack(pack or file.header.pack)
         file.check(described)
@@ -174,8 +163,7 @@ def decode(
                         takes.write(block.port, block.position, block.audio[:, : samples - block.position])
                         bar.update(shown, completed=block.end)
                 takes.keep(samples)
-    for port, path in paths.items():
-        console.print(f"{path}: {samples / rate:.1f} s, {ports[port]} channels at {rate} Hz", soft_wrap=True)
+    takes.tell()
     console.print(f"seed {rendering.ready.seed}")
 
 
