@@ -208,7 +208,8 @@ def live(
     from backline.cli.stage import MIXED, Stage
     from backline.cli.status import telling
     from backline.cli.takes import LiveTake, PortFiles, TokenTake, ended_in_order
-    from backline_client import BacklineError, TokenHeader, TokenReader
+    from backline.cli.tokens import decodable
+    from backline_client import BacklineError, TokenReader
     from backline_client.token_file import SUFFIX
 
     leads = Leads.at(midi_in or [], mapped or [], learn or [], link, play.tempo, play.signature)
@@ -252,6 +253,7 @@ def live(
     with (
         ended_in_order(),
         connected(at.server, at.packs or [], at.device, apart=card is not None, credentials=credentials) as client,
+        nullcontext(None if tokens is None else decodable(client, client.pack(pack), session_rate)) as token_header,
         advised(client, pack, session_rate, channels, block, play.tempo, wanted) if auto else nullcontext(),
         set_lists.checked(client, scenes, listed).open(
             listed[0].pack,
@@ -275,8 +277,8 @@ def live(
         else:
             logged = None if log is None else stack.enter_context(log_file(log))
             feed = None if sent is None else TokenFeed(stack.enter_context(sent), session_rate)
-            if tokens is not None:
-                token_take = stack.enter_context(TokenTake(tokens, TokenHeader.of(client.pack(pack), session_rate)))
+            if tokens is not None and token_header is not None:
+                token_take = stack.enter_context(TokenTake(tokens, token_header))
             taken = None if token_take is None else token_take.add
             host = Host(session, session_rate, channels, feed=feed, tokens=taken, on_link=tell_link, log=logged)
             latency = session.latency_samples

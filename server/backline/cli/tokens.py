@@ -11,7 +11,8 @@ from backline.cli import options
 from backline.cli.option_groups import HERE, ServerOptions, grouped
 
 if TYPE_CHECKING:
-    from backline_client import TokenHeader
+    from backline_client import Client, TokenHeader
+    from backline_protos.v1 import backline_pb2 as pb
 
 tokens = typer.Typer(
     help="Songs as tokens: a file of a few kB a minute, made on one machine and heard on another.",
@@ -62,7 +63,7 @@ def encode(
     from backline.cli.takes import check_not_source, ended_in_order
     from backline.cli.tracks import of_files, of_mix
     from backline.whole_file import whole_file
-    from backline_client import Frames, TokenHeader, TokenReader, TokenWriter
+    from backline_client import Frames, TokenReader, TokenWriter
 
     credentials = at.credentials()
     parameters = options.parse_settings(settings)
@@ -81,7 +82,7 @@ def encode(
         task = task or next((each.name for each in described.tasks if each.name == TO_TOKENS), "")
         sounds = [stack.enter_context(opened(song)) for song in songs]
         rate = served_rate(sounds[0].rate)
-        header = TokenHeader.of(described, rate)
+        header = decodable(client, described, rate)
         if split is None:
             tracks = of_files(sounds, rate, described, task)
         else:
@@ -183,6 +184,25 @@ def info(source: TokenFile) -> None:
     console.print(f"made by {header.pack}, tokenizer {header.tokenizer}")
     for book in header.codebooks:
         console.print(f"{book.name}: {book.size} entries" + (f", of {book.track}" if book.track != book.name else ""))
+
+
+def decodable(client: Client, pack: pb.Pack, sample_rate: int) -> TokenHeader:
+    """Of a file of the pack's tokens.
+
+    Raises:
+        TokenFileError: it gives none.
+        UserError: no pack of the server would take the file.
+    """
+    from backline.cli.console import UserError
+    from backline_client import TokenHeader
+
+    header = TokenHeader.of(pack, sample_rate)
+    if not pack.takes and not any(other.takes and other.tokenizer == pack.tokenizer for other in client.packs()):
+        raise UserError(
+            f"pack {pack.name!r} gives tokens and takes none, nor does another pack of its tokenizer: nobody could "
+            "hear the file. Use one that takes tokens, see `backline packs show`"
+        )
+    return header
 
 
 def told(header: TokenHeader) -> str:
