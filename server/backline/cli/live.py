@@ -349,9 +349,9 @@ def live(
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
         dropouts = "" if card is None else f", {played.dropouts} dropouts of the sound card"
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
-        if host.measured.marked:
-            measured = host.measured.marked_percentile(95) * 1000
-            console.print(f"output came {measured:.0f} ms after its input (p95, by markers), of {milliseconds:.0f} ms")
+        if (marked := host.measured.marked).count:
+            came = f"output came {marked.percentile(95) * 1000:.0f} ms after its input, of {milliseconds:.0f} ms"
+            console.print(f"{came} (p95 of {marked.of('markers')})")
     if problem is not None:
         raise problem
 
