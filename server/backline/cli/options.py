@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
+from typer.models import OptionInfo
 
 if TYPE_CHECKING:
     from backline.corpus.corpus import Wanted
@@ -79,6 +80,12 @@ def folders(paths: list[Path] | None) -> list[Path] | None:
         if not path.is_dir():
             raise typer.BadParameter(f"there is no folder {path}: make it first, or name another one")
     return paths
+
+
+def place_of(several: str) -> OptionInfo:
+    """The option that says where a rendering goes, which may have several `outputs` or `tracks`."""
+    told = f"Where to write; several {several} become OUT-<name>. A folder (ending in /) gets <name>.wav for each."
+    return typer.Option("--output", "-o", metavar="OUT", help=told)
 
 
 PackName = Annotated[

@@ -19,12 +19,7 @@ def render(
     *,
     output: Annotated[
         str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Where to write; several outputs become OUT-<name>. A folder (ending in /) gets <name>.wav for each.",
-        ),
+        options.place_of("outputs"),
     ],
     replay: Annotated[
         Path | None,
@@ -101,16 +96,16 @@ def render(
         channels, blocks = served(sound, client.pack(pack))
         blocks = at_rate(blocks, sound.rate, rate, channels)
         shown = bar.add_task(f"{pack} plays", total=sound.frames)
-        with client.render_blocks(pack, blocks, rate, channels, transport=transport, **wanted) as rendering:
-            ports = {port.name: port.channels for port in rendering.ready.ports}
-            paths = files.paths(list(ports), source)
-            with RenderedTakes(paths, ports, (rate, sound.rate), sound.most_frames) as takes:
-                for block in rendering:
-                    takes.write(block.port, block.position, block.audio)
-                    bar.update(shown, completed=block.end * sound.rate / rate)
-                if not sound.read_frames:
-                    raise UserError(sound.damage or f"{source} holds no samples: there is nothing to play along with")
-                takes.keep(sound.read_frames)
+        with (
+            client.render_blocks(pack, blocks, rate, channels, transport=transport, **wanted) as rendering,
+            RenderedTakes.of(rendering, files, source, (rate, sound.rate), sound.most_frames) as takes,
+        ):
+            for block in rendering:
+                takes.write(block.port, block.position, block.audio)
+                bar.update(shown, completed=block.end * sound.rate / rate)
+            if not sound.read_frames:
+                raise UserError(sound.damage or f"{source} holds no samples: there is nothing to play along with")
+            takes.keep(sound.read_frames)
     for warning in rendering.warnings.values():
         error_console.print(labelled("warning", warning.message, "yellow"), soft_wrap=True)
     takes.tell()
@@ -139,19 +134,19 @@ def play_again(replay: Path, source: Path, output: str, at: ServerOptions) -> No
         again.check_pack(log, client)
         shown = bar.add_task(f"{log.header.pack} plays again", total=samples)
         blocks, changes = in_blocks(audio, rate), list(again.changes_of(log))
-        with client.render_blocks(
-            log.header.pack, blocks, rate, audio.shape[0], changes=changes, **again.session_options(log)
-        ) as rendering:
-            ports = {port.name: port.channels for port in rendering.ready.ports}
-            paths = files.paths(list(ports), source)
-            with RenderedTakes(paths, ports, (rate, rate), samples) as takes:
-                for event in rendering.events():
-                    if isinstance(event, Block):
-                        takes.write(event.port, event.position, event.audio)
-                        bar.update(shown, completed=event.end)
-                    elif isinstance(event, Frames):
-                        check.take(event)
-                takes.keep(samples)
+        with (
+            client.render_blocks(
+                log.header.pack, blocks, rate, audio.shape[0], changes=changes, **again.session_options(log)
+            ) as rendering,
+            RenderedTakes.of(rendering, files, source, (rate, rate), samples) as takes,
+        ):
+            for event in rendering.events():
+                if isinstance(event, Block):
+                    takes.write(event.port, event.position, event.audio)
+                    bar.update(shown, completed=event.end)
+                elif isinstance(event, Frames):
+                    check.take(event)
+            takes.keep(samples)
     takes.tell()
     if check.differs:
         raise UserError(

@@ -115,12 +115,7 @@ def decode(
     source: TokenFile,
     output: Annotated[
         str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Where to write; several tracks become OUT-<name>. A folder (ending in /) gets <name>.wav for each.",
-        ),
+        options.place_of("tracks"),
     ],
     pack: Annotated[
         str | None,
@@ -155,15 +150,15 @@ def decode(
         wanted["task"] = task or next((each.name for each in described.tasks if each.takes), "")
         samples, rate = file.header.samples, served_rate(file.header.sample_rate)
         shown = bar.add_task(f"{described.name} plays", total=samples)
-        with client.render_blocks(described.name, file.frames(), rate, channels=1, **wanted) as rendering:
-            ports = {port.name: port.channels for port in rendering.ready.ports}
-            paths = files.paths(list(ports), source)
-            with RenderedTakes(paths, ports, (rate, rate), samples) as takes:
-                for block in rendering:
-                    if block.position < samples:  # the last frame may go on beyond the song
-                        takes.write(block.port, block.position, block.audio[:, : samples - block.position])
-                        bar.update(shown, completed=block.end)
-                takes.keep(samples)
+        with (
+            client.render_blocks(described.name, file.frames(), rate, channels=1, **wanted) as rendering,
+            RenderedTakes.of(rendering, files, source, (rate, rate), samples) as takes,
+        ):
+            for block in rendering:
+                if block.position < samples:  # the last frame may go on beyond the song
+                    takes.write(block.port, block.position, block.audio[:, : samples - block.position])
+                    bar.update(shown, completed=block.end)
+            takes.keep(samples)
     takes.tell()
     console.print(f"seed {rendering.ready.seed}")
 
