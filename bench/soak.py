@@ -114,8 +114,8 @@ def soak(
         engine_factor=totals.compute_seconds / seconds,
         real_time_factor=(after.user + after.system - before.user - before.system) / seconds,
         latency_seconds=measured.latency_samples / phrase.rate,
-        delay_p50=measured.delay_percentile(50),
-        delay_p99=measured.delay_percentile(99),
+        delay_p50=measured.delays.percentile(50),
+        delay_p99=measured.delays.percentile(99),
         memory_early=early[0] if early else memory_end,
         memory_end=memory_end,
     )

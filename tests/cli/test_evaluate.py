@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from backline.models.hafm.load import tiny_random
 from backline.music import fluidsynth
 from backline.music.stems import TRACKS
 from backline.packs.pack import write_pack
+from tests.cli.conftest import Typed
 from tests.cli.test_commands import Backline
 from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
@@ -77,18 +79,28 @@ def test_a_wrong_value_is_named_with_its_remedy_before_anything_is_played(
     assert said.out == ""
 
 
+def evaluated(
+    backline: Backline, folder: Path, command: str, *arguments: object, drawn: bool = False
+) -> tuple[Typed, dict[str, Any]]:
+    """What a command says, and the figures that it writes."""
+    out, picture = folder / "out.json", folder / "out.png"
+    said = backline("evaluate", command, *arguments, *(("--picture", picture) if drawn else ()), "-o", out)
+    assert said.code == 0, said.err
+    if drawn:
+        assert picture.read_bytes().startswith(PNG)
+    written = json.loads(out.read_text())
+    assert written["kind"] == command
+    return said, written
+
+
 @pytest.mark.slow
 @needs_fluidsynth
 def test_an_accompaniment_is_measured_shown_and_written(backline: Backline, tmp_path: Path) -> None:
-    out = tmp_path / "out.json"
-    said = backline(
-        "evaluate", "accompaniment", "passthrough", "--pieces", 2, "--no-transport", "--separator", "none", "-o", out
+    said, written = evaluated(
+        backline, tmp_path, "accompaniment", "passthrough", "--pieces", 2, "--no-transport", "--separator", "none"
     )
-    assert said.code == 0, said.err
     for text in ("generated", "reference", "shuffled", "retrieval", "chord match", "missed"):
         assert text in said.out
-    written = json.loads(out.read_text())
-    assert written["kind"] == "accompaniment"
     assert written["pack"].startswith("passthrough")
     assert written["settings"]["world"] == "narrow"
     assert written["settings"]["transport"] is False
@@ -100,10 +112,8 @@ def test_an_accompaniment_is_measured_shown_and_written(backline: Backline, tmp_
 @pytest.mark.slow
 @needs_fluidsynth
 def test_a_session_of_a_minute_is_watched_for_drift(backline: Backline, tmp_path: Path) -> None:
-    out = tmp_path / "drift.json"
-    said = backline("evaluate", "drift", "passthrough", "--minutes", 1, "-o", out)
-    assert said.code == 0, said.err
-    assert {gate["name"] for gate in json.loads(out.read_text())["gates"]} >= {"clipped (share)", "silent (share)"}
+    _, written = evaluated(backline, tmp_path, "drift", "passthrough", "--minutes", 1)
+    assert {gate["name"] for gate in written["gates"]} >= {"clipped (share)", "silent (share)"}
 
 
 @pytest.mark.slow
@@ -114,17 +124,13 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
     write_pack(tmp_path / "packs" / "echo", CONFIG | {"passthrough": {"ports": list(TRACKS)}}, {})
     two = {"name": "two", "passthrough": {"ports": ["vocals", "accompaniment"]}}
     write_pack(tmp_path / "packs" / "two", CONFIG | two, {})
-    out, picture = tmp_path / "out.json", tmp_path / "out.png"
-    said = backline(
-        *("evaluate", "separation", "echo", "--packs", tmp_path / "packs", "--set", "gain=0.5", "--no-visqol"),
-        *("--pieces", 1, "--beside", "two", "--picture", picture, "-o", out),
-        *("--nisqa", write_nisqa(tmp_path / "nisqa.tar")),
+    said, written = evaluated(
+        *(backline, tmp_path, "separation", "echo", "--packs", tmp_path / "packs", "--set", "gain=0.5", "--no-visqol"),
+        *("--pieces", 1, "--beside", "two", "--nisqa", write_nisqa(tmp_path / "nisqa.tar")),
+        drawn=True,
     )
-    assert said.code == 0, said.err
     for text in ("separated, vocals", "ideal ratio mask", "HPSS", "missed", "nothing is compared with coded stems"):
         assert text in said.out + said.err
-    written = json.loads(out.read_text())
-    assert written["kind"] == "separation"
     assert written["settings"]["world"] == "narrow"
     assert written["settings"]["parameters"] == {"gain": 0.5}
     assert written["rows"]["separated, drums"]["SI-SDR gain dB"]["mean"] == pytest.approx(0, abs=1e-3)
@@ -136,7 +142,6 @@ def test_a_separation_is_measured_drawn_and_written(backline: Backline, tmp_path
     methods = ("separated", "mixture", "ideal ratio mask", "HPSS", "two", "true")
     assert sorted(judged) == sorted(row_name(name, "vocals") for name in methods)
     assert any("NISQA" in quoted["rows"]["MSS-LM"] for quoted in written["quoted"])
-    assert picture.read_bytes().startswith(PNG)
 
 
 def write_pulses(folder: Path, pieces: int) -> Path:
@@ -154,16 +159,13 @@ def test_an_extraction_is_measured_drawn_and_written(backline: Backline, tmp_pat
     write_random_pack(tmp_path / "packs")
     write_pack(tmp_path / "packs" / "echo", CONFIG | {"name": "echo", "passthrough": {"ports": list(TRACKS)}}, {})
     corpus = write_pulses(tmp_path / "corpus", 1)
-    out, picture = tmp_path / "out.json", tmp_path / "out.png"
-    said = backline(
-        *("evaluate", "extraction", "mge", "--packs", tmp_path / "packs", "--songs", corpus, "--pieces", 1),
-        *("--beside", "echo", "--ablation", "--picture", picture, "-o", out),
+    said, written = evaluated(
+        *(backline, tmp_path, "extraction", "mge", "--packs", tmp_path / "packs", "--songs", corpus, "--pieces", 1),
+        *("--beside", "echo", "--ablation"),
+        drawn=True,
     )
-    assert said.code == 0, said.err
     for text in ("mask, drums", "ideal ratio mask", "HPSS", "VAE, mask", "missed", "held-out words could be asked"):
         assert text in said.out + said.err
-    written = json.loads(out.read_text())
-    assert written["kind"] == "extraction"
     assert written["settings"]["songs"] == str(corpus)
     assert written["settings"]["readout"] == "mask"
     rows = written["rows"]
@@ -174,7 +176,6 @@ def test_an_extraction_is_measured_drawn_and_written(backline: Backline, tmp_pat
     assert written["quoted"][0]["source"].startswith("MGE-LDM")
     assert written["quoted"][0]["rows"]["MGE-LDM T4, all"]["drums"]["mean"] == 0.83
     assert "piano" not in written["quoted"][0]["rows"]["HDemucs"]
-    assert picture.read_bytes().startswith(PNG)
 
 
 @pytest.mark.parametrize("command", ["imputation", "generation"])
@@ -182,21 +183,17 @@ def test_what_is_made_is_measured_drawn_and_written(backline: Backline, tmp_path
     pytest.importorskip("matplotlib")
     write_random_pack(tmp_path / "packs")
     corpus = write_pulses(tmp_path / "corpus", 2)
-    out, picture = tmp_path / "out.json", tmp_path / "out.png"
-    said = backline(
-        *("evaluate", command, "mge", "--packs", tmp_path / "packs", "--songs", corpus, "--pieces", 2),
-        *("--steps", 1, "--guidance", 1.5, "--picture", picture, "-o", out),
+    said, written = evaluated(
+        *(backline, tmp_path, command, "mge", "--packs", tmp_path / "packs", "--songs", corpus, "--pieces", 2),
+        *("--steps", 1, "--guidance", 1.5),
+        drawn=True,
     )
-    assert said.code == 0, said.err
-    written = json.loads(out.read_text())
-    assert written["kind"] == command
     assert (written["settings"]["steps"], written["settings"]["guidance"]) == (1, 1.5)
     wanted = {"imputation": {"imputed, drums", "true, comping", "shuffled, drums", "silence, comping"},
               "generation": {"generated", "prompted", "held-out songs", "VAE"}}  # fmt: skip
     assert wanted[command] <= written["rows"].keys()
     assert any("frames, and it takes at least" in note for note in written["notes"])  # four seconds are too few
     assert "quoted, not measured: MGE-LDM" in said.out
-    assert picture.read_bytes().startswith(PNG)
 
 
 def test_tokens_are_judged_shown_drawn_and_written(backline: Backline, tmp_path: Path) -> None:
@@ -208,17 +205,14 @@ def test_tokens_are_judged_shown_drawn_and_written(backline: Backline, tmp_path:
         for at in range(2)
     ]
     write_corpus(tmp_path / "corpus", *entries)
-    out, picture = tmp_path / "out.json", tmp_path / "out.png"
-    said = backline(
-        *("evaluate", "tokens", "tiny", "--packs", tmp_path / "packs", "--songs", tmp_path / "corpus", "--quick"),
-        *("--learnt", 2, "--steps", 2, "--seconds", 4, "--kmeans", 8, "--picture", picture, "-o", out),
+    said, written = evaluated(
+        *(backline, tmp_path, "tokens", "tiny", "--packs", tmp_path / "packs", "--songs", tmp_path / "corpus"),
+        *("--quick", "--learnt", 2, "--steps", 2, "--seconds", 4, "--kmeans", 8),
+        drawn=True,
     )
-    assert said.code == 0, said.err
     for text in ("tiny, harmony: V>A", "k-means of mel: both", "mismatch", "no score", "quoted, not measured: DuoTok"):
         assert text in said.out + said.err
-    written = json.loads(out.read_text())
-    assert (written["kind"], written["settings"]["steps"], written["settings"]["learnt"]) == ("tokens", 2, 2)
+    assert (written["settings"]["steps"], written["settings"]["learnt"]) == (2, 2)
     assert written["rows"]["tiny, codec: both"]["tokens/s"]["mean"] == 2 * 75 * 8
     assert written["quoted"][1]["rows"]["DuoTok: V>A"]["enBPT"]["mean"] == 0.489
     assert "BPT" not in written["quoted"][1]["rows"]["DuoTok: both"]
-    assert picture.read_bytes().startswith(PNG)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from backline.cli import paced
 from backline.cli.live import mix_heard
 from backline.cli.paced import INPUT
 from backline.service.server import start_server
@@ -37,6 +38,33 @@ def test_from_file_to_file_the_recording_lies_under_the_input(backline: Backline
     recorded, rate = soundfile.read(tmp_path / "out.wav", dtype="float32")
     assert rate == RATE
     np.testing.assert_array_equal(recorded.T, voice(12_000))
+
+
+def test_delays_are_of_a_bounded_part_of_all_that_came_and_said_to_be(
+    backline: Backline, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paced, "MARK_SECONDS", 0.02)
+    soundfile.write(tmp_path / "in.wav", voice(12_000).T, RATE, subtype="FLOAT")
+    play = (
+        "live", "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--pack", "passthrough",
+        "--server", address, "--jitter-buffer", PATIENT, "--block", 240,
+    )  # fmt: skip
+    assert "(p95 of 13 markers)" in backline(*play).out
+    monkeypatch.setattr(paced, "KEPT", 3)
+    assert "(p95 of 3 of 13 markers, drawn evenly)" in backline(*play).out
+
+
+def test_delays_of_a_session_of_days_take_no_more_room_and_are_of_all_of_it() -> None:
+    sample, seconds = paced.Sample(), np.linspace(0, 1, 300_000)  # ever later: the last are not like all
+    for position, delay in enumerate(seconds):
+        if position == paced.KEPT:
+            assert sample.percentile(50) == np.median(seconds[: paced.KEPT])  # so far of all
+        sample.add(position, delay)
+    assert sample.count == 300_000
+    assert len(sample.points()) == paced.KEPT
+    assert all(delay == seconds[position] for position, delay in sample.points())
+    for percent in (5, 50, 95, 99):
+        assert sample.percentile(percent) == pytest.approx(percent / 100, abs=0.02)
 
 
 @contextmanager

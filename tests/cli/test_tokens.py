@@ -168,6 +168,35 @@ def test_files_that_fit_no_song_are_refused(here: Callable[..., Typed], backline
     refused("No such file", "info", tmp_path / "none.duo", run=backline)
 
 
+def test_tokens_that_no_pack_would_take_are_not_written(backline: Backline, tmp_path: Path) -> None:
+    def serve(name: str, parts: tuple[str, ...]) -> None:
+        config, tensors = toy_pack(parts)
+        write_pack(tmp_path / "packs" / name, {**config, "name": name}, tensors)
+
+    serve("ears", ())
+    soundfile.write(tmp_path / "voice.wav", song(1.0)[0], DUO_RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "both.wav", song(1.0).T, DUO_RATE, subtype="FLOAT")
+    duo = tmp_path / "song.duo"
+    here = ("-p", "ears", "--packs", tmp_path / "packs")
+    encode = ("tokens", "encode", tmp_path / "voice.wav", "-o", duo, *here)
+    inputs = ("--input", tmp_path / "both.wav", "--inputs", "vocals:1,accompaniment:1")
+    outputs = ("--tokens", duo, "--output", tmp_path / "heard.wav", "--log", tmp_path / "log.jsonl")
+    before = sorted(tmp_path.rglob("*"))
+    for command in (encode, ("live", *inputs, *outputs, *here)):
+        said = backline(*command)
+        assert said.code == 1
+        assert "pack 'ears' gives tokens and takes none" in said.err
+        assert "Use one that takes tokens, see `backline packs show`" in said.err
+        assert sorted(tmp_path.rglob("*")) == before
+    serve("whole", ("lm", "renderer"))  # of the same tokenizer: whoever has it can hear the file
+    said = backline(*encode)
+    assert said.code == 0, said.err
+    said = backline(
+        "tokens", "decode", duo, "-o", f"{tmp_path / 'heard'}/", "-p", "whole", "--packs", tmp_path / "packs"
+    )
+    assert said.code == 0, said.err
+
+
 @pytest.mark.parametrize("rate", [8_000, 44_100, 384_000])
 def test_any_rate_gives_frames_for_all_of_the_song(here: Callable[..., Typed], tmp_path: Path, rate: int) -> None:
     soundfile.write(tmp_path / "voice.wav", np.full(rate + 1, 0.25), rate)

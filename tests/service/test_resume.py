@@ -256,9 +256,9 @@ def test_a_client_that_never_acknowledges_resumes_from_what_is_kept(monkeypatch:
 
     async def story(desk: Desk, engine: Engine) -> None:
         line = Line()
-        line.send(client(opening(lease_seconds=LEASE, mode=pb.MODE_LIVE, jitter_buffer_seconds=60)))
-        call = asyncio.create_task(desk.serve(line))
-        ready = await line.ready()
+        ready, call = await called(
+            desk, line, opening(lease_seconds=LEASE, mode=pb.MODE_LIVE, jitter_buffer_seconds=60)
+        )
         line.send(client(*blocks(audio, [480])))
         await line.until(lambda: len(line.of("audio")) == 3 * 100)
         line.cut()
@@ -280,8 +280,7 @@ def test_a_client_that_never_acknowledges_resumes_from_what_is_kept(monkeypatch:
 def test_a_client_that_knows_only_sequences_gets_what_follows_the_last() -> None:
     async def story(desk: Desk, engine: Engine) -> None:
         line = Line()
-        line.send(client(opening(lease_seconds=LEASE), *blocks(noise(2, 4_800), [480])))
-        call = asyncio.create_task(desk.serve(line))
+        _, call = await called(desk, line, opening(lease_seconds=LEASE), *blocks(noise(2, 4_800), [480]))
         await line.until(lambda: len(line.of("audio")) == 30)
         line.cut()
         await asyncio.wait({call})
@@ -361,9 +360,7 @@ def test_whoever_takes_nothing_is_not_read_without_end(monkeypatch: pytest.Monke
 def test_a_cut_while_the_last_line_of_a_log_is_written_loses_no_end() -> None:
     async def story(desk: Desk, engine: Engine) -> None:
         line = Line()
-        line.send(client(opening(lease_seconds=LEASE, want_log=True), block(noise(2, 480))))
-        call = asyncio.create_task(desk.serve(line))
-        ready = await line.ready()
+        ready, call = await called(desk, line, opening(lease_seconds=LEASE, want_log=True), block(noise(2, 480)))
         (seat,) = desk._seats.values()
         assert seat.log is not None
         waits, goes_on = threading.Event(), threading.Event()
@@ -390,12 +387,20 @@ def test_a_cut_while_the_last_line_of_a_log_is_written_loses_no_end() -> None:
 # ---- who, and for how long --------------------------------------------------------------------------------
 
 
+async def called(
+    desk: Desk, line: Line, *messages: Any, guest: Guest | None = None
+) -> tuple[pb.Ready, asyncio.Task[None]]:
+    """A call that goes on after its first messages."""
+    line.send(client(*messages))
+    call = asyncio.create_task(desk.serve(line) if guest is None else desk.serve(line, guest))
+    return await line.ready(), call
+
+
 async def detached(desk: Desk, guest: Guest | None = None, **fields: Any) -> tuple[pb.Ready, Line]:
     """A session whose call has broken off."""
     line = Line()
-    line.send(client(opening(**{"lease_seconds": LEASE, **fields}), block(noise(2, 480))))
-    call = asyncio.create_task(desk.serve(line) if guest is None else desk.serve(line, guest))
-    ready = await line.ready()
+    messages = opening(**{"lease_seconds": LEASE, **fields}), block(noise(2, 480))
+    ready, call = await called(desk, line, *messages, guest=guest)
     await asyncio.sleep(0)
     line.cut()
     await asyncio.wait({call})
@@ -450,9 +455,7 @@ def test_a_resumed_session_has_all_of_its_lease_again() -> None:
         for received in range(3):
             await turn(LEASE - 1)
             line = Line()
-            line.send(client(pb.Resume(token=ready.token, received=0)))
-            call = asyncio.create_task(desk.serve(line))
-            await line.ready()
+            _, call = await called(desk, line, pb.Resume(token=ready.token, received=0))
             assert phases(engine) != ["detached"]
             line.cut()
             await asyncio.wait({call})
@@ -508,9 +511,7 @@ def test_a_call_that_is_half_open_is_taken_over() -> None:
 
     async def story(desk: Desk, engine: Engine) -> None:
         stuck = Line()
-        stuck.send(client(opening(lease_seconds=LEASE), *blocks(noise(2, 960), [480])))
-        old = asyncio.create_task(desk.serve(stuck))
-        ready = await stuck.ready()
+        ready, old = await called(desk, stuck, opening(lease_seconds=LEASE), *blocks(noise(2, 960), [480]))
         await stuck.until(lambda: len(stuck.of("audio")) == 6)
         line = await resumed(desk, ready.token)
         await old
@@ -577,9 +578,7 @@ def test_a_client_that_says_more_than_it_can_have_is_told() -> None:
 def test_an_idle_session_detaches_then_ends_and_says_so() -> None:
     async def story(desk: Desk, engine: Engine) -> None:
         line = Line()
-        line.send(client(opening(lease_seconds=LEASE, mode=pb.MODE_LIVE)))
-        call = asyncio.create_task(desk.serve(line))
-        ready = await line.ready()
+        ready, call = await called(desk, line, opening(lease_seconds=LEASE, mode=pb.MODE_LIVE))
         await turn(IDLE + 0.1)
         await asyncio.wait_for(call, 10)
         assert isinstance(line.error, Idle)
@@ -595,9 +594,7 @@ def test_an_idle_session_detaches_then_ends_and_says_so() -> None:
 def test_whoever_says_that_it_stands_still_or_is_there_is_not_idle(alive: str) -> None:
     async def story(desk: Desk, engine: Engine) -> None:
         line = Line()
-        line.send(client(opening(lease_seconds=LEASE, mode=pb.MODE_LIVE)))
-        call = asyncio.create_task(desk.serve(line))
-        ready = await line.ready()
+        ready, call = await called(desk, line, opening(lease_seconds=LEASE, mode=pb.MODE_LIVE))
         if alive == "stopped":
             line.send(client(pb.Transport(tempo=120, playing=False)))
         for _ in range(10):
@@ -610,9 +607,7 @@ def test_whoever_says_that_it_stands_still_or_is_there_is_not_idle(alive: str) -
         await asyncio.wait({call})
         if alive == "stopped":  # it still is, on the next call
             line = Line()
-            line.send(client(pb.Resume(token=ready.token, received=0)))
-            call = asyncio.create_task(desk.serve(line))
-            await line.ready()
+            _, call = await called(desk, line, pb.Resume(token=ready.token, received=0))
             for _ in range(10):
                 await turn(IDLE - 1)
             assert not call.done()

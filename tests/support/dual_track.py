@@ -31,7 +31,7 @@ from backline.models.stream import (
     StreamSpec,
     Task,
 )
-from backline.models.warm_up import warmed_up
+from tests.support.toy_stream import ToyStream
 
 RATE, FRAME_RATE, ENTRIES = 24_000, 25, 32_768
 HOP = RATE // FRAME_RATE
@@ -55,7 +55,7 @@ class Row:
     chunks: int = 0
 
 
-class DualTrackStream:
+class DualTrackStream(ToyStream):
     """A `Stream` and a `TokenStream`."""
 
     capacity = 4
@@ -84,16 +84,6 @@ class DualTrackStream:
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         return (LatencyItem("visibility", float(config.chunk_seconds)),)
-
-    def warm_up(self, config: SessionConfig) -> float:
-        row = self.open(config)
-        try:
-            return warmed_up(self, row, config, chunks=1, timed=1, device="cpu")
-        finally:
-            self.close(row)
-
-    def resident_bytes(self) -> int:
-        return 0
 
     def _due(self, row: int) -> int:
         return (self._rows[row].chunks + 1) * self._rows[row].chunk_frames

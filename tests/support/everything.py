@@ -36,7 +36,7 @@ from backline.models.stream import (
     Task,
     Text,
 )
-from backline.models.warm_up import warmed_up
+from tests.support.toy_stream import ToyStream
 
 RATE, CHUNK, CAPACITY = 24_000, Fraction(2, 25), 4
 CHUNK_SAMPLES, CHUNK_FRAMES = int(RATE * CHUNK), 2
@@ -64,7 +64,7 @@ class Row:
     notes: list[Notes] = field(default_factory=list)  # that still lie ahead
 
 
-class EverythingStream:
+class EverythingStream(ToyStream):
     """A `Stream`, a `TextStream` and a `TokenStream`. Tests fail or wait in `before_prepare` and `before_step`.
 
     Where `waits_for_frames` is not set it plays on with those that come, as for clients that have none.
@@ -122,16 +122,6 @@ class EverythingStream:
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
         return (LatencyItem("visibility", config.visibility_seconds),)
-
-    def warm_up(self, config: SessionConfig) -> float:
-        row = self.open(config)
-        try:
-            return warmed_up(self, row, config, chunks=1, timed=1, device="cpu")
-        finally:
-            self.close(row)
-
-    def resident_bytes(self) -> int:
-        return 0
 
     def _step(self, row: Row, given: ChunkInput) -> ChunkOutput:
         if row.step == 0:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 # No markup and no emoji: what is printed holds paths and messages, where [brackets] and :colons: mean themselves.
 console = Console(markup=False, emoji=False, highlight=False)
@@ -15,8 +22,24 @@ def labelled(label: str, text: str, style: str) -> Text:
     return Text.assemble((f"{label}:", style), " ", text)
 
 
+def progress(*columns: ProgressColumn) -> Progress:
+    """A bar, on a terminal alone, which goes when the block ends."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal)
+
+
 class UserError(Exception):
     """Something that whoever typed the command can put right; the message says how."""
+
+
+@contextmanager
+def told_to_user() -> Iterator[None]:
+    """What is said of a wrong value, as one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def explanation(error: Exception) -> str | None:

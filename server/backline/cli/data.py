@@ -171,12 +171,12 @@ def _separator(name: str, packs: list[Path], device: str) -> SeparatorPack:
 @contextmanager
 def _song_bar(begin: str) -> Iterator[Callable[[int, int, str], None]]:
     """A bar of songs done; gives what moves it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from backline.cli.console import error_console
+    from backline.cli.console import progress
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task(begin, total=None)
 
         def say(done: int, songs: int, text: str) -> None:

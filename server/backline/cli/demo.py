@@ -88,8 +88,8 @@ def figures(
         ("chunk computed in", _span(stats.chunk_seconds_p50, stats.chunk_seconds_p99), "p50 / p99"),
         (
             "chunk latency",
-            _span(measured.delay_percentile(50), measured.delay_percentile(99)),
-            "p50 / p99, from an input sample to the arrival of the output under it",
+            _span(measured.delays.percentile(50), measured.delays.percentile(99)),
+            f"p50 / p99 of {measured.delays.of('blocks')}, from an input sample to the arrival of the output under it",
         ),
         ("end-to-end latency", _ms(latency), "constant: output p is played with input p + this"),
         *((f"  {item.name}", _ms(item.seconds), item.explanation) for item in ledger.items),
@@ -124,7 +124,8 @@ def draw(path: Path, audio: dict[str, Audio], rate: int, measured: Measured) -> 
         axis.set(yscale="symlog", ylim=(50, min(16_000, rate / 2)), ylabel="Hz", title=name)
         axis.set_yticks([100, 1_000, 10_000], ["100", "1k", "10k"])
     axis = axes[-1]
-    axis.plot([p / rate for p in measured.positions], [delay * 1e3 for delay in measured.delays], ".-", label="arrived")
+    points = measured.delays.points()
+    axis.plot([p / rate for p, _ in points], [delay * 1e3 for _, delay in points], ".-", label="arrived")
     axis.axhline(measured.latency_samples / rate * 1e3, color="C3", label="end-to-end latency: must have arrived")
     axis.set(xlabel="position of the output, seconds", ylabel="ms after its input", title="chunk latency")
     axis.set_xlim(0, length / rate)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.option_groups import HERE, PLAIN, PlayOptions, ServerOptions, grouped
 
 if TYPE_CHECKING:
     from backline.cli.paced import Audio
@@ -22,6 +23,7 @@ RATE = 48_000  # Hz, of a card that has it
 MIX = ""  # name of the mix beside those of the outputs, none of which may have it
 
 
+@grouped
 def live(
     source: Annotated[
         Path | None,
@@ -84,25 +86,8 @@ def live(
         ),
     ] = 120.0,
     pack: options.PackName = "default",
-    server: options.Server = None,
-    key_file: options.KeyFile = None,
-    ca: options.Authority = None,
-    client_cert: options.ClientCertificate = None,
-    packs: options.PackFolders = None,
-    device: options.Device = "auto",
-    seed: options.Seed = None,
-    chunk: options.Chunk = None,
-    visibility: options.Visibility = None,
-    guidance: options.Guidance = None,
-    temperature: options.Temperature = None,
-    settings: options.Settings = None,
-    texts: options.Texts = None,
-    task: options.Task = None,
-    inputs: options.Inputs = None,
-    tempo: options.Tempo = None,
-    signature: options.Signature = "4/4",
-    downbeat: options.Downbeat = 0.0,
-    layout: options.Layout = options.ChannelLayout.AUTO,
+    at: ServerOptions = HERE,
+    play: PlayOptions = PLAIN,
     midi_in: Annotated[
         list[str] | None,
         typer.Option(
@@ -201,14 +186,11 @@ def live(
         lines = [f"{number:>3} {port.name}" for number, port in enumerate(midi.sources())]
         typer.echo("\n".join([*lines, *midi.problems]) or "nothing sends MIDI")
         return
-    credentials = options.credentials(server, key_file, ca, client_cert)
-    parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
-    transport = options.parse_transport(tempo, signature, downbeat)
-    wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
+    credentials, transport, wanted = at.credentials(), play.transport(), play.session()
     wanted |= {"jitter_buffer_seconds": jitter_buffer, "client_name": name, "want_log": log is not None}
     if (steered or scenes is not None) and (log is not None or auto):
         raise typer.BadParameter("--log and --auto are for one session: leave --scenes and --steered out")
-    if auto and (chunk is not None or visibility is not None):
+    if auto and (play.chunk is not None or play.visibility is not None):
         raise typer.BadParameter("--auto chooses --chunk and --visibility: leave them out")
     if log_audio is not None and log is None:
         raise typer.BadParameter("--log-audio goes with --log: say where")
@@ -226,10 +208,11 @@ def live(
     from backline.cli.stage import MIXED, Stage
     from backline.cli.status import telling
     from backline.cli.takes import LiveTake, PortFiles, TokenTake, ended_in_order
-    from backline_client import BacklineError, TokenHeader, TokenReader
+    from backline.cli.tokens import decodable
+    from backline_client import BacklineError, TokenReader
     from backline_client.token_file import SUFFIX
 
-    leads = Leads.at(midi_in or [], mapped or [], learn or [], link, tempo, signature)
+    leads = Leads.at(midi_in or [], mapped or [], learn or [], link, play.tempo, play.signature)
     sent = TokenReader(source) if source is not None and source.suffix == SUFFIX else None
     audio: Audio | None = None
     file_rate = RATE
@@ -269,14 +252,15 @@ def live(
     problem: Exception | None = None
     with (
         ended_in_order(),
-        connected(server, packs or [], device, apart=card is not None, credentials=credentials) as client,
-        advised(client, pack, session_rate, channels, block, tempo, wanted) if auto else nullcontext(),
+        connected(at.server, at.packs or [], at.device, apart=card is not None, credentials=credentials) as client,
+        nullcontext(None if tokens is None else decodable(client, client.pack(pack), session_rate)) as token_header,
+        advised(client, pack, session_rate, channels, block, play.tempo, wanted) if auto else nullcontext(),
         set_lists.checked(client, scenes, listed).open(
             listed[0].pack,
             session_rate,
             channels,
             block_size=block,
-            reconnect_seconds=0.0 if server is None else reconnect,  # nobody starts one of our own again
+            reconnect_seconds=0.0 if at.server is None else reconnect,  # nobody starts one of our own again
             **for_tokens(client, pack, listed[0].options, sent),
         ) as session,
         ExitStack() as stack,
@@ -293,8 +277,8 @@ def live(
         else:
             logged = None if log is None else stack.enter_context(log_file(log))
             feed = None if sent is None else TokenFeed(stack.enter_context(sent), session_rate)
-            if tokens is not None:
-                token_take = stack.enter_context(TokenTake(tokens, TokenHeader.of(client.pack(pack), session_rate)))
+            if tokens is not None and token_header is not None:
+                token_take = stack.enter_context(TokenTake(tokens, token_header))
             taken = None if token_take is None else token_take.add
             host = Host(session, session_rate, channels, feed=feed, tokens=taken, on_link=tell_link, log=logged)
             latency = session.latency_samples
@@ -365,9 +349,9 @@ def live(
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
         dropouts = "" if card is None else f", {played.dropouts} dropouts of the sound card"
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
-        if host.measured.marked:
-            measured = host.measured.marked_percentile(95) * 1000
-            console.print(f"output came {measured:.0f} ms after its input (p95, by markers), of {milliseconds:.0f} ms")
+        if (marked := host.measured.marked).count:
+            came = f"output came {marked.percentile(95) * 1000:.0f} ms after its input, of {milliseconds:.0f} ms"
+            console.print(f"{came} (p95 of {marked.of('markers')})")
     if problem is not None:
         raise problem
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from backline.cli import options
+
 if TYPE_CHECKING:
     from backline.music.songs import Song
     from backline.music.world import World
@@ -47,9 +49,7 @@ def compose(
         raise typer.BadParameter("nothing to do: name a folder with --output, or use --play")
     chosen = _world(world, style)
 
-    from rich.progress import Progress
-
-    from backline.cli.console import console, error_console
+    from backline.cli.console import console, progress
     from backline.cli.sound_card import sounddevice_package
     from backline.music.labels import write_song
     from backline.music.songs import song
@@ -58,7 +58,7 @@ def compose(
     if output is not None:
         check_folder(output)
     sounddevice = sounddevice_package("or write files: backline music compose --output DIR") if play else None
-    with Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+    with progress() as bar:
         for number in bar.track(range(seed, seed + songs), description="composing"):
             made = song(number, chosen, rate)
             console.print(f"{'' if output is None else output / name(made)}  {summary(made)}".strip())
@@ -86,8 +86,7 @@ def _world(name: str, style: str | None) -> World:
 
     from backline.music.world import WORLDS
 
-    if name not in WORLDS:
-        raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
+    options.check_among("world", name, WORLDS)
     world = WORLDS[name]
     if style is None:
         return world

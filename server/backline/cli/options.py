@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
+from typer.models import OptionInfo
 
 if TYPE_CHECKING:
     from backline.corpus.corpus import Wanted
@@ -79,6 +80,12 @@ def folders(paths: list[Path] | None) -> list[Path] | None:
         if not path.is_dir():
             raise typer.BadParameter(f"there is no folder {path}: make it first, or name another one")
     return paths
+
+
+def place_of(several: str) -> OptionInfo:
+    """The option that says where a rendering goes, which may have several `outputs` or `tracks`."""
+    told = f"Where to write; several {several} become OUT-<name>. A folder (ending in /) gets <name>.wav for each."
+    return typer.Option("--output", "-o", metavar="OUT", help=told)
 
 
 PackName = Annotated[
@@ -207,6 +214,13 @@ Layout = Annotated[
         "Ls Rs, then Lrs Rrs), or voices of their own; auto takes 6 and 8 for 5.1 and 7.1."
     ),
 ]
+
+
+def check_among(what: str, name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is none of those that there are."""
+    names = list(known)
+    if name not in names:
+        raise typer.BadParameter(f"there is no {what} {name!r}: use {', '.join(names)}")
 
 
 def parse_settings(settings: list[str] | None, **named: float | None) -> dict[str, float]:
@@ -368,8 +382,7 @@ def song_source(
     from backline.music.world import WORLDS
 
     for name in (world, kept or world):
-        if name not in WORLDS:
-            raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
+        check_among("world", name, WORLDS)
     composer = Composer(WORLDS[world], sample_rate)
     learnt: Songs = composer if songs is None else CorpusSongs(Corpus.open(songs), wanted)
     if filters and isinstance(learnt, CorpusSongs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -31,8 +32,40 @@ Audio = NDArray[np.float32]  # [channel, sample]
 FADE_SECONDS = 0.005  # where output is missing
 MARK_SECONDS = 1.0  # between two markers
 STOOD_SECONDS = 0.5  # behind time, that whoever plays a file has been stopped: it goes on from there
+KEPT = 10_000  # of the delays of a session, however long it is
 JITTER_BUFFER_SECONDS = 0.02  # that demo and soak hold back, as a client in Python on a busy machine should
 INPUT = "input"  # name under which the delayed input itself comes back beside the ports
+
+
+class Sample:
+    """Delays: all of them, or of more than KEPT as many, each as likely as any other (reservoir sampling)."""
+
+    def __init__(self) -> None:
+        self.count = 0  # of all that came
+        self._kept: list[tuple[int, float]] = []
+        self._random = random.Random(0)
+
+    def add(self, position: int, seconds: float) -> None:
+        """What lies at a sample came so long after it."""
+        self.count += 1
+        if len(self._kept) < KEPT:
+            self._kept.append((position, seconds))
+        elif (place := self._random.randrange(self.count)) < KEPT:
+            self._kept[place] = position, seconds
+
+    def points(self) -> list[tuple[int, float]]:
+        """Position and seconds of those that are kept, in the order of the positions."""
+        return sorted(self._kept)
+
+    def percentile(self, percent: float) -> float:
+        """Seconds; not a number if nothing came."""
+        kept = [seconds for _, seconds in self._kept]
+        return float(np.percentile(kept, percent)) if kept else float("nan")
+
+    def of(self, what: str) -> str:
+        """Says what a percentile is of, such as "markers"."""
+        kept = len(self._kept)
+        return f"{kept} {what}" if kept == self.count else f"{kept} of {self.count} {what}, drawn evenly"
 
 
 @dataclass
@@ -40,19 +73,10 @@ class Measured:
     """What came when. An output's delay is from the moment of the input it belongs under to its arrival."""
 
     latency_samples: int  # D: output p is played with input p + D
-    positions: list[int] = field(default_factory=list)  # of each output block of the first port
-    delays: list[float] = field(default_factory=list)  # seconds, of each of them
+    delays: Sample = field(default_factory=Sample)  # of the output blocks of the first port
     underrun_samples: int = 0  # played as silence
-    marked: list[float] = field(default_factory=list)  # seconds from a marker's sample to its return
+    marked: Sample = field(default_factory=Sample)  # of the markers, from their sample to their return
     totals: pb.Closed = field(default_factory=pb.Closed)
-
-    def delay_percentile(self, percent: float) -> float:
-        """Seconds; not a number if nothing came."""
-        return float(np.percentile(self.delays, percent)) if self.delays else float("nan")
-
-    def marked_percentile(self, percent: float) -> float:
-        """The same of the markers."""
-        return float(np.percentile(self.marked, percent)) if self.marked else float("nan")
 
 
 class Host:
@@ -152,12 +176,11 @@ class Host:
                     case Block():
                         self._output.push(event)
                         if event.port == first_port:
-                            self.measured.positions.append(event.position)
-                            self.measured.delays.append(self._since(event.position))
+                            self.measured.delays.add(event.position, self._since(event.position))
                     case Frames() if self._tokens is not None:
                         self._tokens(event)
                     case Marked():
-                        self.measured.marked.append(self._since(event.position))
+                        self.measured.marked.add(event.position, self._since(event.position))
                     case LogLine() if self._log is not None:
                         self._log(event.line)
                     case Link():

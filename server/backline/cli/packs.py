@@ -237,8 +237,8 @@ def pull(
 
     Example: [cyan]backline packs pull spleeter-4stems[/]
     """
-    from backline.cli.console import UserError, console, error_console, labelled
-    from backline.cli.evaluate.parts import progress_bar, told_to_user
+    from backline.cli.console import UserError, console, error_console, labelled, told_to_user
+    from backline.cli.evaluate.parts import progress_bar
     from backline.packs.download import download, listed_checksum, recorded_checksum, size
     from backline.packs.official import find
     from backline.packs.places import user_packs

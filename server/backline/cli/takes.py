@@ -21,7 +21,7 @@ from backline.cli.take_file import TakeFile, audio_format
 from backline.models.names import names_problem
 from backline.sound_files import Audio, RateChange
 from backline.whole_file import Unfinished, check_folder, check_target
-from backline_client import Frames, TokenFileError, TokenHeader, TokenWriter
+from backline_client import Frames, RenderCall, TokenFileError, TokenHeader, TokenWriter
 
 # ---- where they go -------------------------------------------------------------------------------------
 
@@ -103,6 +103,14 @@ class RenderedTakes:
             self.discard()
             raise
 
+    @classmethod
+    def of(
+        cls, rendering: RenderCall, files: PortFiles, source: Path, rates: tuple[int, int], most_frames: int | None
+    ) -> RenderedTakes:
+        """Of all outputs of a rendering, which plays to `source`; see `PortFiles.paths`."""
+        ports = {port.name: port.channels for port in rendering.ready.ports}
+        return cls(files.paths(list(ports), source), ports, rates, most_frames)
+
     def __enter__(self) -> RenderedTakes:
         return self
 
@@ -126,6 +134,12 @@ class RenderedTakes:
             file.finish()
         for file in self.files.values():
             file.put()
+
+    def tell(self) -> None:
+        """Says what has been kept."""
+        for file in self.files.values():
+            said = f"{file.path}: {file.frames / file.rate:.1f} s, {file.channels} channels at {file.rate} Hz"
+            console.print(said, soft_wrap=True)
 
     def discard(self) -> None:
         """Removes what has not been kept."""

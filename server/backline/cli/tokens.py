@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.option_groups import HERE, ServerOptions, grouped
 
 if TYPE_CHECKING:
-    from backline_client import TokenHeader
+    from backline_client import Client, TokenHeader
+    from backline_protos.v1 import backline_pb2 as pb
 
 tokens = typer.Typer(
     help="Songs as tokens: a file of a few kB a minute, made on one machine and heard on another.",
@@ -23,6 +25,7 @@ TokenFile = Annotated[Path, typer.Argument(metavar="FILE", help="A token file, s
 
 
 @tokens.command()
+@grouped
 def encode(
     songs: Annotated[
         list[Path],
@@ -42,12 +45,7 @@ def encode(
             "names, all others to the track that is left.",
         ),
     ] = None,
-    server: options.Server = None,
-    key_file: options.KeyFile = None,
-    ca: options.Authority = None,
-    client_cert: options.ClientCertificate = None,
-    packs: options.PackFolders = None,
-    device: options.Device = "auto",
+    at: ServerOptions = HERE,
     settings: options.Settings = None,
     task: options.Task = None,
 ) -> None:
@@ -59,17 +57,15 @@ def encode(
     """
     from contextlib import ExitStack
 
-    from rich.progress import Progress
-
     from backline.cli.audio_files import opened, served_rate
     from backline.cli.connection import connected
-    from backline.cli.console import UserError, console, error_console
+    from backline.cli.console import UserError, console, progress
     from backline.cli.takes import check_not_source, ended_in_order
     from backline.cli.tracks import of_files, of_mix
     from backline.whole_file import whole_file
-    from backline_client import Frames, TokenHeader, TokenReader, TokenWriter
+    from backline_client import Frames, TokenReader, TokenWriter
 
-    credentials = options.credentials(server, key_file, ca, client_cert)
+    credentials = at.credentials()
     parameters = options.parse_settings(settings)
     for song in songs:
         check_not_source(output, song)
@@ -79,14 +75,14 @@ def encode(
         ended_in_order(),
         ExitStack() as stack,
         whole_file(output) as part,
-        connected(server, packs or [], device, credentials=credentials) as client,
-        Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar,
+        connected(at.server, at.packs or [], at.device, credentials=credentials) as client,
+        progress() as bar,
     ):
         described = client.pack(pack)
         task = task or next((each.name for each in described.tasks if each.name == TO_TOKENS), "")
         sounds = [stack.enter_context(opened(song)) for song in songs]
         rate = served_rate(sounds[0].rate)
-        header = TokenHeader.of(described, rate)
+        header = decodable(client, described, rate)
         if split is None:
             tracks = of_files(sounds, rate, described, task)
         else:
@@ -114,27 +110,18 @@ def encode(
 
 
 @tokens.command()
+@grouped
 def decode(
     source: TokenFile,
     output: Annotated[
         str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="Where to write; several tracks become OUT-<name>. A folder (ending in /) gets <name>.wav for each.",
-        ),
+        options.place_of("tracks"),
     ],
     pack: Annotated[
         str | None,
         typer.Option("--pack", "-p", help="Another pack than the one that made it, of the same tokenizer."),
     ] = None,
-    server: options.Server = None,
-    key_file: options.KeyFile = None,
-    ca: options.Authority = None,
-    client_cert: options.ClientCertificate = None,
-    packs: options.PackFolders = None,
-    device: options.Device = "auto",
+    at: ServerOptions = HERE,
     seed: options.Seed = None,
     settings: options.Settings = None,
     task: options.Task = None,
@@ -143,39 +130,36 @@ def decode(
 
     Example: [cyan]backline tokens decode song.duo -o song.wav[/]
     """
-    from rich.progress import Progress
-
     from backline.cli.audio_files import served_rate
     from backline.cli.connection import connected
-    from backline.cli.console import console, error_console
+    from backline.cli.console import console, progress
     from backline.cli.takes import PortFiles, RenderedTakes, ended_in_order
     from backline_client import TokenReader
 
-    credentials = options.credentials(server, key_file, ca, client_cert)
+    credentials = at.credentials()
     wanted = options.session_options(None, None, seed, options.parse_settings(settings))
     files = PortFiles.at(output)
     with (
         ended_in_order(),
         TokenReader(source) as file,
-        connected(server, packs or [], device, credentials=credentials) as client,
-        Progress(console=error_console, transient=True, disable=not error_console.is_terminal) as bar,
+        connected(at.server, at.packs or [], at.device, credentials=credentials) as client,
+        progress() as bar,
     ):
         described = client.pack(pack or file.header.pack)
         file.check(described)
         wanted["task"] = task or next((each.name for each in described.tasks if each.takes), "")
         samples, rate = file.header.samples, served_rate(file.header.sample_rate)
         shown = bar.add_task(f"{described.name} plays", total=samples)
-        with client.render_blocks(described.name, file.frames(), rate, channels=1, **wanted) as rendering:
-            ports = {port.name: port.channels for port in rendering.ready.ports}
-            paths = files.paths(list(ports), source)
-            with RenderedTakes(paths, ports, (rate, rate), samples) as takes:
-                for block in rendering:
-                    if block.position < samples:  # the last frame may go on beyond the song
-                        takes.write(block.port, block.position, block.audio[:, : samples - block.position])
-                        bar.update(shown, completed=block.end)
-                takes.keep(samples)
-    for port, path in paths.items():
-        console.print(f"{path}: {samples / rate:.1f} s, {ports[port]} channels at {rate} Hz", soft_wrap=True)
+        with (
+            client.render_blocks(described.name, file.frames(), rate, channels=1, **wanted) as rendering,
+            RenderedTakes.of(rendering, files, source, (rate, rate), samples) as takes,
+        ):
+            for block in rendering:
+                if block.position < samples:  # the last frame may go on beyond the song
+                    takes.write(block.port, block.position, block.audio[:, : samples - block.position])
+                    bar.update(shown, completed=block.end)
+            takes.keep(samples)
+    takes.tell()
     console.print(f"seed {rendering.ready.seed}")
 
 
@@ -195,6 +179,25 @@ def info(source: TokenFile) -> None:
     console.print(f"made by {header.pack}, tokenizer {header.tokenizer}")
     for book in header.codebooks:
         console.print(f"{book.name}: {book.size} entries" + (f", of {book.track}" if book.track != book.name else ""))
+
+
+def decodable(client: Client, pack: pb.Pack, sample_rate: int) -> TokenHeader:
+    """Of a file of the pack's tokens.
+
+    Raises:
+        TokenFileError: it gives none.
+        UserError: no pack of the server would take the file.
+    """
+    from backline.cli.console import UserError
+    from backline_client import TokenHeader
+
+    header = TokenHeader.of(pack, sample_rate)
+    if not pack.takes and not any(other.takes and other.tokenizer == pack.tokenizer for other in client.packs()):
+        raise UserError(
+            f"pack {pack.name!r} gives tokens and takes none, nor does another pack of its tokenizer: nobody could "
+            "hear the file. Use one that takes tokens, see `backline packs show`"
+        )
+    return header
 
 
 def told(header: TokenHeader) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from backline.cli import options
+from backline.cli.option_groups import grouped
 
 if TYPE_CHECKING:
     from backline.corpus.corpus import Wanted
@@ -46,13 +47,39 @@ HAFM_RUN = Path("runs/hafm")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
 
+@dataclass(frozen=True)
+class WholePack:
+    """Of which pack the parts are that are trained, and how."""
+
+    run: Run = RUN
+    output: Output = None
+    minutes: Minutes = 150.0
+    device: options.Device = "auto"
+    seed: TrainingSeed = 0
+
+
+@dataclass(frozen=True)
+class Learning:
+    """On what is trained, and of which songs."""
+
+    device: options.Device = "auto"
+    seed: TrainingSeed = 0
+    songs: options.SongsFolder = None
+    composed: options.ComposedShare = None
+    world: ComposedWorld = "ensemble"
+
+    def songs_at(self, rate: int, wanted: Wanted) -> Songs:
+        """Those to learn from, composed at a rate in Hz, see `learnt_songs`."""
+        return learnt_songs(self.songs, self.composed, self.world, rate, wanted)
+
+
+WHOLE, ENSEMBLE, DUO = WholePack(), Learning(), Learning(world="duo")
+
+
 @train.command("default-pack")
+@grouped
 def default_pack(
-    run: Run = RUN,
-    output: Output = None,
-    minutes: Minutes = 150.0,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
+    whole: WholePack = WHOLE,
     start: Start = None,
     packs: options.PackFolders = None,
     songs: options.SongsFolder = None,
@@ -66,31 +93,25 @@ def default_pack(
 
     Further, from the pack that comes with Backline: [cyan]backline train default-pack --from default --run runs/more[/]
     """
-    _train((), run, output, minutes, device, seed, start, packs, songs, composed)
+    _train((), whole, start, packs, songs, composed)
 
 
 @train.command()
+@grouped
 def semantics(
-    run: Run = RUN,
-    output: Output = None,
-    minutes: Minutes = 150.0,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
+    whole: WholePack = WHOLE,
 ) -> None:
     """Fit the semantic tokens of voice and band, the first part. It needs a score, so its songs are composed.
 
     Example: [cyan]backline train semantics --run runs/mine[/]
     """
-    _train(("semantics",), run, output, minutes, device, seed)
+    _train(("semantics",), whole)
 
 
 @train.command()
+@grouped
 def codec(
-    run: Run = RUN,
-    output: Output = None,
-    minutes: Minutes = 150.0,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
+    whole: WholePack = WHOLE,
     start: Start = None,
     packs: options.PackFolders = None,
     songs: options.SongsFolder = None,
@@ -102,17 +123,14 @@ def codec(
 
     On your own songs' bands, see `backline data prepare`: [cyan]backline train codec --songs corpus --composed 0.5[/]
     """
-    _train(("codec",), run, output, minutes, device, seed, start, packs, songs, composed)
+    _train(("codec",), whole, start, packs, songs, composed)
 
 
 @train.command()
+@grouped
 def stage(
     name: Annotated[str, typer.Argument(metavar="semantic|acoustic")],
-    run: Run = RUN,
-    output: Output = None,
-    minutes: Minutes = 150.0,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
+    whole: WholePack = WHOLE,
     start: Start = None,
     packs: options.PackFolders = None,
 ) -> None:
@@ -122,20 +140,17 @@ def stage(
     """
     if name not in {"semantic", "acoustic"}:
         raise typer.BadParameter(f"there is no stage {name!r}: use semantic or acoustic")
-    _train((name,), run, output, minutes, device, seed, start, packs)
+    _train((name,), whole, start, packs)
 
 
 @train.command()
+@grouped
 def towers(
     run: Run = MGE_RUN,
     minutes: Annotated[
         float, typer.Option(help="Training time of the towers alone.", min=0, callback=options.finite)
     ] = 8.0,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
-    songs: options.SongsFolder = None,
-    composed: options.ComposedShare = None,
-    world: ComposedWorld = "ensemble",
+    how: Learning = ENSEMBLE,
 ) -> None:
     """Train what hears a prompt and what hears a sound, the towers of text-queried packs. It needs MiniLM.
 
@@ -143,7 +158,7 @@ def towers(
 
     Afterwards: [cyan]backline evaluate prompts runs/mge[/]
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.corpus.labelled import has_labels, stems_of
     from backline.models.mge.minilm import read_minilm
     from backline.training.loop import LoopConfig
@@ -151,15 +166,13 @@ def towers(
 
     config = TowersTraining()
     rate = config.towers.sample_rate
-    try:
-        source = learnt_songs(songs, composed, world, rate, has_labels)
+    with told_to_user():
+        source = how.songs_at(rate, has_labels)
         minilm = read_minilm()
-        loop = LoopConfig(run / PART, minutes, seed=seed)
+        loop = LoopConfig(run / PART, minutes, seed=how.seed)
         _, outcome = train_towers(
-            loop, config, minilm, lambda seed: stems_of(source.song(seed), rate), HELD_OUT_SONGS, device
+            loop, config, minilm, lambda seed: stems_of(source.song(seed), rate), HELD_OUT_SONGS, how.device
         )
-    except ValueError as error:
-        raise UserError(str(error)) from error
     if outcome.interrupted:
         console.print(f"Stopped after {outcome.seconds / 60:.1f} minutes. The same command goes on.")
     else:
@@ -242,7 +255,7 @@ def stems_pack(
 
     A voice and all the rest: [cyan]backline train stems-pack --codec stems --stems vocals,band --window 3.2[/]
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.corpus.filters import MSS_LM
     from backline.corpus.multitrack import has_four_tracks
     from backline.corpus.songs import Composer
@@ -255,7 +268,7 @@ def stems_pack(
     def found(name: str | None) -> Pack | None:
         return None if name is None else options.find_pack(name, packs)
 
-    try:
+    with told_to_user():
         names = None if stems is None else tuple(name.strip() for name in stems.split(","))
         wish = Wish(preset, size, ablation, names, window, rate)
         filters = MSS_LM if preset == "paper" else ()
@@ -265,11 +278,10 @@ def stems_pack(
         known, target = found(start), found(codec_pack)
         recipe = StemsRecipe.of(minutes, seed, device, source, known, old, target, heard, wish)
         train_stems_pack(run, output or user_packs() / "stems", recipe, (part,) if part else PARTS, console.print)
-    except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
-        raise UserError(str(error)) from error
 
 
 @train.command()
+@grouped
 def vae(
     run: Annotated[
         Path, typer.Option(help="The run folder: checkpoints, logs, and vae.safetensors. Goes on with what is there.")
@@ -277,11 +289,7 @@ def vae(
     minutes: Annotated[
         float, typer.Option(help="Training time; 0 writes what --from gives.", min=0, callback=options.finite)
     ] = 35.0,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
-    songs: options.SongsFolder = None,
-    composed: options.ComposedShare = None,
-    world: ComposedWorld = "ensemble",
+    how: Learning = ENSEMBLE,
     start: Annotated[
         str | None,
         typer.Option(
@@ -299,7 +307,7 @@ def vae(
 
     Without any training, the stems pack's codec as it is: [cyan]backline train vae --from stems --minutes 0[/]
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.codecs.vae.config import SpectralConfig
     from backline.corpus.multitrack import four_tracks, has_four_tracks
     from backline.music.seeds import HELD_OUT_SEED
@@ -309,38 +317,33 @@ def vae(
     from backline.training.loop import LoopConfig
     from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, origin_of, train_vae
 
-    try:
-        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_four_tracks)
+    with told_to_user():
+        source = how.songs_at(SAMPLE_RATE, has_four_tracks)
         codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
         begun = None if start is None else options.find_pack(start, packs)
         if begun is not None:
             codec = codec_to_start_from(begun)
             config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
         train_vae(
-            LoopConfig(run, minutes=minutes, seed=seed),
+            LoopConfig(run, minutes=minutes, seed=how.seed),
             config,
             lambda number: four_tracks(source.song(number), SAMPLE_RATE),
             range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS),
-            device,
+            how.device,
             codec,
             origin_of(source, begun),
         )
-    except ValueError as error:
-        raise UserError(str(error)) from error
     console.print(f"{run / FILE} written")
 
 
 @train.command("mge-pack")
+@grouped
 def mge_pack(
     run: Run = MGE_RUN,
     output: Output = None,
     minutes: Minutes = 100.0,
     part: Annotated[str | None, typer.Option(metavar="vae|towers|network", help="Train this part alone.")] = None,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
-    songs: options.SongsFolder = None,
-    composed: options.ComposedShare = None,
-    world: ComposedWorld = "ensemble",
+    how: Learning = ENSEMBLE,
     size: Annotated[
         str, typer.Option(metavar="paper|small|tiny", help="Of the network: the paper's billion, or what a CPU trains.")
     ] = "small",
@@ -375,7 +378,7 @@ def mge_pack(
     As the paper does, on your songs:
     [cyan]backline train mge-pack --songs corpus --size paper --steps 200000 --device cuda[/]
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.corpus.labelled import has_labels
     from backline.corpus.multitrack import has_four_tracks
     from backline.models.mge.tasks import PORTS
@@ -384,19 +387,17 @@ def mge_pack(
     from backline.training.mge import TRAININGS
     from backline.training.mge_pack import PARTS, MgeRecipe, train_mge_pack
 
-    if size not in TRAININGS:
-        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
-    if part is not None and part not in PARTS:
-        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
-    try:
-        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
-        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers, tuple(tasks or PORTS))
+    options.check_among("size", size, TRAININGS)
+    if part is not None:
+        options.check_among("part", part, PARTS)
+    with told_to_user():
+        source = how.songs_at(SAMPLE_RATE, has_labels if vae else has_four_tracks)
+        recipe = MgeRecipe(source, minutes, steps, how.seed, how.device, size, rows, vae, towers, tuple(tasks or PORTS))
         train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 @train.command()
+@grouped
 def duotok(
     run: Annotated[
         Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
@@ -406,11 +407,7 @@ def duotok(
         float, typer.Option(help="Training time; the stages share it.", min=0, callback=options.finite)
     ] = 40.0,
     steps: Annotated[int | None, typer.Option(help="Of each stage, in place of minutes.", min=1)] = None,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
-    songs: options.SongsFolder = None,
-    composed: options.ComposedShare = None,
-    world: ComposedWorld = "duo",
+    how: Learning = DUO,
     size: Annotated[
         str, typer.Option(metavar="paper|small", help="The paper's 330 million, or what a CPU trains and plays live.")
     ] = "small",
@@ -452,16 +449,15 @@ def duotok(
     On your songs, see `backline data prepare` and `backline data label`:
     [cyan]backline train duotok --songs corpus --teacher stems --vocab vocab.txt --size paper --device cuda[/]
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.corpus.separator import SeparatorPack
     from backline.training.duotok import TRAININGS, ablated
     from backline.training.duotok_pack import SHARES, DuoPackRecipe, renderers_part
     from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
     from backline.training.duotok_stages import TOKENIZER_STAGES, DuoTokRecipe, train_duotok
 
-    if size not in TRAININGS:
-        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
-    try:
+    options.check_among("size", size, TRAININGS)
+    with told_to_user():
         training = ablated(
             TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries
         )
@@ -469,24 +465,23 @@ def duotok(
         if teacher is not None:
             pack = options.find_pack(teacher, packs)
             separator = SeparatorPack(pack.folder, f"{pack.name} {pack.version}")
-        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
-        recipe = DuoTokRecipe(source, minutes, steps, seed, device, training, separator, vocab)
+        source = how.songs_at(SAMPLE_RATE, can_be_learnt)
+        recipe = DuoTokRecipe(source, minutes, steps, how.seed, how.device, training, separator, vocab)
         if stage == 4:
             stems = None if vae is not None else options.find_pack("stems", packs)
             whole = minutes / SHARES["renderers"]  # of a pack of which they get their share
             pack_recipe = DuoPackRecipe.of(
-                size, recipe, minutes=whole, steps=steps, seed=seed, device=device, vae=vae, stems=stems
+                size, recipe, minutes=whole, steps=steps, seed=how.seed, device=how.device, vae=vae, stems=stems
             )
             done = renderers_part(run, pack_recipe, console.print)
         else:
             done = train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,))
         if done:
             console.print(f"done: {run}")
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 @train.command("duotok-lm")
+@grouped
 def duotok_lm(
     run: Annotated[
         Path, typer.Option(help="The run folder: tokens, checkpoints, logs. Goes on with what is there.")
@@ -500,11 +495,7 @@ def duotok_lm(
     output: Output = None,
     minutes: Annotated[float, typer.Option(help="Training time.", min=0, callback=options.finite)] = 40.0,
     steps: Annotated[int | None, typer.Option(help="In place of minutes.", min=1)] = None,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
-    songs: options.SongsFolder = None,
-    composed: options.ComposedShare = None,
-    world: ComposedWorld = "duo",
+    how: Learning = DUO,
     size: Annotated[
         str,
         typer.Option(metavar="paper|small", help="1.3 billion weights for whole songs, or 5 million that play live."),
@@ -520,7 +511,9 @@ def duotok_lm(
     Of a tokenizer that is in the making, on your own songs:
     [cyan]backline train duotok-lm --tokenizer runs/duotok --songs corpus --run runs/duotok[/]
     """
-    from backline.cli.console import UserError, console
+    from math import inf
+
+    from backline.cli.console import console, told_to_user
     from backline.corpus.multitrack import has_voice_and_band
     from backline.packs.pack import write_pack
     from backline.packs.places import user_packs
@@ -538,8 +531,7 @@ def duotok_lm(
     from backline.training.duotok_stages import DuoTokRecipe
     from backline.training.loop import LoopConfig
 
-    if size not in TOKENIZERS:
-        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TOKENIZERS)}")
+    options.check_among("size", size, TOKENIZERS)
     if (pack is None) == (tokenizer is None):
         raise typer.BadParameter("give one of --pack and --tokenizer: whose tokens are to be learnt")
     training = TRAININGS[size]
@@ -547,23 +539,22 @@ def duotok_lm(
         raise typer.BadParameter(
             "a language model of this size hears whole songs and plays in no pack: use --tokenizer"
         )
-    try:
+    with told_to_user():
         known = None if pack is None else options.find_pack(pack, packs)
         recipe = DuoTokRecipe(training=TOKENIZERS[size])
         part = tokenizer_of(known) if known else tokenizer_of_run(Path(tokenizer or "."), recipe)
-        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_voice_and_band)
-        loop = LoopConfig(run / "lm", steps=steps, seed=seed) if steps else LoopConfig(run / "lm", minutes, seed=seed)
+        source = how.songs_at(SAMPLE_RATE, has_voice_and_band)
+        loop = LoopConfig(run / "lm", inf if steps else minutes, steps or inf, how.seed)
         run.mkdir(parents=True, exist_ok=True)
-        done = train_language_model(run, tokenizing(part, source), training, loop, device, console.print)
+        done = train_language_model(run, tokenizing(part, source), training, loop, how.device, console.print)
         if known is not None and done:
             out = output or user_packs() / known.name
             write_pack(out, *with_language_model(known, run, language_model_card(run, source)))
             console.print(f"pack written to {out}")
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 @train.command("duotok-pack")
+@grouped
 def duotok_pack(
     run: Annotated[
         Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
@@ -572,11 +563,7 @@ def duotok_pack(
     minutes: Minutes = 90.0,
     part: Annotated[str | None, typer.Option(metavar="tokenizer|lm|renderers", help="Train this part alone.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of each part and stage, in place of minutes.", min=1)] = None,
-    device: options.Device = "auto",
-    seed: TrainingSeed = 0,
-    songs: options.SongsFolder = None,
-    composed: options.ComposedShare = None,
-    world: ComposedWorld = "duo",
+    how: Learning = DUO,
     size: Annotated[
         str, typer.Option(metavar="paper|small", help="The paper's sizes, or what a CPU trains and plays live.")
     ] = "small",
@@ -594,26 +581,23 @@ def duotok_pack(
 
     On your songs, in a lab: [cyan]backline train duotok-pack --songs corpus --size paper --steps 100000[/]
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.packs.places import user_packs
     from backline.training.duotok import TRAININGS
     from backline.training.duotok_pack import PARTS, DuoPackRecipe, train_duotok_pack
     from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
     from backline.training.duotok_stages import DuoTokRecipe
 
-    if size not in TRAININGS:
-        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
-    if part is not None and part not in PARTS:
-        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
-    try:
-        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
+    options.check_among("size", size, TRAININGS)
+    if part is not None:
+        options.check_among("part", part, PARTS)
+    with told_to_user():
+        source = how.songs_at(SAMPLE_RATE, can_be_learnt)
         stems = None if vae is not None else options.find_pack("stems", packs)
         tokenizer = DuoTokRecipe(source, training=TRAININGS[size])
-        rest = {"minutes": minutes, "steps": steps, "seed": seed, "device": device}
+        rest = {"minutes": minutes, "steps": steps, "seed": how.seed, "device": how.device}
         recipe = DuoPackRecipe.of(size, tokenizer, vae=vae, stems=stems, **rest)
         train_duotok_pack(run, output or user_packs() / "duotok", recipe, (part,) if part else PARTS, console.print)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 @train.command()
@@ -650,18 +634,16 @@ def kmeans(
     Over a tokenizer that was learnt from sound alone, 25 tokens a second: [cyan]backline train kmeans --semantics \
 pack:duotok[/], or with [cyan]--own-tokens[/] as it has them itself
     """
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.packs import parts
     from backline.packs.registry import PackRegistry
     from backline.training.hafm_pack import HafmRecipe, fit
 
-    try:
+    with told_to_user():
         recipe = HafmRecipe(hafm_songs(songs, composed, world), seed=seed, device=device)
         part = parts.read_semantics_part(semantics, PackRegistry(packs or []), layer)
         part = parts.own_tokens(part) if own_tokens else part
         fit(run, recipe, part, clusters, passages, console.print)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 @train.command()
@@ -710,30 +692,28 @@ def hafm(
     from dataclasses import replace
     from typing import get_args
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
-    from backline.cli.console import UserError, console, error_console
+    from backline.cli.console import console, progress, told_to_user
     from backline.packs.parts import read_codec_part
     from backline.packs.places import user_packs
     from backline.packs.registry import PackRegistry
     from backline.training.hafm_pack import HafmRecipe, train_hafm
     from backline.training.interleaved import TABLE_1, Order, Precision
 
-    if layout not in get_args(Order):
-        raise typer.BadParameter(f"there is no layout {layout!r}: use {', '.join(get_args(Order))}")
-    if precision not in get_args(Precision):
-        raise typer.BadParameter(f"there is no precision {precision!r}: use {', '.join(get_args(Precision))}")
+    options.check_among("layout", layout, get_args(Order))
+    options.check_among("precision", precision, get_args(Precision))
     said = {"steps": steps, "batch": batch, "accumulate": accumulate, "order": layout}
     changes = {name: value for name, value in said.items() if value is not None}
     training = {name: replace(table, **changes) for name, table in TABLE_1.items()}  # type: ignore[arg-type]
     columns = (TextColumn("making tokens"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task("", total=None)
 
         def say(done: int, passages: int) -> None:
             bar.update(task, completed=done, total=passages, visible=done < passages)
 
-        try:
+        with told_to_user():
             recipe = HafmRecipe(
                 hafm_songs(songs, composed, world),
                 size=size,
@@ -756,8 +736,6 @@ def hafm(
                 console.print,
                 say,
             )
-        except ValueError as error:
-            raise UserError(str(error)) from error
 
 
 def learnt_songs(
@@ -791,30 +769,24 @@ def hafm_songs(songs: Path | None, composed: float | None, world: str) -> Songs:
 
 def _train(
     parts: tuple[str, ...],
-    run: Path,
-    output: Path | None,
-    minutes: float,
-    device: str,
-    seed: int,
+    whole: WholePack,
     start: str | None = None,
     packs: list[Path] | None = None,
     songs: Path | None = None,
     composed: float | None = None,
 ) -> None:
     """Trains `parts`, all of them if there are none; the codec on a corpus, if one is given."""
-    from backline.cli.console import UserError, console
+    from backline.cli.console import console, told_to_user
     from backline.corpus.multitrack import has_band
     from backline.packs.places import user_packs
     from backline.training.default_pack import PARTS, Recipe, train_default_pack
 
-    recipe = Recipe(minutes=minutes, seed=seed, device=device)
-    out = output or user_packs() / "default"
-    try:
+    recipe = Recipe(minutes=whole.minutes, seed=whole.seed, device=whole.device)
+    out = whole.output or user_packs() / "default"
+    with told_to_user():
         if start is not None:
             recipe = recipe.begun_with(options.find_pack(start, packs))
         if songs is not None:
             source = options.song_source(songs, composed, "trio", recipe.codec.codec.sample_rate, has_band)
             recipe = replace(recipe, codec_songs=source)
-        train_default_pack(run, out, recipe, parts or PARTS, console.print)
-    except ValueError as error:  # what the trainers say of a wrong device, another seed, a part that is missing
-        raise UserError(str(error)) from error
+        train_default_pack(whole.run, out, recipe, parts or PARTS, console.print)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.console import told_to_user
 from backline.cli.evaluate.parts import (
     EvaluationSeed,
     Musicnn,
@@ -30,7 +31,6 @@ from backline.cli.evaluate.parts import (
     separating,
     session_setting,
     show,
-    told_to_user,
 )
 
 Beat = Annotated[bool, typer.Option("--transport/--no-transport", help="Whether the pack is told the beat.")]

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.console import told_to_user
 from backline.cli.evaluate.parts import (
     Beside,
     EvaluationSeed,
@@ -25,7 +26,6 @@ from backline.cli.evaluate.parts import (
     progress_bar,
     separating,
     show,
-    told_to_user,
 )
 
 Steps = Annotated[

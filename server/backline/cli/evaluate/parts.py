@@ -119,8 +119,7 @@ def pick_world(pack: Pack, name: str | None) -> tuple[str, World]:
     if name is None:
         trained_in = pack.config.get("card", {}).get("world")
         name = next((known for known, world in WORLDS.items() if trained_in in (known, repr(world))), FALLBACK_WORLD)
-    if name not in WORLDS:
-        raise typer.BadParameter(f"there is no world {name!r}: use {', '.join(WORLDS)}")
+    options.check_among("world", name, WORLDS)
     return name, WORLDS[name]
 
 
@@ -193,25 +192,14 @@ def check_outputs(figures: Path | None, picture: Path | None = None) -> None:
 
 
 @contextmanager
-def told_to_user() -> Iterator[None]:
-    """What an evaluation says of a wrong value, as one line."""
-    from backline.cli.console import UserError
-
-    try:
-        yield
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-@contextmanager
 def progress_bar() -> Iterator[Callable[[str, float], None]]:
     """A function that shows what is being done and which share of it is, on a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from backline.cli.console import error_console
+    from backline.cli.console import progress
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=error_console, transient=True, disable=not error_console.is_terminal) as bar:
+    with progress(*columns) as bar:
         task = bar.add_task("", total=1.0)
         doing = ""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.console import told_to_user
 from backline.cli.evaluate.parts import (
     Beside,
     EvaluationSeed,
@@ -27,7 +28,6 @@ from backline.cli.evaluate.parts import (
     separating,
     session_setting,
     show,
-    told_to_user,
 )
 
 if TYPE_CHECKING:
@@ -278,8 +278,7 @@ def labels(
     from backline.measures.report import Report
     from backline.music.world import WORLDS
 
-    if world not in WORLDS:
-        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
+    options.check_among("world", world, WORLDS)
     with told_to_user(), progress_bar() as say:
         tool = pick_f0(f0)
         rows = evaluate_labels(pieces, WORLDS[world], tool, say)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backline.cli import options
+from backline.cli.console import told_to_user
 from backline.cli.evaluate.parts import (
     EvaluationSeed,
     Output,
@@ -16,7 +17,6 @@ from backline.cli.evaluate.parts import (
     evaluate,
     progress_bar,
     show,
-    told_to_user,
 )
 
 if TYPE_CHECKING:
@@ -172,8 +172,8 @@ def _source(songs: str | None, world: str | None, sample_rate: int) -> tuple[dic
         raise typer.BadParameter("--world is for composed songs: leave it out with --songs")
     if songs is not None:
         return {"songs": songs}, options.songs_to_judge(songs, has_voice_and_band)
-    if world is not None and world not in WORLDS:
-        raise typer.BadParameter(f"there is no world {world!r}: use {', '.join(WORLDS)}")
+    if world is not None:
+        options.check_among("world", world, WORLDS)
     return {"world": world or "wide, forms song, aaba and blues"}, Composer(
         WORLDS[world] if world else WORLD, sample_rate
     )
