@@ -14,7 +14,7 @@ from tests.plugin.clap_host import Bundle, ClapPlugin
 NAMES = [
     "Pack", "Mode", "Dry/Wet", "Gain", "Guidance", "Temperature", "Key", "Seed", "Visibility", "Chunk",
     "Latency budget", "Input", "Bypass", "Status", *(f"Pack parameter {slot}" for slot in range(1, 9)),
-    "Prompt",
+    "Prompt", "On jump",
 ]  # fmt: skip
 UNUSED = range(NAMES.index("Status") + 1, NAMES.index("Prompt"))  # as long as no pack names them
 MODE, DRY_WET, GAIN, KEY, BUDGET, BYPASS, STATUS = (

@@ -41,9 +41,10 @@ KINDS: dict[str, Any] = {
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
-    "ClientMessage": {"resume", "marker", "credit", "frames"},
+    "ClientMessage": {"marker", "credit", "frames"},
     "ServerMessage": {"frames", "marker"},
-    "Open": {"want_frames", "on_jump", "task", "want_audio"},
+    "Open": {"want_frames", "task", "want_audio"},
+    "Resume": {"last_sequence"},
     "Ready": {"task"},
     "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks"},
     "Codebook": {"size", "rate", "track"},
