@@ -329,6 +329,19 @@ def storm(random: Random, pack: str) -> Iterator[Call]:
         yield Call(STREAM, (client.send(open=client.opening()), *stay, Cancel()), own_channel=random.random() < 0.3)
 
 
+def detach(random: Random, pack: str) -> Iterator[Call]:
+    """Sessions that are to be kept and are left, again and again, and strangers who want them."""
+    for _ in range(random.choice((4, 16, 30))):
+        client = Client(random, pack)
+        client.render = False
+        opening = client.opening()
+        opening.lease_seconds = random.choice((0.2, 1.0, 2.0))
+        stay = random.choice(((), (Ready(),), tuple(client.audio(0.02))))
+        yield Call(STREAM, (client.send(open=opening), *stay, Cancel()), own_channel=random.random() < 0.3)
+        resume = pb.Resume(token=random.choice((values.text(random), "0" * 32)), received=values.integer(random, 0, 9))
+        yield Call(STREAM, (client.send(resume=resume), *client.audio(0.01), random.choice((End(), Cancel()))))
+
+
 def unread(random: Random, pack: str) -> Iterator[Call]:
     """Sends and does not read, or sends nothing."""
     client = Client(random, pack)
@@ -438,7 +451,7 @@ KINDS: dict[str, tuple[int, Callable[[Random, str], Iterator[Call | Connection]]
     function.__name__: (weight, function)
     for weight, function in (
         (8, first_message), (8, odd_open), (18, odd_message), (8, extreme_transport), (4, loud), (7, undecodable),
-        (5, flood), (1, big_midi), (10, vanish), (2, storm), (4, unread), (2, slow_reader), (6, jumps), (5, blocks),
-        (10, unary), (3, other_method), (3, wrong_shape), (3, metadata), (2, connection),
+        (5, flood), (1, big_midi), (10, vanish), (2, storm), (2, detach), (4, unread), (2, slow_reader), (6, jumps),
+        (5, blocks), (10, unary), (3, other_method), (3, wrong_shape), (3, metadata), (2, connection),
     )
 }  # fmt: skip

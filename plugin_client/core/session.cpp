@@ -238,7 +238,20 @@ bool Session::repeat() {
 int64_t Session::start_over() {
     kept_->start_over(server_has_);
     sent_texts_.clear();
-    return input_position_ + patience_ + 1;
+    return input_position_;
+}
+
+void Session::begin_take(int64_t position) {
+    net::ClientMessage message;
+    message.take.emplace();
+    message.take->position = position;
+    message.take->skipped = true;
+    say(message);
+    if (!pack_.takes_notes) return;
+    for (uint8_t channel = 0; channel < 16; ++channel) {
+        const uint8_t all_off[] = {static_cast<uint8_t>(0xb0 | channel), 123, 0};
+        send_midi(position, all_off, sizeof all_off);
+    }
 }
 
 std::unique_ptr<net::Call> Session::leave() {
@@ -266,7 +279,8 @@ void Session::take(net::Bytes bytes) {
         late_at_server_ = message.warning->count;
     }
     if (message.audio && ready_) take_audio(*message.audio);
-    if (message.dry) exchange_.output.skip(message.dry->position, message.dry->samples);
+    if (message.dry) exchange_.output.skip(message.dry->position + message.dry->samples);
+    if (message.take && message.take->skipped) exchange_.output.skip(message.take->position);  // silence follows
     closed_ = closed_ || message.closed;
     acknowledge(message.closed.has_value());
     exchange_.announce_progress();

@@ -76,11 +76,12 @@ class Session {
     void break_off();        // the call at hand is no good
     void resume(net::Connection& connection);  // on another call: taken up again once `ready`
     int64_t behind(int64_t present) const { return present - input_position_; }  // samples that the server has not got
-    int64_t patience() const { return patience_; }  // samples that it may be behind; beyond, the server begins anew
+    int64_t patience() const { return patience_; }  // samples that it may be behind, and nothing comes too late
     // When ready again, one of the two. Says again what the server has not got; false where that is not there any more.
     bool repeat();
-    // Leaves that out. Audio goes on at this position or later, and whatever the server should know is to be told.
+    // Leaves that out. Another take begins at the present, or a little before: at this position at the earliest.
     int64_t start_over();
+    void begin_take(int64_t position);  // the rest is to be told to it, as to a session that has just been opened
     // Ends it: a server that would keep it is told, by the call returned, which lives on until it ends. Else null.
     std::unique_ptr<net::Call> leave();
 

@@ -412,8 +412,8 @@ bool Worker::falls_behind() const {
 
 // What the server must know before the first audio. Live, input from before the session helps as long as its output can
 // still be played: also what an earlier session has heard, so that the new one goes on where that has left off. The
-// first session of a take hears it from its beginning, so that the same take can be had again. `earliest`: of a session
-// that has been taken up again, and begins anew there at the earliest.
+// first session of a take hears it from its beginning, so that the same take can be had again. `earliest`: of a
+// session that has been taken up again, and begins another take there at the earliest.
 void Worker::begin(std::optional<int64_t> earliest) {
     uint64_t repeated = 0;
     if (!awaited() && (earliest || !whole_take())) {
@@ -429,6 +429,7 @@ void Worker::begin(std::optional<int64_t> earliest) {
     }
     const int64_t from = position() - static_cast<int64_t>(repeated);
     exchange_.wet_from = from;
+    if (earliest) session_->begin_take(from);
     if (known_transport_) session_->send_transport(transport_position_, transport_);
     for (uint32_t index = 0; index < kParameterCount; ++index)
         if (earliest || values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);

@@ -16,6 +16,7 @@ from backline_client import (
     InvalidRequest,
     NotFound,
     SessionEnded,
+    Take,
     TimedOut,
     Transport,
 )
@@ -202,3 +203,23 @@ def test_a_rendering_may_have_any_number_of_changes(client: Client, monkeypatch:
     starts = np.arange(samples) // 480 * 480
     np.testing.assert_array_equal(outputs["main"][0], np.float32(starts % 97 / 96))
     assert not outputs.warnings
+
+
+def test_a_loop_begins_takes_and_gives_back_every_sample(client: Client) -> None:
+    audio = noise(2, 3 * RATE)
+    loop = Transport(120.0, loop=(0.0, 2.0))
+    outputs = client.render("passthrough", audio, RATE, transport=[loop], new_takes=True)
+    assert outputs.takes == [Take(at, at, number=at // RATE) for at in (RATE, 2 * RATE)]
+    np.testing.assert_array_equal(outputs["main"], audio)
+
+
+def test_a_take_can_be_asked_for(client: Client) -> None:
+    audio = noise(1, RATE)
+    with client.open("passthrough", RATE, 1, offline=True) as session:
+        session.send(audio[:, :9_000])
+        session.take()
+        session.send(audio[:, 9_000:])
+        session.end_input()
+        events = list(iter(lambda: session.receive_event(10.0), None))
+    assert [event for event in events if isinstance(event, Take)] == [Take(9_000, 9_000, number=1)]
+    np.testing.assert_array_equal(joined([e for e in events if isinstance(e, Block)], 1, RATE), audio)

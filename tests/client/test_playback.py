@@ -91,3 +91,43 @@ def test_positions_that_go_back_are_refused() -> None:
     output.pull(0, 10)
     with pytest.raises(ValueError, match="host position 5"):
         output.pull(5, 10)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.lists(st.tuples(st.booleans(), st.integers(1, 60)), min_size=1, max_size=8),
+    pulls=st.lists(st.integers(1, 97), min_size=1, max_size=20),
+    fade=st.integers(1, 16),
+)
+def test_gaps_begin_and_end_without_a_click_whatever_the_blocks(
+    pieces: list[tuple[bool, int]], pulls: list[int], fade: int
+) -> None:
+    """Against the definition, sample by sample: the last sample dies away, what comes again fades in."""
+    here = np.concatenate([np.full(length, there) for there, length in pieces])
+    audio = np.random.default_rng(1).uniform(0.5, 1.0, here.size).astype(np.float32)
+    output = AlignedOutput(PORTS[1:], 0, fade_samples=fade)
+    at = 0
+    for there, length in pieces:
+        if there:
+            output.push(Block("bass", at, audio[None, at : at + length], committed=at + length, sequence=0))
+        at += length
+    played, host = [np.zeros(0, np.float32)], 0
+    for count in pulls:
+        count = min(count, here.size - host)
+        if count:
+            played.append(output.pull(host, count)["bass"][0])
+        host += count
+    expected, last, missing, back, heard = np.zeros(host, np.float32), 0.0, fade, fade, False
+    for index in range(host):
+        if here[index]:
+            if missing:
+                back, missing = (0 if heard else fade), 0
+            back = min(fade, back + 1)
+            expected[index] = last = audio[index] * back / fade
+            heard = True
+        else:
+            missing = min(fade, missing + 1)
+            expected[index] = last * (1.0 - missing / fade)
+    np.testing.assert_allclose(np.concatenate(played), expected, atol=1e-6)
+    whole = np.maximum.accumulate(~here)[:host] == False  # noqa: E712, until the first gap all is as it came
+    np.testing.assert_array_equal(np.concatenate(played)[whole], audio[:host][whole])

@@ -163,7 +163,7 @@ def test_chord_and_beat_that_a_pack_hears_are_told_as_they_sound() -> None:
         stage.play(session, 1.0)
         told = [values for address, values in stage.peer.taken() if address == "/session/1/chord"]
         assert told == [[f"chord {number}"] for number in range(len(told))]
-        heard = (session.take.timeline.end - session.ledger.latency_samples) / RATE
+        heard = (session.takes.timeline.end - session.ledger.latency_samples) / RATE
         assert await stage.say("/session/1/chord") == [("/session/1/chord", [f"chord {int(heard / 0.08 + 1e-9)}"])]
         assert await stage.say("/session/1/beat") == [("/session/1/beat", [3, pytest.approx(0.0, abs=0.02)])]
         await stage.say("/unsubscribe")

@@ -120,9 +120,9 @@ def test_what_follows_from_contracts_is_what_chunks_really_wait_for(
         waits: list[int] = []
         while len(waits) < 6:
             needed, before = session.take.needed, len(heard.blocks())
-            end = session.take.timeline.end
+            end = session.takes.timeline.end
             session.write(end, np.zeros((1, max(1, needed - end)), np.float32))
             settle(engine)
             # The first block starts at 0, whatever the model would have said before that.
-            waits += [session.take.timeline.end - block.position for block in heard.blocks()[max(1, before) :]]
+            waits += [session.takes.timeline.end - block.position for block in heard.blocks()[max(1, before) :]]
         assert max(waits) == pytest.approx(declared, abs=2)

@@ -77,7 +77,7 @@ def test_a_client_that_never_reads_is_sent_no_more_than_may_wait() -> None:
             visibility_seconds=float(chunk),
         )
         block = np.zeros((channels, 4_096), np.float32)
-        while session.try_write(session.take.timeline.end, block) or session.ready():
+        while session.try_write(session.takes.timeline.end, block) or session.ready():
             pass
         heard.wait(lambda: len(heard.blocks()) == session._outlet.limit)
         assert sum(entry.audio.nbytes for entry in heard.blocks()) <= UNREAD_BYTES

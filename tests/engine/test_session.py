@@ -49,7 +49,7 @@ def test_a_gap_longer_than_the_ring_is_filled_piece_by_piece() -> None:
         session, heard = open_session(engine, "gain")
         session.write(0, noise(100))
         session.write(48_000 * 10, noise(100))
-        assert session.take.timeline.received == 48_000 * 10 + 100
+        assert session.takes.timeline.received == 48_000 * 10 + 100
         session.close_input()
         assert heard.finished().totals.samples_out == 48_000 * 10 + 100
     assert sum(warning.count for warning in heard.warnings("input_gap")[-1:]) <= 48_000 * 10
@@ -283,7 +283,7 @@ def test_a_vanished_client_frees_its_row_and_wakes_whoever_waits() -> None:
         assert session.state is State.CLOSED
         assert not any(isinstance(event, Finished | Failed) for event in heard.events)
         session.abort()
-        session.write(session.take.timeline.end, np.zeros((2, 10), np.float32))  # heard by nobody, harmful to nobody
+        session.write(session.takes.timeline.end, np.zeros((2, 10), np.float32))  # heard by nobody, harmful to nobody
         session.close_input()
         settle(engine)
 

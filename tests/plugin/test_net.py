@@ -42,9 +42,12 @@ KINDS: dict[str, Any] = {
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
     "ClientMessage": {"marker", "credit", "frames"},
-    "ServerMessage": {"frames", "marker"},
-    "Open": {"want_frames", "task", "want_audio"},
+    "ServerMessage": {"frames", "marker", "log"},
+    "Open": {"want_frames", "task", "want_audio", "want_log"},
     "Resume": {"last_sequence"},
+    "Take": {"number"},
+    "Transport": {"after"},
+    "Midi": {"after"},
     "Ready": {"task"},
     "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks"},
     "Codebook": {"size", "rate", "track"},

@@ -19,6 +19,7 @@ BROKEN = grpc.StatusCode.FAILED_PRECONDITION
 UNSERVED = grpc.StatusCode.UNIMPLEMENTED
 
 AUDIO = noise(2, 512)
+LOOP_OF_NOTHING = pb.Transport(tempo=96, looping=True, loop_start=np.nan, loop_end=4)
 BAD = {
     "no message at all": ([], INVALID, "first message is missing: begin with Open"),
     "audio before Open": ([block(AUDIO)], INVALID, "first message is audio: begin with Open"),
@@ -80,7 +81,10 @@ BAD = {
     "midi that is no channel's": ([opening(), pb.Midi(data=b"\xf8")], INVALID, "midi data f8"),
     "midi before the session": ([opening(), block(AUDIO, 9), pb.Midi(position=8, data=b"\xc0\1")], INVALID, "8 is out"),
     "midi far ahead": ([opening(), block(AUDIO), pb.Midi(position=2**50, data=b"\xc0\1")], INVALID, "is outside of"),
-    "new take on a jump": ([opening(on_jump=pb.ON_JUMP_NEW_TAKE)], UNSERVED, "use ON_JUMP_CONTINUE"),
+    "a jump that is none": ([opening(on_jump=7)], INVALID, "on_jump 7 is none of ON_JUMP_UNSPECIFIED"),
+    "a loop that is no number": ([opening(), LOOP_OF_NOTHING], INVALID, "loop to nan: use -1e7 to 1e7 quarter notes"),
+    "a take beyond all time": ([opening(), pb.Take(position=2**60)], INVALID, "take at position .*: use -2.53 to 2.53"),
+    "an endless wait": ([opening(), pb.Midi(data=b"\x90<d", after=2**60)], INVALID, "midi comes after at position"),
     "truncated pack": ([opening(pack="torn")], BROKEN, r"'torn' .*codec\.safetensors is damaged .*install"),
     "altered pack": ([opening(pack="bent")], BROKEN, r"'bent' .*codec\.safetensors has changed .*install"),
     "missing weights": ([opening(pack="bare")], BROKEN, r"pack 'bare' .*codec\.safetensors is missing"),

@@ -135,8 +135,8 @@ def settle(engine: Engine) -> None:
 def fill(engine: Engine, session: Session, block: int) -> None:
     """Silence into a session whose client reads nothing, until it takes no more and waits for that client."""
     silence = np.zeros((session.config.channels, block), np.float32)
-    while session.try_write(session.take.timeline.end, silence):
-        while session.try_write(session.take.timeline.end, silence):
+    while session.try_write(session.takes.timeline.end, silence):
+        while session.try_write(session.takes.timeline.end, silence):
             pass
         settle(engine)
 

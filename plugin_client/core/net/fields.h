@@ -74,6 +74,11 @@ struct FieldsOf<Midi> {
 };
 
 template <>
+struct FieldsOf<Take> {
+    static constexpr auto list = std::tuple{at(1, &Take::position), at(2, &Take::heard_from), at(3, &Take::skipped)};
+};
+
+template <>
 struct FieldsOf<Close> {
     static constexpr auto list = std::tuple{at(1, &Close::discard)};
 };
@@ -83,7 +88,8 @@ struct FieldsOf<ClientMessage> {
     static constexpr auto list =
         std::tuple{at(1, &ClientMessage::open),    at(2, &ClientMessage::resume),    at(3, &ClientMessage::audio),
                    at(4, &ClientMessage::control), at(5, &ClientMessage::transport), at(6, &ClientMessage::midi),
-                   at(9, &ClientMessage::close),   at(10, &ClientMessage::text),     at(15, &ClientMessage::ack)};
+                   at(9, &ClientMessage::close),   at(10, &ClientMessage::text),     at(15, &ClientMessage::ack),
+                   at(30, &ClientMessage::take)};
 };
 
 template <>
@@ -150,7 +156,7 @@ struct FieldsOf<ServerMessage> {
     static constexpr auto list =
         std::tuple{at(1, &ServerMessage::ready),   at(2, &ServerMessage::audio), at(4, &ServerMessage::ledger),
                    at(6, &ServerMessage::warning), at(7, &ServerMessage::error), at(8, &ServerMessage::closed),
-                   at(9, &ServerMessage::text),    at(15, &ServerMessage::dry)};
+                   at(9, &ServerMessage::text),    at(15, &ServerMessage::dry),   at(30, &ServerMessage::take)};
 };
 
 template <>

@@ -101,6 +101,13 @@ struct Midi {
     Bytes data;
 };
 
+// Both directions.
+struct Take {
+    int64_t position = 0;
+    std::optional<int64_t> heard_from;
+    bool skipped = false;
+};
+
 struct Close {
     bool discard = false;
 };
@@ -116,6 +123,7 @@ struct ClientMessage {
     std::optional<Close> close;
     std::optional<Text> text;
     std::optional<Ack> ack;
+    std::optional<Take> take;
 };
 
 // ---- server to client ------------------------------------------------------------------------------------------
@@ -192,6 +200,7 @@ struct ServerMessage {
     std::optional<Closed> closed;
     std::optional<Text> text;
     std::optional<Dry> dry;
+    std::optional<Take> take;
 };
 
 // ---- packs -----------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from backline_client.wire import (
     Link,
     Notes,
     Outgoing,
+    Take,
     Text,
     Transport,
     fields,
@@ -40,6 +41,7 @@ LONGEST_GAP_SECONDS = 50  # of input that a session may miss; after more of it a
 STALL_SECONDS = 2.0  # beyond its latency and two chunks, for which a server that gets audio may say nothing
 ACK_SECONDS = 0.5  # between two acknowledgements
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between two calls that find no server; each is twice the one before
+CLOSING_SECONDS = 2.0  # for which a server that is lost is looked for once the input has ended
 FAREWELL_SECONDS = 1.0  # that a server gets to hear that a session is not wanted any more
 LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
@@ -76,7 +78,7 @@ class SessionCall:
         self._linked = False  # the call at hand has its Ready
         self._resumes = False  # the session of the newest one can be taken up
         self._wanted = True  # output comes by itself
-        self._sent_at = self._heard_at = 0.0  # monotonic seconds
+        self._sent_at = self._heard_at = self._ended_at = 0.0  # monotonic seconds
         self._acknowledged_at = 0.0
         self._input_ended = self._cancelled = False
         self._error: BacklineError | None = None
@@ -184,6 +186,10 @@ class SessionCall:
             self._wanted = False
             self._put(pb.ClientMessage(credit=pb.Credit(samples=samples)))
 
+    def take(self, position: int | None = None) -> None:
+        """Begins another take, as if the session were opened anew; by default where the next block starts."""
+        self.change(Take(self.position if position is None else position))
+
     def frames(self, codes: ArrayLike) -> None:
         """Sends codec frames [frame, codebook], which follow on those before, to a pack that takes some."""
         array = np.asarray(codes, np.int64)
@@ -208,7 +214,7 @@ class SessionCall:
         """Says that no more input comes; output that is still due can be received until the session ends."""
         with self._sending:
             if not self._input_ended:
-                self._input_ended = True
+                self._input_ended, self._ended_at = True, time.monotonic()
                 self._upstream.put(pb.ClientMessage(close=pb.Close()))
                 if not self._patience:
                     self._upstream.complete()  # with a lease the other half stays open, for what is acknowledged
@@ -266,6 +272,7 @@ class SessionCall:
     def _run(self) -> None:
         """Call after call, until the session has ended or there is no hope for it."""
         first = pb.ClientMessage(open=self._opening)
+        lost: BacklineError | None = None
         lost_at, pause = 0.0, FIRST_PAUSE
         try:
             while (error := self._converse(first)) is not None:
@@ -274,9 +281,12 @@ class SessionCall:
                 now = time.monotonic()
                 if self._linked:
                     self._linked = False
-                    lost_at, pause = now, FIRST_PAUSE
+                    lost, lost_at, pause = error, now, FIRST_PAUSE
                     self._deliver(Link(False, str(error)))
-                elif now - lost_at >= self._patience:
+                elif now - lost_at >= self._patience or (
+                    self._input_ended and now - max(lost_at, self._ended_at) >= CLOSING_SECONDS
+                ):
+                    error = lost
                     break
                 if isinstance(error, NotFound):  # the server has forgotten the session, or is another one
                     self._resumes = False

@@ -80,9 +80,9 @@ class Upstream:
             self._open = True
             self._changed.notify_all()
 
-    def go_on(self, received: int, skip_before: int | None = None) -> None:
-        """The server has so many messages: the call at hand gets what follows on them, but audio that ends at
-        `skip_before` or earlier.
+    def go_on(self, received: int, skip_to: int | None = None) -> None:
+        """The server has so many messages: the call at hand gets what follows on them, or of audio only what lies
+        beyond position `skip_to`, with which another take begins.
         """
         with self._changed:
             for _ in range(min(max(0, received - self._first), len(self._sent))):
@@ -90,8 +90,10 @@ class Upstream:
             self._waiting.extendleft(reversed(self._sent))
             self._sent.clear()
             self._first = received
-            if skip_before is not None:
-                self._skip(skip_before)
+            if skip_to is not None:
+                self._skip(skip_to)
+                take = pb.Take(position=skip_to, skipped=True)
+                self._waiting.appendleft((pb.ClientMessage(take=take), 0))
             self._open = True
             self._changed.notify_all()
 

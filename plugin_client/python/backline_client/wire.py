@@ -41,6 +41,8 @@ class SessionOptions(TypedDict, total=False):
     inputs: Mapping[str, int]  # which inputs of the pack the channels are, in their order, and how many of each
     task: str  # one of the pack's
     want_audio: bool  # False: a session of `Frames` alone
+    new_takes: bool  # a start and a jump of the transport, and the end of its loop, begin another `Take`
+    want_log: bool  # also receive `LogLine`: the session's event log, which replays it
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:
@@ -88,10 +90,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Frames:
-    """Codec tokens [frame, codebook]; `first_frame` counts from the session's start."""
+    """Codec tokens [frame, codebook]; `first_frame` counts from the start of their take."""
 
     first_frame: int
     codes: NDArray[np.int64]
+    take: int = 0  # from the server: which one they are of
 
     def message(self) -> pb.CodecFrames:
         """As the wire wants it."""
@@ -121,10 +124,11 @@ class Notes:
 
     position: int
     data: bytes
+    after: int | None = None  # chunks that start before do not hear them, as in a session that is replayed
 
     def message(self) -> pb.Midi:
         """As the wire wants it."""
-        return pb.Midi(position=self.position, data=self.data)
+        return pb.Midi(position=self.position, data=self.data, after=self.after)
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,31 @@ class Link:
     resumed: bool = False  # the same session goes on; else another one has been opened like it
 
 
-Event: TypeAlias = "Block | Frames | Text | Dry | Marked | Link | pb.Ledger | pb.Warning | pb.Closed"
+@dataclass(frozen=True)
+class Take:
+    """Another take from `position` on: as a session that is opened there. From the server: where it is heard from.
+
+    Towards the server, `heard_from` None is where it begins, or as soon as nothing older has gone out.
+    """
+
+    position: int
+    heard_from: int | None = None
+    skipped: bool = False  # silence from `heard_from` to `position`: what was due there is not computed
+    number: int = 0  # from the server: of the session's takes, from 0
+
+    def message(self) -> pb.Take:
+        """As the wire wants it."""
+        return pb.Take(position=self.position, heard_from=self.heard_from, skipped=self.skipped)
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of the session's event log: a JSON object. See `backline render --replay`."""
+
+    line: str
+
+
+Event: TypeAlias = "Block | Frames | Text | Take | LogLine | Dry | Marked | Link | pb.Ledger | pb.Warning | pb.Closed"
 
 
 @dataclass(frozen=True)
@@ -166,7 +194,8 @@ class Transport:
     denominator: int = 4
     song_position: float = 0.0  # quarter notes from the start of the song
     bar_start: float = 0.0  # song position of the current bar's first beat
-    loop: tuple[float, float] | None = None  # quarter notes
+    loop: tuple[float, float] | None = None  # quarter notes: what reaches the second goes on at the first
+    after: int | None = None  # chunks that start before do not obey it, as in a session that is replayed
 
     def message(self, position: int) -> pb.Transport:
         """As the wire wants it; `position` stands in where it has none of its own."""
@@ -182,6 +211,7 @@ class Transport:
             looping=self.loop is not None,
             loop_start=start,
             loop_end=end,
+            after=self.after,
         )
 
 
@@ -197,7 +227,7 @@ class Control:
         return pb.Control(parameter=self.parameter, value=self.value, position=self.position)
 
 
-Change: TypeAlias = "Transport | Control | Text | Notes | Frames"  # what happens in a session beside its audio
+Change: TypeAlias = "Transport | Control | Text | Notes | Frames | Take"  # what happens in a session beside its audio
 
 
 def fields(change: Change, position: int) -> dict[str, Any]:
@@ -213,6 +243,8 @@ def fields(change: Change, position: int) -> dict[str, Any]:
             return {"midi": change.message()}
         case Frames():
             return {"frames": change.message()}
+        case Take():
+            return {"take": change.message()}
 
 
 def open_message(
@@ -229,6 +261,8 @@ def open_message(
         if named["channel_layout"] not in LAYOUTS:
             raise ValueError(f"channel layout {named['channel_layout']!r}: use {', '.join(LAYOUTS)}")
         named["channel_layout"] = LAYOUTS[named["channel_layout"]]
+    if named.pop("new_takes", False):
+        named["on_jump"] = pb.ON_JUMP_NEW_TAKE
     if "inputs" in named:
         named["inputs"] = [pb.InputGroup(name=name, channels=count) for name, count in named["inputs"].items()]
     try:
@@ -292,7 +326,8 @@ def as_block(message: pb.AudioBlock, ports: Sequence[pb.OutputPort]) -> Block:
 
 
 def as_frames(message: pb.CodecFrames) -> Frames:
-    return Frames(message.first_frame, np.array(message.codes, np.int64).reshape(-1, message.codebooks))
+    codes = np.array(message.codes, np.int64).reshape(-1, message.codebooks)
+    return Frames(message.first_frame, codes, message.take)
 
 
 @dataclass
@@ -324,6 +359,11 @@ class Incoming:
                 return Dry(message.dry.position, message.dry.samples)
             case "marker":
                 return Marked(message.marker.id, message.marker.position)
+            case "take":
+                told = message.take
+                return Take(told.position, told.heard_from, told.skipped, told.number)
+            case "log":
+                return LogLine(message.log.line)
             case "ledger":
                 self.ledger = message.ledger
                 return message.ledger
@@ -346,6 +386,7 @@ class Rendering(dict[str, Audio]):
         self.totals = pb.Closed()
         self.warnings: dict[str, pb.Warning] = {}
         self.frames: list[Frames] = []
+        self.takes: list[Take] = []  # that have begun on the way
         self.texts: list[Text] = []  # that have been set on the way, each from where it is in force
         self._ends = dict.fromkeys(self, 0)
 
@@ -364,6 +405,8 @@ class Rendering(dict[str, Audio]):
                 self.frames.append(event)
             case Text():
                 self.texts.append(event)
+            case Take():
+                self.takes.append(event)
             case pb.Warning():
                 self.warnings[event.code] = event
             case pb.Closed():

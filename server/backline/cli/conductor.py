@@ -19,11 +19,11 @@ from backline.cli.ableton_link import AbletonLink, link_package
 from backline.cli.arrival import Arrival
 from backline.cli.beat import Beat, Metre, ToldBeat
 from backline.cli.console import UserError, console, error_console, labelled
-from backline.cli.keys import CONTROLLER, NOTES_OFF, RESET
 from backline.cli.midi_clock import MidiClock
 from backline.cli.midi_in import INBOX, MidiInputs, MidiPort, Received, rtmidi_package
 from backline.doors.sample_clock import SampleClock
 from backline.engine.changes import CHANNEL_MESSAGES
+from backline.engine.keys import CONTROLLER, NOTES_OFF, RESET
 from backline_client import BacklineError, Client, Control
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from backline.cli.paced import Audio
     from backline.cli.scenes import Scene
     from backline.cli.sound_card import Card
-    from backline_client import Client, Session
+    from backline_client import Client, Link, Session
 
 RATE = 48_000  # Hz, of a card that has it
 MIX = ""  # name of the mix beside those of the outputs, none of which may have it
@@ -64,6 +64,16 @@ def live(
         float,
         typer.Option(help="Seconds held back against a restless network.", min=0, max=60, callback=options.finite),
     ] = 0.0,
+    reconnect: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS",
+            help="For so long a server that is lost is looked for; meanwhile only your input is heard.",
+            min=0,
+            max=86_400,
+            callback=options.finite,
+        ),
+    ] = 120.0,
     pack: options.PackName = "default",
     server: options.Server = None,
     key_file: options.KeyFile = None,
@@ -214,7 +224,7 @@ def live(
         ended_in_order(),
         connected(server, packs or [], device, apart=card is not None, credentials=credentials) as client,
         set_lists.checked(client, scenes, listed).open(
-            listed[0].pack, session_rate, channels, block_size=block, **listed[0].options
+            listed[0].pack, session_rate, channels, block_size=block, reconnect_seconds=reconnect, **listed[0].options
         ) as session,
         ExitStack() as stack,
     ):
@@ -227,7 +237,7 @@ def live(
             latency, heard_ports = host.latency_samples, [MIXED]
             host.listen(0)
         else:
-            host, latency = Host(session, session_rate, channels), session.latency_samples
+            host, latency = Host(session, session_rate, channels, on_link=tell_link), session.latency_samples
             for beat in transport:
                 session.transport(beat)
             take_texts(client, pack, session)
@@ -291,8 +301,22 @@ def live(
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
         dropouts = "" if card is None else f", {played.dropouts} dropouts of the sound card"
         console.print(("" if isinstance(problem, BacklineError) else said) + silence + dropouts)
+        if host.measured.marked:
+            measured = host.measured.marked_percentile(95) * 1000
+            console.print(f"output came {measured:.0f} ms after its input (p95, by markers), of {milliseconds:.0f} ms")
     if problem is not None:
         raise problem
+
+
+def tell_link(link: Link) -> None:
+    """Says that the server is lost, or is there again."""
+    from backline.cli.console import console, error_console, labelled
+
+    if not link.up:
+        text = f"{link.said}. Only your input is heard, at its --dry gain, until it is there again"
+        error_console.print(labelled("server lost", text, "bold red"), soft_wrap=True)
+    else:
+        console.print(f"the server is back: {'the band goes on' if link.resumed else 'the band begins anew'}")
 
 
 def take_texts(client: Client, pack: str, session: Session) -> None:

@@ -11,10 +11,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from backline_client import AlignedOutput, BacklineError, Block, ConnectionFailed, Session, SessionEnded
+from backline_client import (
+    AlignedOutput,
+    BacklineError,
+    Block,
+    ConnectionFailed,
+    Link,
+    Marked,
+    Session,
+    SessionEnded,
+)
 from backline_protos.v1 import backline_pb2 as pb
 
 Audio = NDArray[np.float32]  # [channel, sample]
+FADE_SECONDS = 0.005  # where output is missing
+MARK_SECONDS = 1.0  # between two markers
+STOOD_SECONDS = 0.5  # behind time, that whoever plays a file has been stopped: it goes on from there
 JITTER_BUFFER_SECONDS = 0.02  # that demo and soak hold back, as a client in Python on a busy machine should
 INPUT = "input"  # name under which the delayed input itself comes back beside the ports
 
@@ -27,11 +39,16 @@ class Measured:
     positions: list[int] = field(default_factory=list)  # of each output block of the first port
     delays: list[float] = field(default_factory=list)  # seconds, of each of them
     underrun_samples: int = 0  # played as silence
+    marked: list[float] = field(default_factory=list)  # seconds from a marker's sample to its return
     totals: pb.Closed = field(default_factory=pb.Closed)
 
     def delay_percentile(self, percent: float) -> float:
         """Seconds; not a number if nothing came."""
         return float(np.percentile(self.delays, percent)) if self.delays else float("nan")
+
+    def marked_percentile(self, percent: float) -> float:
+        """The same of the markers."""
+        return float(np.percentile(self.marked, percent)) if self.marked else float("nan")
 
 
 class Host:
@@ -45,11 +62,13 @@ class Host:
         *,
         start: int = 0,
         latency_samples: int | None = None,
+        on_link: Callable[[Link], None] = lambda link: None,
     ) -> None:
         """
         Args:
             start: position of the first block.
             latency_samples: at which it plays; None: what the session needs.
+            on_link: called on a thread of its own when the server is lost, and when it is there again.
         """
         latency = session.latency_samples if latency_samples is None else latency_samples
         self.measured = Measured(latency)
@@ -60,7 +79,9 @@ class Host:
         self._start = 0.0  # monotonic seconds of sample 0
         self._failure: BacklineError | None = None
         ports = [*session.ready.ports, pb.OutputPort(name=INPUT, channels=channels)]
-        self._output = AlignedOutput(ports, latency, start=start)
+        self._output = AlignedOutput(ports, latency, start=start, fade_samples=round(FADE_SECONDS * sample_rate))
+        self._on_link = on_link
+        self._mark_at = start
         self._receiver = threading.Thread(target=self._receive, name="receiver", daemon=True)
 
     def turn(self, block: Audio) -> dict[str, Audio]:
@@ -72,6 +93,9 @@ class Host:
             self._receiver.start()
             self._begun = True
         try:
+            if self._position >= self._mark_at:
+                self._session.mark(self._position)
+                self._mark_at = self._position + round(MARK_SECONDS * self._rate)
             self._session.send(block, self._position)
         except SessionEnded as error:
             text = "the server has ended the session: it is shutting down, start `backline serve` again"
@@ -107,13 +131,23 @@ class Host:
     def _receive(self) -> None:
         first_port = self._session.ready.ports[0].name
         try:
-            for block in self._session:
-                self._output.push(block)
-                if block.port == first_port:
-                    self.measured.positions.append(block.position)
-                    self.measured.delays.append(time.monotonic() - self._start - block.position / self._rate)
+            for event in iter(self._session.receive_event, None):
+                match event:
+                    case Block():
+                        self._output.push(event)
+                        if event.port == first_port:
+                            self.measured.positions.append(event.position)
+                            self.measured.delays.append(self._since(event.position))
+                    case Marked():
+                        self.measured.marked.append(self._since(event.position))
+                    case Link():
+                        self._on_link(event)
         except BacklineError as error:
             self._failure = error
+
+    def _since(self, position: int) -> float:
+        """Seconds since an input sample was captured."""
+        return time.monotonic() - self._start - position / self._rate
 
 
 class Turning(Protocol):
@@ -125,11 +159,17 @@ class Turning(Protocol):
 
 
 def play_paced(host: Turning, blocks: Iterable[Audio], rate: int, hear: Callable[[dict[str, Audio]], None]) -> None:
-    """Gives the host each block when its last sample would have been captured, and `hear` what is heard."""
+    """Gives the host each block when its last sample would have been captured, and `hear` what is heard.
+
+    A process that was stopped goes on where it was, as a sound card does: nothing comes in a rush.
+    """
     start, position = time.monotonic(), 0
     for block in blocks:
         position += block.shape[1]
-        time.sleep(max(0.0, start + position / rate - time.monotonic()))
+        ahead = start + position / rate - time.monotonic()
+        if ahead < -STOOD_SECONDS:
+            start -= ahead
+        time.sleep(max(0.0, ahead))
         hear(host.turn(block))
 
 

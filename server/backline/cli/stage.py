@@ -21,10 +21,10 @@ from backline.cli.audio_files import mix
 from backline.cli.conductor import REFUSED as LEARN_REFUSED
 from backline.cli.conductor import common_knobs, packs_of
 from backline.cli.console import UserError, console, error_console, explanation, labelled
-from backline.cli.keys import Keys
 from backline.cli.paced import INPUT, Audio, Host, Measured
 from backline.cli.scenes import Scene
 from backline.cli.typed import read_lines, set_text, texts_of
+from backline.engine.keys import Keys
 from backline_client import BacklineError, Client, Session, Transport
 from backline_protos.v1 import backline_pb2 as pb
 

@@ -65,8 +65,7 @@ def render_clip(
     beat = None
     if transport:
         told = transport[0]
-        signature = {"numerator": told.numerator, "denominator": told.denominator}
-        beat = Beat(0.0, True, told.tempo, song_position=told.song_position, **signature)
+        beat = Beat(0.0, True, told.tempo, told.numerator, told.denominator, song_position=told.song_position)
     seed = secrets.randbits(32) if seed is None else seed
     play = generate if way == "paper" else generate_sliding
     try:

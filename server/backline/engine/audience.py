@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from typing import TypeAlias
 
-from backline.engine.events import Event, InputBlock
+from backline.engine.events import ChunkBegan, Event, InputBlock
 from backline.models.stream import Heard
 
-News: TypeAlias = Event | InputBlock | Heard
+News: TypeAlias = Event | InputBlock | ChunkBegan | Heard
 Listener: TypeAlias = Callable[[News], None]
 
 

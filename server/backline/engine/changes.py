@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import Generic, TypeAlias, TypeVar
 
 from backline.engine.errors import BadInput, Refused
+from backline.engine.keys import Keys
 from backline.engine.limits import (
     MIDI_BYTES,
     PENDING_CHANGES,
@@ -32,6 +33,7 @@ T = TypeVar("T")
 
 NO_TEXTS: Mapping[str, Prepared] = {}
 LOG_LENGTH = 65_536  # newest changes that a session remembers, and PENDING_MIDI_BYTES of MIDI
+SHORTEST_LOOP = 1 / 64  # quarter notes: a shorter region is none, as hosts have that loop nothing
 SAME_SONG_POSITION = 1e-3  # quarter notes within which a transport is where the one before would be; hosts round
 # Note off, note on, pressure of a key, controller and pitch bend have two data bytes, program and pressure have one.
 CHANNEL_MESSAGES = re.compile(rb"(?:[\x80-\xbf\xe0-\xef][\x00-\x7f]{2}|[\xc0-\xdf][\x00-\x7f])+")
@@ -58,6 +60,19 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Applied:
+    """What one chunk has brought into force. Positions are the client's."""
+
+    controls: Mapping[str, float]
+    texts: Mapping[str, str]
+    transport: tuple[int, Transport] | None
+    notes: tuple[tuple[int, bytes], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.controls or self.texts or self.transport or self.notes)
+
+
+@dataclass(frozen=True)
 class LateControls:
     """Controls of one parameter that came after the chunk they were meant for."""
 
@@ -73,14 +88,19 @@ class Changes:
         self.parameters, self.texts = dict(parameters), dict(texts)
         self.transport: Transport | None = None
         self.new_texts: dict[str, Prepared] = {}  # that came into force with the chunk at hand
-        self.notes: list[tuple[int, bytes]] = []  # that the chunk at hand has heard: sample of the session, messages
+        self.notes: list[tuple[int, bytes]] = []  # that the chunk at hand has heard: sample of the take, messages
+        self.applied = Applied({}, {}, None, ())  # with the chunk at hand
         self._rate = rate
         self._lock = threading.Lock()  # of all that is to come
         self._controls: _Named[float] = _Named()
         self._texts: _Named[Prepared] = _Named()
         self._transports: _Lane[Transport] = _Lane()
         self._midi: _Lane[bytes] = _Lane()
+        self._late_transports: _Lane[tuple[int, Transport]] = _Lane()  # by the chunk that is the first to obey them
+        self._late_midi: _Lane[tuple[int, bytes]] = _Lane()
         self._midi_bytes = 0
+        self._keys = Keys()
+        self._down: list[bytes] = []  # what tells a take that begins which keys are down
         self._newest: Transport | None = None  # that the client has sent
         self._log: deque[tuple[list[tuple[int, Change]], int]] = deque()  # what each chunk brought, and bytes of MIDI
         self._logged, self._logged_bytes = 0, 0
@@ -111,57 +131,92 @@ class Changes:
         with self._lock:
             self._texts.add(position, name, text, self._check_room)
 
-    def add_transport(self, position: int, transport: Transport) -> None:
+    def add_transport(self, position: int, transport: Transport, after: int | None = None) -> Transport | None:
         """From `position` on; one that only says what follows from the one before is no change.
+
+        Args:
+            after: a chunk that starts before obeys it no more than if it were not there.
+
+        Returns:
+            It, at the seconds of its position; None where it is no change.
 
         Raises:
             BadInput: a tempo, signature or position that no music has.
             Refused: too many changes wait already.
         """
         check_sample(position, "transport")
+        check_sample(after or 0, "the chunk that a transport comes after")
         check_transport(transport)
         # Seconds of the position, not of the session: its time 0 may not be known yet.
         transport = replace(transport, at_seconds=position / self._rate)
-        if self._newest is not None and _follows(self._newest, transport):
-            return
+        if after is None and self._newest is not None and _follows(self._newest, transport):
+            return None
         with self._lock:
-            if not self._transports.replace(position, transport):
+            if after is not None:
+                self._check_room()
+                self._late_transports.add(after, (position, transport))
+            elif not self._transports.replace(position, transport):
                 self._check_room()
                 self._transports.add(position, transport)
         self._newest = transport
+        return transport
 
-    def add_midi(self, position: int, data: bytes) -> None:
-        """Whole MIDI 1.0 channel messages at `position`.
+    def add_midi(self, position: int, data: bytes, after: int | None = None) -> None:
+        """Whole MIDI 1.0 channel messages at `position`; `after` as in `add_transport`.
 
         Raises:
             BadInput: other bytes, more than MIDI_BYTES of them, or a position that no session reaches.
             Refused: too many changes wait already.
         """
         check_sample(position, "midi")
+        check_sample(after or 0, "the chunk that midi comes after")
         check_midi(data)
         with self._lock:
             self._check_room(len(data))
-            self._midi.add(position, data)
+            if after is None:
+                self._midi.add(position, data)
+            else:
+                self._late_midi.add(after, (position, data))
             self._midi_bytes += len(data)
 
-    def apply(self, origin: int, start: Fraction, previous: Fraction | None, heard: int) -> list[LateControls]:
+    def begin_take(self, before: int, origin: int) -> None:
+        """The next chunk is the first of a take whose time 0 lies at `origin`; that of the one before lay at `before`.
+        What has been in force stays so, the transport goes on, and the keys that are down are played anew.
+        """
+        if self.transport is not None:
+            seconds = (origin - before) / self._rate
+            self.transport = self.transport.moved_to(seconds, zero=seconds)
+        self._down = self._keys.told()
+
+    def apply(
+        self, origin: int, start: Fraction, previous: Fraction | None, heard: int, until: int | None = None
+    ) -> list[LateControls]:
         """Puts in force what the next chunk must obey; returns the controls that were meant for an earlier one.
 
         Args:
-            origin: position of the session's time 0.
-            start: sample of the session at which the chunk starts; `previous`: the same of the chunk before.
-            heard: samples of the session that the chunk has heard.
+            origin: position of the take's time 0.
+            start: sample of the take at which the chunk starts; `previous`: the same of the chunk before.
+            heard: samples of the take that the chunk has heard.
+            until: position of another take, which what lies there is for.
         """
         first = math.ceil(start)
         # Before the end, not at it: what belongs to the next sample may come with the next block, or just now.
-        end = origin + max(1, heard)
+        end, due = origin + max(1, heard), origin + math.floor(start) + 1
+        if until is not None:
+            end, due = min(end, until), min(due, until)
         with self._lock:
-            values, late = self._controls.due(origin, start, previous)
-            self.new_texts, _ = self._texts.due(origin, start, previous)
+            passed = None if previous is None else origin + math.floor(previous) + 1
+            values, late = self._controls.due(origin, due, passed)
+            self.new_texts, _ = self._texts.due(origin, due, passed)
+            for position, delayed in self._late_transports.take(due)[1]:
+                self._transports.add(position, delayed)
+            for position, messages in self._late_midi.take(due)[1]:
+                self._midi.add(position, messages)
             transports = self._transports.take(end)
             midi = self._midi.take(end)
             midi_bytes = sum(map(len, midi[1]))
             self._midi_bytes -= midi_bytes
+        told: tuple[int, Transport] | None = None
         if values:
             self.parameters = {**self.parameters, **values}
             self._remember([(first, item) for item in values.items()])
@@ -174,14 +229,22 @@ class Changes:
             if self.transport is None or at_seconds >= self.transport.at_seconds:
                 self.transport = replace(transport, at_seconds=at_seconds)
                 self._remember([(position - origin, self.transport)])
+                told = (position, transport)
         self.notes = [(position - origin, data) for position, data in zip(*midi, strict=True)]
         if self.notes:
             self._remember(list(self.notes), midi_bytes)
+        new_texts = {name: prepared.text for name, prepared in self.new_texts.items()}
+        self.applied = Applied(values, new_texts, told, tuple(zip(*midi, strict=True)))
+        down, self._down = self._down, []
+        self.notes = [*((0, data) for data in down), *self.notes]
+        for _, data in self.applied.notes:
+            self._keys.hear(data)
         return late
 
     def _check_room(self, midi_bytes: int = 0) -> None:
         """Whether one more change may wait. Under the lock."""
-        waiting = len(self._transports) + len(self._midi) + len(self._controls) + len(self._texts)
+        late = len(self._late_transports) + len(self._late_midi)
+        waiting = len(self._transports) + len(self._midi) + len(self._controls) + len(self._texts) + late
         if waiting >= PENDING_CHANGES:
             raise Refused(
                 f"{waiting} changes wait in this session, as many as may: send each with the audio that it belongs to"
@@ -256,20 +319,20 @@ class _Named(Generic[T]):
             check_room()
             lane.add(position, value)
 
-    def due(self, origin: int, start: Fraction, previous: Fraction | None) -> tuple[dict[str, T], list[LateControls]]:
-        """The value of every name that changes with a chunk, and what came late for the one before."""
+    def due(self, origin: int, end: int, passed: int | None) -> tuple[dict[str, T], list[LateControls]]:
+        """The value of every name that changes with a chunk before `end`, and what came late: before `passed`."""
         values, self._at_once = self._at_once, {}
         late: list[LateControls] = []
         found: list[tuple[int, str, T]] = []
         for name, lane in self._lanes.items():
-            positions, given = lane.take(origin + math.floor(start) + 1)
+            positions, given = lane.take(end)
             if not positions:
                 continue
             if positions[-1] >= origin or name not in values:  # one without position counts as just before time 0
                 found.append((positions[-1], name, given[-1]))
-            passed = 0 if previous is None else bisect_right(positions, origin + math.floor(previous))
-            if passed:
-                late.append(LateControls(name, passed, positions[0]))
+            count = 0 if passed is None else bisect_left(positions, passed)
+            if count:
+                late.append(LateControls(name, count, positions[0]))
         found.sort(key=lambda entry: entry[0])
         return {**values, **{name: value for _, name, value in found}}, late
 

@@ -49,6 +49,16 @@ def checked(
     return spec, config
 
 
+def check_one_line(spec: StreamSpec) -> None:
+    """Refuses several takes of a model that cannot begin anew.
+
+    Raises:
+        BadInput: it takes codec frames, which count from the session's start.
+    """
+    if spec.takes:
+        raise BadInput("a pack that takes codec frames plays one take only: use ON_JUMP_CONTINUE, and send no Take")
+
+
 def checked_parameters(name: str, spec: StreamSpec, given: Mapping[str, float]) -> dict[str, float]:
     """Every parameter of model `name` with its value: the one given, or the default.
 

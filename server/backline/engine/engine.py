@@ -19,7 +19,8 @@ import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
 from backline.engine.audience import Audience
-from backline.engine.checks import checked
+from backline.engine.changes import Changes
+from backline.engine.checks import check_one_line, checked
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
@@ -30,6 +31,7 @@ from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident
 from backline.engine.session import Session
 from backline.engine.take import Take
+from backline.engine.takes import Takes
 from backline.engine.warnings import Warnings
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
@@ -159,6 +161,7 @@ class Engine:
         *,
         block_size: int,
         jitter_buffer_seconds: float = 0.0,
+        new_takes: bool = False,
     ) -> Session:
         """Opens a session on a resident model: a row, the ways of its audio, its ledger, itself. Waits for the engine
         calls in progress.
@@ -172,6 +175,7 @@ class Engine:
                 for every `OutputBlock` the client has taken, `Session.acknowledge` is due, or the session pauses.
             block_size: the largest block the client will write.
             jitter_buffer_seconds: what the client's playback adds, for the ledger.
+            new_takes: a start and a jump of the transport, and the end of its loop, begin another take.
 
         Raises:
             NotFound: unknown model or parameter.
@@ -180,6 +184,8 @@ class Engine:
         """
         resident = self.resident(name)
         spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
+        if new_takes:
+            check_one_line(spec)
         self._check_open()
         texts = resident.texts.opening(spec, config.texts)
         config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
@@ -190,10 +196,16 @@ class Engine:
             try:
                 audience = Audience(on_event)
                 warnings = Warnings(audience, resident.post)
-                take = Take(
-                    name, spec, config,
-                    block_size=block_size, first=first, warnings=warnings, texts=texts, clock=self.clock,
-                )  # fmt: skip
+                changes = Changes(config.sample_rate, config.parameters, texts)
+
+                def make(origin: int | None = None) -> Take:
+                    return Take(
+                        name, spec, config, block_size=block_size, first=first, warnings=warnings, changes=changes,
+                        clock=self.clock, origin=origin,
+                    )  # fmt: skip
+
+                take = make()
+                takes = Takes(take, make, warnings, on_jump=new_takes)
                 book = LedgerBook(
                     latency,
                     sample_rate=config.sample_rate,
@@ -206,8 +218,8 @@ class Engine:
                 )
                 session = Session(
                     name=name, stream=resident.stream, row=row, client_name=client_name, block_size=block_size,
-                    take=take, book=book, warnings=warnings, audience=audience, wake=resident.wake, post=resident.post,
-                    desk=resident.texts if spec.texts else None, clock=self.clock,
+                    takes=takes, book=book, warnings=warnings, audience=audience, wake=resident.wake,
+                    post=resident.post, desk=resident.texts if spec.texts else None, clock=self.clock,
                 )  # fmt: skip
                 resident.call(lambda: self._let_in(resident, session, claim))
             except BaseException:

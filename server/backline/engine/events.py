@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from backline.engine.changes import Applied
 from backline.engine.ledger import Ledger
 from backline.models.stream import Audio
 
@@ -26,8 +27,9 @@ class OutputBlock:
 class Frames:
     """Codec frames of one chunk."""
 
-    first_frame: int
+    first_frame: int  # of its take
     codes: NDArray[np.int32]  # [frame, codebook]
+    take: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,16 @@ class Marked:
 
     id: int
     position: int
+
+
+@dataclass(frozen=True)
+class TakeBegan:
+    """From `heard_from` on another take is heard, whose time 0 lies at `position`."""
+
+    number: int  # of the session's takes, from 0
+    position: int
+    heard_from: int  # the fade from the one before begins here
+    skipped: bool = False  # it is silent from there up to `position`: what was due there was never computed
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,15 @@ class Failed:
 
 
 @dataclass(frozen=True)
+class ChunkBegan:
+    """What a chunk has brought into force, for those who listen beside; chunks that change nothing say nothing."""
+
+    take: int
+    position: int  # of the last sample that starts no later than the chunk
+    applied: Applied
+
+
+@dataclass(frozen=True)
 class InputBlock:
     """Audio that the client has sent, for those who listen beside it (`Session.listen`)."""
 
@@ -105,4 +126,4 @@ class InputBlock:
     audio: Audio  # [channel, sample] as it came: not everything need be finite
 
 
-Event = OutputBlock | Frames | Skipped | Marked | TextInForce | LedgerChanged | Warned | Finished | Failed
+Event = OutputBlock | Frames | Skipped | Marked | TextInForce | TakeBegan | LedgerChanged | Warned | Finished | Failed

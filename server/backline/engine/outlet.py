@@ -12,6 +12,7 @@ from backline.engine.events import Event, Frames, Marked, OutputBlock, Skipped
 from backline.engine.ledger import LedgerBook
 from backline.engine.limits import INPUT_BYTES, PENDING_MARKERS, UNREAD_BYTES, check_sample
 from backline.engine.take import Take
+from backline.engine.timeline import late_samples
 from backline.engine.warnings import Warnings
 from backline.models.stream import Audio, Port, SessionConfig
 
@@ -85,14 +86,16 @@ class Outlet:
         with self._lock:
             self._unread = max(0, self._unread - blocks)
 
-    def send(self, take: Take, start: int, audio: Audio) -> tuple[int, int]:
-        """Sends [channel of all ports, sample] of a take from its session sample `start` on.
+    def send(self, take: Take, position: int, audio: Audio, now: int | None) -> tuple[int, int]:
+        """Sends [channel of all ports, sample] of a take from `position` on.
+
+        Args:
+            now: up to where the client has lived; None: nothing comes too late for it.
 
         Returns:
             How many samples are late, and how many the client is sent of each port.
         """
-        late = take.late(start, audio.shape[1], self._book.promised_samples)
-        position = (take.timeline.origin or 0) + start
+        late = 0 if now is None else late_samples(position, audio.shape[1], now, self._book.promised_samples)
         if late:
             self._warnings.warn("late_output", "output came too late to be played and was dropped", late, position)
             self.skip(position, late)

@@ -13,15 +13,27 @@ from dataclasses import replace
 from enum import Enum
 
 from backline.engine.audience import Audience, Listener
-from backline.engine.changes import Control
-from backline.engine.checks import checked_change
+from backline.engine.changes import SHORTEST_LOOP, Control
+from backline.engine.checks import check_one_line, checked_change
 from backline.engine.clock import CLOCK, Clock
-from backline.engine.errors import BadInput, EngineError
-from backline.engine.events import Failed, Finished, Frames, InputBlock, LedgerChanged, TextInForce, Totals
+from backline.engine.errors import BadInput, EngineError, is_out_of_memory, out_of_memory
+from backline.engine.events import (
+    ChunkBegan,
+    Failed,
+    Finished,
+    Frames,
+    InputBlock,
+    LedgerChanged,
+    TakeBegan,
+    TextInForce,
+    Totals,
+)
 from backline.engine.ledger import Ledger, LedgerBook
-from backline.engine.limits import check_sample
+from backline.engine.limits import check_quarters, check_sample
 from backline.engine.outlet import Outlet
+from backline.engine.seams import Seam
 from backline.engine.take import PADDING_LIMIT_SECONDS, Take, UnfinishedChunk, needs
+from backline.engine.takes import Takes
 from backline.engine.texts import Prepared, TextDesk, TextQueue, check_text
 from backline.engine.warnings import Warnings
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, Codes, MeasuresRows, RowBytes, Stream, Transport
@@ -46,7 +58,7 @@ class Session:
         row: int,
         client_name: str,
         block_size: int,
-        take: Take,
+        takes: Takes,
         book: LedgerBook,
         warnings: Warnings,
         audience: Audience,
@@ -58,7 +70,7 @@ class Session:
         """
         Args:
             name: the model's.
-            take: its first one.
+            takes: of which it plays the first one.
             book: its ledger.
             warnings: which its takes have, too.
             desk: which prepares the model's texts, where it has some.
@@ -70,8 +82,8 @@ class Session:
         self.token = secrets.token_hex(16)
         self.stream_name, self.stream, self.row = name, stream, row
         self.client_name, self.block_size = client_name, block_size
-        self.take, self.book, self.warnings = take, book, warnings
-        self.spec, self.config, self.ports = take.spec, take.config, take.ports
+        self.takes, self.book, self.warnings = takes, book, warnings
+        self.spec, self.config, self.ports = self.take.spec, self.take.config, self.take.ports
         self.opened_at = clock()
         self.state = State.OPEN
         self.totals = Totals()
@@ -86,6 +98,12 @@ class Session:
         self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._wake)
         self._room: tuple[int, Callable[[], None]] | None = None
         self._in_call = False  # a chunk of it is being computed
+        self._has_row = True
+
+    @property
+    def take(self) -> Take:
+        """The one that plays. Any thread."""
+        return self.takes.playing
 
     # ---- the client's thread -------------------------------------------------------------------------
 
@@ -113,11 +131,11 @@ class Session:
             raise BadInput(f"audio block of shape {audio.shape}: send [channel, sample] with {channels} channels")
         if count > self.block_size:
             raise BadInput(f"audio block of {count} samples: this session takes at most {self.block_size} at once")
-        if self.take.closed:
+        if self.takes.closed:
             raise BadInput("audio after the end of the input: open a new session")
         if self.state is State.CLOSED:
             return True  # nobody listens any more; the last event has said why
-        written = self.take.write(position, audio)
+        written = self.takes.write(position, audio)
         if written and self._audience.listeners:
             self._audience.show(InputBlock(position, audio))
         self._begin()
@@ -138,7 +156,7 @@ class Session:
 
     def free_input(self) -> int:
         """Samples that can be written now. Any thread."""
-        return self.take.input.ring.free
+        return self.takes.free
 
     def when_room(self, samples: int, callback: Callable[[], None]) -> None:
         """Calls `callback` once, as soon as `samples` fit or the session has ended. The client's thread.
@@ -166,7 +184,7 @@ class Session:
         """
         value = checked_change(self.stream_name, self.spec, parameter, value)
         if position is None and self.config.offline:
-            position = self.take.timeline.end
+            position = self.takes.timeline.end
         self.take.changes.add_control(Control(position, parameter, value))
 
     def set_text(self, name: str, text: str, position: int | None = None) -> None:
@@ -184,7 +202,7 @@ class Session:
         if position is not None:
             check_sample(position, "text")
         elif self.config.offline:
-            position = self.take.timeline.end
+            position = self.takes.timeline.end
         assert self._texts is not None  # a model that has texts has a desk for them
         self._texts.add(name, text, position)
 
@@ -198,24 +216,61 @@ class Session:
         denominator: int = 4,
         song_position: float = 0.0,
         bar_start: float = 0.0,
+        loop: tuple[float, float] | None = None,
+        after: int | None = None,
     ) -> None:
         """The host's transport at `position`; what follows from the one before is no news. The client's thread.
+
+        Where the session has been asked to, it begins another take with a start or a jump, and where the song comes to
+        the end of its loop.
+
+        Args:
+            loop: quarter notes; one shorter than SHORTEST_LOOP is none.
+            after: chunks that start before obey it no more than if it had not come; so a replay repeats what came late.
 
         Raises:
             BadInput: a tempo, signature or position that no music has.
             Refused: too many changes wait already.
         """
-        transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start)
-        self.take.add_transport(position, transport)
+        for quarters in loop or ():
+            check_quarters(quarters, "transport with a loop to")
+        if loop is not None and loop[1] - loop[0] < SHORTEST_LOOP:
+            loop = None
+        transport = Transport(0.0, playing, tempo, numerator, denominator, song_position, bar_start, loop)
+        news = self.take.add_transport(position, transport, after)
+        if news is not None:
+            self.takes.add_transport(position, news)
+            self._post(self._settle)
 
-    def midi(self, position: int, data: bytes) -> None:
+    def begin_take(self, position: int, heard_from: int | None = None, *, skipped: bool = False) -> None:
+        """Another take from `position` on, or from the input's end if that lies beyond. The client's thread.
+
+        A take is a chunk long at least: what comes sooner is passed over.
+
+        Args:
+            heard_from: where it is heard from; without, from `position`, or as soon as nothing older has gone out.
+            skipped: the take before ends where it has been heard up to, or at `heard_from`; then there is silence.
+
+        Raises:
+            BadInput: a position that no session reaches, or the model takes codec frames.
+            Refused: too many wait already.
+        """
+        check_one_line(self.spec)
+        self.takes.begin(Seam(position, heard_from, skipped))
+        self._post(self._settle)
+
+    def midi(self, position: int, data: bytes, after: int | None = None) -> None:
         """Whole MIDI 1.0 channel messages at `position`; a model that takes none passes them over. The client's thread.
+
+        Args:
+            after: see `set_transport`.
 
         Raises:
             BadInput: other bytes, too many of them, or a position that the session cannot have.
             Refused: too many changes wait already.
         """
-        self.take.add_midi(position, data)
+        self.takes.timeline.check(position)
+        self.take.add_midi(position, data, after)
 
     def mark(self, marker: int, position: int) -> None:
         """Has `Marked` tell when the output at `position` has been sent. The client's thread.
@@ -233,7 +288,7 @@ class Session:
 
     def close_input(self) -> None:
         """The input is complete: the rest of the output comes, as long as the input, then `Finished`. Any thread."""
-        self.take.closed = True
+        self.takes.close()
         self._post(self._settle)
         self._input_arrived()
 
@@ -245,7 +300,7 @@ class Session:
     @property
     def input_closed(self) -> bool:
         """Whether the input is complete, whoever said so. Any thread."""
-        return self.take.closed
+        return self.takes.closed
 
     @property
     def phase(self) -> str:
@@ -255,8 +310,8 @@ class Session:
 
     @property
     def origin(self) -> int:
-        """Position of the session's time 0; 0 before its first block. Any thread."""
-        return self.take.timeline.origin or 0
+        """Position of time 0 of the take that plays; 0 before its first block. Any thread."""
+        return self.take.origin or 0
 
     def listen(self, listener: Listener) -> None:
         """From now on `listener` is told all that the client is, of the input, and what the model hears. Any thread.
@@ -339,12 +394,12 @@ class Session:
             return False
         late = self._send(*self.take.lay(output)) > 0
         if output.frames is not None and len(output.frames):
-            self._outlet.send_frames(Frames(output.first_frame, output.frames))
+            self._outlet.send_frames(Frames(output.first_frame, output.frames, self.takes.number))
         for heard in output.heard:
             self._audience.show(heard)
         self.totals = replace(
             self.totals,
-            samples_in=self.take.timeline.received,
+            samples_in=self.takes.timeline.received,
             chunks=self.totals.chunks + 1,
             late_chunks=self.totals.late_chunks + late,
         )
@@ -370,9 +425,10 @@ class Session:
             return
         with self._lock:
             self.state = State.CLOSED
-        self.totals = replace(self.totals, samples_in=self.take.timeline.received)
+        self.totals = replace(self.totals, samples_in=self.takes.timeline.received)
         try:
-            self.stream.close(self.row)
+            if self._has_row:
+                self.stream.close(self.row)
         finally:
             self._offer_room()
             try:
@@ -417,6 +473,10 @@ class Session:
     def _begin_chunk(self) -> None:
         """Puts the changes in force that the next chunk must obey, and tells of them."""
         late_controls = self.take.begin_chunk()
+        if self._audience.listeners and self.take.changes.applied:
+            self._audience.show(
+                ChunkBegan(self.takes.number, self.take.chunk_floor, self.take.changes.applied),
+            )
         for name, text in self.take.changes.new_texts.items():
             self._audience(TextInForce(name, text.text, self.take.chunk_position))
         for late in late_controls:
@@ -425,18 +485,42 @@ class Session:
 
     def _send(self, start: int, audio: Audio) -> int:
         """Sends [channel of all ports, sample] from session sample `start` on; returns how much of it is too late."""
-        late, sent = self._outlet.send(self.take, start, audio)
+        now = None if self.config.offline else self.takes.now
+        late, sent = self._outlet.send(self.take, *self.takes.join(start, audio), now)
         self.totals = replace(self.totals, samples_out=self.totals.samples_out + sent)
         return late
 
+    def _turn_to(self, over: Take, following: Take) -> None:
+        """The row begins anew, as that of a session that has just been opened."""
+        assert over.origin is not None
+        assert following.origin is not None
+        assert following.heard_from is not None
+        changes = following.changes
+        self.unfinished, self._has_row = None, False
+        self.stream.close(self.row)
+        self.row = self.stream.open(replace(self.config, parameters=changes.parameters))
+        self._has_row = True
+        following.begin(needs(self.spec, self.stream, self.row))
+        changes.begin_take(over.origin, following.origin)
+        skipped = over.seam is not None and over.seam.skipped
+        self._audience(TakeBegan(self.takes.number, following.origin, following.heard_from, skipped))
+        self.ready_since = self._clock() if self.ready() else None
+        self._offer_room()
+
     def _settle(self) -> None:
-        """Ends the session if its input is closed and all of it is answered. Engine thread."""
-        if not self.take.closed or self.state is State.CLOSED:
-            return
-        if self.take.answered:
-            self._send(*self.take.finish())
-            self.end(finished=True)
-        elif self.take.overdue:
+        """Goes on with the next take where one is over; ends the session after the last. Engine thread."""
+        while self.state is not State.CLOSED and self.take.over:
+            over = self.take
+            self._send(*over.rest())
+            following = self.takes.next()
+            if following is None:
+                self.end(finished=True)
+                return
+            try:
+                self._turn_to(over, following)
+            except Exception as error:
+                self.end(out_of_memory(self.stream_name, error) if is_out_of_memory(error) else error)
+        if self.state is not State.CLOSED and self.take.overdue:
             self.end(
                 EngineError(
                     f"{self.stream_name!r} has not answered all of its input after {PADDING_LIMIT_SECONDS} s of "

@@ -1,24 +1,23 @@
-"""A take: one unbroken timeline of a session, from its first sample to its last.
+"""A take: one unbroken timeline of a session, from its first sample to its last; takes.py has one follow another.
 
-The *client's thread* writes into it; the *engine thread* takes its chunks out of it and lays what the model answers.
+The *client's thread* feeds it; the *engine thread* takes its chunks out of it and lays what the model answers.
 Positions are the client's, "session samples" count from the take's first sample, at the session's rate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
-from backline.engine.changes import NO_TEXTS, Changes, LateControls
+from backline.engine.changes import Changes, LateControls
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.conversion import InputPath, OutputPath
 from backline.engine.errors import BadInput, EngineError
 from backline.engine.frames import FrameQueue
-from backline.engine.texts import Prepared
-from backline.engine.timeline import InputTimeline, late_samples, sent_ahead, zero_non_finite
+from backline.engine.seams import Seam
+from backline.engine.timeline import sent_ahead, zero_non_finite
 from backline.engine.warnings import Warnings
 from backline.models.stream import (
     Audio,
@@ -74,26 +73,32 @@ class Take:
         block_size: int,
         first: Needs,
         warnings: Warnings,
-        texts: Mapping[str, Prepared] = NO_TEXTS,
+        changes: Changes,
         clock: Clock = CLOCK,
+        origin: int | None = None,
     ) -> None:
         """
         Args:
             name: the model's.
             block_size: the largest block that is written.
             first: what the first chunk needs.
-            texts: those that it begins with.
+            changes: the session's.
+            origin: position of its first sample; None: that of the first that comes.
 
         Raises:
             Refused: its input takes more memory than a session may hold.
         """
         self.spec, self.config = spec, config
         self.ports = ports_of(spec, config)
-        self.timeline = InputTimeline(config.sample_rate)
+        self.origin, self.received = origin, 0  # samples of its input
+        self.seam: Seam | None = None  # with which another take follows
+        self.until: int | None = None  # position up to which it is heard, if not to the input's end
+        self.end: int | None = None  # and that up to which it plays, to become the other
+        self.heard_from: int | None = None  # position from which it is heard, where another take was before
         self.input = InputPath(spec, config, ring_capacity(spec, config, block_size, first))
         self.output = OutputPath(spec, config, [port.channels for port in self.ports])
         self.frames = FrameQueue(spec.takes) if spec.takes else None
-        self.changes = Changes(config.sample_rate, config.parameters, texts)
+        self.changes = changes
         self.chunks = 0  # that have been answered
         self.begun = False  # the first of the input is there
         self.closed = False  # the input is complete
@@ -105,30 +110,40 @@ class Take:
 
     # ---- the client's thread -------------------------------------------------------------------------
 
-    def write(self, position: int, audio: Audio) -> bool:
-        """The next block [channel, sample] at `position`, with silence for what is missing before it and zeros for what
-        is not finite; false where there is no room yet.
+    def room(self, position: int, count: int) -> int:
+        """How many of `count` samples from `position` on it can be fed; all where it hears less of them."""
+        wanted = count if self.end is None else min(count, self.end - position)
+        free = self.input.ring.free
+        return count if free >= wanted else free
 
-        Raises:
-            BadInput: time goes backwards, or too far ahead.
-        """
-        ring, count = self.input.ring, audio.shape[1]
-        filled = min(self.timeline.gap_before(position), ring.free)
-        if filled:
-            self.input.write_silence(filled)
-            self.timeline.advance(filled)
-            message = "missing input was filled with silence: send every block"
-            self._warnings.warn("input_gap", message, filled, position)
-        if self.timeline.end < position or ring.free < count:
-            return False
-        audio, zeroed = zero_non_finite(audio)
-        if zeroed:
-            message = "NaN or infinite input samples were set to zero"
-            self._warnings.warn("non_finite_input", message, zeroed, position)
+    def feed(self, position: int, audio: Audio) -> None:
+        """The next of its input [channel, sample], for which there is room; what lies behind its end is not its."""
+        audio = audio if self.end is None else audio[:, : self.end - position]
         self.input.write(audio)
-        self.timeline.advance(count)
-        self._begin(count)
-        return True
+        self.received += audio.shape[1]
+        self.closed = self.closed or (self.end is not None and (self.origin or 0) + self.received >= self.end)
+        self._begin(audio.shape[1])
+
+    def follow(self, before: Take) -> None:
+        """It begins, on a client's timeline, where `before` ends."""
+        assert before.origin is not None
+        assert self.origin is not None
+        self._begun_at = before._begun_at + (self.origin - before.origin) / self.config.sample_rate
+        self.begun, self._metre = True, before._metre
+        self.heard_from = before.until
+
+    def finish(self, seam: Seam | None, earliest: int, fade: int) -> None:
+        """It ends with `seam`, or goes on; heard up to there, but to `earliest` at least, and `fade` samples beyond.
+
+        Under the lock of the takes, before it has come to its end.
+        """
+        self.seam, self.until, self.end = seam, None, None
+        if seam is not None:
+            place = seam.heard_from
+            if place is None:
+                place = earliest if seam.skipped else seam.position
+            self.until = max(place, earliest)
+            self.end = self.until + (0 if seam.skipped else fade)
 
     def write_frames(self, first: int, codes: Codes) -> None:
         """The next codec frames [frame, codebook], the first of which is frame `first`.
@@ -144,14 +159,9 @@ class Take:
         self.frames.add(first, codes)
         self._begin(0)  # they may lie far ahead
 
-    def add_transport(self, position: int, transport: Transport) -> None:
-        """The host's transport at `position`; what follows from the one before is no news.
-
-        Raises:
-            BadInput: a tempo, signature or position that no music has.
-            Refused: too many changes wait already.
-        """
-        self.changes.add_transport(position, transport)
+    def add_transport(self, position: int, transport: Transport, after: int | None = None) -> Transport | None:
+        """See `Changes.add_transport`."""
+        news = self.changes.add_transport(position, transport, after)
         metre = (transport.numerator, transport.denominator)
         if metre != self._metre and not self.spec.knows_metre(*metre):
             message = (
@@ -160,16 +170,11 @@ class Take:
             )
             self._warnings.warn("foreign_metre", message, 1, position)
         self._metre = metre
+        return news
 
-    def add_midi(self, position: int, data: bytes) -> None:
-        """Whole MIDI 1.0 channel messages at `position`; a model that takes none passes them over.
-
-        Raises:
-            BadInput: other bytes, too many of them, or a position that the take cannot have.
-            Refused: too many changes wait already.
-        """
-        self.timeline.check(position)
-        self.changes.add_midi(position, data)
+    def add_midi(self, position: int, data: bytes, after: int | None = None) -> None:
+        """See `Changes.add_midi`; a model that takes none passes them over."""
+        self.changes.add_midi(position, data, after)
         if not self.spec.takes_notes and "midi_unused" not in self._warnings.counts:
             self._warnings.warn("midi_unused", f"{self._name!r} takes no MIDI: it is passed over", 1, position)
 
@@ -185,16 +190,13 @@ class Take:
     def length(self) -> int:
         """Session samples for which there has been input, be it audio or codec frames."""
         if self.frames is None:
-            return self.timeline.received
-        return max(self.timeline.received, int(self.frames.received * self.config.sample_rate / self.spec.frame_rate))
+            return self.received
+        return max(self.received, int(self.frames.received * self.config.sample_rate / self.spec.frame_rate))
 
     @property
-    def now(self) -> int:
-        """Session samples that the client has lived through: what it has sent, as far as real time has come.
-
-        A client that sends ahead of time has not yet played what it would have to play by then.
-        """
-        return min(self.length, int((self._clock() - self._begun_at) * self.config.sample_rate))
+    def elapsed(self) -> int:
+        """Samples of real time since its first one."""
+        return int((self._clock() - self._begun_at) * self.config.sample_rate)
 
     @property
     def has_chunk(self) -> bool:
@@ -223,12 +225,22 @@ class Take:
         rate, start = self.config.sample_rate, self._chunk_start
         previous = start - self._chunk_samples if self.chunks else None
         heard = self._needs.samples * rate // (self.spec.input_rate or rate)
-        return self.changes.apply(self.timeline.origin or 0, start, previous, heard)
+        until = None if self.seam is None else self.seam.position
+        return self.changes.apply(self.origin or 0, start, previous, heard, until)
 
     @property
     def chunk_position(self) -> int:
         """Of the next chunk, as the client counts."""
-        return (self.timeline.origin or 0) + math.ceil(self._chunk_start)
+        return (self.origin or 0) + math.ceil(self._chunk_start)
+
+    def begin(self, first: Needs) -> None:
+        """Its row is there: `first` is what the first chunk needs."""
+        self._look(first)
+
+    @property
+    def chunk_floor(self) -> int:
+        """Position of the last sample that starts no later than the next chunk."""
+        return (self.origin or 0) + math.floor(self._chunk_start)
 
     def gather(self, row: int, *, further: bool) -> ChunkInput:
         """What a row gets for the next chunk, or for a `further` step of it."""
@@ -243,7 +255,7 @@ class Take:
         """What a whole chunk makes final: [channel of all ports, sample] from which session sample on."""
         finite = tuple(zero_non_finite(audio) for audio in output.audio)
         start, left_out = self.output.end, self.output.timeline.missing
-        position = (self.timeline.origin or 0) + start
+        position = (self.origin or 0) + start
         if zeroed := sum(count for _, count in finite):
             message = "the model gave NaN or infinite samples; they are silence"
             self._warnings.warn("non_finite_output", message, zeroed, position)
@@ -261,24 +273,21 @@ class Take:
         self.chunks += 1
         self._look(following)
 
-    def late(self, start: int, count: int, latency: int) -> int:
-        """How many of `count` samples from `start` on a client that plays `latency` behind its input has missed."""
-        return 0 if self.config.offline else late_samples(start, count, self.now, latency)
-
     @property
-    def answered(self) -> bool:
-        """Whether the model has said all that it has to say about the input so far."""
-        return self.output.covers(self.length)
+    def over(self) -> bool:
+        """Whether it has an end, and the model has said all that it has to say up to there."""
+        return (self.closed or self.end is not None) and self.output.covers(self._whole)
 
     @property
     def overdue(self) -> bool:
-        """Whether an input that is complete should have been answered long ago."""
-        return self._chunk_start > self.length + PADDING_LIMIT_SECONDS * self.config.sample_rate
+        """Whether a take that has an end should have come to it long ago."""
+        limit = PADDING_LIMIT_SECONDS * self.config.sample_rate
+        return (self.closed or self.end is not None) and self._chunk_start > self._whole + limit
 
-    def finish(self) -> tuple[int, Audio]:
-        """The rest of an input that is answered, as `lay` gives it."""
+    def rest(self) -> tuple[int, Audio]:
+        """What a take that is over still holds, as `lay` gives it."""
         start = self.output.end
-        return start, self._within(start, self.output.finish(self.length))
+        return start, self._within(start, self.output.finish(self._whole))
 
     def _look(self, following: Needs) -> None:
         ring = self.input.ring
@@ -289,9 +298,14 @@ class Take:
                 f"the session's ring of {ring.capacity}: its chunks must advance evenly"
             )
 
+    @property
+    def _whole(self) -> int:
+        """Samples from its first to its end, or to that of what it has heard."""
+        return self.length if self.end is None else self.end - (self.origin or 0)
+
     def _within(self, start: int, audio: Audio) -> Audio:
-        """As far as the input went, once it is complete."""
-        return audio[:, : max(0, self.length - start)] if self.closed else audio
+        """As far as it goes, once that is known."""
+        return audio[:, : max(0, self._whole - start)] if self.closed or self.end is not None else audio
 
     def _notes(self) -> tuple[Notes, ...]:
         """What the chunk at hand has heard of MIDI, at the model's rate."""

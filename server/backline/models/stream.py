@@ -6,6 +6,7 @@ channel from the start of the session, at the rate that the name says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -248,6 +249,7 @@ class Transport:
     denominator: int = 4
     song_position: float = 0.0  # quarter notes from the start of the song
     bar_start: float = 0.0  # song position of the current bar's first beat
+    loop: tuple[float, float] | None = None  # quarter notes: what reaches the second goes on at the first
 
     @property
     def quarters_per_bar(self) -> float:
@@ -258,7 +260,20 @@ class Transport:
         """Quarter notes from the start of the song at session time `seconds`; stands still while not playing."""
         if not self.playing:
             return self.song_position
-        return self.song_position + (seconds - self.at_seconds) * self.tempo / 60.0
+        straight = self.song_position + (seconds - self.at_seconds) * self.tempo / 60.0
+        if self.loop is None or not self.song_position < self.loop[1] <= straight:
+            return straight
+        start, end = self.loop
+        return start + (straight - end) % (end - start)
+
+    def moved_to(self, seconds: float, zero: float = 0.0) -> Transport:
+        """What this one has become by session time `seconds`, as told at that moment; `zero` of the session's time is
+        its time 0 from then on.
+        """
+        position = self.song_position_at(seconds)
+        bars = math.floor(round((position - self.bar_start) / self.quarters_per_bar, 9)) if self.playing else 0
+        bar_start = self.bar_start + bars * self.quarters_per_bar
+        return replace(self, at_seconds=seconds - zero, song_position=position, bar_start=bar_start)
 
     def bar_phase_at(self, seconds: float) -> float:
         """Where in its bar session time `seconds` lies, in [0, 1)."""

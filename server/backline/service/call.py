@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from backline.engine.errors import BadInput, Unserved
+from backline.engine.errors import BadInput
 from backline.engine.events import (
     Event,
     Failed,
@@ -23,6 +23,7 @@ from backline.engine.events import (
     Marked,
     OutputBlock,
     Skipped,
+    TakeBegan,
     TextInForce,
     Warned,
 )
@@ -42,13 +43,12 @@ def check_first(request: Request | Any | None) -> pb.Open | pb.Resume:
 
     Raises:
         BadInput: it begins with something else.
-        Unserved: it asks for what is not served yet.
     """
     kind = None if request is None else request.WhichOneof("message")
     if request is None or kind not in ("open", "resume"):
         raise BadInput(f"the first message is {kind or 'missing'}: begin with Open, or with Resume")
-    if kind == "open" and request.open.on_jump == pb.ON_JUMP_NEW_TAKE:
-        raise Unserved("a new take on a jump is not served yet: use ON_JUMP_CONTINUE")
+    if kind == "open" and request.open.on_jump not in pb.OnJump.values():
+        raise BadInput(f"on_jump {request.open.on_jump} is none of {', '.join(pb.OnJump.keys())}")
     first: pb.Open | pb.Resume = getattr(request, kind)
     return first
 
@@ -162,10 +162,17 @@ class SessionCall:
                     denominator=transport.denominator or 4,
                     song_position=transport.song_position,
                     bar_start=transport.bar_start,
+                    loop=(transport.loop_start, transport.loop_end) if transport.looping else None,
+                    after=transport.after if transport.HasField("after") else None,
                 )
                 self._seat.stopped = self._idle.stopped = not transport.playing
             case "midi":
-                self._session.midi(request.midi.position, request.midi.data)
+                midi = request.midi
+                self._session.midi(midi.position, midi.data, midi.after if midi.HasField("after") else None)
+            case "take":
+                take = request.take
+                heard_from = take.heard_from if take.HasField("heard_from") else None
+                self._session.begin_take(take.position, heard_from, skipped=take.skipped)
             case "text":
                 text = request.text
                 self._session.set_text(text.name, text.text, text.position if text.HasField("position") else None)
@@ -210,7 +217,7 @@ class SessionCall:
         ready, seat = convert.ready(self._session), self._seat
         ready.lease_seconds, ready.received, ready.sent = seat.lease_seconds, seat.received, seat.kept.first
         if resumed:
-            ready.input_position = self._session.take.timeline.end
+            ready.input_position = self._session.takes.timeline.end
         return ready
 
     async def _pass_on(self, event: Event) -> bool:
@@ -233,6 +240,8 @@ class SessionCall:
                     await self._send(dry=convert.dry(event))
             case Marked():
                 await self._send(marker=convert.marker(event))
+            case TakeBegan():
+                await self._send(take=convert.take(event))
             case TextInForce():
                 await self._send(text=convert.text_in_force(event))
             case LedgerChanged():

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine import errors
-from backline.engine.events import Frames, Marked, OutputBlock, Skipped, TextInForce, Totals, Warned
+from backline.engine.events import Frames, Marked, OutputBlock, Skipped, TakeBegan, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.session import Session
 from backline.models.stream import (
@@ -135,7 +135,10 @@ def audio_block(block: OutputBlock) -> pb.AudioBlock:
 
 def codec_frames(frames: Frames) -> pb.CodecFrames:
     return pb.CodecFrames(
-        first_frame=frames.first_frame, codebooks=frames.codes.shape[1], codes=frames.codes.ravel().tolist()
+        first_frame=frames.first_frame,
+        codebooks=frames.codes.shape[1],
+        codes=frames.codes.ravel().tolist(),
+        take=frames.take,
     )
 
 
@@ -145,6 +148,10 @@ def dry(skipped: Skipped) -> pb.Dry:
 
 def marker(marked: Marked) -> pb.Marker:
     return pb.Marker(id=marked.id, position=marked.position)
+
+
+def take(began: TakeBegan) -> pb.Take:
+    return pb.Take(position=began.position, heard_from=began.heard_from, skipped=began.skipped, number=began.number)
 
 
 def text_in_force(told: TextInForce) -> pb.Text:

@@ -278,6 +278,7 @@ class Desk:
             outbox.put,
             block_size=opening.block_size,
             jitter_buffer_seconds=opening.jitter_buffer_seconds,
+            new_takes=opening.on_jump == pb.ON_JUMP_NEW_TAKE,
         )
         waited = asyncio.wrap_future(task)
         try:

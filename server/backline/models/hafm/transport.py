@@ -23,6 +23,17 @@ def bars_since(transport: Transport, seconds: NDArray[np.float64]) -> NDArray[np
     phase. Whole numbers are the host's bar lines, except where several of its bars make one of the band's.
     """
     quarters = transport.song_position - transport.bar_start + (seconds - transport.at_seconds) * transport.tempo / 60.0
+    if transport.loop is None or transport.song_position >= transport.loop[1]:
+        return _bars_at(transport, quarters)
+    start, end = (place - transport.bar_start for place in transport.loop)
+    passes = np.maximum(np.floor((quarters - end) / (end - start)) + 1, 0)
+    length = _bars_at(transport, np.array([end])) - _bars_at(transport, np.array([start]))
+    # Counted on by whole bars, so that the number never falls and the phase is that of the place.
+    return _bars_at(transport, quarters - passes * (end - start)) + passes * np.ceil(length - 1e-9)
+
+
+def _bars_at(transport: Transport, quarters: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same for places of the song, in quarter notes from the start of that bar."""
     bar = transport.quarters_per_bar
     if _makes_whole_bars(bar):  # 4/4, 2/4, ...
         return quarters / BAND_BAR + (_host_bars_before(transport) * bar % BAND_BAR) / BAND_BAR

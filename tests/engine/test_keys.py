@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from backline.cli.keys import Keys
+from backline.engine.keys import Keys
 from backline.models.hafm.held import HeldNotes
 from backline.models.stream import Notes
 

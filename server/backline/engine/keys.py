@@ -10,7 +10,7 @@ DOWN = 64  # of the pedal, from which on it holds
 
 
 class Keys:
-    """Of all channels, by the rules of the band that hears them (models/hafm/held.py)."""
+    """Of all channels, by the rules of the bands that hear them."""
 
     def __init__(self) -> None:
         self._struck: dict[tuple[int, int], int] = {}  # velocity of each channel and pitch that sounds
