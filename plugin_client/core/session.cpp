@@ -101,7 +101,7 @@ double Session::sent(uint32_t index, double value) const {
 }
 
 bool Session::congested() const {
-    return !ready_ || call_->unsent() > kUnsentBytes || (kept_ && kept_->waits());
+    return !linked_ || call_->unsent() > kUnsentBytes || (kept_ && kept_->waits());
 }
 
 double Session::waiting_seconds() const {
@@ -202,7 +202,7 @@ void Session::say(const net::ClientMessage& message) {
 }
 
 void Session::go_on() {
-    while (kept_ && ready_ && kept_->waits() && !call_->ended() && call_->unsent() <= kUnsentBytes)
+    while (kept_ && linked_ && kept_->waits() && !call_->ended() && call_->unsent() <= kUnsentBytes)
         kept_->pass_on(*call_);
 }
 
@@ -216,12 +216,12 @@ bool Session::resumable() const {
 }
 
 void Session::break_off() {
-    ready_ = false;
+    ready_ = linked_ = false;
     call_.reset();
 }
 
 void Session::resume(net::Connection& connection) {
-    ready_ = false;
+    ready_ = linked_ = false;
     audio_bytes_ = 0;
     call_ = connection.start(net::kStream, [this](net::Bytes bytes) { take(bytes); });
     net::ClientMessage message;
@@ -231,6 +231,7 @@ void Session::resume(net::Connection& connection) {
 
 bool Session::repeat() {
     if (!kept_->go_back(server_has_)) return false;
+    linked_ = true;
     go_on();
     return true;
 }
@@ -238,6 +239,7 @@ bool Session::repeat() {
 int64_t Session::start_over() {
     kept_->start_over(server_has_);
     sent_texts_.clear();
+    linked_ = true;
     return input_position_;
 }
 
@@ -247,11 +249,6 @@ void Session::begin_take(int64_t position) {
     message.take->position = position;
     message.take->skipped = true;
     say(message);
-    if (!pack_.takes_notes) return;
-    for (uint8_t channel = 0; channel < 16; ++channel) {
-        const uint8_t all_off[] = {static_cast<uint8_t>(0xb0 | channel), 123, 0};
-        send_midi(position, all_off, sizeof all_off);
-    }
 }
 
 std::unique_ptr<net::Call> Session::leave() {
@@ -295,7 +292,7 @@ void Session::take_ready(const net::Ready& ready) {
     server_has_ = ready.received;
     input_position_ = ready.input_position.value_or(0);
     if (opened_) return;
-    opened_ = true;
+    opened_ = linked_ = true;
     max_block_ = ready.max_block ? ready.max_block : kPiece;
     for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
     block_.resize(channels_.size());

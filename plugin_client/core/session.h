@@ -109,6 +109,7 @@ class Session {
     net::Buffer message_;     // that goes up
     std::unique_ptr<Kept> kept_;  // with a lease, what has been said
     bool opened_ = false, ready_ = false, closed_ = false;
+    bool linked_ = false;  // the call at hand takes what is said: it is known from where on
     std::string token_;
     double lease_seconds_ = 0.0;
     uint64_t received_ = 0;       // messages of the session

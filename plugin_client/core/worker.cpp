@@ -177,7 +177,7 @@ void Worker::step(int milliseconds) {
     }
     exchange_.clear_wake();
     if (farewell_ && farewell_->ended()) farewell_.reset();
-    if (session_ && session_->opened())
+    if (session_ && briefed_)
         carry();
     else
         discard();
@@ -435,7 +435,7 @@ void Worker::begin(std::optional<int64_t> earliest) {
         if (earliest || values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
     session_->send_texts(texts(), from);
     if (stale() && !settle_) settle_ = position();
-    tell_notes(from);
+    tell_notes(from, earliest.has_value());
     briefed_ = true;
     for (uint64_t done = 0; done < repeated;) {
         const auto count = static_cast<uint32_t>(std::min<uint64_t>(repeated - done, session_->max_block()));
@@ -448,13 +448,15 @@ void Worker::begin(std::optional<int64_t> earliest) {
 }
 
 // What is held where the session begins, and what has been played since: keys stay down over whatever ends a session.
-void Worker::tell_notes(int64_t from) {
+// `anew`: it has been told of others, which may have been let go while it heard nothing.
+void Worker::tell_notes(int64_t from, bool anew) {
     if (!pack_.takes_notes) return;
     HeldNotes held = held_;
     auto next = played_.begin();
     for (; next != played_.end() && next->position <= from; ++next) held.take(next->midi);
     for (uint8_t channel = 0; channel < HeldNotes::kChannelsOfMidi; ++channel) {
         const std::vector<uint8_t> told = held.told(channel);
+        if (const auto off = HeldNotes::all_off(channel); anew) session_->send_midi(from, off.data(), off.size());
         if (!told.empty()) session_->send_midi(from, told.data(), told.size());
     }
     for (; next != played_.end(); ++next) session_->send_midi(next->position, next->midi, next->midi_size);

@@ -61,7 +61,7 @@ class Worker {
     bool stream();
     bool fits();
     void begin(std::optional<int64_t> earliest = std::nullopt);
-    void tell_notes(int64_t from);
+    void tell_notes(int64_t from, bool anew);
     void drain();
     void pause();
     bool may_be_taken() const;
