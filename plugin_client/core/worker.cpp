@@ -22,7 +22,7 @@ constexpr int kAnswerMilliseconds = 10'000;  // a server that is gone shows soon
 constexpr double kSpareSeconds = 0.02;       // of the latency that is not filled with input from before a session
 constexpr double kBehindSeconds = 2.0;       // of input that may wait for a server that does not take it
 constexpr milliseconds kFarewell{250};       // that a server has to end a session before another one is asked for
-constexpr milliseconds kLastFarewell{40};    // and before this thread ends
+constexpr milliseconds kLastFarewell{60};    // and before this thread ends
 
 }  // namespace
 
