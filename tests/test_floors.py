@@ -31,6 +31,7 @@ ROOMS = {
         "demucs": {"windowed"},
         "mge": {"windowed"},
         "hafm": set[str](),
+        "duotok": {"hafm"},  # whose aligned stage is its language model
     },
     "models/hafm": {"listening": set[str](), "interleaved": set[str](), "aligned": {"listening"}},
 }

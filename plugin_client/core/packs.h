@@ -58,8 +58,8 @@ class Packs {
     void add(const std::vector<std::string>& names);
 
     mutable std::mutex mutex_;
-    std::vector<std::string> names_{"default", "passthrough", "stems"};  // that ship
-    std::vector<std::string> offered_;                                   // by the server; empty: not known
+    std::vector<std::string> names_{"default", "passthrough", "stems", "mge"};  // that ship
+    std::vector<std::string> offered_;                                          // by the server; empty: not known
     std::map<std::string, net::Pack> described_;
     std::atomic<uint32_t> revision_{0};
     std::atomic<uint32_t> known_, shown_, counted_{0};

@@ -7,13 +7,14 @@ import pytest
 
 from backline.evaluation.separation import row_name
 from backline.measures.nisqa import COLUMNS as NISQA
+from backline.models.hafm.load import tiny_random
 from backline.music import fluidsynth
 from backline.music.stems import TRACKS
 from backline.packs.pack import write_pack
 from tests.cli.test_commands import Backline
 from tests.measures.test_pictures import PNG
 from tests.packs.test_pack import CONFIG
-from tests.support.corpora import write_corpus, write_song
+from tests.support.corpora import noises, write_corpus, write_song
 from tests.support.nisqa_checkpoint import write_nisqa
 from tests.support.queried import Pulses, write_random_pack
 
@@ -52,6 +53,15 @@ needs_fluidsynth = pytest.mark.skipif(fluidsynth.missing() is not None, reason=s
         (["imputation", "passthrough", "--guidance", "nan"], 2, "guidance"),
         (["imputation", "passthrough", "-o", "out.txt"], 1, ".json"),
         (["generation", "passthrough", "--vggish", "missing.pth"], 1, "give a pack of the family mge"),
+        (["tokens", "passthrough"], 1, "it makes no tokens"),
+        (["tokens", "no-such-pack"], 1, "passthrough"),
+        (["tokens", "default", "--world", "flat"], 2, "narrow"),
+        (["tokens", "default", "--songs", "songs", "--world", "narrow"], 2, "leave it out with --songs"),
+        (["tokens", "default", "--songs", "no-such-corpus"], 1, "backline data prepare"),
+        (["tokens", "default", "--encodec", "missing.th"], 1, "missing.th"),
+        (["tokens", "default", "--seconds", "nan"], 2, "seconds"),
+        (["tokens", "default", "--mtt", "no-such-folder"], 2, "no-such-folder"),
+        (["tokens", "default", "--picture", "out.gif"], 1, ".png"),
         (["drift", "passthrough", "--minutes", "0.1"], 2, "minutes"),
         (["robustness", "passthrough", "--seconds", "5"], 2, "seconds"),
         (["robustness", "passthrough", "--recordings", "no-such-folder"], 2, "no-such-folder"),
@@ -186,4 +196,29 @@ def test_what_is_made_is_measured_drawn_and_written(backline: Backline, tmp_path
     assert wanted[command] <= written["rows"].keys()
     assert any("frames, and it takes at least" in note for note in written["notes"])  # four seconds are too few
     assert "quoted, not measured: MGE-LDM" in said.out
+    assert picture.read_bytes().startswith(PNG)
+
+
+def test_tokens_are_judged_shown_drawn_and_written(backline: Backline, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    write_pack(tmp_path / "packs" / "tiny", *tiny_random())
+    entries = [
+        write_song(tmp_path / "corpus", f"{split} {at}", noises("vocals", "drums", seconds=9.0, seed=at), split=split)
+        for split in ("training", "test")
+        for at in range(2)
+    ]
+    write_corpus(tmp_path / "corpus", *entries)
+    out, picture = tmp_path / "out.json", tmp_path / "out.png"
+    said = backline(
+        *("evaluate", "tokens", "tiny", "--packs", tmp_path / "packs", "--songs", tmp_path / "corpus", "--quick"),
+        *("--learnt", 2, "--steps", 2, "--seconds", 4, "--kmeans", 8, "--picture", picture, "-o", out),
+    )
+    assert said.code == 0, said.err
+    for text in ("tiny, harmony: V>A", "k-means of mel: both", "mismatch", "no score", "quoted, not measured: DuoTok"):
+        assert text in said.out + said.err
+    written = json.loads(out.read_text())
+    assert (written["kind"], written["settings"]["steps"], written["settings"]["learnt"]) == ("tokens", 2, 2)
+    assert written["rows"]["tiny, codec: both"]["tokens/s"]["mean"] == 2 * 75 * 8
+    assert written["quoted"][1]["rows"]["DuoTok: V>A"]["enBPT"]["mean"] == 0.489
+    assert "BPT" not in written["quoted"][1]["rows"]["DuoTok: both"]
     assert picture.read_bytes().startswith(PNG)

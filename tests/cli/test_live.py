@@ -144,3 +144,52 @@ def test_missing_portaudio_is_named_with_its_package(
     said = backline("live")
     assert said.code == 1
     assert "libportaudio2" in said.err
+
+
+def test_a_logged_take_is_rendered_again(backline: Backline, address: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(24_000).T, RATE, subtype="FLOAT")
+    live = (
+        "live", "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--pack", "passthrough",
+        "--server", address, "--jitter-buffer", PATIENT, "--tempo", 96, "--set", "gain=0.5",
+        "--log", tmp_path / "log.jsonl", "--log-audio", tmp_path / "heard.wav",
+    )  # fmt: skip
+    said = backline(*live)
+    assert said.code == 0, said.err
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "heard.wav", dtype="float32")[0].T, voice(24_000))
+    for heard in ("in.wav", "heard.wav"):
+        said = backline(
+            "render", "--replay", tmp_path / "log.jsonl", "--input", tmp_path / heard, "-o", tmp_path / "again.wav",
+            "--server", address,
+        )  # fmt: skip
+        assert said.code == 0, said.err
+        again = soundfile.read(tmp_path / "again.wav", dtype="float32")[0]
+        np.testing.assert_array_equal(again, soundfile.read(tmp_path / "out.wav", dtype="float32")[0])
+    said = backline(*live)
+    assert said.code == 1
+    assert "log.jsonl is there already: give the log another name" in said.err
+
+
+def test_auto_plays_in_time_and_says_how_safe_that_is(backline: Backline, address: str, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "in.wav", voice(12_000).T, RATE, subtype="FLOAT")
+    said = backline(
+        "live", "--input", tmp_path / "in.wav", "--output", tmp_path / "out.wav", "--pack", "passthrough",
+        "--server", address, "--auto",
+    )  # fmt: skip
+    assert said.code == 0, said.err
+    assert "chunks of 0.01 s, visibility -0." in said.out
+    assert ": safe (network " in said.out
+    assert "end-to-end latency 0 ms" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        (("--auto", "--chunk", 1), "--auto chooses --chunk and --visibility"),
+        (("--log", "x.jsonl", "--steered"), "are for one session"),
+        (("--log-audio", "x.wav"), "--log-audio goes with --log"),
+    ],
+)
+def test_what_does_not_go_together_is_said(backline: Backline, options: tuple[object, ...], remedy: str) -> None:
+    said = backline("live", *options)
+    assert said.code != 0
+    assert remedy in " ".join(said.err.split())

@@ -27,7 +27,7 @@ def test_a_server_process_serves_on_a_free_port_and_ends_in_order() -> None:
 
 
 def test_the_readmes_example_runs(address: str, capsys: pytest.CaptureFixture[str]) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example, _ = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert "127.0.0.1:50505" in example
     exec(example.replace("127.0.0.1:50505", address), {})
     assert "'main': (2, 48000)" in capsys.readouterr().out

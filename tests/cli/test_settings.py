@@ -20,7 +20,8 @@ app.command()(serve)
 COMMAND = typer.main.get_command(app)
 SAMPLES = {  # what each option may be; the rest is a text
     "packs": "['.']", "load": "['default', 'stems']", "rows": "3", "max-sessions": "8", "load-limit": "1.5",
-    "idle": "60", "tls-cert": "'cert.pem'", "trust-network": "true", "device": "'cpu'", "log": "'json'",
+    "idle": "60", "lease": "60", "tls-cert": "'cert.pem'", "trust-network": "true", "log-audio": "true",
+    "device": "'cpu'", "log": "'json'",
 }  # fmt: skip
 OPTIONS = [parameter.opts[0].removeprefix("--") for parameter in COMMAND.params]
 

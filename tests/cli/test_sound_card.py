@@ -1,11 +1,13 @@
 """`backline live` with a sound card, on stage: what a card and a server do to it, and what the performer is told."""
 
+from __future__ import annotations
+
 import _thread
 import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from backline.cli.console import UserError
 from backline.cli.paced import INPUT, Audio, Host, Recording
 from backline.cli.sound_card import Played, find_card, play_on_card
 from backline.service.server import start_server
-from backline_client import Block, Client, Session
+from backline_client import Block, Client, Event, Session
 from tests.cli.test_commands import Backline
 from tests.support.sound_card import Flags, SoundDevice, device
 
@@ -71,18 +73,18 @@ class Noted:
         self._session, self._port = session, port
         self._arrival = threading.Condition()
         self._end = 0
+        self._newest: Event | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def __iter__(self) -> Iterator[Block]:
-        for block in self._session:
-            yield block
-            if block.port != (self._port or block.port):
-                continue
-            with self._arrival:
+    def receive_event(self, timeout: float | None = None) -> Event | None:
+        if isinstance(block := self._newest, Block) and block.port == (self._port or block.port):
+            with self._arrival:  # whoever wants the next event has put away the one before
                 self._end = block.end
                 self._arrival.notify_all()
+        self._newest = self._session.receive_event(timeout)
+        return self._newest
 
     def await_output(self, position: int) -> None:
         with self._arrival:

@@ -21,6 +21,7 @@ from backline_client import (
     Transport,
 )
 from backline_client.wire import Control
+from backline_protos.v1 import backline_pb2 as pb
 
 RATE = 48_000
 
@@ -223,3 +224,21 @@ def test_a_take_can_be_asked_for(client: Client) -> None:
         events = list(iter(lambda: session.receive_event(10.0), None))
     assert [event for event in events if isinstance(event, Take)] == [Take(9_000, 9_000, number=1)]
     np.testing.assert_array_equal(joined([e for e in events if isinstance(e, Block)], 1, RATE), audio)
+
+
+def test_a_session_can_ask_for_what_is_advised(client: Client) -> None:
+    trip = client.round_trip_seconds(5)
+    assert 0 < trip < 5
+    advice = client.advise("passthrough", RATE, 2, round_trip_seconds=0.01, latency_seconds=0.0)
+    assert advice.verdict == pb.VERDICT_SAFE
+    assert advice.visibility_seconds < 0
+    assert "network 10 ms" in advice.reason
+    with client.open(
+        "passthrough", RATE, 2,
+        chunk_seconds=advice.chunk_seconds, visibility_seconds=advice.visibility_seconds,
+    ) as session:  # fmt: skip
+        assert session.ready.visibility_seconds == advice.visibility_seconds
+    with pytest.raises(InvalidRequest, match="round trip is -1 s"):
+        client.advise("passthrough", RATE, 2, round_trip_seconds=-1.0)
+    with pytest.raises(NotFound):
+        client.advise("none", RATE, 2, round_trip_seconds=0.0)

@@ -299,6 +299,26 @@ def test_what_waits_is_bounded_and_the_oldest_goes_first_and_is_counted() -> Non
     assert sequences(taken(upstream, hello, 15, 5)) == [105, 106, 107, 108, 109]
 
 
+def test_of_a_session_without_audio_the_newest_messages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backline_client.upstream.KEPT_MESSAGES", 20)
+    upstream, hello = Upstream(50), pb.ClientMessage()
+    for index in range(100):
+        upstream.put(pb.ClientMessage(marker=pb.Marker(id=index)))
+    taken(upstream, hello, None, 100)
+    for index in range(100, 105):
+        upstream.put(pb.ClientMessage(marker=pb.Marker(id=index)))
+    found = taken(upstream, hello, 98, 7)  # of which the server has 98: it goes on with the 99th
+    assert [message.marker.id for message in found] == list(range(98, 105))
+    assert len(upstream._sent) <= 20
+
+
+def test_blocks_that_grow_are_bounded_too() -> None:
+    upstream = Upstream(50)
+    for size in [*[1] * 50, *range(10, 50, 10)]:
+        upstream.put(audio_message(0), size)
+        assert upstream._samples <= 50
+
+
 def test_whoever_is_too_far_behind_skips_audio_and_nothing_else() -> None:
     upstream, hello = Upstream(10_000), pb.ClientMessage()
     for index in range(10):

@@ -154,3 +154,17 @@ def test_sound_that_is_no_whole_number_of_frames_is_refused() -> None:
         vae = toy(config)
         with pytest.raises(ValueError, match=rf"a multiple of {vae.hop} samples; pad its end"):
             vae.encode(noise(1, vae.hop + 1))
+
+
+def test_a_stereo_model_hears_and_says_two_channels() -> None:
+    vae = toy(replace(TOY, audio_channels=2))
+    left, right = noise(2, 1, 4 * vae.hop).unbind()
+    both = torch.stack([left, right], dim=1)
+    assert not torch.allclose(vae.encode(both), vae.encode(left), atol=1e-3)
+    assert torch.equal(vae.encode(torch.stack([left, left], dim=1)), vae.encode(left))
+    latents = vae.encode(both)
+    sound = vae.sound(latents)
+    assert sound.shape == both.shape
+    assert torch.allclose(sound.mean(dim=1), vae.decode(latents), atol=1e-6)
+    with pytest.raises(ValueError, match=r"\[row, 1, sample\]"):
+        toy(TOY_SPECTRAL).encode(torch.zeros(1, 2, 4 * 1280))

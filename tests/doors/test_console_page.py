@@ -428,6 +428,13 @@ def test_a_scene_that_does_not_come_is_told_though_a_knob_is_learned_meanwhile(s
     assert after == ["Loud does not open.", "No controller has moved yet.", ""]
 
 
+NOTE_PROBLEMS = """
+window.problems = [];
+new MutationObserver(() => problems.push(document.querySelector('#problem p').textContent))
+    .observe(document.querySelector('#problem'), {childList: true, subtree: true, characterData: true});
+"""
+
+
 @pytest.mark.hosts
 @pytest.mark.skipif(PROGRAM is None, reason=WHY_NOT)
 def test_what_goes_wrong_is_told_in_plain_words() -> None:
@@ -454,6 +461,8 @@ def test_what_goes_wrong_is_told_in_plain_words() -> None:
         page.run("document.querySelector('#go').click()")
         page.until("document.querySelector('#try-state').textContent.startsWith('Playing')")
         assert len(client.sessions()) == 1
-        threading.Timer(0.1, server.process.terminate).start()
-        told("The server is shutting down.")
+        page.run(NOTE_PROBLEMS)
+        server.process.terminate()
         page.until("document.querySelector('#problem p').textContent.includes('Is it still running?')")
+        assert page.run("problems.some(problem => problem.includes('The server is shutting down.'))")
+        assert page.text("#try-state") == "Not playing"

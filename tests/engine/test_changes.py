@@ -18,6 +18,7 @@ from backline.engine.limits import (
     PENDING_CHANGES,
     PENDING_MIDI_BYTES,
 )
+from backline.engine.seams import jumps
 from backline.models.stream import Transport
 
 RATE = 48_000
@@ -268,3 +269,27 @@ def test_while_the_transport_stands_still_a_bar_start_is_what_is_told() -> None:
     changes.apply(0, Fraction(0), None, 3 * RATE)
     assert changes.transport is not None
     assert changes.transport.bar_start == 4.0
+
+
+def test_a_pass_of_the_loop_is_told_and_is_no_jump() -> None:
+    changes = Changes(RATE, {})
+    loop = Transport(0.0, True, 120.0, song_position=4.0, bar_start=4.0, loop=(4.0, 12.0))
+    told = changes.add_transport(0, loop)
+    assert told is not None
+    assert changes.add_transport(RATE, replace(loop, song_position=6.0)) is None
+    again = changes.add_transport(4 * RATE, loop)
+    assert again is not None
+    assert not jumps(told, again)
+    assert jumps(told, replace(again, song_position=5.0))
+
+
+def test_what_comes_after_a_chunk_waits_for_it() -> None:
+    changes = Changes(RATE, {})
+    beat = Transport(0.0, True, 100.0)
+    changes.add_transport(10, beat, after=2_000)
+    changes.add_midi(20, b"\x90<d", after=1_000)
+    for start, playing, notes in ((0, False, []), (1_000, False, [(20, b"\x90<d")]), (2_000, True, [])):
+        changes.apply(0, Fraction(start), None, start + 1_000)
+        assert (changes.transport is not None) == playing
+        assert changes.notes == notes
+    assert changes.transport == replace(beat, at_seconds=10 / RATE)

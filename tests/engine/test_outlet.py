@@ -96,6 +96,21 @@ def test_nothing_is_computed_that_the_client_does_not_want_yet() -> None:
         assert listener.audio(1).shape[1] == 4 * CHUNK
 
 
+def test_a_take_that_ends_gives_no_more_than_is_wanted_either() -> None:
+    with running(echo=echo()) as engine:
+        session, listener = open_session(engine, "echo", **LIVE)
+        session.grant(0)
+        session.begin_take(2 * CHUNK)
+        write_blocks(session, silence(6 * CHUNK), 160)
+        settle(engine)
+        assert not listener.blocks()
+        session.grant(6 * CHUNK)
+        listener.wait(lambda: bool(listener.blocks()) and listener.blocks()[-1].committed >= 4 * CHUNK)
+        session.close_input()
+        listener.finished()
+        assert listener.audio().shape[1] == 6 * CHUNK
+
+
 def test_a_change_is_heard_right_after_what_was_wanted_before_it() -> None:
     """Whatever the input is ahead: what the credit does not cover has not been computed with the old value."""
     with running(echo=echo()) as engine:

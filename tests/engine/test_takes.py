@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, Refused
 from backline.engine.events import OutputBlock, TakeBegan
-from backline.engine.limits import PENDING_CHANGES
+from backline.engine.limits import PENDING_CHANGES, PENDING_JUMPS
 from backline.engine.seams import Seam, Seams, loop_end
 from backline.engine.session import Session
 from backline.models.passthrough import PassthroughConfig, PassthroughStream, Row
@@ -39,7 +39,8 @@ class StampedStream(PassthroughStream):
         start = row.start(row.chunks)
         output = super()._chunk(row, given)
         stamp = np.arange(start, start + output.audio[0].shape[1], dtype=np.float32) / np.float32(2**14)
-        return ChunkOutput(output.row, output.position, tuple(audio + stamp for audio in output.audio))
+        stamped = tuple((audio + stamp).astype(np.float32) for audio in output.audio)
+        return ChunkOutput(output.row, output.position, stamped)
 
 
 def config() -> PassthroughConfig:
@@ -359,6 +360,47 @@ def test_no_more_takes_wait_than_changes_may() -> None:
         session.abort()
 
 
+def test_of_many_takes_that_are_asked_for_the_first_that_may_begin_is_found() -> None:
+    seams = Seams(RATE, Fraction(CHUNK), on_jump=False)
+    for position in (0, 0, CHUNK - 1, CHUNK, CHUNK, 3 * CHUNK):
+        seams.add(Seam(position))
+    assert seams.after(0, 0) == Seam(CHUNK)
+    assert seams.after(CHUNK + 1, 0) == Seam(3 * CHUNK)
+    assert seams.after(3 * CHUNK, 0) is None
+
+
+def test_transports_that_may_begin_takes_wait_within_bounds() -> None:
+    """Each is held against all that wait, on the thread that serves everyone."""
+    with running(echo=StampedStream(config())) as engine:
+        session, _ = open_takes(engine)
+        session.write(0, noise(100))
+        for index in range(PENDING_JUMPS):
+            session.set_transport(10_000 + index, playing=False, tempo=TEMPO, song_position=index * 9.0)
+        with pytest.raises(Refused, match="send each with the audio"):
+            session.set_transport(5_000, playing=False, tempo=TEMPO)
+        session.set_transport(10_000, playing=False, tempo=TEMPO, song_position=1.0)  # in the place of another
+        session.abort()
+
+
+def test_a_block_that_is_overtaken_by_the_end_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else closes the input while its client writes."""
+    with running(echo=StampedStream(config())) as engine:
+        session, heard = open_takes(engine)
+        write_blocks(session, noise(1_000), 100)
+        timeline = session.takes.timeline
+        gap_before = timeline.gap_before
+
+        def overtaken(position: int) -> int:
+            session.takes.close()
+            return gap_before(position)
+
+        monkeypatch.setattr(timeline, "gap_before", overtaken)
+        session.write(1_000, noise(100))
+        session.close_input()
+        heard.finished()
+    assert heard.audio().shape[1] == timeline.received == session.totals.samples_in == 1_000
+
+
 def test_a_pack_that_takes_codec_frames_has_one_take() -> None:
     stream = GainStream()
     stream.spec = stream.spec.__class__(
@@ -408,3 +450,47 @@ def test_seams_forget_what_lies_behind() -> None:
         seams.add_transport(position, Transport(position / RATE, True, 100.0 + position / 1000))
         seams.forget(position)
     assert len(seams._told) <= 2
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    changes=transports,
+    visibility=st.sampled_from([-0.3, -0.1, 0.02]),
+    late=st.integers(0, 600),
+    sizes=st.lists(st.integers(1, 700), min_size=1, max_size=4),
+)
+def test_whatever_is_told_when_no_sample_is_lost_or_doubled_and_every_pass_is_a_takes(
+    changes: list[tuple[int, bool, int, tuple[int, int] | None]], visibility: float, late: int, sizes: list[int]
+) -> None:
+    """Live and ahead of what is heard, with transports that come after their place and take back what they foretold."""
+    told = [
+        Told(at, playing, song, None if loop is None else (loop[0], loop[0] + loop[1]))
+        for at, playing, song, loop in sorted(changes, key=lambda each: each[0])
+    ]
+    count = 9_000
+    with running(clock=TurnedClock(), echo=StampedStream(config())) as engine:
+        session, heard = open_takes(engine, offline=False, visibility_seconds=visibility)
+        at = 0
+        for size in itertools.cycle(sizes):
+            while told and told[0].at + late < at + size:
+                told.pop(0).tell(session)
+            if size % 3 == 0:
+                settle(engine)
+            session.write(at, noise(min(size, count - at)))
+            at += size
+            if at >= count:
+                break
+        session.close_input()
+        heard.finished()
+    takes = [event for event in heard.events if isinstance(event, TakeBegan)]
+    assert heard.audio().shape[1] >= count  # more, where it had played ahead of an end that it did not know
+    begins = [0, *(take.position for take in takes)]
+    hears = [0, *(take.heard_from for take in takes)]
+    assert all(np.diff([*begins, max(count, begins[-1] + CHUNK)]) >= CHUNK)
+    assert all(hear >= begin for hear, begin in zip(hears, begins, strict=True))
+    if visibility < 0:  # it hears nothing that could be told apart from the stamps
+        output = heard.audio()[0]
+        for number, (begin, hear) in enumerate(zip(begins, hears, strict=True)):
+            end = min(hears[number + 1] if number + 1 < len(hears) else count, count)
+            places = np.arange(hear + (FADE if number else 0), end)
+            np.testing.assert_allclose(output[places], (places - begin) / 2**14, atol=1e-6)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from backline.kernels.choose import choose, kth_largest, ordered_keys
 
 
-def chosen(logits: NDArray[np.float32], temperature: float, top_k: int, u: float) -> int:
+def chosen(logits: NDArray[np.float32], temperature: float, top_k: int, u: float, top_p: float = 1.0) -> int:
     size = -(-len(logits) // 16) * 16
     padded = np.zeros(size, np.float32)
     padded[: len(logits)] = logits
     keys, weights = np.zeros(size, np.int32), np.zeros(size, np.float32)
-    return choose(padded, keys, weights, len(logits), temperature, top_k, np.float32(u))
+    return choose(padded, keys, weights, len(logits), temperature, top_k, np.float32(u), np.float32(top_p))
 
 
 @settings(deadline=None)
@@ -64,3 +64,16 @@ def test_equals_of_the_last_kept_are_kept() -> None:
 
 def test_what_is_not_a_number_still_gives_a_token() -> None:
     assert 0 <= chosen(np.full(20, np.nan, np.float32), 1.0, 5, 0.5) < 20
+
+
+@pytest.mark.parametrize("top_p", [0.0, 0.1, 0.6, 0.95])
+@pytest.mark.parametrize("top_k", [0, 40])
+def test_the_likeliest_are_kept_that_make_so_much_of_the_probability(top_k: int, top_p: float) -> None:
+    logits = np.random.default_rng(top_k).normal(size=503).astype(np.float32) * 2
+    weights = np.exp(logits.astype(np.float64))
+    order = np.argsort(-weights)[: top_k or None]
+    before = np.cumsum(weights[order]) - weights[order]
+    kept = set(order[: max(1, int((before < top_p * weights[order].sum()).sum()))].tolist())
+    found = {chosen(logits, 1.0, top_k, u, top_p) for u in np.linspace(0, 1 - 2.0**-24, 3000)}
+    assert found <= kept
+    assert len(found) > 0.8 * min(len(kept), 100)

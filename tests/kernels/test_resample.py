@@ -178,7 +178,7 @@ def test_a_constant_stays_that_constant() -> None:
 
 
 def test_impossible_rates_and_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="cannot resample 2 channels from 0 to 48000 Hz"):
+    with pytest.raises(ValueError, match="cannot resample from 0 to 48000 Hz"):
         Resampler(0, 48000, 2)
     with pytest.raises(ValueError, match="with 2 channels"):
         Resampler(44100, 48000, 2).process(np.zeros((1, 5), np.float32))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from backline.music import people, vocoder
 from backline.music.composer import compose
 from backline.music.fluidsynth import missing as nothing_renders
-from backline.music.people import people_sing
+from backline.music.people import people_sing, sings_as_written
 from backline.music.prompts import Prompter, prompters
 from backline.music.seeds import HELD_OUT_SEED, TEST_SEED, Purpose, purpose, training_seed
 from backline.music.songs import song
@@ -109,6 +109,20 @@ def test_sentences_are_spoken_by_those_whose_purpose_it_is_and_by_no_other(
     assert set(speaking) == set(prompters(wanted))
     assert 0.04 < len(speaking) / 400 < 0.13
     assert {who.language for who in heard} <= set(LANGUAGES[wanted])
+
+
+@pytest.mark.parametrize("first", [0, HELD_OUT_SEED])
+def test_a_song_knows_whether_the_syllables_of_its_notes_are_sung(
+    first: int, folders: Path, heard: list[Speaker | Prompter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the formant singer or Sinsy, that is: whoever else is heard has been recorded with others."""
+    monkeypatch.setattr(people, "sinsy_sings", lambda *_: np.zeros(48, np.float32))
+    cast = replace(EVERYONE, sinsy=0.3, formant=0.3)
+    for seed in range(first, first + 60):
+        piece = replace(PIECE, seed=seed)
+        before = len(heard)
+        people_sing(piece, 48_000, cast)
+        assert sings_as_written(piece, cast) == (len(heard) == before), seed
 
 
 def test_languages_are_equally_likely(folders: Path, heard: list[Speaker]) -> None:

@@ -176,3 +176,17 @@ def test_one_track_with_context_and_no_condition() -> None:
 def test_impossible_sizes_are_refused(changes: dict[str, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(PAPER_LIKE, **changes)
+
+
+def test_a_shared_modulation_is_each_blocks_own_where_blocks_have_one_and_a_table() -> None:
+    shared = alive(replace(STREAMED, modulation="shared", layers=1))
+    own = DiT(replace(STREAMED, layers=1)).eval()
+    weights = shared.state_dict()
+    nn.init.zeros_(weights["blocks.0.offset"])
+    weights["blocks.0.modulation.weight"] = weights.pop("modulation.weight")
+    own.load_state_dict({name: value for name, value in weights.items() if name != "blocks.0.offset"})
+    (noisy, condition), times = drawn(5), torch.rand(2, 3, 5)
+    assert torch.allclose(shared(noisy, times, condition), own(noisy, times, condition), atol=1e-5)
+    with torch.no_grad():
+        shared.blocks[0].offset.fill_(0.5)  # type: ignore[union-attr]
+    assert not torch.allclose(shared(noisy, times, condition), own(noisy, times, condition), atol=1e-2)

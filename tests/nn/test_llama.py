@@ -40,3 +40,11 @@ def test_a_full_cache_is_refused(decoder: Llama) -> None:
     decoder.extend(torch.randn(1, 3, 32), cache)
     with pytest.raises(ValueError, match="a cache of 4 positions cannot take position 5"):
         decoder.extend(torch.randn(1, 2, 32), cache)
+
+
+@torch.no_grad()
+def test_heads_turn_by_the_positions_that_are_given(decoder: Llama) -> None:
+    x = torch.randn(1, 6, 32)
+    assert torch.equal(decoder(x), decoder(x, torch.arange(6)))
+    assert torch.allclose(decoder(x), decoder(x, torch.arange(6) + 100), atol=1e-4), "distances alone count"
+    assert not torch.allclose(decoder(x), decoder(x, torch.tensor([0, 1, 2, 0, 1, 2])), atol=1e-2)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from backline.codecs.torchaudio_import import import_torchaudio
-from backline.nn.mel import LogMel, mel_filters, slaney_filters
+from backline.nn.mel import QUIETEST, DecibelMel, LogMel, mel_filters, slaney_filters
+from tests.support.contract import verify_streaming_contract
 
 
 def test_a_window_of_n_hops_has_n_frames() -> None:
@@ -53,3 +54,36 @@ def test_the_filters_are_slaneys(bands: int, window: int, rate: int, highest: fl
     filters = import_torchaudio().functional.melscale_fbanks
     theirs = filters(window // 2 + 1, 0, top, bands, rate, norm="slaney", mel_scale="slaney")
     assert torch.allclose(slaney_filters(bands, window, rate, highest), theirs.T, atol=1e-6)
+
+
+def test_decibels_are_torchaudios() -> None:
+    torch.manual_seed(0)
+    audio = 0.1 * torch.randn(2, 1, 40 * 240)
+    ours = DecibelMel(24_000, 80, 1024, 240, block=960).decibels(audio)
+    # Theirs are centred on samples k * hop: moved by half a hop, they are centred on the hops, as ours are.
+    theirs = import_torchaudio().transforms.MelSpectrogram(24_000, 1024, hop_length=240, n_mels=80, center=False)
+    power = theirs(torch.nn.functional.pad(audio[:, 0], (392, 392)))
+    assert torch.allclose(ours, 10 * power.clamp(min=QUIETEST).log10(), atol=1e-3)
+
+
+def test_decibels_are_scored_by_band_and_silence_has_a_floor() -> None:
+    mel = DecibelMel(24_000, 8, 1024, 240, block=960)
+    mel.mean.copy_(torch.arange(8.0))
+    mel.deviation.copy_(torch.arange(1.0, 9.0))
+    scored = mel(torch.zeros(1, 1, 960))
+    assert torch.allclose(scored[0, :, 0], (-100 - torch.arange(8.0)) / torch.arange(1.0, 9.0))
+
+
+@pytest.mark.parametrize(("window", "block", "late"), [(32, 8, 16), (32, 24, 24), (8, 8, 0), (20, 16, 16)])
+def test_decibels_stream_late_by_whole_blocks(window: int, block: int, late: int) -> None:
+    mel = DecibelMel(1000, 4, window, 8, block)
+    assert mel.input_latency == late
+    mel.receptive_field = 0  # a Hann window begins with a zero: the gradient does not see that sample
+    verify_streaming_contract(mel, lambda rows, steps: torch.randn(rows, 1, steps), blocks=20)
+
+
+def test_a_block_that_is_no_multiple_of_the_hop_is_refused() -> None:
+    with pytest.raises(ValueError, match="a block of 900 samples is not a multiple of the hop, 240"):
+        DecibelMel(24_000, 8, 1024, 240, block=900)
+    with pytest.raises(ValueError, match="longer by an even number"):
+        DecibelMel(24_000, 8, 1023, 240, block=960)

@@ -1,13 +1,15 @@
 """Sampling in torch follows the kernel's rule."""
 
 import numpy as np
+import pytest
 import torch
 
 from backline.kernels.choose import choose as kernel_choose
 from backline.nn.sampling import choose, guide
 
 
-def test_tokens_are_those_of_the_kernel() -> None:
+@pytest.mark.parametrize("top_p", [1.0, 0.6])
+def test_tokens_are_those_of_the_kernel(top_p: float) -> None:
     generator = torch.Generator().manual_seed(0)
     rows, vocabulary = 400, 512
     logits = torch.randn(rows, vocabulary, generator=generator) * 3
@@ -15,7 +17,7 @@ def test_tokens_are_those_of_the_kernel() -> None:
     u = torch.rand(rows, generator=generator)
     temperature = torch.tensor([0.0, 0.5, 0.9, 2.0]).repeat(rows // 4)
     top_k = torch.tensor([0, 1, 5, 250, 512]).repeat(rows // 5)
-    tokens = choose(logits, temperature, top_k, u)
+    tokens = choose(logits, temperature, top_k, u, torch.full((rows,), top_p))
     scratch = np.zeros(vocabulary, np.float32)
     expected = [
         kernel_choose(
@@ -26,6 +28,7 @@ def test_tokens_are_those_of_the_kernel() -> None:
             float(temperature[row]),
             int(top_k[row]),
             float(u[row]),
+            top_p,
         )
         for row in range(rows)
     ]

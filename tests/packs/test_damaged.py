@@ -95,7 +95,7 @@ HEADS: dict[str, tuple[str, str]] = {
     "name-number": (HEAD.replace('"{name}"', "3"), "name is 3"),
     "name-path": (HEAD.replace("{name}", "../../evil"), r"name is '\.\./\.\./evil'"),
     "name-ends": (HEAD.replace("{name}", "a\\n"), r"name is 'a\\n'"),
-    "family": (HEAD.replace("{family}", "polka"), "family is 'polka': use one of codec, demucs, hafm"),
+    "family": (HEAD.replace("{family}", "polka"), "family is 'polka': use one of codec, demucs, duotok, hafm"),
     "family-list": (HEAD.replace('"{family}"', "[]"), r"family is \[\]"),
     "description": (HEAD.replace('"d"', '"\\u001b[31m"'), "description is"),
     "license": (HEAD.replace('"MIT"', '"' + "x" * 20_000 + '"'), "license is 'xxx"),

@@ -20,6 +20,7 @@ from backline.measures.vggish import read_vggish
 from backline.models.errors import PackError
 from backline.packs.importers.clap import read_clap
 from backline.packs.importers.demucs import import_demucs
+from backline.packs.importers.ear_vae import read_ear_vae
 from backline.packs.importers.encodec import import_encodec
 from backline.packs.importers.hafm import HafmFiles, import_hafm
 from backline.packs.importers.hcodec import import_hcodec
@@ -154,6 +155,7 @@ def spleeter_tensorflow(evil: Path, folder: Path) -> object:
 
 IMPORTERS: dict[str, Callable[[Path, Path], object]] = {
     "clap": lambda evil, folder: read_clap(evil, folder),
+    "ear_vae": lambda evil, folder: read_ear_vae(evil),
     "demucs": lambda evil, folder: import_demucs(evil, folder / "pack"),
     "encodec": lambda evil, folder: import_encodec(evil, folder / "pack"),
     **{f"hafm {part}": import_hafm_with(part) for part in ("semantic", "coarse", "fine", "hubert", "encodec")},

@@ -152,7 +152,9 @@ def test_a_tensor_in_two_files_is_a_problem(tmp_path: Path) -> None:
 
 
 def test_a_family_nobody_knows_is_named() -> None:
-    with pytest.raises(PackError, match="family is 'polka': this Backline serves codec, demucs, hafm, mge, pass"):
+    with pytest.raises(
+        PackError, match="family is 'polka': this Backline serves codec, demucs, duotok, hafm, mge, pass"
+    ):
         families.describe({"family": "polka"})
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,11 @@ import torch
 from backline.models.errors import PackError
 from backline.packs import toml
 from backline.packs.files import read_toml
-from backline.packs.pack import read_manifest, read_pack, read_tensors, write_pack
+from backline.packs.importers.checkpoint import Component
+from backline.packs.pack import read_manifest, read_pack, read_tensors, share, write_pack
+from backline.packs.parts import read_part, save_part, stored
 from backline.packs.places import MANIFEST
+from backline.packs.quantized import quantize
 from backline.packs.registry import PackRegistry, PackState
 
 CONFIG = {"version": "1", "family": "passthrough", "description": "an echo", "license": "Apache-2.0"}
@@ -74,3 +78,46 @@ def test_a_file_has_one_hash(packs: Path, entry: dict[str, str]) -> None:
     (packs / "first" / MANIFEST).write_text(toml.dumps(told))
     with pytest.raises(PackError, match=r"sha256|shared"):
         read_manifest(packs / "first")
+
+
+def test_a_pack_gives_up_its_copy_of_what_another_has(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    lender = write_pack(first, {"name": "first", **CONFIG}, CODEC)
+    pack = write_pack(second, {"name": "second", **CONFIG}, {**CODEC, "net.weight": torch.ones(3)})
+    before = read_tensors(pack)
+    shared = share(pack, lender)
+    assert [(file.path, bool(file.shared)) for file in shared.files] == [
+        ("codec.safetensors", True),
+        ("net.safetensors", False),
+    ]
+    assert not (second / "codec.safetensors").exists()
+    after = read_tensors(read_pack(second))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    with pytest.raises(PackError, match="no file in common with first"):
+        share(shared, lender)
+
+
+def test_files_are_not_left_to_a_pack_that_nobody_would_find(tmp_path: Path) -> None:
+    lender = write_pack(tmp_path / "elsewhere" / "first", {"name": "first", **CONFIG}, CODEC)
+    pack = write_pack(tmp_path / "here" / "second", {"name": "second", **CONFIG}, CODEC)
+    with pytest.raises(PackError, match="put the two beside each other"):
+        share(pack, lender)
+    assert (pack.folder / "codec.safetensors").exists()
+
+
+def test_a_part_is_the_same_file_in_every_pack(tmp_path: Path) -> None:
+    """However it has come: as it was trained, or out of a file that has it in int8 already."""
+    vae = Component(
+        {"kind": "oobleck"}, {"vae.weight": torch.randn(64, 96), "vae.bias": torch.randn(64)}, license="CC0"
+    )
+    save_part(replace(vae, tensors=quantize(vae.tensors)), tmp_path / "vae.safetensors")
+    once = read_part(tmp_path / "vae.safetensors")
+    save_part(replace(once, tensors=stored(once)), tmp_path / "again.safetensors")
+    again = read_part(tmp_path / "again.safetensors")
+    assert (once.license, once.origin) == ("CC0", "")
+    packs = [
+        write_pack(tmp_path / name, {"name": name, **CONFIG}, stored(part) | {f"{name}.weight": torch.ones(3)})
+        for name, part in (("mge", once), ("duotok", again))
+    ]
+    hashes = [next(file.sha256 for file in pack.files if file.path == "vae.safetensors") for pack in packs]
+    assert hashes[0] == hashes[1]

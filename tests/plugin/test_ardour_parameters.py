@@ -45,7 +45,7 @@ def test_every_parameter_is_there_and_can_be_set(said: list[list[str]]) -> None:
     assert [name for name, *_ in listed] == NAMES
     assert all(writable == "true" for _, writable, _, _ in listed), "the status too: else it is a bare number"
     ranges = {name: (float(lower), float(upper)) for name, _, lower, upper in listed}
-    assert ranges["Pack"] == (0.0, 3.0), "the packs that ship, and the one that is remembered"
+    assert ranges["Pack"] == (0.0, 4.0), "the packs that ship, and the one that is remembered"
 
 
 def test_mode_and_budget_take_effect_while_it_plays(said: list[list[str]]) -> None:
@@ -60,4 +60,4 @@ def test_the_status_cannot_be_set(said: list[list[str]]) -> None:
 
 def test_a_session_keeps_the_pack_that_ardour_has_no_place_for(said: list[list[str]]) -> None:
     loaded = {rest[0]: float(rest[1]) for kind, when, *rest in said if kind == "value" and when == "loaded"}
-    assert loaded == pytest.approx({"Pack": 3.0, "Mode": 1.0, "Gain": -12.0, "Latency budget": 1.5})
+    assert loaded == pytest.approx({"Pack": 4.0, "Mode": 1.0, "Gain": -12.0, "Latency budget": 1.5})

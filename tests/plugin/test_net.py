@@ -49,9 +49,9 @@ UNUSED = {
     "Transport": {"after"},
     "Midi": {"after"},
     "Ready": {"task"},
-    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks"},
+    "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks", "tokenizer", "digest"},
     "Codebook": {"size", "rate", "track"},
-    "Task": {"description", "ports"},
+    "Task": {"description", "ports", "takes"},
 }
 SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: st.text(max_size=20),

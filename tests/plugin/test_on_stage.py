@@ -17,7 +17,7 @@ from tests.plugin.native import build
 from tests.plugin.server_process import in_time, server_process
 
 RATE, BLOCK = 48_000, 128
-MINUTES = 2.0
+MINUTES = 1.0
 FADE = round(0.005 * RATE)  # samples, between what came and the dry signal where nothing did
 HISS = 1e-4  # added to the voice, so that the dry signal is never silent and can be told from the band
 UNDERRUNS_ALLOWED = 0.001

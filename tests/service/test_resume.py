@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -297,16 +299,92 @@ def test_what_is_kept_is_bounded_by_bytes_and_by_time() -> None:
         pcm = bytes(480 * 8)
         kept.add(pb.ServerMessage(audio=pb.AudioBlock(position=480 * index, committed=480 * (index + 1), pcm=pcm)))
     assert (kept.sent, kept.first) == (500, 489)
-    assert kept.bytes < 50_000
+    assert kept.bytes < 11 * (480 * 8 + 1_100)
     big = Kept(samples=10**9, limit=100_000)
     for _ in range(500):
         big.add(pb.ServerMessage(warning=pb.Warning(message="x" * 1_000)))
     assert 90_000 < big.bytes <= 100_000
+    assert 40 < big.sent - big.first <= 50  # each takes as much again in memory
     big.acknowledge(500)
     assert (big.bytes, big.first) == (0, 500)
     with pytest.raises(BadInput, match="501 messages acknowledged, and 500"):
         big.acknowledge(501)
     assert Kept(1).bytes < KEPT_BYTES
+
+
+class Stuck(Line):
+    """Its client takes nothing but Ready for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free = asyncio.Event()
+
+    @property
+    def unread(self) -> int:
+        return self._requests.qsize()
+
+    async def write(self, message: Any) -> None:
+        if self.told:
+            await self.free.wait()
+        await super().write(message)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, told: asyncio.Event) -> None:
+    loop.call_soon_threadsafe(told.set)
+
+
+def test_whoever_takes_nothing_is_not_read_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backline.service.seat.UNSENT_EVENTS", 64)
+
+    async def story(desk: Desk, engine: Engine) -> None:
+        line, turns, each, loop = Stuck(), 20, 50, asyncio.get_running_loop()
+        line.send(client(opening(lease_seconds=LEASE), *blocks(noise(2, 960), [480])))
+        call = asyncio.create_task(desk.serve(line))
+        await line.ready()
+        for turn in range(turns):  # markers that come back at once
+            line.send(client(*(pb.Marker(id=turn * each + index, position=0) for index in range(each))))
+            told = asyncio.Event()
+            for _ in range(each):
+                await asyncio.sleep(0)
+            engine.resident("passthrough").post(partial(_tell, loop, told))
+            await told.wait()
+        assert line.unread >= (turns - 3) * each
+        line.free.set()
+        await line.until(lambda: len(line.of("marker")) == turns * each)
+        line.send(client(pb.Close()))
+        await call
+        assert line.error is None
+
+    at_a_desk(story)
+
+
+def test_a_cut_while_the_last_line_of_a_log_is_written_loses_no_end() -> None:
+    async def story(desk: Desk, engine: Engine) -> None:
+        line = Line()
+        line.send(client(opening(lease_seconds=LEASE, want_log=True), block(noise(2, 480))))
+        call = asyncio.create_task(desk.serve(line))
+        ready = await line.ready()
+        (seat,) = desk._seats.values()
+        assert seat.log is not None
+        waits, goes_on = threading.Event(), threading.Event()
+        wait = seat.log.wait
+
+        def slow() -> None:
+            waits.set()
+            goes_on.wait(10)
+            wait()
+
+        seat.log.wait = slow  # type: ignore[method-assign]
+        line.send(client(pb.Close()))
+        await asyncio.to_thread(waits.wait, 10)
+        line.cut()
+        goes_on.set()
+        await asyncio.wait({call})
+        again = await resumed(desk, ready.token)
+        assert [message.WhichOneof("message") for message in again.told[-2:]] == ["log", "closed"]
+        assert '"end"' in again.of("log")[-1].line
+
+    at_a_desk(story)
 
 
 # ---- who, and for how long --------------------------------------------------------------------------------
@@ -595,6 +673,20 @@ def test_detached_sessions_hold_their_places_and_make_room_for_their_own_client_
         assert isinstance(gone.error, NotFound)
         assert "its place was wanted" in str(gone.error)
         assert (await resumed(desk, readies[1].token, mine)).error is None
+
+    at_a_desk(story)
+
+
+def test_what_no_session_may_hold_ends_none_that_waits() -> None:
+    async def story(desk: Desk, engine: Engine) -> None:
+        await detached(desk)
+        line = Line()
+        large = {"sample_rate": 192_000, "channels": 64, "block_size": 65_536, "chunk_seconds": 4.0}
+        line.send(client(opening(lease_seconds=LEASE, **large)))
+        await desk.serve(line)
+        assert isinstance(line.error, Refused)
+        assert "a session may hold" in str(line.error)
+        assert phases(engine) == ["detached"]
 
     at_a_desk(story)
 

@@ -41,6 +41,7 @@ from backline.models.warm_up import warmed_up
 RATE, CHUNK, CAPACITY = 24_000, Fraction(2, 25), 4
 CHUNK_SAMPLES, CHUNK_FRAMES = int(RATE * CHUNK), 2
 SIZES = (8, 16)  # of its codebooks
+BOOKS = ("book0", "book1")
 STEPS = 3  # a chunk
 CHORDS = ("Am", "F")  # that it claims to hear, chunk by chunk
 
@@ -168,7 +169,7 @@ class EverythingStream:
 
 
 def spec() -> StreamSpec:
-    codebooks = tuple(Codebook(f"book{index}", size, "band") for index, size in enumerate(SIZES))
+    codebooks = tuple(Codebook(name, size, "band") for name, size in zip(BOOKS, SIZES, strict=True))
     return StreamSpec(
         input_rate=RATE,
         output_rate=RATE,
@@ -189,8 +190,8 @@ def spec() -> StreamSpec:
         codebooks=codebooks,
         takes=codebooks,
         tasks=(
-            Task("play", "plays along", ("main", "voice"), ("voice", "band"), ("prompt",), ("style", "depth")),
-            Task("hum", "hums along", ("voice",), ("voice",), (), ("depth",)),
+            Task("play", "plays along", ("main", "voice"), ("voice", "band"), ("prompt",), ("style", "depth"), BOOKS),
+            Task("hum", "hums along", ("voice",), ("voice",), (), ("depth",), BOOKS),
         ),
     )
 

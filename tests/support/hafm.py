@@ -96,7 +96,10 @@ def lively(config: AlignedStageConfig) -> AlignedNetwork:
         built = AlignedNetwork(config).eval().requires_grad_(False)
         for parameter in (*built.conditions.values(), built.tokens, built.transformer.bias):
             parameter.normal_()
-        built.heads.normal_(std=0.5)
+        if config.code_width:
+            built.head_bias.normal_()
+        else:
+            built.heads.normal_(std=0.5)
     return built
 
 

@@ -20,7 +20,7 @@ HERTZ = {"vocals": 210.0, "drums": 330.0, "bass": 55.0}  # lowest of each
 class ToyVae:
     """Latents are a hop's projections on four fixed shapes: sums have sums, and silence has zeros."""
 
-    sample_rate, hop, latent_channels = RATE, HOP, CHANNELS
+    sample_rate, hop, channels, latent_channels = RATE, HOP, 1, CHANNELS
     reach = decode_reach = (0, 0)
 
     def __init__(self) -> None:
@@ -33,6 +33,9 @@ class ToyVae:
     def posterior(self, audio: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.encode(audio)
         return mean, torch.full_like(mean, -10.0)
+
+    def sound(self, latents: Tensor) -> Tensor:
+        return self.decode(latents)[:, None]
 
     def decode(self, latents: Tensor) -> Tensor:
         return (latents.transpose(1, 2) @ self.shapes).flatten(1)

@@ -17,7 +17,7 @@ from backline.music.world import ENSEMBLE
 from backline.nn.diffusion import LEAST_TIME
 from backline.training.mge_rows import PAPER, SMALL, Drawing, window
 from backline.training.mge_songs import Encoded, Encoder, Pool, read_songs, spread, subsets_of, write_songs
-from backline.training.tokens import producer, shard_path
+from backline.training.tokens import await_shard, producer, shard_path
 from tests.support.toy_mge import Tones, ToyVae, hear, named
 
 READERS = [named]
@@ -86,15 +86,28 @@ def test_a_shard_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_pool_keeps_the_newest_songs_and_waits_for_none(tmp_path: Path) -> None:
     encoder, pool = Encoder(ToyVae(), hear, Tones()), Pool(tmp_path, most=5)
     sizes = []
-    for numbers in ((0,), (), (1, 2), ()):
+    for numbers in ((0,), (), (1, 2), (3,), ()):
         for number in numbers:
             write_songs(shard_path(tmp_path, number), number, encoder, 0, 2)
         pool.refresh()
         sizes.append(len(pool.songs))
-    assert sizes == [2, 2, 5, 5]
-    found = [song.latents for song in pool.songs]
-    for latents, seed in zip(found, range(1, 6), strict=True):
+    assert sizes == [2, 2, 6, 6, 6]  # whole shards, of as many songs as are to stay, or more
+    for latents, seed in zip([song.latents for song in pool.songs], range(2, 8), strict=True):
         np.testing.assert_array_equal(latents, encoder(seed).latents)
+    assert not shard_path(tmp_path, 0).exists()
+    resumed = Pool(tmp_path, most=5)
+    resumed.refresh()
+    assert len(resumed.songs) == 6
+    assert resumed.number == 4
+
+
+@pytest.mark.slow  # a process starts
+def test_a_side_process_does_not_write_again_what_all_have_read(tmp_path: Path) -> None:
+    encoder = Encoder(ToyVae(), hear, Tones())
+    write_songs(shard_path(tmp_path, 2), 2, encoder, 0, 2)
+    with producer(tmp_path, partial(write_songs, encoder=encoder, seed=0, songs=2)):
+        await_shard(tmp_path, 3)
+    assert not shard_path(tmp_path, 0).exists()
 
 
 @pytest.mark.parametrize("there", [0, 1], ids=["none yet", "some there"])

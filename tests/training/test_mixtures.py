@@ -89,3 +89,10 @@ def test_batches_are_met_about_as_often_as_asked_and_old_ones_forgotten() -> Non
     assert all(batch > met[place] - 200 for place, batch in enumerate(met[1:]))
     newest = np.maximum.accumulate(met)
     assert (newest - met).max() < 20
+
+
+def test_who_keeps_one_batch_keeps_one() -> None:
+    made = iter(range(100))
+    rehearsed = Rehearsed(lambda: next(made), passes=1, kept=1, seed=0)
+    assert [rehearsed.next() for _ in range(100)] == list(range(100))
+    assert rehearsed.batches == [99]

@@ -23,6 +23,7 @@ from backline_client.errors import (
 )
 from backline_client.playback import AlignedOutput
 from backline_client.rendering import RenderCall
+from backline_client.token_file import TokenBook, TokenFileError, TokenHeader, TokenReader, TokenWriter
 from backline_client.wire import (
     DEFAULT_ADDRESS,
     Audio,
@@ -77,5 +78,10 @@ __all__ = [
     "Take",
     "Text",
     "TimedOut",
+    "TokenBook",
+    "TokenFileError",
+    "TokenHeader",
+    "TokenReader",
+    "TokenWriter",
     "Transport",
 ]

@@ -25,6 +25,7 @@ from backline_client.wire import (
     Change,
     Control,
     Event,
+    Frames,
     Rendering,
     SessionOptions,
     Transport,
@@ -117,7 +118,7 @@ class AsyncClient:
     async def render_blocks(
         self,
         pack: str,
-        blocks: Iterable[ArrayLike],
+        blocks: Iterable[ArrayLike | Frames],
         sample_rate: int,
         channels: int,
         *,

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 from weakref import WeakSet
 
 import grpc
+import numpy as np
 from numpy.typing import ArrayLike
 
 from backline_client.endpoint import Endpoint
@@ -25,6 +26,7 @@ from backline_client.wire import (
     Change,
     Control,
     Event,
+    Frames,
     Rendering,
     SessionOptions,
     Transport,
@@ -157,7 +159,7 @@ class Client:
     def render_blocks(
         self,
         pack: str,
-        blocks: Iterable[ArrayLike],
+        blocks: Iterable[ArrayLike | Frames],
         sample_rate: int,
         channels: int,
         *,
@@ -173,7 +175,8 @@ class Client:
                     files[block.port].write(block.audio)
 
         Args:
-            blocks: float [channel, sample], of any lengths; asked for on another thread, as the server takes them.
+            blocks: float [channel, sample], of any lengths, and the `Frames` of a pack that takes some; asked for on
+                another thread, as the server takes them.
             channels: of every block.
 
         Raises:
@@ -187,7 +190,7 @@ class Client:
     def _begin_render(
         self,
         pack: str,
-        blocks: Iterable[ArrayLike],
+        blocks: Iterable[ArrayLike | Frames],
         sample_rate: int,
         channels: int,
         changes: Iterable[Change],
@@ -195,6 +198,43 @@ class Client:
     ) -> RenderCall:
         opening = open_message(pack, sample_rate, channels, RENDER_BLOCK, True, options)
         return RenderCall(self._stub, self._endpoint, opening, blocks, changes)
+
+    def round_trip_seconds(self, calls: int = 20) -> float:
+        """Of the way to the server and back: the 95th percentile of small calls."""
+        taken = []
+        for _ in range(calls):
+            begin = time.perf_counter()
+            self.stats()
+            taken.append(time.perf_counter() - begin)
+        return float(np.percentile(taken, 95))
+
+    def advise(
+        self,
+        pack: str,
+        sample_rate: int,
+        channels: int,
+        *,
+        block_size: int = RENDER_BLOCK,
+        round_trip_seconds: float,
+        latency_seconds: float = 0.0,
+        tempo: float = 0.0,
+        **options: Unpack[SessionOptions],
+    ) -> pb.Advice:
+        """Which chunk and visibility a session should ask for, whether it is safe, and why.
+
+        Args:
+            round_trip_seconds: as measured.
+            latency_seconds: after which output may be heard at most; 0: as soon as its input is sung.
+            tempo: quarter notes per minute; what plays ahead then does so by whole beats.
+        """
+        request = pb.AdviseRequest(
+            open=open_message(pack, sample_rate, channels, block_size, False, options),
+            round_trip_seconds=round_trip_seconds,
+            latency_seconds=latency_seconds,
+            tempo=tempo,
+        )
+        advice: pb.Advice = self._ask(self._stub.Advise, request)
+        return advice
 
     def packs(self) -> list[pb.Pack]:
         """Every pack that the server knows, damaged ones included."""

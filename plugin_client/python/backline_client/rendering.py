@@ -28,7 +28,7 @@ class RenderCall:
         stub: BacklineStub,
         endpoint: Endpoint,
         opening: pb.Open,
-        blocks: Iterable[ArrayLike],
+        blocks: Iterable[ArrayLike | Frames],
         changes: Iterable[Change],
     ) -> None:
         """Begins the call and does not wait. One thread uses it; any may cancel."""
@@ -104,7 +104,7 @@ class RenderCall:
             raise from_rpc(error, self._endpoint, established=self._incoming is not None) from None
 
     def _requests(
-        self, opening: pb.Open, blocks: Iterable[ArrayLike], changes: Iterable[Change]
+        self, opening: pb.Open, blocks: Iterable[ArrayLike | Frames], changes: Iterable[Change]
     ) -> Iterator[pb.RenderRequest]:
         """A whole render: the session, what happens in it, then its audio. A thread of gRPC's."""
         try:
@@ -115,6 +115,9 @@ class RenderCall:
             yield from (message for _, message in told[:sent])
             outgoing = Outgoing(opening.channels, opening.block_size)
             for samples in blocks:
+                if isinstance(samples, Frames):
+                    yield pb.RenderRequest(frames=samples.message())
+                    continue
                 for block in outgoing.blocks(samples):
                     while sent < len(told) and told[sent][0] < block.position + opening.block_size:
                         yield told[sent][1]

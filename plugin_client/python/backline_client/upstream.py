@@ -10,6 +10,8 @@ from backline_protos.v1 import backline_pb2 as pb
 
 Entry = tuple[pb.ClientMessage, int]  # with its samples, where it is audio
 
+KEPT_MESSAGES = 65_536  # that a call has taken: of a session that sends little audio, or none
+
 
 class Upstream:
     """Any thread puts messages in; one call at a time takes them out.
@@ -145,10 +147,10 @@ class Upstream:
         self._waiting = kept
 
     def _drop_oldest(self) -> None:
-        while self._samples > self._kept_samples and self._sent:
+        while self._sent and (self._samples > self._kept_samples or len(self._sent) > KEPT_MESSAGES):
             self._samples -= self._sent.popleft()[1]
             self._first += 1
-        if self._samples > self._kept_samples:
+        while self._samples > self._kept_samples:
             oldest = next(index for index, (_, samples) in enumerate(self._waiting) if samples)
             samples = self._waiting[oldest][1]
             del self._waiting[oldest]

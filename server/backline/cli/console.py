@@ -30,9 +30,9 @@ def explanation(error: Exception) -> str | None:
     from backline.music.speakers import VoicesMissing
     from backline.music.tunes import TunesMissing
     from backline.packs.registry import PackNotFound
-    from backline_client import BacklineError
+    from backline_client import BacklineError, TokenFileError
 
-    told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound)
+    told = (UserError, NoSound, CorpusError, BacklineError, PackError, PackNotFound, TokenFileError)
     missing = (FluidSynthMissing, VoicesMissing, KitsMissing, TunesMissing, ToolMissing)
     if isinstance(error, told + missing):
         return str(error)

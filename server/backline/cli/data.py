@@ -162,10 +162,8 @@ def show(corpus: CorpusArgument) -> None:
 def _separator(name: str, packs: list[Path], device: str) -> SeparatorPack:
     """The pack of that name, if it separates."""
     from backline.corpus.separator import SeparatorPack, stem_ports
-    from backline.packs.pack import read_pack
-    from backline.packs.registry import PackRegistry
 
-    pack = read_pack(PackRegistry(packs).entry(name).folder)
+    pack = options.find_pack(name, packs)
     stem_ports(pack.spec())
     return SeparatorPack(pack.folder, f"{pack.name} {pack.version}", device)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from backline.cli.paced import Audio
     from backline.cli.scenes import Scene
     from backline.cli.sound_card import Card
-    from backline_client import Client, Link, Session
+    from backline_client import Client, Link, Session, SessionOptions, TokenReader
 
 RATE = 48_000  # Hz, of a card that has it
 MIX = ""  # name of the mix beside those of the outputs, none of which may have it
@@ -23,7 +24,12 @@ MIX = ""  # name of the mix beside those of the outputs, none of which may have 
 
 def live(
     source: Annotated[
-        Path | None, typer.Option("--input", help="Stream this file, paced in real time, not the microphone.")
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Stream this file, paced in real time, not the microphone; a token file (.duo) to a pack that takes "
+            "tokens.",
+        ),
     ] = None,
     output: Annotated[
         str | None,
@@ -31,6 +37,9 @@ def live(
             help="Record what is heard, moved back under the input; into a folder (ending in /), a file for each "
             "output. With --input too, no sound card is used."
         ),
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record the pack's tokens too, see `backline tokens decode`.")
     ] = None,
     ports: Annotated[
         list[str] | None,
@@ -126,6 +135,25 @@ def live(
     name: Annotated[
         str, typer.Option(help="What the server's list of sessions calls this one.", callback=options.printable)
     ] = "backline",
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the session's event log there, with which `backline render --replay` plays it again.",
+        ),
+    ] = None,
+    log_audio: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="And what you sing or play, as a .wav, which a replay needs as its --input."),
+    ] = None,
+    auto: Annotated[
+        bool,
+        typer.Option(
+            "--auto",
+            help="Measure the network, and have the server choose --chunk and --visibility so that the band plays in "
+            "time, without delay; it says how safe that is.",
+        ),
+    ] = False,
     scenes: Annotated[
         Path | None,
         typer.Option(
@@ -149,6 +177,8 @@ def live(
     Without a sound card: [cyan]backline live --input voice.wav --output band.wav[/]
 
     Led by a keyboard and a DAW's clock: [cyan]backline live --visibility -1 --midi-in Launchkey --midi-in DAW[/]
+
+    A token file, heard as it would have been sung: [cyan]backline live --input song.duo --pack duotok[/]
 
     One stem of a song: [cyan]backline live --input song.wav --pack stems --port vocals[/]
 
@@ -175,7 +205,13 @@ def live(
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
-    wanted |= {"jitter_buffer_seconds": jitter_buffer, "client_name": name}
+    wanted |= {"jitter_buffer_seconds": jitter_buffer, "client_name": name, "want_log": log is not None}
+    if (steered or scenes is not None) and (log is not None or auto):
+        raise typer.BadParameter("--log and --auto are for one session: leave --scenes and --steered out")
+    if auto and (chunk is not None or visibility is not None):
+        raise typer.BadParameter("--auto chooses --chunk and --visibility: leave them out")
+    if log_audio is not None and log is None:
+        raise typer.BadParameter("--log-audio goes with --log: say where")
 
     import numpy as np
 
@@ -185,15 +221,26 @@ def live(
     from backline.cli.conductor import Leads
     from backline.cli.connection import connected
     from backline.cli.console import UserError, console
-    from backline.cli.paced import Host, in_blocks, play_paced
+    from backline.cli.paced import INPUT, Host, TokenFeed, in_blocks, play_paced
     from backline.cli.sound_card import WITHOUT_CARD, Played, find_card, play_on_card, sounddevice_package
     from backline.cli.stage import MIXED, Stage
     from backline.cli.status import telling
-    from backline.cli.takes import LiveTake, PortFiles, ended_in_order
-    from backline_client import BacklineError
+    from backline.cli.takes import LiveTake, PortFiles, TokenTake, ended_in_order
+    from backline_client import BacklineError, TokenHeader, TokenReader
+    from backline_client.token_file import SUFFIX
 
     leads = Leads.at(midi_in or [], mapped or [], learn or [], link, tempo, signature)
-    audio, file_rate = (None, RATE) if source is None else read_audio(source)
+    sent = TokenReader(source) if source is not None and source.suffix == SUFFIX else None
+    audio: Audio | None = None
+    file_rate = RATE
+    if sent is not None:
+        audio, file_rate = np.zeros((1, sent.header.samples), np.float32), sent.header.sample_rate
+    elif source is not None:
+        audio, file_rate = read_audio(source)
+    if (sent or tokens) and (steered or scenes):
+        raise UserError("scenes have tokens of their own: leave --scenes and --steered out, or the token file")
+    if tokens is not None:
+        wanted["want_frames"] = True
     files = None if output is None else PortFiles.at(output)
     alone = set_lists.Scene("", pack, wanted, tuple(ports or ()))
     try:
@@ -223,13 +270,20 @@ def live(
     with (
         ended_in_order(),
         connected(server, packs or [], device, apart=card is not None, credentials=credentials) as client,
+        advised(client, pack, session_rate, channels, block, tempo, wanted) if auto else nullcontext(),
         set_lists.checked(client, scenes, listed).open(
-            listed[0].pack, session_rate, channels, block_size=block, reconnect_seconds=reconnect, **listed[0].options
+            listed[0].pack,
+            session_rate,
+            channels,
+            block_size=block,
+            reconnect_seconds=0.0 if server is None else reconnect,  # nobody starts one of our own again
+            **for_tokens(client, pack, listed[0].options, sent),
         ) as session,
         ExitStack() as stack,
     ):
         heard_ports = ports_of(listed[0], session)
         host: Host | Stage
+        token_take: TokenTake | None = None
         if steered:
             shape = session_rate, channels, block
             host = Stage(client, listed, session, ports_of, shape, transport, leads.mapped)
@@ -237,7 +291,13 @@ def live(
             latency, heard_ports = host.latency_samples, [MIXED]
             host.listen(0)
         else:
-            host, latency = Host(session, session_rate, channels, on_link=tell_link), session.latency_samples
+            logged = None if log is None else stack.enter_context(log_file(log))
+            feed = None if sent is None else TokenFeed(stack.enter_context(sent), session_rate)
+            if tokens is not None:
+                token_take = stack.enter_context(TokenTake(tokens, TokenHeader.of(client.pack(pack), session_rate)))
+            taken = None if token_take is None else token_take.add
+            host = Host(session, session_rate, channels, feed=feed, tokens=taken, on_link=tell_link, log=logged)
+            latency = session.latency_samples
             for beat in transport:
                 session.transport(beat)
             take_texts(client, pack, session)
@@ -245,7 +305,9 @@ def live(
         said = f"{listed[0].pack} at {session_rate} Hz, end-to-end latency {milliseconds:.0f} ms; stop with Ctrl+C"
         console.print(said)
         paths = {} if files is None else files.paths(heard_ports if files.is_folder else [MIX], source)
-        widths = {port.name: port.channels for port in session.ready.ports} | {MIX: 2}
+        widths = {port.name: port.channels for port in session.ready.ports} | {MIX: 2, INPUT: channels}
+        if log_audio is not None:
+            paths[INPUT] = log_audio
 
         def recorded(blocks: dict[str, Audio]) -> dict[str, Audio]:
             """What is heard as it goes into files: the outputs, or their mix."""
@@ -296,6 +358,8 @@ def live(
         take.hear(tail)
         if problem is None:
             take.complete()
+            if token_take is not None:
+                token_take.complete()
         totals = host.measured.totals
         said = f"{totals.samples_in / session_rate:.1f} s in, {totals.chunks} chunks, {totals.late_chunks} late, "
         silence = f"{host.measured.underrun_samples / session_rate * 1000:.0f} ms of silence where output was missing"
@@ -308,6 +372,20 @@ def live(
         raise problem
 
 
+def for_tokens(client: Client, pack: str, options: SessionOptions, sent: TokenReader | None) -> SessionOptions:
+    """`options` of a session that is sent a token file, where there is one.
+
+    Raises:
+        TokenFileError: the pack does not take it.
+    """
+    if sent is None:
+        return options
+    described = client.pack(pack)
+    sent.check(described)
+    task = next((each.name for each in described.tasks if each.takes), "")
+    return {"task": task, **options}
+
+
 def tell_link(link: Link) -> None:
     """Says that the server is lost, or is there again."""
     from backline.cli.console import console, error_console, labelled
@@ -317,6 +395,41 @@ def tell_link(link: Link) -> None:
         error_console.print(labelled("server lost", text, "bold red"), soft_wrap=True)
     else:
         console.print(f"the server is back: {'the band goes on' if link.resumed else 'the band begins anew'}")
+
+
+@contextmanager
+def advised(
+    client: Client, pack: str, rate: int, channels: int, block: int, tempo: float | None, wanted: SessionOptions
+) -> Iterator[None]:
+    """Measures the network, and asks for the chunk and visibility that the server advises, so that nothing is late."""
+    from backline.cli.console import console
+    from backline_protos.v1 import backline_pb2 as pb
+
+    client.load_pack(pack)
+    advice = client.advise(
+        pack, rate, channels, block_size=block, round_trip_seconds=client.round_trip_seconds(), tempo=tempo or 0.0,
+        **wanted,
+    )  # fmt: skip
+    wanted["chunk_seconds"], wanted["visibility_seconds"] = advice.chunk_seconds, advice.visibility_seconds
+    verdict = pb.Verdict.Name(advice.verdict).removeprefix("VERDICT_").lower()
+    said = f"chunks of {advice.chunk_seconds:g} s, visibility {advice.visibility_seconds:g} s: {verdict}"
+    console.print(f"{said} ({advice.reason})", soft_wrap=True)
+    yield
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[Callable[[str], None]]:
+    """A new file for an event log, to which every line goes at once; an older one is never replaced."""
+    from backline.cli.console import UserError
+
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise UserError(f"{path} is there already: give the log another name") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    with file:
+        yield lambda line: None if file.closed else print(line, file=file, flush=True)
 
 
 def take_texts(client: Client, pack: str, session: Session) -> None:

@@ -19,6 +19,7 @@ from backline.cli.packs import packs
 from backline.cli.render import render
 from backline.cli.scenes import scenes
 from backline.cli.serve import serve
+from backline.cli.tokens import tokens
 from backline.cli.train import train
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ for command in (serve, render, live, doctor, demo):
 app.add_typer(access, name="access")
 app.add_typer(packs, name="packs")
 app.add_typer(scenes, name="scenes")
+app.add_typer(tokens, name="tokens")
 app.add_typer(data, name="data")
 app.add_typer(train, name="train")
 app.add_typer(music, name="music")

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -16,10 +17,13 @@ from backline_client import (
     BacklineError,
     Block,
     ConnectionFailed,
+    Frames,
     Link,
+    LogLine,
     Marked,
     Session,
     SessionEnded,
+    TokenReader,
 )
 from backline_protos.v1 import backline_pb2 as pb
 
@@ -62,17 +66,24 @@ class Host:
         *,
         start: int = 0,
         latency_samples: int | None = None,
+        feed: TokenFeed | None = None,
+        tokens: Callable[[Frames], None] | None = None,
         on_link: Callable[[Link], None] = lambda link: None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         """
         Args:
             start: position of the first block.
             latency_samples: at which it plays; None: what the session needs.
+            feed: tokens that are sent in place of the blocks.
+            tokens: is told those that come, on another thread.
             on_link: called on a thread of its own when the server is lost, and when it is there again.
+            log: takes the lines of the session's event log, where that was asked for; on the receiver's thread.
         """
+        self._log = log
         latency = session.latency_samples if latency_samples is None else latency_samples
         self.measured = Measured(latency)
-        self._session = session
+        self._session, self._feed, self._tokens = session, feed, tokens
         self._rate = sample_rate
         self._position = start
         self._begun = False
@@ -93,10 +104,13 @@ class Host:
             self._receiver.start()
             self._begun = True
         try:
-            if self._position >= self._mark_at:
-                self._session.mark(self._position)
-                self._mark_at = self._position + round(MARK_SECONDS * self._rate)
-            self._session.send(block, self._position)
+            if self._feed is not None:
+                self._feed.send(self._session, self._position + block.shape[1])
+            else:
+                if self._position >= self._mark_at:
+                    self._session.mark(self._position)
+                    self._mark_at = self._position + round(MARK_SECONDS * self._rate)
+                self._session.send(block, self._position)
         except SessionEnded as error:
             text = "the server has ended the session: it is shutting down, start `backline serve` again"
             raise ConnectionFailed(text, error.status) from error
@@ -112,6 +126,8 @@ class Host:
 
     def finish(self) -> dict[str, Audio]:
         """Closes the session; gives what is heard after the last turn, as much as the latency."""
+        if self._feed is not None:
+            self._feed.send(self._session, None)
         self.measured.totals = self._session.close()
         if self._begun:
             self._receiver.join()
@@ -129,7 +145,7 @@ class Host:
         return heard
 
     def _receive(self) -> None:
-        first_port = self._session.ready.ports[0].name
+        first_port = next((port.name for port in self._session.ready.ports), None)
         try:
             for event in iter(self._session.receive_event, None):
                 match event:
@@ -138,8 +154,12 @@ class Host:
                         if event.port == first_port:
                             self.measured.positions.append(event.position)
                             self.measured.delays.append(self._since(event.position))
+                    case Frames() if self._tokens is not None:
+                        self._tokens(event)
                     case Marked():
                         self.measured.marked.append(self._since(event.position))
+                    case LogLine() if self._log is not None:
+                        self._log(event.line)
                     case Link():
                         self._on_link(event)
         except BacklineError as error:
@@ -148,6 +168,22 @@ class Host:
     def _since(self, position: int) -> float:
         """Seconds since an input sample was captured."""
         return time.monotonic() - self._start - position / self._rate
+
+
+class TokenFeed:
+    """The frames of a token file, each as soon as its time has been lived through."""
+
+    def __init__(self, file: TokenReader, sample_rate: int) -> None:
+        """`sample_rate`: of the session."""
+        self._frames, self._sent = file.blocks(1), 0
+        self._of = file.header.rate / sample_rate  # frames of a sample
+
+    def send(self, session: Session, position: int | None) -> None:
+        """Those that are complete by a sample; None: all that are left."""
+        due = None if position is None else max(0, int(position * self._of) - self._sent)
+        if codes := list(islice(self._frames, due)):
+            session.frames(np.concatenate(codes))
+            self._sent += len(codes)
 
 
 class Turning(Protocol):

@@ -133,7 +133,10 @@ def card(
 
 
 def _draw_sounds(pack: Pack) -> None:
-    """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band."""
+    """Draws a held-out song into the pack's folder: its stems where the pack separates, else its voice and band.
+
+    What is asked for by text has no such picture; `evaluate extraction` draws one.
+    """
     from backline.cli.console import error_console
     from backline.cli.evaluate.parts import pick_world
     from backline.music.stems import TRACKS
@@ -143,7 +146,7 @@ def _draw_sounds(pack: Pack) -> None:
     with error_console.status(f"playing {pack.name}"):
         if set(TRACKS) <= {port.name for port in stream.spec.ports}:
             _draw_separation(pack, stream, world)
-        else:
+        elif not stream.spec.texts:
             _draw_accompaniment(pack, stream, world)
 
 
@@ -282,6 +285,24 @@ def _import(importer: str, file: Path, output: Path | None) -> Imported:
     return import_spleeter(file, output) if importer == "spleeter" else import_demucs(file, output)
 
 
+@packs.command()
+def share(
+    name: Annotated[str, typer.Argument(help="Name of the pack that gives its own copies up.")],
+    lender: Annotated[str, typer.Option("--with", metavar="PACK", help="The pack whose files it then uses.")],
+    packs: options.PackFolders = None,
+) -> None:
+    """Leave the files that two packs have in common to one of them, as two that play in one VAE.
+
+    Example: [cyan]backline packs share duotok --with mge[/]
+    """
+    from backline.cli.console import console
+    from backline.packs.pack import share as share_files
+
+    shared = share_files(options.find_pack(name, packs), options.find_pack(lender, packs))
+    told = ", ".join(file.path for file in shared.files if file.shared)
+    console.print(f"{name} now has {told} in {lender}")
+
+
 @importing.command()
 def encodec(
     file: Checkpoint,
@@ -344,6 +365,24 @@ def hcodec(
     from backline.packs.places import user_packs
 
     _report(import_hcodec(file, output or user_packs() / "hcodec", hubert))
+
+
+@importing.command("ear-vae")
+def ear_vae(
+    file: Checkpoint,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="What trainers take with --vae.")
+    ] = Path("ear-vae.safetensors"),
+) -> None:
+    """Ear-VAE, 48 kHz in stereo, which DuoTok's renderers play in: no pack, but a VAE to train them with.
+
+    Example: [cyan]backline packs import ear-vae ear_vae_v2_48k.pyt -o ear-vae.safetensors[/]
+    """
+    from backline.cli.console import console
+    from backline.packs.importers.ear_vae import import_ear_vae
+
+    import_ear_vae(file, output)
+    console.print(f"{output} written")
 
 
 @importing.command()

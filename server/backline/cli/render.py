@@ -11,7 +11,10 @@ from backline.cli import options
 
 
 def render(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="An audio file, of any rate, length and channels.")],
+    source: Annotated[
+        Path | None, typer.Argument(metavar="[IN]", help="An audio file, of any rate, length and channels.")
+    ] = None,
+    *,
     output: Annotated[
         str,
         typer.Option(
@@ -21,6 +24,17 @@ def render(
             help="Where to write; several outputs become OUT-<name>. A folder (ending in /) gets <name>.wav for each.",
         ),
     ],
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LOG",
+            help="Play a session again as it was, from its event log (`backline live --log`): the same tokens, and on "
+            "one machine the same samples. What else a session is asked for stands in the log.",
+        ),
+    ] = None,
+    heard: Annotated[
+        Path | None, typer.Option("--input", metavar="IN", help="The same as IN: what the session of a log heard.")
+    ] = None,
     pack: options.PackName = "default",
     server: options.Server = None,
     key_file: options.KeyFile = None,
@@ -56,12 +70,26 @@ def render(
 
     Into a folder: [cyan]backline render song.wav --pack stems -o stems/[/]
 
+    A session again: [cyan]backline render --replay session.jsonl --input voice.wav -o band.wav[/]
+
     As HAFM's paper does: [cyan]backline render voice.wav -o band.wav --pack hafm --clip paper[/]
     """
     credentials = options.credentials(server, key_file, ca, client_cert)
     parameters = options.parse_settings(settings, guidance=guidance, temperature=temperature)
     transport = options.parse_transport(tempo, signature, downbeat)
     wanted = options.session_options(chunk, visibility, seed, parameters, layout, texts, task, inputs)
+
+    if (source is None) == (heard is None):
+        raise typer.BadParameter("give one input: a file to play along with")
+    source = heard if source is None else source
+    assert source is not None
+    if replay is not None:
+        asked: dict[str, object] = {"--seed": seed, "--chunk": chunk, "--visibility": visibility, "--set": parameters}
+        asked |= {"--text": texts, "--task": task, "--inputs": inputs, "--tempo": tempo, "--clip": clip}
+        if said := [name for name, value in asked.items() if value]:
+            raise typer.BadParameter(f"{', '.join(said)}: stands in the log that is replayed; leave it out")
+        play_again(replay, source, output, server, packs or [], device, credentials)
+        return
 
     if clip is not None:
         from backline.cli.whole_clip import WAYS, render_clip
@@ -112,3 +140,59 @@ def render(
     console.print(f"seed {rendering.ready.seed}")
     if sound.damage:
         raise UserError(f"{sound.damage}; what was played to these has been written")
+
+
+def play_again(
+    replay: Path,
+    source: Path,
+    output: str,
+    server: str | None,
+    packs: list[Path],
+    device: str,
+    credentials: options.Credentials,
+) -> None:
+    """Renders what the session of a log played, and says whether its tokens are the same."""
+    from rich.progress import Progress
+
+    from backline.cli import replay as again
+    from backline.cli.connection import connected
+    from backline.cli.console import UserError, console, error_console
+    from backline.cli.paced import in_blocks
+    from backline.cli.takes import PortFiles, RenderedTakes, ended_in_order
+    from backline_client import Block, Frames
+
+    log = again.opened_log(replay)
+    audio, rate, files = again.played_audio(log, source), log.header.open.sample_rate, PortFiles.at(output)
+    check, samples = again.TokenCheck(log), log.end.samples
+    progress = Progress(console=error_console, transient=True, disable=not error_console.is_terminal)
+    with (
+        ended_in_order(),
+        connected(server, packs, device, credentials=credentials) as client,
+        progress as bar,
+    ):
+        again.check_pack(log, client)
+        shown = bar.add_task(f"{log.header.pack} plays again", total=samples)
+        blocks, changes = in_blocks(audio, rate), list(again.changes_of(log))
+        with client.render_blocks(
+            log.header.pack, blocks, rate, audio.shape[0], changes=changes, **again.session_options(log)
+        ) as rendering:
+            ports = {port.name: port.channels for port in rendering.ready.ports}
+            paths = files.paths(list(ports), source)
+            with RenderedTakes(paths, ports, (rate, rate), samples) as takes:
+                for event in rendering.events():
+                    if isinstance(event, Block):
+                        takes.write(event.port, event.position, event.audio)
+                        bar.update(shown, completed=event.end)
+                    elif isinstance(event, Frames):
+                        check.take(event)
+                takes.keep(samples)
+    for port, path in paths.items():
+        console.print(f"{path}: {samples / rate:.1f} s, {ports[port]} channels at {rate} Hz", soft_wrap=True)
+    if check.differs:
+        raise UserError(
+            f"the tokens are others than the session's {check.differs}: another machine, device or version of Backline"
+        )
+    if check.chunks:
+        console.print(f"the same tokens as the session's: {check.frames} frames of {check.chunks} chunks")
+    if log.end.late:
+        console.print(f"the session had dropped {log.end.late} samples that came too late; here they are")

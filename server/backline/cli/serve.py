@@ -122,6 +122,17 @@ def serve(
     log: Annotated[
         options.LogFormat, typer.Option(help="text: warnings as lines; json: what happens, an object a line.")
     ] = options.LogFormat.TEXT,
+    log_sessions: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keep the event log of every session in this folder, for `backline render --replay`: what was asked "
+            "for, when, and hashes. Left out: nothing is kept.",
+        ),
+    ] = None,
+    log_audio: Annotated[
+        bool, typer.Option("--log-audio", help="And what was sung or played, as a .wav beside each: ask who plays.")
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -145,6 +156,9 @@ def serve(
     if (tls_cert is None) != (tls_key is None) or (tls_client_ca is not None and tls_cert is None):
         raise typer.BadParameter("TLS needs both: give --tls-cert and --tls-key")
 
+    if log_audio and log_sessions is None:
+        raise typer.BadParameter("--log-audio goes with --log-sessions: say where")
+
     import asyncio
 
     from backline.engine.precedence import take_short_turns
@@ -156,13 +170,18 @@ def serve(
     from backline.cli.logs import log_as_json
     from backline.service.gate import Gate, Tls
     from backline.service.server import serve as serve_until_signalled
+    from backline.service.session_log import LogFolder
     from backline.service.unix_socket import user_socket
+    from backline.whole_file import check_folder
 
     if socket is None:
         beside = None if address.startswith("unix:") else user_socket()
     else:
         beside = None if socket == "none" else f"unix:{socket.removeprefix('unix:')}"
 
+    if log_sessions is not None:
+        log_sessions.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_folder(log_sessions)
     if log is options.LogFormat.JSON:
         log_as_json()
     gate = Gate(
@@ -195,6 +214,7 @@ def serve(
             metrics=metrics,
             names=[name.lower() for name in http_name or []],
             gate=gate,
+            logs=None if log_sessions is None else LogFolder(log_sessions, log_audio),
             on_ready=ready,
         )
     )

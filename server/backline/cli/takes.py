@@ -1,7 +1,7 @@
 """Takes: where a model's outputs go, and how they replace older ones only when they are whole.
 
 `PortFiles` says where the outputs of a model go; `RenderedTakes` writes what a rendering gives and `LiveTake` what is
-heard live, whatever happens meanwhile. Each of their files is a `TakeFile`.
+heard live, whatever happens meanwhile. Each of their files is a `TakeFile`. `TokenTake` does so for tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from backline.cli.console import UserError, console, error_console, explanation,
 from backline.cli.take_file import TakeFile, audio_format
 from backline.models.names import names_problem
 from backline.sound_files import Audio, RateChange
-from backline.whole_file import check_folder, check_target
+from backline.whole_file import Unfinished, check_folder, check_target
+from backline_client import Frames, TokenFileError, TokenHeader, TokenWriter
 
 # ---- where they go -------------------------------------------------------------------------------------
 
@@ -219,6 +220,60 @@ class LiveTake:
                 self._failure = error
                 text = f"{explanation(error) or repr(error)}; from here on nothing is recorded"
                 error_console.print(labelled("warning", text, "yellow"), soft_wrap=True)
+
+
+class TokenTake:
+    """Records the tokens of a session, and keeps them whatever happens, as `LiveTake` does. Any thread may add."""
+
+    def __init__(self, path: Path, header: TokenHeader) -> None:
+        """Raises OSError: it cannot be written."""
+        check_target(path)
+        self._path, self._unfinished = path, Unfinished(path)
+        self._file = self._unfinished.part.open("w+b")
+        self._writer = TokenWriter(self._file, header)
+        self._lock = threading.Lock()
+        self._failure: Exception | None = None
+        self._complete = False
+
+    def add(self, frames: Frames) -> None:
+        """The session's next ones. Never raises: after a failure the rest is left out."""
+        with self._lock:
+            if self._failure is not None or self._file.closed:
+                return
+            try:
+                self._writer.add(frames)
+            except (OSError, TokenFileError) as error:
+                self._failure = error
+
+    def complete(self) -> None:
+        """Says that the take has come to its end."""
+        self._complete = True
+
+    def __enter__(self) -> TokenTake:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with uninterrupted(), self._lock:
+            try:
+                self._keep()
+            finally:
+                self._file.close()
+                self._unfinished.discard()
+        if self._failure is not None:
+            raise self._failure
+
+    def _keep(self) -> None:
+        header, frames = self._writer.header, self._writer.frames
+        if not frames:
+            error_console.print(labelled("note", f"no tokens came for {self._path}", "yellow"), soft_wrap=True)
+            return
+        whole = self._complete and self._failure is None
+        path = self._path if whole or not self._path.exists() else beside(Path(os.path.realpath(self._path)))
+        self._writer.finish(int(frames * header.sample_rate / header.rate))
+        self._file.close()
+        self._unfinished.put(path)
+        text = "recorded" if whole else "the take broke off, and its tokens are kept as far as they came:"
+        console.print(f"{text} {path}, {float(frames / header.rate):.1f} s", soft_wrap=True)
 
 
 def beside(path: Path) -> Path:

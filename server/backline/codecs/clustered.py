@@ -91,6 +91,11 @@ class ClusteredEncoder:
         audio = F.pad(audio[:, 0].to(self.centroids), (0, -audio.shape[-1] % HOP))
         return self._nearest(self.features.whole(audio))
 
+    @torch.no_grad()
+    def clip_features(self, audio: Tensor) -> Tensor:
+        """Features [row, frame, dimension] of whole clips [row, frame * HOP]: what centroids are fitted on."""
+        return self.features.whole(audio.to(self.centroids))
+
     def encode_windowed(self, audio: Tensor) -> Tensor:
         """Tokens [row, frame] of [row, 1, frame * HOP] as a stream gives them, without its late start."""
         late = self.lookahead // HOP

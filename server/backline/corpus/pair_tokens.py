@@ -28,8 +28,7 @@ from backline.corpus.multitrack import Multitrack, Sound, StemsMissing, voice_an
 from backline.corpus.songs import Passage
 from backline.models.hafm.grid import CHUNK_QUANTUM
 from backline.models.hafm.interleaved.band import PREDICTED
-from backline.models.hafm.interleaved.config import StageConfig
-from backline.models.hafm.sources import VOCAL
+from backline.models.hafm.interleaved.config import COARSE_CODES, StageConfig
 
 SHARD = 32  # passages
 
@@ -44,6 +43,7 @@ class PairTokenizer:
     encoder: SemanticEncoder  # of both
     codec: Codec  # of the band
     noise: float  # deviation of the noise under the voice, which hides what a separator has left
+    band_encoder: SemanticEncoder | None = None  # of the band, where it has tokens of its own
 
     @torch.inference_mode()
     def __call__(self, passage: Passage) -> Tokens:
@@ -57,7 +57,7 @@ class PairTokenizer:
         _, coded = voice_and_band(song, self.codec.sample_rate)
         found = {
             "vocal": self.encoder.encode(_row(voice)),
-            "instrumental": self.encoder.encode(_row(band)),
+            "instrumental": (self.band_encoder or self.encoder).encode(_row(band)),
             "codes": self.codec.encode(_row(_whole(coded, self.codec.sample_rate)))[0],
         }
         frames = {name: int(CHUNK_QUANTUM * self.encoder.frame_rate) for name in found}  # of a quantum
@@ -87,7 +87,7 @@ def crop(tokens: Tokens, first: int, quanta: int) -> Tokens:
 
 def quanta_of(tokens: Mapping[str, NDArray[np.int16]]) -> int:
     """How many chunk quanta a passage has."""
-    return tokens["vocal"].shape[1] // int(CHUNK_QUANTUM * VOCAL.rate)
+    return tokens["codes"].shape[1] // int(CHUNK_QUANTUM * COARSE_CODES.rate)
 
 
 def batch_of(clips: Sequence[Tokens], name: str, stage: StageConfig) -> tuple[list[Tensor], Tensor]:

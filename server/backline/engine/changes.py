@@ -372,7 +372,8 @@ def _follows(earlier: Transport, later: Transport) -> bool:
     expected = replace(
         earlier, at_seconds=later.at_seconds, song_position=later.song_position, bar_start=later.bar_start
     )
-    drift = earlier.song_position_at(later.at_seconds) - later.song_position
+    # A pass of its loop is news: what is drawn by the song's time is drawn anew from there.
+    drift = replace(earlier, loop=None).song_position_at(later.at_seconds) - later.song_position
     bars = (later.bar_start - earlier.bar_start) / earlier.quarters_per_bar
     return (
         later == expected

@@ -41,7 +41,8 @@ def checked(
         )
     if not 0 <= config.seed < 2**64:
         raise BadInput(f"seed is {config.seed}: use 0 to 2^64 - 1")
-    config = replace(config, parameters=checked_parameters(name, spec, config.parameters))
+    parameters = checked_parameters(name, spec, config.parameters)
+    config = replace(config, parameters=parameters, want_audio=config.want_audio and bool(spec.ports))
     if not 0 < block_size <= MAXIMUM_BLOCK:
         raise BadInput(f"block size is {block_size}: use 1 to {MAXIMUM_BLOCK} samples")
     if not 0 <= jitter_buffer_seconds <= LONGEST_JITTER_BUFFER:

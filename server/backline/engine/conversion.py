@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -149,14 +150,16 @@ class OutputPath:
         self.timeline = OutputTimeline(channels)
         self._resampler = Resampler(self._model_rate, self._rate, channels)
         self._lead = self._resampler.delay_out
-        self._splits = np.cumsum(port_channels)[:-1]
+        self._splits = np.cumsum([0, *port_channels])
         self.end = 0  # samples of the client since the session's start that have come out
         self.delay_seconds = float(self._resampler.latency_seconds)
 
     def add(self, output: ChunkOutput) -> Audio:
         """The client's audio [channel of all ports, sample] from `end` on that this chunk makes final."""
         if output.audio:
-            self.timeline.lay(output.position, np.concatenate(output.audio, axis=0))
+            audio = np.concatenate(output.audio, axis=0)
+            unheard = not self._resampler.channels  # of a session that wants no audio
+            self.timeline.lay(output.position, audio[:0] if unheard else audio)
         return self._convert(self.timeline.commit())
 
     def covers(self, count: int) -> bool:
@@ -170,7 +173,7 @@ class OutputPath:
 
     def split(self, audio: Audio) -> list[Audio]:
         """[channel of all ports, sample] as one [channel, sample] per port."""
-        return np.split(audio, self._splits, axis=0)
+        return [audio[start:stop] for start, stop in pairwise(self._splits)]
 
     def _convert(self, audio: Audio) -> Audio:
         converted = self._resampler.process(audio)

@@ -13,11 +13,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import psutil
 
 from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
+from backline.engine.advice import Advice, Costs, advise
 from backline.engine.audience import Audience
 from backline.engine.changes import Changes
 from backline.engine.checks import check_one_line, checked
@@ -26,7 +28,8 @@ from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
 from backline.engine.events import Event
 from backline.engine.figures import Figures
-from backline.engine.ledger import LedgerBook
+from backline.engine.ledger import WAKE_SECONDS, LedgerBook
+from backline.engine.limits import LONGEST_JITTER_BUFFER
 from backline.engine.precedence import Precedence
 from backline.engine.resident import Resident
 from backline.engine.session import Session
@@ -197,13 +200,10 @@ class Engine:
                 audience = Audience(on_event)
                 warnings = Warnings(audience, resident.post)
                 changes = Changes(config.sample_rate, config.parameters, texts)
-
-                def make(origin: int | None = None) -> Take:
-                    return Take(
-                        name, spec, config, block_size=block_size, first=first, warnings=warnings, changes=changes,
-                        clock=self.clock, origin=origin,
-                    )  # fmt: skip
-
+                make = partial(
+                    Take, name, spec, config,
+                    block_size=block_size, first=first, warnings=warnings, changes=changes, clock=self.clock,
+                )  # fmt: skip
                 take = make()
                 takes = Takes(take, make, warnings, on_jump=new_takes)
                 book = LedgerBook(
@@ -260,6 +260,39 @@ class Engine:
                 session.close_input()
                 return
         raise NotFound(f"no session {session_id!r}: see ListSessions")
+
+    def advise(
+        self,
+        name: str,
+        config: SessionConfig,
+        *,
+        block_size: int,
+        round_trip_seconds: float,
+        latency_seconds: float,
+        tempo: float,
+        jitter_buffer_seconds: float = 0.0,
+    ) -> Advice:
+        """Which chunk and visibility a session should ask for (engine/advice.py). Waits for nothing.
+
+        Raises:
+            NotFound: unknown model or parameter.
+            BadInput: a value that cannot be served; the message names the range.
+        """
+        resident = self.resident(name)
+        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
+        for what, value in {"round trip": round_trip_seconds, "latency": latency_seconds}.items():
+            if not 0 <= value <= LONGEST_JITTER_BUFFER:
+                raise BadInput(f"{what} is {value:g} s: use 0 to {LONGEST_JITTER_BUFFER}")
+        if not 0 <= tempo < 1000:
+            raise BadInput(f"tempo is {tempo:g}: use up to 999 quarter notes a minute, or 0 for none")
+        rate = config.sample_rate
+        ways = [(rate, spec.input_rate or rate), (spec.output_rate or rate, rate)]
+        fixed = block_size / rate + jitter_buffer_seconds + WAKE_SECONDS
+        fixed += sum(float(Resampler(*way, 1).latency_seconds) for way in ways)
+        items = resident.stream.latency(config)
+        fixed += sum(item.seconds for item in items if item.name != "visibility")
+        costs = Costs(resident.cost(config).value, round_trip_seconds, fixed, resident.company_seconds())
+        return advise(spec, costs, latency_seconds, tempo)
 
     # ---- figures -------------------------------------------------------------------------------------
 

@@ -17,6 +17,10 @@ class Refused(EngineError):
     """Serving it would break the others' deadlines, or take memory that is not there (RESOURCE_EXHAUSTED)."""
 
 
+class TooLarge(Refused):
+    """It takes more memory than any session may hold, whoever else is there (RESOURCE_EXHAUSTED)."""
+
+
 class Unauthenticated(EngineError):
     """The client has no access key, or none that opens this server (UNAUTHENTICATED)."""
 

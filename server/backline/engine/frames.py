@@ -39,10 +39,15 @@ class FrameQueue:
             worst = int(wrong[(wrong < 0) | (wrong >= book.size)][0])
             raise BadInput(f"code {worst} of codebook {book.name!r}: use 0 to {book.size - 1}")
         with self._lock:
-            if (waiting := self.received - self._taken + len(codes)) * len(self._codebooks) > PENDING_CODES:
+            if not self.fits(len(codes)):
+                waiting = self.received - self._taken + len(codes)
                 raise Refused(f"{waiting} frames would wait in this session: send them as their time comes")
             self._parts.append(np.array(codes, np.int32))
             self.received += len(codes)
+
+    def fits(self, count: int) -> bool:
+        """Whether so many more may wait. Any thread."""
+        return (self.received - self._taken + count) * len(self._codebooks) <= PENDING_CODES
 
     def take(self, required: int) -> Codes:
         """Those up to frame `required` that have not been taken; fewer where no more have come."""

@@ -24,12 +24,14 @@ FURTHEST_QUARTER = 1e7  # quarter notes either side of 0: at 300 a minute 23 day
 
 PENDING_CHANGES = 65_536  # controls, transports and MIDI messages together
 PENDING_MIDI_BYTES = 1 << 20
+PENDING_JUMPS = 4_096  # transports, each of which may begin a take: every further one is held against all of them
 PENDING_TEXTS = 64  # that are still to be prepared
 PENDING_CODES = 1 << 20  # of codec frames that no chunk has taken
 INPUT_BYTES = 64 << 20  # of the ring that holds its input; also three chunks of its output
 UNREAD_BYTES = 16 << 20  # of output that its client has not taken; three chunks in any case
 KEPT_BYTES = 16 << 20  # of messages that its client has not acknowledged, and may ask for again
 PENDING_MARKERS = 1_024  # whose position has not been played
+UNSENT_EVENTS = 4_096  # that its client has not taken: beyond, nothing more is read of it
 
 # ---- messages ----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 
-from backline.engine.errors import Refused
+from backline.engine.errors import Refused, TooLarge
 from backline.engine.events import Event, Frames, Marked, OutputBlock, Skipped
 from backline.engine.ledger import LedgerBook
 from backline.engine.limits import INPUT_BYTES, PENDING_MARKERS, UNREAD_BYTES, check_sample
@@ -30,7 +30,7 @@ class Outlet:
         config: SessionConfig,
         ports: Sequence[Port],
     ) -> None:
-        """Raises Refused where three chunks of output take more memory than a session may hold."""
+        """Raises TooLarge where three chunks of output take more memory than a session may hold."""
         self._on_event, self._warnings, self._book, self._want_audio = on_event, warnings, book, config.want_audio
         self.limit = (len(ports) if config.want_audio else 1) * unread_chunks(config, ports)
         self._chunk_samples = math.floor(config.chunk_seconds * config.sample_rate)
@@ -128,12 +128,12 @@ def unread_chunks(config: SessionConfig, ports: Sequence[Port]) -> int:
     """Chunks whose output may wait for the client: seconds of them, as far as they take no more than their memory.
 
     Raises:
-        Refused: three chunks, which the playing needs, take too much of it.
+        TooLarge: three chunks, which the playing needs, take too much of it.
     """
     channels = sum(port.channels for port in ports)
     chunk_bytes = max(1, math.ceil(channels * 4 * config.chunk_seconds * config.sample_rate))
     if 3 * chunk_bytes > INPUT_BYTES:
-        raise Refused(
+        raise TooLarge(
             f"three chunks of output take {3 * chunk_bytes >> 20} MiB, and a session may hold {INPUT_BYTES >> 20}: "
             "choose a shorter chunk, a lower sample rate, or fewer channels"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from backline.engine.errors import Refused
+from backline.engine.errors import TooLarge
 from backline.engine.limits import INPUT_BYTES
 from backline.models.stream import Audio
 
@@ -16,9 +16,9 @@ class Ring:
     """
 
     def __init__(self, capacity: int, channels: int) -> None:
-        """Raises Refused where that is more memory than a session may hold."""
+        """Raises TooLarge where that is more memory than a session may hold."""
         if (size := 4 * capacity * channels) > INPUT_BYTES:
-            raise Refused(
+            raise TooLarge(
                 f"{capacity} samples of {channels} channels take {size >> 20} MiB, and a session may hold "
                 f"{INPUT_BYTES >> 20} of input: choose a shorter chunk, smaller blocks, a lower sample rate, or fewer "
                 "channels"

@@ -7,6 +7,8 @@ from bisect import bisect_left, insort
 from dataclasses import dataclass
 from fractions import Fraction
 
+from backline.engine.errors import Refused
+from backline.engine.limits import PENDING_JUMPS
 from backline.models.stream import Transport
 
 JUMP_QUARTERS = 0.1  # by which a song position must be another one than expected: less is a host that corrects its beat
@@ -39,12 +41,21 @@ class Seams:
         return len(self._asked)
 
     def add_transport(self, position: int, transport: Transport) -> None:
-        """From `position` on, no earlier than the input's end; it replaces one that is told for the same place."""
+        """From `position` on, no earlier than the input's end; it replaces one that is told for the same place.
+
+        Raises:
+            Refused: too many wait already.
+        """
         if not self._on_jump:
             return
         at = bisect_left(self._told, position, key=lambda told: told[0])
         if at < len(self._told) and self._told[at][0] == position:
             self._told[at] = (position, transport)
+        elif len(self._told) >= PENDING_JUMPS:
+            raise Refused(
+                f"{len(self._told)} transports wait in this session, as many as may where each can begin a take: send "
+                "each with the audio that it belongs to"
+            )
         else:
             self._told.insert(at, (position, transport))
 
@@ -55,7 +66,8 @@ class Seams:
     def after(self, origin: int, end: int) -> Seam | None:
         """The first one that ends a take from `origin` on, where input has come up to `end`."""
         earliest = max(origin + self._shortest, end)
-        asked = next((seam for seam in self._asked if seam.position >= earliest), None)
+        at = bisect_left(self._asked, earliest, key=lambda asked: asked.position)
+        asked = self._asked[at] if at < len(self._asked) else None
         found = self._by_transport(earliest)
         return min(filter(None, (asked, found)), key=lambda seam: seam.position, default=None)
 

@@ -96,7 +96,7 @@ class Session:
         self._outlet = Outlet(audience, warnings, book, self.config, self.ports)
         self._lock = threading.Lock()  # of the room that somebody waits for
         self._texts = None if desk is None else TextQueue(desk, self._text_ready, self.abort, self._wake)
-        self._room: tuple[int, Callable[[], None]] | None = None
+        self._room: tuple[Callable[[], bool], Callable[[], None]] | None = None  # whether there is, and who waits
         self._in_call = False  # a chunk of it is being computed
         self._has_row = True
 
@@ -136,7 +136,7 @@ class Session:
         if self.state is State.CLOSED:
             return True  # nobody listens any more; the last event has said why
         written = self.takes.write(position, audio)
-        if written and self._audience.listeners:
+        if written and self._audience.listeners and self.takes.timeline.end >= position + count:
             self._audience.show(InputBlock(position, audio))
         self._begin()
         self._input_arrived()
@@ -165,11 +165,11 @@ class Session:
         an event loop: `while not session.try_write(position, audio)`, call this with
         `lambda: loop.call_soon_threadsafe(room.set)` for an `asyncio.Event` of its own, and await that.
         """
-        with self._lock:
-            if self.state is not State.CLOSED and self.free_input() < samples:
-                self._room = (samples, callback)
-                return
-        callback()
+        self._when(lambda: self.free_input() >= samples, callback)
+
+    def when_frames_fit(self, count: int, callback: Callable[[], None]) -> None:
+        """As `when_room`, for codec frames: at once where they fit, or where waiting would not help."""
+        self._when(lambda: not self.take.frames_must_wait(count), callback)
 
     def control(self, parameter: str, value: float, position: int | None = None) -> None:
         """Sets a parameter from the first chunk that starts at or after `position`. The client's thread.
@@ -343,9 +343,9 @@ class Session:
 
     @property
     def memory(self) -> RowBytes:
-        """Of its row, as far as the model tells it, and of the ring that holds its input. Any thread."""
+        """Of its row, as far as the model tells it, and of the rings that hold its input. Any thread."""
         row = self.stream.row_bytes(self.row) if isinstance(self.stream, MeasuresRows) else RowBytes()
-        return replace(row, other=row.other + self.take.input.ring.memory_bytes)
+        return replace(row, other=row.other + self.takes.memory_bytes)
 
     @property
     def ledger(self) -> Ledger:
@@ -365,7 +365,7 @@ class Session:
         """Whether the next chunk can be computed. Any thread."""
         if self.state is not State.STREAMING or self._outlet.full or self._waits_for_text():
             return False
-        return self.take.has_chunk and (self.take.closed or self._outlet.wanted)
+        return self.takes.has_chunk and (self.takes.closed or self._outlet.wanted)
 
     def urgent(self) -> bool:
         """Whether the next chunk, when it is ready, is about to be heard. Any thread.
@@ -444,6 +444,13 @@ class Session:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
+    def _when(self, there_is_room: Callable[[], bool], callback: Callable[[], None]) -> None:
+        with self._lock:
+            if self.state is not State.CLOSED and not there_is_room():
+                self._room = (there_is_room, callback)
+                return
+        callback()
+
     def _begin(self) -> None:
         if self.state is State.OPEN and self.take.begun:
             with self._lock:
@@ -465,7 +472,7 @@ class Session:
 
     def _offer_room(self) -> None:
         with self._lock:
-            if self._room is None or (self.state is not State.CLOSED and self.free_input() < self._room[0]):
+            if self._room is None or not (self.state is State.CLOSED or self._room[0]()):
                 return
             callback, self._room = self._room[1], None
         callback()
@@ -509,7 +516,7 @@ class Session:
 
     def _settle(self) -> None:
         """Goes on with the next take where one is over; ends the session after the last. Engine thread."""
-        while self.state is not State.CLOSED and self.take.over:
+        while self.state is not State.CLOSED and self.takes.over():
             over = self.take
             self._send(*over.rest())
             following = self.takes.next()

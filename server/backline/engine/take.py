@@ -94,6 +94,7 @@ class Take:
         self.seam: Seam | None = None  # with which another take follows
         self.until: int | None = None  # position up to which it is heard, if not to the input's end
         self.end: int | None = None  # and that up to which it plays, to become the other
+        self.fixed = False  # it is over: its seam stays where it is
         self.heard_from: int | None = None  # position from which it is heard, where another take was before
         self.input = InputPath(spec, config, ring_capacity(spec, config, block_size, first))
         self.output = OutputPath(spec, config, [port.channels for port in self.ports])
@@ -137,13 +138,14 @@ class Take:
 
         Under the lock of the takes, before it has come to its end.
         """
-        self.seam, self.until, self.end = seam, None, None
+        until = end = None
         if seam is not None:
             place = seam.heard_from
             if place is None:
                 place = earliest if seam.skipped else seam.position
-            self.until = max(place, earliest)
-            self.end = self.until + (0 if seam.skipped else fade)
+            until = max(place, earliest)
+            end = until + (0 if seam.skipped else fade)
+        self.seam, self.until, self.end = seam, until, end  # each at once: the engine thread reads them
 
     def write_frames(self, first: int, codes: Codes) -> None:
         """The next codec frames [frame, codebook], the first of which is frame `first`.
@@ -158,6 +160,10 @@ class Take:
             raise BadInput("frames after the end of the input: open a new session")
         self.frames.add(first, codes)
         self._begin(0)  # they may lie far ahead
+
+    def frames_must_wait(self, count: int) -> bool:
+        """Whether so many more frames of a render do not fit yet, and will: its next chunk wants for nothing."""
+        return self.frames is not None and self.config.offline and self.has_chunk and not self.frames.fits(count)
 
     def add_transport(self, position: int, transport: Transport, after: int | None = None) -> Transport | None:
         """See `Changes.add_transport`."""
@@ -225,7 +231,8 @@ class Take:
         rate, start = self.config.sample_rate, self._chunk_start
         previous = start - self._chunk_samples if self.chunks else None
         heard = self._needs.samples * rate // (self.spec.input_rate or rate)
-        until = None if self.seam is None else self.seam.position
+        seam = self.seam
+        until = None if seam is None else seam.position
         return self.changes.apply(self.origin or 0, start, previous, heard, until)
 
     @property
@@ -301,11 +308,12 @@ class Take:
     @property
     def _whole(self) -> int:
         """Samples from its first to its end, or to that of what it has heard."""
-        return self.length if self.end is None else self.end - (self.origin or 0)
+        end = self.end
+        return self.length if end is None else end - (self.origin or 0)
 
     def _within(self, start: int, audio: Audio) -> Audio:
-        """As far as it goes, once that is known."""
-        return audio[:, : max(0, self._whole - start)] if self.closed or self.end is not None else audio
+        """As far as it goes, once that is sure."""
+        return audio[:, : max(0, self._whole - start)] if self.closed or self.fixed else audio
 
     def _notes(self) -> tuple[Notes, ...]:
         """What the chunk at hand has heard of MIDI, at the model's rate."""
@@ -321,7 +329,9 @@ class Take:
 
 
 def ports_of(spec: StreamSpec, config: SessionConfig) -> tuple[Port, ...]:
-    """The model's outputs with the channels they have in a session."""
+    """The model's outputs with the channels they have in a session; one that wants no audio has none of them."""
+    if not config.want_audio:
+        return ()
     channels = spec.input_channels or config.channels
     return tuple(replace(port, channels=port.channels or channels) for port in spec.ports)
 

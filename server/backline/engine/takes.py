@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine.errors import Refused
-from backline.engine.limits import PENDING_CHANGES, check_sample
+from backline.engine.limits import INPUT_BYTES, PENDING_CHANGES, check_sample
 from backline.engine.seams import Seam, Seams
 from backline.engine.take import Take
 from backline.engine.timeline import InputTimeline, zero_non_finite
@@ -32,10 +32,10 @@ MOST = 8  # takes at once of which something is still to be computed: then the c
 class Takes:
     """Those that are not over."""
 
-    def __init__(self, first: Take, make: Callable[[int], Take], warnings: Warnings, *, on_jump: bool) -> None:
+    def __init__(self, first: Take, make: Callable[..., Take], warnings: Warnings, *, on_jump: bool) -> None:
         """
         Args:
-            make: a further take, from a position on.
+            make: a further take, from a position `origin` on.
             on_jump: see `Seams`.
         """
         rate, chunk = first.config.sample_rate, first.config.chunk_seconds * first.config.sample_rate
@@ -46,6 +46,8 @@ class Takes:
         self._lock = threading.Lock()
         self._seams = Seams(rate, chunk, on_jump)
         self._fade = min(math.ceil(FADE_SECONDS * rate), math.ceil(chunk))
+        # Never more than two where the input of each is large.
+        self._most = max(2, min(MOST, INPUT_BYTES // max(1, first.input.ring.memory_bytes)))
         self._closed = False
         self._partly: int | None = None  # position of a block of which a part has been taken
         channels = sum(port.channels for port in first.ports)
@@ -93,7 +95,7 @@ class Takes:
     def add_transport(self, position: int, transport: Transport) -> None:
         """A transport that is news: it may begin a take, or tell where one will."""
         with self._lock:
-            self._seams.add_transport(max(position, self.timeline.end), transport)
+            self._seams.add_transport(self._still(position), transport)
             self._plan()
 
     def begin(self, seam: Seam) -> None:
@@ -108,7 +110,7 @@ class Takes:
         with self._lock:
             if self._seams.waiting >= PENDING_CHANGES:
                 raise Refused(f"{self._seams.waiting} takes wait in this session, as many as may: ask for fewer")
-            self._seams.add(Seam(max(seam.position, self.timeline.end), seam.heard_from, seam.skipped))
+            self._seams.add(Seam(self._still(seam.position), seam.heard_from, seam.skipped))
             self._plan()
 
     def close(self) -> None:
@@ -130,13 +132,29 @@ class Takes:
         return self._closed
 
     @property
+    def has_chunk(self) -> bool:
+        """Whether all the input is there that the next chunk may wait for."""
+        take = self._takes[0]
+        if take.heard_from is not None and not (take.received or take.closed):
+            # It plays ahead of its own beginning, but no further ahead of the input than it was asked to.
+            ahead = math.floor(take.config.visibility_seconds * take.config.sample_rate)
+            if self.timeline.end < take.chunk_position + ahead:
+                return False
+        return take.has_chunk
+
+    @property
     def free(self) -> int:
         """Samples of input that can be written now."""
         with self._lock:
             newest, seam = self._takes[-1], self._takes[-1].seam
             if seam is not None and seam.position <= self.timeline.end:
-                return 0 if len(self._takes) >= MOST else newest.input.ring.capacity
+                return 0 if len(self._takes) >= self._most else newest.input.ring.capacity
             return min((take.input.ring.free for take in self._hearing()), default=newest.input.ring.capacity)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of the rings that hold their input."""
+        return sum(take.input.ring.memory_bytes for take in tuple(self._takes))
 
     @property
     def now(self) -> int:
@@ -146,6 +164,13 @@ class Takes:
         return min(end, (newest.origin or 0) + newest.elapsed)
 
     # ---- the engine thread ---------------------------------------------------------------------------
+
+    def over(self) -> bool:
+        """Whether the take that plays has come to its end, which then stays where it is."""
+        with self._lock:
+            take = self._takes[0]
+            take.fixed = take.fixed or take.over
+            return take.fixed
 
     def next(self) -> Take | None:
         """The take that plays now that the one before is over; None: there is none."""
@@ -157,7 +182,10 @@ class Takes:
                 self._append(over.seam.position)
             self._takes.popleft()
             self.number += 1
-            self._sent, self._tail, self._held = over.until, self._held, self._silence
+            assert over.until is not None
+            assert over.end is not None
+            self._sent, self._tail = over.until, self._held[:, : over.end - over.until]
+            self._held = self._silence
             self._plan()
             return self._takes[0]
 
@@ -197,6 +225,10 @@ class Takes:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
+    def _still(self, position: int) -> int:
+        """It, or the input's end where that lies beyond."""
+        return position if self.timeline.origin is None else max(position, self.timeline.end)
+
     def _to_seam(self, count: int) -> int:
         """How much of `count` samples lies before the next take; 0 where that may not begin yet."""
         with self._lock:
@@ -213,8 +245,12 @@ class Takes:
             return min([count, *(take.room(self.timeline.end, count) for take in self._hearing())])
 
     def _feed(self, audio: Audio) -> None:
-        """Gives input, which has room and is for one take, to all that hear it."""
+        """Gives input, which has room and is for one take, to all that hear it; where the input has been closed
+        meanwhile, it came after its end, up to which what is due may be out already.
+        """
         with self._lock:
+            if self._closed:
+                return
             for take in self._hearing():
                 take.feed(self.timeline.end, audio)
             self.timeline.advance(audio.shape[1])
@@ -231,13 +267,13 @@ class Takes:
     def _enter(self) -> None:
         """Begins the take whose place the input has come to, where there may be another one."""
         newest = self._takes[-1]
-        if newest.seam is not None and newest.seam.position <= self.timeline.end and len(self._takes) < MOST:
+        if newest.seam is not None and newest.seam.position <= self.timeline.end and len(self._takes) < self._most:
             self._append(newest.seam.position)
             self._plan()
 
     def _append(self, position: int) -> None:
         before = self._takes[-1]
-        take = self._make(position)
+        take = self._make(origin=position)
         take.follow(before)
         take.closed = self._closed
         self._takes.append(take)
@@ -245,10 +281,14 @@ class Takes:
     def _plan(self) -> None:
         """Finds where the newest take ends; one that has not begun, and would begin elsewhere, is made anew."""
         end = self.timeline.end
-        while len(self._takes) > 1 and (self._takes[-1].origin or 0) > end:
+        while len(self._takes) > 1 and (self._takes[-1].origin or 0) > end and not self._takes[-2].fixed:
             self._takes.pop()
         newest = self._takes[-1]
-        if newest.origin is None or (self._closed and newest.seam is not None and newest.seam.position < end):
+        if (
+            newest.origin is None
+            or newest.fixed
+            or (self._closed and newest.seam is not None and newest.seam.position < end)
+        ):
             return
         seam = None if self._closed else self._seams.after(newest.origin, end)
         heard = [newest.heard_from or newest.origin]

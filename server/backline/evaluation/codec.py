@@ -20,7 +20,7 @@ from backline.codecs.base import Codec
 from backline.corpus.manifest import CorpusError
 from backline.corpus.multitrack import band_of, excerpts
 from backline.corpus.songs import Songs
-from backline.measures.codes import frame_correlation, perplexity
+from backline.measures.codes import frame_correlation, perplexity, utilisation
 from backline.measures.predictability import STEPS, Predictability, measure_predictability
 from backline.measures.report import Figure, Gate, Row
 from backline.measures.spectra import log_mel_distance, si_sdr
@@ -215,4 +215,4 @@ def counted(codebooks: int) -> str:
 def codebook_use(codes: Tensor, entries: int) -> CodebookUse:
     """Of tokens [frame] of a codebook with `entries` entries."""
     effective = perplexity(codes, entries)
-    return CodebookUse(len(codes.unique()) / entries, math.log2(effective), effective)
+    return CodebookUse(utilisation(codes, entries), math.log2(effective), effective)

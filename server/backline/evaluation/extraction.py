@@ -32,7 +32,7 @@ from backline.corpus.multitrack import Multitrack, excerpts
 from backline.corpus.stem_names import OTHER, track_of
 from backline.evaluation.live import Sound
 from backline.evaluation.plan import SEEDS_APART, Plan, Say
-from backline.evaluation.prompts import ASKED, LEAST_HELD_OUT
+from backline.evaluation.prompts import LEAST_HELD_OUT
 from backline.evaluation.queried import LONGEST_SECONDS, Extract, asking_for, extraction, repainting
 from backline.evaluation.separation import ALL, GAIN, HPSS, MIXTURE, Figures, mean_figures, mean_of, row_name, rows_of
 from backline.evaluation.separation_baselines import Finder, Resynthesise, hpss, ideal_ratio_mask
@@ -43,7 +43,7 @@ from backline.measures.separation import LOG_MEL, SI_SDR, check_packages, si_sdr
 from backline.measures.spectra import log_mels
 from backline.models.mge.load import read_tables
 from backline.models.mge.offline import OfflinePlayer, Sampling
-from backline.models.mge.words import HELD_OUT, INSTRUMENTS, LABELS, labels_of
+from backline.models.mge.words import ASKED, HELD_OUT, INSTRUMENTS, LABELS, labels_of
 from backline.models.windowed.consistency import MASK, OFF, RESIDUAL, consistent
 from backline.music.stems import SAMPLE_RATE, TRACKS, Stems
 from backline.packs.pack import Pack

@@ -24,10 +24,9 @@ from backline.evaluation.plan import Say
 from backline.measures.queries import Heard, found_in_songs, hear, query_accuracy
 from backline.measures.report import Figure, Gate, Row
 from backline.models.mge.towers import Towers
-from backline.models.mge.words import HELD_OUT, INSTRUMENTS, instruments_of, mistyped
+from backline.models.mge.words import ASKED, HELD_OUT, INSTRUMENTS, instruments_of, mistyped
 from backline.music.seeds import TEST_SEED
 
-ASKED = "the sound of the {}"  # the paper's phrase
 NAME, NAME_OF_ALL, MISTYPED = "name", "name of all", "mistyped"  # columns
 HELD, HELD_OF_ALL = "held-out", "held-out of all"  # columns
 TYPING_SEED = 0

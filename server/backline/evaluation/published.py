@@ -8,11 +8,11 @@ from backline.measures.report import Figure, Quoted
 
 
 def _quoted(source: str, columns: Sequence[str], rows: Mapping[str, Sequence[float | None]]) -> Quoted:
-    """None: the paper has no such figure."""
+    """None: the paper has no such figure; nor has it those that a row ends before."""
     return Quoted(
         source,
         {
-            name: {column: Figure(value) for column, value in zip(columns, values, strict=True) if value is not None}
+            name: {column: Figure(value) for column, value in zip(columns, values, strict=False) if value is not None}
             for name, values in rows.items()
         },
     )
@@ -116,5 +116,59 @@ MGE_GENERATION = _quoted(
         T2: (3.14, 2.24, 0.63, 5.46, 4.73),
         T3: (8.80, 3.96, 6.56, 2.87, 1.59),
         T4: (6.83, 5.05, 4.22, 2.78, 1.47),
+    },
+)
+_ACCURACIES = ("Acc@1", "Acc@10", "Acc@50")
+DUOTOK = _quoted(
+    "DuoTok (arXiv 2511.20224v2), Table 1: cnBPT by Qwen2-1B, log-mel distance by a scale that is not said, tags of "
+    "MagnaTagATune",
+    ("Hz", "kbit/s", "MTT AP", "MTT AUC", "cnBPT", "log-mel L1"),
+    {
+        "DAC": (75, 6.00, 0.20, 0.79, 0.76, 0.73),
+        "EnCodec": (75, 6.00, 0.18, 0.76, 0.71, 0.78),
+        "WavTokenizer": (40, 0.48, 0.17, 0.74, 0.61, 1.15),
+        "SemantiCodec": (50, 1.30, 0.32, 0.88, 0.54, 0.98),
+        "X-Codec": (50, 4.00, 0.32, 0.87, 0.56, 0.91),
+        "X-Codec (YuE)": (50, 8.00, 0.32, 0.87, 0.63, 0.90),
+        "MuCodec (LeVo)": (25, 0.70, 0.26, 0.84, 0.50, 1.37),
+        "DuoTok": (25, 0.75, 0.35, 0.87, 0.48, 0.95),
+    },
+)
+DUOTOK_TRACKS = _quoted(
+    "DuoTok, Tables 2, 3, 5, 6 and 11: predictability of each track, and of the accompaniment where the voice is known",
+    ("BPT", "cnBPT", "enBPT", "cnBPS", *_ACCURACIES, "entries in use", "entropy share"),
+    {
+        "X-Codec (YuE): vocals": (6.315, 0.632, 0.773, None, 0.15, 0.44, 0.70, 0.9162, 0.8165),
+        "X-Codec (YuE): accompaniment": (6.303, 0.630, 0.735, None, 0.15, 0.45, 0.73, 0.9299, 0.8579),
+        "X-Codec (YuE): both": (None, 0.631, 0.754, 504.0),
+        "X-Codec (YuE): V>A": (5.928, 0.593, 0.691, None, 0.15, 0.46, 0.73),
+        "MuCodec (LeVo): vocals": (6.793, 0.485, 0.497, None, 0.15, 0.45, 0.67, 0.9929, 0.9767),
+        "MuCodec (LeVo): accompaniment": (7.242, 0.517, 0.536, None, 0.15, 0.41, 0.64, 0.9719, 0.9660),
+        "MuCodec (LeVo): both": (None, 0.501, 0.516, 25.0),
+        "MuCodec (LeVo): V>A": (6.836, 0.488, 0.505, None, 0.17, 0.46, 0.69),
+        "DuoTok: vocals": (6.911, 0.461, 0.501, None, 0.14, 0.43, 0.67, 0.9996, 0.9188),
+        "DuoTok: accompaniment": (7.586, 0.506, 0.533, None, 0.11, 0.36, 0.61, 0.9995, 0.9494),
+        "DuoTok: both": (None, 0.483, 0.516, 24.0),
+        "DuoTok: V>A": (6.962, 0.464, 0.489, None, 0.13, 0.41, 0.66),
+    },
+)
+DUOTOK_MATCHED = _quoted(
+    "DuoTok, Table 4 (a): the same latent diffusion decoder for both, 276,000 steps; and Fig. 3: what a voice of "
+    "another song costs",
+    ("vocals PESQ", "vocals STOI", "vocals log-mel L1", "accompaniment log-mel L1", "mismatch %"),
+    {
+        "X-Codec (YuE)": (None, None, None, None, 3.6),
+        "MuCodec (LeVo)": (1.28, 0.35, 1.39, 1.85, 15.5),
+        "DuoTok": (1.76, 0.55, 0.81, 1.14, 17.3),
+    },
+)
+DUOTOK_ABLATIONS = _quoted(
+    "DuoTok, Tables 9 and 10: what its training owes to its parts; log-mel distance by another scale than Table 1's",
+    ("cnBPT", "vocals cnBPT", "accompaniment cnBPT", "vocals log-mel L1", "accompaniment log-mel L1"),
+    {
+        "DuoTok": (0.4832, 0.4607, 0.5057, 0.240, 0.219),
+        "without source separation": (0.4800, 0.4469, 0.5129, 0.249, 0.223),
+        "without noise": (0.5374, 0.5148, 0.5599, 0.248, 0.219),
+        "without freezing": (0.6004, 0.6079, 0.5929, 0.250, 0.210),
     },
 )

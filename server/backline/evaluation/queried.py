@@ -13,17 +13,17 @@ from math import ceil
 import numpy as np
 import torch
 
+from backline.codecs.vae.whole import decoded, encoded
 from backline.corpus.multitrack import Excerpt, Multitrack
 from backline.evaluation.live import Sound, at_rate
-from backline.evaluation.prompts import ASKED
 from backline.evaluation.separation_baselines import Resynthesise
 from backline.models.errors import PackError
 from backline.models.mge.load import read_parts
-from backline.models.mge.offline import OfflinePlayer, Sampling, decoded, encoded, windows
+from backline.models.mge.offline import OfflinePlayer, Sampling
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS, TRACKS
 from backline.models.mge.towers import Towers
-from backline.models.mge.words import together
-from backline.nn.diffusion import guided, repaint
+from backline.models.mge.words import ASKED, together
+from backline.nn.diffusion import guided, repaint, windows
 from backline.packs.pack import Pack, read_tensors
 
 Extract = Callable[[Sound, str, int], tuple[Sound, Sound]]  # mixture, prompt and seed -> source and rest, as decoded

@@ -58,7 +58,8 @@ def evaluate_stages(
     tensors = read_tensors(pack)
     encoder = load_encoder(pack.config["semantics"], tensors, device)
     codec = load_codec(pack.config["codec"], tensors, device)
-    tokenizer = PairTokenizer(encoder, codec, tables.semantics.vocal_noise)
+    of_band = load_encoder(pack.config["semantics"], tensors, device, "accompaniment")
+    tokenizer = PairTokenizer(encoder, codec, tables.semantics.vocal_noise, of_band)
     passages = songs.passages("test", count)[:count]
     tokens, streamed = [], []
     for number, passage in enumerate(passages):

@@ -1,4 +1,4 @@
-"""Choosing a token from logits: temperature, top-k, then the token at which a uniform number falls."""
+"""Choosing a token from logits: temperature, top-k, top-p, then the token at which a uniform number falls."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def choose(
     temperature: float,
     top_k: int,
     u: np.float32,
+    top_p: float = 1.0,
 ) -> int:
     """A token: the first one whose cumulative probability exceeds `u` in [0, 1).
 
     `temperature` 0 takes the likeliest, the first of equals. `top_k` keeps the k likeliest and whatever equals the last
-    of them; 0 keeps all.
+    of them; 0 keeps all. `top_p` then keeps the likeliest that make so much of the probability, and equals of the last.
 
     Args:
         logits: [vocabulary padded to sixteens]; spent: what is in it afterwards means nothing.
@@ -49,6 +50,8 @@ def choose(
         for v in range(vocabulary):
             if keys[v] < threshold:
                 weights[v] = 0
+    if top_p < 1:
+        keep_likeliest(weights, vocabulary, top_p)
     whole = 0.0
     for v in range(vocabulary):
         whole += weights[v]
@@ -83,3 +86,34 @@ def kth_largest(keys: NDArray[np.int32], count: int, k: int) -> np.int64:
         else:
             high = middle - 1
     return low
+
+
+@compiled
+def keep_likeliest(weights: NDArray[np.float32], count: int, share: float) -> None:
+    """Zeros for all weights but the largest that make `share` of their sum, found by bisection over their bits."""
+    for v in range(count, len(weights)):
+        weights[v] = 0
+    bits = weights.view(np.int32)  # of what is not negative, in the order of the floats
+    wanted = share * sum_from(weights, bits, np.int32(0))
+    low, high = np.int64(0), np.int64(2**31 - 1)
+    while low < high:  # the largest threshold that leaves enough lies in [low, high]
+        middle = low + (high - low + 1) // 2
+        if sum_from(weights, bits, np.int32(middle)) >= wanted:
+            low = middle
+        else:
+            high = middle - 1
+    for v in range(count):
+        if bits[v] < low:
+            weights[v] = 0
+
+
+@compiled
+def sum_from(weights: NDArray[np.float32], bits: NDArray[np.int32], threshold: np.int32) -> float:
+    """The sum of those whose bits reach the threshold; four sums, so that none waits for the one before."""
+    a = b = c = d = 0.0
+    for v in range(0, len(weights), 4):
+        a += weights[v] if bits[v] >= threshold else 0.0
+        b += weights[v + 1] if bits[v + 1] >= threshold else 0.0
+        c += weights[v + 2] if bits[v + 2] >= threshold else 0.0
+        d += weights[v + 3] if bits[v + 3] >= threshold else 0.0
+    return (a + b) + (c + d)

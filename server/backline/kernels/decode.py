@@ -99,6 +99,7 @@ class DecodeStage:
         guidance: float | Sequence[float] = 1.0,
         temperature: float | Sequence[float] = 1.0,
         top_k: int | Sequence[int] = 0,
+        top_p: float | Sequence[float] = 1.0,
         clock: Floats | None = None,
     ) -> NDArray[np.int32]:
         """Predicts the next tokens, one a position; numbers may differ from row to row.
@@ -107,6 +108,7 @@ class DecodeStage:
             guidance: g in `unconditioned + g * (conditioned - unconditioned)`; 1 where the stage has one branch.
             temperature: 0 takes the likeliest token.
             top_k: tokens to choose from; 0 for all.
+            top_p: the probability that those must make; 1 for all.
             clock: [row, frame, dim] added to the input of every token of a frame; frame 0 is that of the next token.
         Returns:
             [row, step] tokens; -1 beyond a row's own steps.
@@ -132,7 +134,7 @@ class DecodeStage:
             self.stage,
             indices,
             each,
-            *self._sampling(count, guidance, temperature, top_k),
+            *self._sampling(count, guidance, temperature, top_k, top_p),
             _plain(clock),
             tokens,
         )
@@ -147,6 +149,7 @@ class DecodeStage:
         guidance: float | Sequence[float] = 1.0,
         temperature: float | Sequence[float] = 1.0,
         top_k: int | Sequence[int] = 0,
+        top_p: float | Sequence[float] = 1.0,
     ) -> NDArray[np.int32]:
         """Predicts the next token of every codebook, position after position; numbers may differ from row to row.
 
@@ -156,7 +159,7 @@ class DecodeStage:
         Args:
             conditions: [row, branch, step, dim].
             steps: how many of the conditions' steps each row takes; all of them if not given.
-            guidance, temperature, top_k: as for `generate`; guidance 1 is the conditioned branch to the bit.
+            guidance, temperature, top_k, top_p: as for `generate`; guidance 1 is the conditioned branch to the bit.
         Returns:
             [row, step, codebook] tokens; -1 where a codebook has not begun, and beyond a row's own steps.
         """
@@ -178,7 +181,7 @@ class DecodeStage:
             self.stage,
             indices,
             each,
-            *self._sampling(count, guidance, temperature, top_k),
+            *self._sampling(count, guidance, temperature, top_k, top_p),
             _plain(conditions),
             tokens,
         )
@@ -234,14 +237,16 @@ class DecodeStage:
         """A row's newest token of each codebook."""
         return self._state.last.reshape(self.rows, -1)[row]
 
-    def _sampling(self, count: int, guidance: Any, temperature: Any, top_k: Any) -> tuple[Floats, Floats, Integers]:
+    def _sampling(
+        self, count: int, guidance: Any, temperature: Any, top_k: Any, top_p: Any
+    ) -> tuple[Floats, Floats, Integers, Floats]:
         """One number of each for each of `count` rows."""
-        guidance, temperature = (
-            np.broadcast_to(np.asarray(n, np.float32), count).copy() for n in (guidance, temperature)
+        guidance, temperature, top_p = (
+            np.broadcast_to(np.asarray(n, np.float32), count).copy() for n in (guidance, temperature, top_p)
         )
         if self.shape.branches == 1 and (guidance != 1).any():
             raise ValueError(f"guidance is {guidance.tolist()} for a stage with one branch: use 1, or branches=2")
-        return guidance, temperature, np.broadcast_to(np.asarray(top_k, np.int64), count).copy()
+        return guidance, temperature, np.broadcast_to(np.asarray(top_k, np.int64), count).copy(), top_p
 
     def _indices(self, rows: Sequence[int]) -> Integers:
         indices = np.array(rows, dtype=np.int64).reshape(-1)

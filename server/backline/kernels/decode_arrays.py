@@ -24,6 +24,9 @@ class StageArrays:
 
     Without `delays` a position predicts one token: token n by head n mod quantizers. With them position s predicts, by
     every head, that codebook's token of frame s - delay.
+
+    Large vocabularies may be factorised: tokens and heads then have c dims in place of d, `enter` leads from those to
+    the stage's, and `leave` back; `after` is what stands beside a token, which has no room in such a table.
     """
 
     norm1: Floats  # [layer, d]
@@ -43,6 +46,10 @@ class StageArrays:
     begin: Floats  # [d]: what goes in before the first token (BOS), likewise summed; with `delays` [quantizer, d]
     norm_epsilon: float = 1e-6
     delays: Integers | None = None  # [quantizer] positions, for a stage that predicts all codebooks at every position
+    enter: Floats | None = None  # [quantizer, d, c], and so are the next two there only where it is factorised
+    leave: Floats | None = None  # [quantizer, c, d]
+    head_bias: Floats | None = None  # [quantizer, V]
+    after: Floats | None = None  # [quantizer, d], without delays only: added to what goes in after a quantizer's token
 
 
 class Shape(NamedTuple):
@@ -64,6 +71,7 @@ class Shape(NamedTuple):
     capacity: int  # slots of a ring: the window, padded
     bias_stride: int
     epsilon: float
+    code_dim: int  # c, padded; 0: not factorised
 
 
 class Weights(NamedTuple):
@@ -79,10 +87,14 @@ class Weights(NamedTuple):
     down: PackedArray
     norm: Floats
     heads: PackedArray
-    tokens: Floats  # [quantizer, V, padded dim]
+    tokens: Floats  # [quantizer, V, padded dim, or code dim]
     begin: Floats  # [padded dim], or [quantizer, padded dim]
     delays: Integers  # [quantizer], or empty
     bias: Floats  # [head, 2 * window + padding]: entry u is the bias for distance (window - 1 - u) mod window
+    enter: PackedArray  # by quantizer; empty where not factorised, and so are the next two
+    leave: PackedArray
+    head_bias: Floats  # [quantizer, padded V]
+    after: Floats  # [quantizer, padded dim]; empty as well, and with delays
 
 
 class State(NamedTuple):
@@ -109,6 +121,7 @@ class Scratch(NamedTuple):
     inner: Floats
     activated: Floats
     scores: Floats  # of one head
+    code: Floats
     logits: Floats
     mixed: Floats  # of one row
     keys: NDArray[np.int32]
@@ -127,6 +140,11 @@ def stage_shape(arrays: StageArrays, window: int, branches: int) -> Shape:
         if arrays.delays.shape != (quantizers,) or (arrays.delays < 0).any():
             raise ValueError(f"delays are {arrays.delays.tolist()}: use 0 or more for each of {quantizers} heads")
         begin = (quantizers, dim)
+    code_dim = 0
+    if arrays.enter is not None:
+        code_dim = round_up(arrays.enter.shape[2], BLOCK)
+        if arrays.delays is None and (arrays.after is None or arrays.after.shape != (quantizers, dim)):
+            raise ValueError(f"a factorised stage without delays wants `after`: give it, [{quantizers}, {dim}]")
     if arrays.begin.shape != begin:
         raise ValueError(f"begin has shape {list(arrays.begin.shape)}: use {list(begin)}")
     return Shape(
@@ -146,6 +164,7 @@ def stage_shape(arrays: StageArrays, window: int, branches: int) -> Shape:
         capacity=round_up(window, SLOTS),
         bias_stride=2 * window + SLOTS,
         epsilon=arrays.norm_epsilon,
+        code_dim=code_dim,
     )
 
 
@@ -158,8 +177,18 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
     up = _padded(arrays.up, 1, shape.padded_inner).reshape(layers, -1, 1, LANES, dim)
     vectors = {
         name: _padded(getattr(arrays, name), -1, shape.padded_dim).reshape(-1)
-        for name in ("norm1", "norm2", "norm", "tokens", "begin")
+        for name in ("norm1", "norm2", "norm", "begin")
     }
+    enter = leave = aligned(0, np.uint16 if bfloat16 else np.float32)
+    head_bias = after = np.zeros(0, np.float32)
+    tables = arrays.heads
+    if arrays.enter is not None and arrays.leave is not None and arrays.head_bias is not None:
+        tables = _padded(tables, 2, shape.code_dim)
+        enter = pack(_padded(arrays.enter, 2, shape.code_dim), bfloat16)
+        leave = pack(_padded(arrays.leave, 1, shape.code_dim), bfloat16)
+        head_bias = _padded(arrays.head_bias, 1, shape.padded_vocabulary).reshape(-1)
+    if arrays.after is not None:
+        after = _padded(arrays.after, 1, shape.padded_dim).reshape(-1)
     return Weights(
         qkv=pack(qkv, bfloat16),
         q_norm=_padded(arrays.q_norm / math.sqrt(shape.head_dim), 1, shape.padded_head_dim).reshape(-1),
@@ -167,9 +196,14 @@ def packed_weights(arrays: StageArrays, shape: Shape, bfloat16: bool) -> Weights
         out=pack(out.reshape(layers, dim, -1), bfloat16),
         gate_up=pack(np.concatenate([gate, up], axis=2).reshape(layers, -1, dim), bfloat16),
         down=pack(arrays.down, bfloat16),
-        heads=pack(arrays.heads, bfloat16),
+        tokens=_padded(arrays.tokens, -1, shape.code_dim or shape.padded_dim).reshape(-1),
+        heads=pack(tables, bfloat16),
         bias=_bias_by_slot(arrays, shape),
         delays=np.zeros(0, np.int64) if arrays.delays is None else arrays.delays.astype(np.int64),
+        enter=enter,
+        leave=leave,
+        head_bias=head_bias,
+        after=after,
         **vectors,
     )
 
@@ -208,6 +242,7 @@ def empty_scratch(shape: Shape, places: int) -> Scratch:
         inner=vectors(2 * shape.padded_inner),
         activated=vectors(shape.padded_inner),
         scores=aligned(shape.capacity, np.float32),
+        code=vectors(shape.code_dim),
         logits=vectors(shape.padded_vocabulary),
         mixed=aligned(shape.padded_vocabulary, np.float32),
         keys=aligned(shape.padded_vocabulary, np.int32),

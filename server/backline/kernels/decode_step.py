@@ -44,6 +44,7 @@ def generate(
     guidance: Floats,
     temperature: Floats,
     top_k: Integers,
+    top_p: Floats,
     clock: Floats,
     tokens: NDArray[np.int32],
 ) -> None:
@@ -65,7 +66,9 @@ def generate(
             _logits(shape, weights, scratch, place, ONE_PLACE, quantizer)
             _guide(shape, scratch, place, guidance[i], shape.branches)
             u = uniform(state.seed[row], stage, state.ahead[row] * shape.quantizers + count)
-            token = choose(scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u)
+            token = choose(
+                scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u, top_p[i]
+            )
             tokens[i, step] = token
             state.last[row * shape.quantizers + quantizer] = token
             state.predicted[row] = count + 1
@@ -84,6 +87,7 @@ def generate_frames(
     guidance: Floats,
     temperature: Floats,
     top_k: Integers,
+    top_p: Floats,
     conditions: Floats,
     tokens: NDArray[np.int32],
 ) -> None:
@@ -112,7 +116,14 @@ def generate_frames(
                 _guide(shape, scratch, place, guidance[i], ONE_BRANCH if guidance[i] == ONE else shape.branches)
                 u = uniform(state.seed[row], stage, (state.ahead[row] + count) * shape.quantizers + quantizer)
                 token = choose(
-                    scratch.mixed, scratch.keys, scratch.weights, shape.vocabulary, temperature[i], top_k[i], u
+                    scratch.mixed,
+                    scratch.keys,
+                    scratch.weights,
+                    shape.vocabulary,
+                    temperature[i],
+                    top_k[i],
+                    u,
+                    top_p[i],
                 )
                 tokens[i, step, quantizer] = token
                 state.last[row * shape.quantizers + quantizer] = token
@@ -174,12 +185,26 @@ def _add_newest(shape: Shape, weights: Weights, state: State, scratch: Scratch, 
     """Adds the newest token of every codebook of a row to a vector's input, or what stands before the first one."""
     dim = shape.padded_dim
     for quantizer in range(shape.quantizers):
-        if state.predicted[row] > weights.delays[quantizer]:
-            token = state.last[row * shape.quantizers + quantizer]
-            source, at = weights.tokens, (quantizer * shape.vocabulary + token) * dim
-        else:
-            source, at = weights.begin, quantizer * dim
-        _accumulate(scratch.x, vector * dim, source, at, dim)
+        if state.predicted[row] <= weights.delays[quantizer]:
+            _accumulate(scratch.x, vector * dim, weights.begin, quantizer * dim, dim)
+            continue
+        token = quantizer * shape.vocabulary + state.last[row * shape.quantizers + quantizer]
+        if shape.code_dim == 0:
+            _accumulate(scratch.x, vector * dim, weights.tokens, token * dim, dim)
+            continue
+        _enter(shape, weights, scratch, quantizer, token, vector * shape.stored_dim)
+        _accumulate(scratch.x, vector * dim, scratch.projected, vector * shape.stored_dim, dim)
+
+
+@compiled
+def _enter(shape: Shape, weights: Weights, scratch: Scratch, quantizer: int, token: int, at: int) -> None:
+    """A token of all quantizers' becomes, from the vectors of a factorised table, dims of the stage at `at`."""
+    code_dim = shape.code_dim
+    multiply_vectors(
+        weights.enter, quantizer * shape.stored_dim * code_dim, shape.stored_dim, code_dim,
+        weights.tokens, token * code_dim, code_dim,
+        scratch.projected, at, shape.stored_dim, ONE_PLACE,
+    )  # fmt: skip
 
 
 @compiled
@@ -191,8 +216,13 @@ def _embed(
     source, at = weights.begin, START
     if count > 0:
         quantizer = (count - 1) % shape.quantizers
-        token = state.last[row * shape.quantizers + quantizer]
-        source, at = weights.tokens, (quantizer * shape.vocabulary + token) * shape.padded_dim
+        token = quantizer * shape.vocabulary + state.last[row * shape.quantizers + quantizer]
+        if shape.code_dim == 0:
+            source, at = weights.tokens, token * shape.padded_dim
+        else:
+            source, at = scratch.projected, shape.branches * place * shape.stored_dim
+            _enter(shape, weights, scratch, quantizer, token, at)
+            _accumulate(source, at, weights.after, quantizer * shape.padded_dim, shape.padded_dim)
     timed = clock.shape[0] > 0
     for branch in range(shape.branches):
         x = (shape.branches * place + branch) * shape.padded_dim
@@ -325,10 +355,23 @@ def _write(source: Floats, key: int, value: int, state: State, ring: int, slot: 
 def _logits(shape: Shape, weights: Weights, scratch: Scratch, place: int, places: int, quantizer: int) -> None:
     """One head, for all branches of `places` places from `place` on."""
     dim, vocabulary, vector = shape.padded_dim, shape.padded_vocabulary, shape.branches * place
+    vectors, code_dim = shape.branches * places, shape.code_dim
+    if code_dim == 0:
+        multiply_vectors(
+            weights.heads, quantizer * vocabulary * dim, vocabulary, dim,
+            scratch.normed, vector * dim, dim, scratch.logits, vector * vocabulary, vocabulary, vectors,
+        )  # fmt: skip
+        return
     multiply_vectors(
-        weights.heads, quantizer * vocabulary * dim, vocabulary, dim,
-        scratch.normed, vector * dim, dim, scratch.logits, vector * vocabulary, vocabulary, shape.branches * places,
+        weights.leave, quantizer * code_dim * dim, code_dim, dim,
+        scratch.normed, vector * dim, dim, scratch.code, vector * code_dim, code_dim, vectors,
     )  # fmt: skip
+    multiply_vectors(
+        weights.heads, quantizer * vocabulary * code_dim, vocabulary, code_dim,
+        scratch.code, vector * code_dim, code_dim, scratch.logits, vector * vocabulary, vocabulary, vectors,
+    )  # fmt: skip
+    for at in range(vector * vocabulary, (vector + vectors) * vocabulary, vocabulary):
+        _accumulate(scratch.logits, at, weights.head_bias, quantizer * vocabulary, vocabulary)
 
 
 @compiled

@@ -40,10 +40,8 @@ class Resampler:
     """
 
     def __init__(self, rate_in: int, rate_out: int, channels: int, phase: PhaseResponse = "linear") -> None:
-        if not (rate_in > 0 and rate_out > 0 and channels > 0):
-            raise ValueError(
-                f"cannot resample {channels} channels from {rate_in} to {rate_out} Hz: use numbers above zero"
-            )
+        if not (rate_in > 0 and rate_out > 0):
+            raise ValueError(f"cannot resample from {rate_in} to {rate_out} Hz: use numbers above zero")
         self.rate_in, self.rate_out, self.channels = rate_in, rate_out, channels
         ratio = Fraction(rate_out, rate_in)
         self._up, self._down = ratio.numerator, ratio.denominator

@@ -11,7 +11,8 @@ Songs, codec and all, 8 codebooks of 1024 entries at 75 Hz take 150 seconds of o
 
 The figures are those of DuoTok: bits per token BPT = E[-log2 q(x)], over all codebooks; cnBPT = BPT / log2(K), against
 codes of K entries that nothing predicts; enBPT = BPT / H, against their entropy by frequency; cnBPS = R cnBPT for R
-tokens a second. They compare codecs measured by this protocol; a larger model or more songs give lower ones.
+tokens a second. They compare codecs measured by this protocol; a larger model or more songs give lower ones. The
+protocol of DuoTok itself, two tracks and 30 s, is evaluation/tokens.
 """
 
 from __future__ import annotations
@@ -42,32 +43,51 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Predictability:
-    """What was measured of one codec's tokens."""
+    """What was measured of one track's tokens; codebooks may differ in their sizes (DuoTok, appendix A)."""
 
     bits_per_token: tuple[float, ...]  # by codebook, on the held-out songs
-    entropies: tuple[float, ...]  # by codebook, bits per token by frequency alone, over all songs
-    codebook_size: int
-    tokens_per_second: float
+    entropies: tuple[float, ...]  # by codebook, bits per token by frequency alone
+    sizes: tuple[int, ...]  # entries, by codebook
+    frame_rate: float  # Hz
 
     @property
     def bpt(self) -> float:
-        """Bits per token over all codebooks."""
+        """Bits per token over all codebooks (Eq. 13)."""
         return float(np.mean(self.bits_per_token))
 
     @property
+    def index_bits(self) -> float:
+        """What a token costs that nothing predicts, over all codebooks (Eq. 14)."""
+        return float(np.mean(np.log2(self.sizes)))
+
+    @property
+    def entropy(self) -> float:
+        """Bits per token by frequency alone, over all codebooks."""
+        return float(np.mean(self.entropies))
+
+    @property
     def cnbpt(self) -> float:
-        """Bits per token, as a share of what tokens cost that nothing predicts."""
-        return self.bpt / math.log2(self.codebook_size)
+        """Bits per token, as a share of what tokens cost that nothing predicts (Eq. 15)."""
+        return self.bpt / self.index_bits
 
     @property
     def enbpt(self) -> float:
-        """Bits per token, as a share of their entropy; not a number where the tokens never change."""
-        entropy = float(np.mean(self.entropies))
-        return self.bpt / entropy if entropy > 0 else math.nan
+        """Bits per token, as a share of their entropy (Eq. 16); not a number where the tokens never change."""
+        return self.bpt / self.entropy if self.entropy > 0 else math.nan
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Of all codebooks (Eq. 18)."""
+        return self.frame_rate * len(self.sizes)
+
+    @property
+    def bits_per_second(self) -> float:
+        """Of indices as they are, which nothing compresses (Eq. 19)."""
+        return self.tokens_per_second * self.index_bits
 
     @property
     def cnbps(self) -> float:
-        """cnBPT of every token of a second, added up."""
+        """cnBPT of every token of a second, added up (Eq. 22); those of several tracks add up as well (Eq. 23)."""
         return self.tokens_per_second * self.cnbpt
 
 
@@ -97,8 +117,8 @@ def measure_predictability(
     return Predictability(
         bits_per_token=tuple((nats.mean(0) / math.log(2)).tolist()),
         entropies=tuple(math.log2(perplexity(codes, codebook_size)) for codes in every),
-        codebook_size=codebook_size,
-        tokens_per_second=float(frame_rate * len(every)),
+        sizes=(codebook_size,) * len(every),
+        frame_rate=float(frame_rate),
     )
 
 

@@ -62,7 +62,7 @@ class Report:
     """One run of one evaluation on one pack."""
 
     kind: str  # of evaluation: "accompaniment", "codec", "grid", "drift", "robustness", "takes", "separation",
-    # "voices", "labels", "prompts", "extraction", "imputation", "generation" or "stages"
+    # "voices", "labels", "prompts", "extraction", "imputation", "generation", "stages" or "tokens"
     pack: str  # name and version
     settings: Mapping[str, Any]  # everything that decided the figures
     rows: Mapping[str, Row]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {  # family -> module:function that loads it
     "codec": "backline.models.through_codec:load",
     "demucs": "backline.models.demucs.load:load",
+    "duotok": "backline.models.duotok.load:load",
     "hafm": "backline.models.hafm.load:load",
     "mge": "backline.models.mge.load:load",
     "passthrough": "backline.models.passthrough:load",

@@ -98,7 +98,7 @@ class Codebook:
 
 @dataclass(frozen=True)
 class Task:
-    """One of several things that a model can do, and by which of its ports, inputs, texts and parameters."""
+    """One of several things that a model can do: by which ports, inputs, texts and parameters, and of which frames."""
 
     name: str
     description: str = ""
@@ -106,6 +106,7 @@ class Task:
     inputs: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()  # codebooks of the frames that it wants
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class StreamSpec:
     takes_notes: bool = False  # MIDI: ChunkInput.notes
     codebooks: tuple[Codebook, ...] = ()  # of the frames that it gives, in their order
     takes: tuple[Codebook, ...] = ()  # of the frames that it wants: see TokenStream
+    tokenizer: tuple[str, ...] = ()  # parts of its pack by which alone its codes mean what they do; none: all of it
     tasks: tuple[Task, ...] = ()  # of which a session does one, the first unless it says; none: it does all there is
 
     def __post_init__(self) -> None:
@@ -149,6 +151,8 @@ class StreamSpec:
             for kind, there in parts.items():
                 if missing := set(getattr(task, f"{kind}s")) - set(there):
                     raise ValueError(f"task {task.name!r} names {kind} {min(missing)!r}: use {', '.join(there)}")
+            if task.takes and task.takes != tuple(_names(self.takes)):
+                raise ValueError(f"task {task.name!r} takes {', '.join(task.takes)}: name all of `takes`, or none")
 
     def _names(self) -> dict[str, list[str]]:
         """Of what a task has some of, by kind."""
@@ -179,6 +183,7 @@ class StreamSpec:
             input_channels=sum(group.channels for group in inputs) or 1 if self.inputs else self.input_channels,
             texts=tuple(text for text in self.texts if text.name in task.texts),
             parameters=tuple(parameter for parameter in self.parameters if parameter.name in task.parameters),
+            takes=self.takes if task.takes else (),
             tasks=(task,),
         )
 
@@ -334,7 +339,9 @@ class ChunkOutput:
 
     row: int
     position: int  # output rate; of the first sample of `audio`
-    audio: tuple[Audio, ...]  # [channel, sample] per port, all of one length; may be empty
+    audio: tuple[
+        Audio, ...
+    ]  # [channel, sample] per port, all of one length; may be empty. Of no port: one of 0 channels
     first_frame: int = 0
     frames: Codes | None = None  # [frame, codebook]
     advanced: bool = True  # False: the chunk takes another step, for which the row is given nothing new

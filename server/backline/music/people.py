@@ -64,6 +64,12 @@ def people_sing(piece: Piece, sample_rate: int, cast: Cast = USUAL) -> Sound:
     return (made * np.float32(min(1.0, CEILING / peak)) if peak else made).astype(np.float32)
 
 
+def sings_as_written(piece: Piece, cast: Cast) -> bool:
+    """Whether the voice sings the syllables of the piece's notes: people sing those that they were recorded with."""
+    kind, wanted = np.random.default_rng([piece.seed, 7]).random(), purpose(piece.seed)
+    return bool(kind < cast.formant or (kind > 1 - cast.sinsy and wanted == SINSY_PURPOSE))
+
+
 def draw_speaker(rng: Generator, wanted: Purpose) -> Speaker:
     """Someone of those for that purpose; languages are equally likely, however many recordings they have."""
     every = speakers(wanted)

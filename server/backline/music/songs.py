@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backline.music.composer import compose
-from backline.music.people import people_sing
+from backline.music.people import people_sing, sings_as_written
 from backline.music.piece import Piece
 from backline.music.production import Production, produce
 from backline.music.render import Gear, render
@@ -29,6 +29,7 @@ class Song:
     vocal: NDArray[np.float32]
     accompaniment: NDArray[np.float32]  # the sum of the stems
     stems: dict[str, NDArray[np.float32]]  # by the names of world.PARTS
+    as_written: bool = True  # the voice sings the syllables of the piece's notes
 
     @property
     def mix(self) -> NDArray[np.float32]:
@@ -85,4 +86,5 @@ def song(seed: int, world: World = NARROW, sample_rate: int = 24_000) -> Song:
         vocal * gain,
         stems.accompaniment * gain,
         {part: stem * gain for part, stem in stems.parts.items()},
+        as_written=not world.people or sings_as_written(piece, world.cast),
     )

@@ -51,17 +51,20 @@ class NoState:
 
 
 class Pointwise(nn.Module):
-    """A function or module that treats every time step alone: [row, channel, time] -> [row, channel', time]."""
+    """A function or module that treats every time step alone: [row, channel, time] -> [row, channel', time].
 
-    time_axis = -1
+    With time_axis=1 it is [row, time, channel] -> [row, time, channel'].
+    """
+
     input_latency = 0
     output_ratio = Fraction(1)
     receptive_field = 1
     min_block = 1
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, function: Callable[[Tensor], Tensor], time_axis: int = -1) -> None:
         super().__init__()
         self.function = function
+        self.time_axis = time_axis
 
     def reach(self, first: int, last: int) -> tuple[int, int]:
         return first, last
@@ -74,6 +77,32 @@ class Pointwise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+class Swapped(nn.Module):
+    """A part over [row, time, channel] as one over [row, channel, time], or the other way round."""
+
+    def __init__(self, part: Part) -> None:
+        super().__init__()
+        self.part: Any = part  # a Part that is an nn.Module, which no type can say
+        self.time_axis = 1 if part.time_axis == -1 else -1
+        self.input_latency, self.output_ratio = part.input_latency, part.output_ratio
+        self.receptive_field, self.min_block = part.receptive_field, part.min_block
+
+    def reach(self, first: int, last: int) -> tuple[int, int]:
+        reached: tuple[int, int] = self.part.reach(first, last)
+        return reached
+
+    def init_state(self, batch: int, lead: int = 0) -> Any:
+        return self.part.init_state(batch, lead)
+
+    def step(self, x: Tensor, state: Any, mask: Tensor | None = None) -> tuple[Tensor, Any]:
+        y, state = self.part.step(x.transpose(1, 2), state, mask)
+        return y.transpose(1, 2), state
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.part(x.transpose(1, 2))
+        return y.transpose(1, 2)
 
 
 @dataclass
@@ -138,13 +167,12 @@ class ResidualState:
     """The branch's state, and the input held back until the branch has caught up."""
 
     branch: Any
-    held: Tensor  # [row, channel, latency]
+    held: Tensor  # [row, channel, latency], or [row, latency, channel] as the branch has its axes
 
 
 class Residual(nn.Module):
-    """x + branch(x) for a branch of ratio 1 over [row, channel, time]; x waits for a late branch."""
+    """x + branch(x) for a branch of ratio 1; x waits for a late branch."""
 
-    time_axis = -1
     output_ratio = Fraction(1)
 
     def __init__(self, branch: Part, channels: int) -> None:
@@ -153,6 +181,7 @@ class Residual(nn.Module):
             raise ValueError(f"a residual branch keeps the rate, this one multiplies it by {branch.output_ratio}")
         self.branch: Any = branch  # a Part that is an nn.Module, which no type can say
         self.channels = channels
+        self.time_axis = branch.time_axis
         self.input_latency = delay(branch)
         self.min_block = branch.min_block
         self.receptive_field = widest_reach(self)
@@ -162,16 +191,18 @@ class Residual(nn.Module):
         return min(first, branch_first), max(last, branch_last)
 
     def init_state(self, batch: int, lead: int = 0) -> ResidualState:
+        shape = (self.input_latency, self.channels) if self.time_axis == 1 else (self.channels, self.input_latency)
         example = next(self.branch.parameters())
-        return ResidualState(
-            self.branch.init_state(batch, lead), example.new_zeros(batch, self.channels, self.input_latency)
-        )
+        return ResidualState(self.branch.init_state(batch, lead), example.new_zeros(batch, *shape))
 
     def step(self, x: Tensor, state: ResidualState, mask: Tensor | None = None) -> tuple[Tensor, ResidualState]:
         y, branch = self.branch.step(x, state.branch, mask)
-        joined = torch.cat([state.held, x], dim=-1)
-        held = keep_rows(joined[..., x.shape[-1] :], state.held, mask)
-        return joined[..., : x.shape[-1]] + y, ResidualState(branch, held)
+        if not self.input_latency:
+            return x + y, ResidualState(branch, state.held)
+        time = x.shape[self.time_axis]
+        joined = torch.cat([state.held, x], dim=self.time_axis)
+        held = keep_rows(joined.narrow(self.time_axis, time, self.input_latency), state.held, mask)
+        return joined.narrow(self.time_axis, 0, time) + y, ResidualState(branch, held)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)

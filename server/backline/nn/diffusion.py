@@ -2,8 +2,8 @@
 
 A clean signal z and noise e make the noisy one a z + b e with a = cos(pi t / 2), b = sin(pi t / 2), t from 0, clean, to
 1, noise; a network tells the velocity a e - b z (MGE-LDM, equations 1, 2, 9 and 10). Latents are
-[row, track, channel, frame], times [row, track, frame or 1]. All noise is the caller's, so what is sampled is the same
-whenever it is asked for.
+[row, track, channel, frame], times [row, track, frame or 1]. All noise is the caller's, as `noise_at` draws it, so what
+is sampled is the same whenever it is asked for. What is longer than a window is sampled in several (`windows`).
 
 z = sample(denoise, noise, steps=8)                                   # all of it new
 z = sample(denoise, noise, steps=1, known=known, clean=given)         # Algorithm 2: what is known stays as it is
@@ -11,12 +11,15 @@ z = sample(denoise, noise, steps=1, known=known, clean=given)         # Algorith
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import pi
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from backline.kernels.random import normal_array
 
 LEAST_TIME = 0.02  # from which on, in training and sampling, anything is noisy
 
@@ -131,3 +134,21 @@ def guided(network: Conditional, condition: Tensor, scale: float) -> Denoiser:
         return untold + scale * (told - untold)
 
     return denoise
+
+
+def windows(frames: int, window: int, overlap: float) -> Iterator[tuple[int, int, int]]:
+    """First frame of each window, the one after its last, and the first that is new; the last window ends the file."""
+    hop = max(1, window - round(overlap * window))
+    begun = 0
+    while begun < frames:
+        stop = min(frames, max(begun + hop, window))
+        yield max(0, stop - window), stop, begun
+        begun = stop
+
+
+def noise_at(seed: int, stream: int, shape: tuple[int, int], start: int, stop: int) -> Tensor:
+    """Noise [track, channel, frame] of some frames of a file: always the same for a seed."""
+    tracks, channels = shape
+    counters = np.arange(start, stop) * channels + np.arange(channels)[:, None]
+    drawn = [normal_array(seed, stream * tracks + track, counters) for track in range(tracks)]
+    return torch.from_numpy(np.stack(drawn))

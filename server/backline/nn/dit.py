@@ -44,6 +44,9 @@ class DiTConfig:
     # Where times go: "token" puts one in front of the frames, for which a track has one time; "frame" adds each frame's
     # own to the condition, so that what has been said already can stand clean beside what is still noise.
     time: Literal["token", "frame"] = "token"
+    # What makes scales, shifts and gates of times and condition: each block by weights of its own, or one for all of
+    # them, to which a block adds what it has learnt (adaLN-single of PixArt-alpha): a quarter fewer weights.
+    modulation: Literal["own", "shared"] = "own"
     norm_epsilon: Epsilon = 1e-5
 
     def __post_init__(self) -> None:
@@ -74,6 +77,9 @@ class DiT(nn.Module):
             self.condition_out = GroupedLinear(tracks, config.condition, width)
         self.before = nn.Linear(taken, taken, bias=False)
         self.embed = nn.Linear(taken, tracks * width, bias=False)
+        if config.modulation == "shared":
+            self.modulation = GroupedLinear(tracks, width, 6 * width)
+            nn.init.zeros_(self.modulation.weight)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.out = nn.Linear(tracks * width, given, bias=False)
         self.after = nn.Linear(given, given, bias=False)
@@ -121,6 +127,8 @@ class DiT(nn.Module):
         turn = rotation(torch.arange(x.shape[1], device=x.device), config.tracks * config.width // config.heads)
         seen = None if present is None else present[:, None, None, :]
         modulating = F.silu(conditioned)
+        if config.modulation == "shared":
+            modulating = self.modulation(modulating)
         for block in self.blocks:
             x = block(x, modulating, turn, seen)
         y = self.out(x[:, x.shape[1] - noisy.shape[-1] :])
@@ -142,17 +150,25 @@ class Block(nn.Module):
         super().__init__()
         self.heads, width = config.heads, config.tracks * config.width
         self.norm1, self.norm2 = TrackNorm(config), TrackNorm(config)
-        self.modulation = GroupedLinear(config.tracks, config.width, 6 * config.width)
+        if config.modulation == "own":
+            self.modulation = GroupedLinear(config.tracks, config.width, 6 * config.width)
+            nn.init.zeros_(self.modulation.weight)
+        else:
+            self.offset = nn.Parameter(torch.zeros(config.tracks, 6 * config.width))
+        self.shared = config.modulation == "shared"
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.out = nn.Linear(width, width, bias=False)
         self.up_gate = nn.Linear(width, 2 * config.expansion * width)
         self.down = nn.Linear(config.expansion * width, width)
-        for zero in (self.modulation.weight, self.out.weight, self.down.weight, self.down.bias):
+        for zero in (self.out.weight, self.down.weight, self.down.bias):
             nn.init.zeros_(zero)
 
     def forward(self, x: Tensor, modulating: Tensor, turn: tuple[Tensor, Tensor], seen: Tensor | None) -> Tensor:
-        """`modulating` is [row, 1 or frame, track, width], `seen` what can be looked at [row, 1, 1, frame]."""
-        parts = (part.flatten(2) for part in self.modulation(modulating).chunk(6, dim=-1))
+        """`modulating` is [row, 1 or frame, track, width], six times as wide where blocks share what makes it; `seen`
+        is what can be looked at [row, 1, 1, frame].
+        """
+        six = modulating + self.offset if self.shared else self.modulation(modulating)
+        parts = (part.flatten(2) for part in six.chunk(6, dim=-1))
         scale1, shift1, gate1, scale2, shift2, gate2 = parts
         y = self.attention(self.norm1(x) * (1 + scale1) + shift1, turn, seen)
         x = x + y * torch.sigmoid(1 - gate1)
@@ -195,3 +211,10 @@ class GroupedLinear(nn.Module):
         weights = self.weight[..., 0].unflatten(0, (self.tracks, -1))
         y = torch.einsum("...ti,toi->...to", x, weights)
         return y if self.bias is None else y + self.bias.unflatten(0, (self.tracks, -1))
+
+
+def to_bfloat16(network: DiT) -> None:
+    """Keeps the weights of matrix products in bfloat16, for autocast: they need not be converted each time."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | GroupedLinear):
+            layer.to(torch.bfloat16)

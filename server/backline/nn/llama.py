@@ -53,9 +53,14 @@ class Llama(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = nn.RMSNorm(config.width, eps=config.norm_epsilon)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The whole sequence [row, time, width]; every position sees those before it and itself."""
-        turn = self._rotation(0, x.shape[1])
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """The whole sequence [row, time, width]; every step sees those before it and itself.
+
+        Args:
+            positions: [time] by which heads are turned; without them steps are counted. Two stretches that belong
+                together in time may have the same.
+        """
+        turn = self._turned_to(torch.arange(x.shape[1], device=x.device) if positions is None else positions)
         for block in self.blocks:
             x = block(x, turn)
         out: Tensor = self.norm(x)
@@ -76,7 +81,7 @@ class Llama(nn.Module):
         start, stop = cache.length, cache.length + x.shape[1]
         if stop > cache.keys.shape[3]:
             raise ValueError(f"a cache of {cache.keys.shape[3]} positions cannot take position {stop}")
-        turn = self._rotation(start, stop)
+        turn = self._turned_to(torch.arange(start, stop, device=x.device))
         causal = None
         if x.shape[1] > 1:
             causal = torch.ones(x.shape[1], stop, dtype=torch.bool, device=x.device).tril(start)
@@ -87,9 +92,8 @@ class Llama(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def _rotation(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        config, device = self.config, self.norm.weight.device
-        return rotation(torch.arange(start, stop, device=device), config.width // config.heads, config.rope_base)
+    def _turned_to(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        return rotation(positions, self.config.width // self.config.heads, self.config.rope_base)
 
 
 class Block(nn.Module):

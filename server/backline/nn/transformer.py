@@ -33,6 +33,11 @@ class TransformerConfig:
     max_distance: int  # distances from here on share the last bucket
     window: int  # positions that a position sees, itself included
     norm_epsilon: float
+    kv_heads: int = 0  # of keys and values, each shared by as many queries; 0: one each
+
+    def __post_init__(self) -> None:
+        if self.kv_heads and self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} heads cannot share {self.kv_heads} of keys: use a divisor")
 
 
 class Transformer(nn.Module):
@@ -75,7 +80,12 @@ class Transformer(nn.Module):
     def init_state(self, batch: int) -> RingCache:
         config = self.config
         return RingCache.empty(
-            batch, config.layers, config.heads, config.window, config.head_width, device=self.bias.device
+            batch,
+            config.layers,
+            config.kv_heads or config.heads,
+            config.window,
+            config.head_width,
+            device=self.bias.device,
         )
 
     def step(self, x: Tensor, state: RingCache, mask: Tensor | None = None) -> tuple[Tensor, RingCache]:
@@ -111,9 +121,10 @@ class Block(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.heads, self.head_width = config.heads, config.head_width
+        self.kv_heads = config.kv_heads or config.heads
         inner = config.heads * config.head_width
         self.norm1 = nn.RMSNorm(config.width, eps=config.norm_epsilon)
-        self.qkv = nn.Linear(config.width, 3 * inner, bias=False)
+        self.qkv = nn.Linear(config.width, inner + 2 * self.kv_heads * config.head_width, bias=False)
         self.q_norm = nn.RMSNorm(config.head_width, eps=config.norm_epsilon)
         self.k_norm = nn.RMSNorm(config.head_width, eps=config.norm_epsilon)
         self.out = nn.Linear(inner, config.width, bias=False)
@@ -128,6 +139,7 @@ class Block(nn.Module):
         Attention in blocks of queries: what the window hides is not computed, and the scores of a block stay in cache.
         """
         q, k, v = self._project(x)
+        k, v = self._shared(k), self._shared(v)
         q = q * self.head_width**-0.5
         block = bias.shape[1]
         window = bias.shape[2] - block
@@ -144,16 +156,19 @@ class Block(nn.Module):
         q, k, v = self._project(x)
         keys = torch.cat([state.keys[:, layer], k], dim=2)
         values = torch.cat([state.values[:, layer], v], dim=2)
-        attended = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
+        attended = F.scaled_dot_product_attention(q, self._shared(keys), self._shared(values), attn_mask=bias)
         state.write_(layer, k, v, mask)
         return self._finish(x, attended)
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, each [row, head, time, head_width]."""
-        rows, time, _ = x.shape
-        qkv = self.qkv(self.norm1(x)).view(rows, time, 3, self.heads, self.head_width)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(self.norm1(x)).unflatten(2, (-1, self.head_width)).transpose(1, 2)
+        q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), dim=1)
         return self.q_norm(q), self.k_norm(k), v
+
+    def _shared(self, x: Tensor) -> Tensor:
+        """Keys or values, one for every query's head."""
+        return x if self.kv_heads == self.heads else x.repeat_interleave(self.heads // self.kv_heads, dim=1)
 
     def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Adds the attention [row, head, time, head_width], then the feed-forward part."""

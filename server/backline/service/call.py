@@ -30,7 +30,7 @@ from backline.engine.events import (
 from backline.service import convert
 from backline.service.carrier import Carrier, Gone
 from backline.service.idle import OFFLINE_FACTOR, IdleWatch
-from backline.service.seat import Seat
+from backline.service.seat import LogLine, Seat
 from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ class SessionCall:
         try:
             while (request := await self._carrier.read()) is not None:
                 self._idle.stir()
+                await self._outbox.room()  # for what answers it
                 self._count()
                 kind = request.WhichOneof("message")
                 if kind == "ack":
@@ -177,7 +178,9 @@ class SessionCall:
                 text = request.text
                 self._session.set_text(text.name, text.text, text.position if text.HasField("position") else None)
             case "frames":
-                self._session.write_frames(request.frames.first_frame, convert.read_codes(request.frames))
+                codes = convert.read_codes(request.frames)
+                await self._wait(lambda there_is: self._session.when_frames_fit(len(codes), there_is))
+                self._session.write_frames(request.frames.first_frame, codes)
             case "marker":
                 self._session.mark(request.marker.id, request.marker.position)
             case "credit":
@@ -193,14 +196,18 @@ class SessionCall:
         """Writes a block; while there is no room, no further message is read, and the client comes to a halt."""
         audio = convert.read_pcm(block.pcm, self._session.config.channels)
         while not self._session.try_write(block.position, audio):
-            loop, room = asyncio.get_running_loop(), asyncio.Event()
+            await self._wait(lambda there_is: self._session.when_room(max(1, audio.shape[1]), there_is))
 
-            def offer(loop: asyncio.AbstractEventLoop = loop, room: asyncio.Event = room) -> None:
-                with contextlib.suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(room.set)
+    async def _wait(self, when: Callable[[Callable[[], None]], None]) -> None:
+        """Until `when` calls what it is given, on whichever thread."""
+        loop, room = asyncio.get_running_loop(), asyncio.Event()
 
-            self._session.when_room(max(1, audio.shape[1]), offer)
-            await room.wait()
+        def offer() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(room.set)
+
+        when(offer)
+        await room.wait()
 
     # ---- engine to client ----------------------------------------------------------------------------
 
@@ -220,7 +227,7 @@ class SessionCall:
             ready.input_position = self._session.takes.timeline.end
         return ready
 
-    async def _pass_on(self, event: Event) -> bool:
+    async def _pass_on(self, event: Event | LogLine) -> bool:
         """Sends an event; true after the last one."""
         match event:
             case OutputBlock():
@@ -248,12 +255,29 @@ class SessionCall:
                 await self._send(ledger=convert.ledger(event.ledger))
             case Warned():
                 await self._send(warning=convert.warning(event))
+            case LogLine():
+                await self._send(log=pb.LogEntry(line=event.line))
             case Finished():
+                await self._send_log(event)
                 await self._send(closed=convert.closed(event.totals))
                 return True
             case Failed():
+                await self._send_log(event)
                 raise event.error
         return False
+
+    async def _send_log(self, last: Event) -> None:
+        """The rest of the log, which goes on to the session's end. Where the call breaks off meanwhile, the next one
+        has the session's `last` event, and what follows on it.
+        """
+        if self._seat.log is not None and self._seat.want_log:
+            try:
+                await asyncio.to_thread(self._seat.log.wait)
+                while line := self._outbox.next_line():
+                    await self._pass_on(line)
+            except (Gone, asyncio.CancelledError):
+                self._outbox.put_back(last)
+                raise
 
     async def _send(self, **message: Any) -> None:
         """Sends what this kind of call has a field for: a render has no ledger that changes."""

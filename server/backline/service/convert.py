@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from backline.engine import errors
+from backline.engine.advice import Advice, Verdict
 from backline.engine.events import Frames, Marked, OutputBlock, Skipped, TakeBegan, TextInForce, Totals, Warned
 from backline.engine.ledger import Ledger
 from backline.engine.session import Session
@@ -200,6 +201,7 @@ def pack(entry: PackEntry) -> pb.Pack:
     if entry.pack is not None:
         message.version, message.family = entry.pack.version, entry.pack.family
         message.description, message.license = entry.pack.description, entry.pack.license
+        message.digest = entry.pack.digest
     if entry.spec is not None:
         spec = entry.spec
         message.model_rate = spec.output_rate or 0
@@ -231,6 +233,8 @@ def pack(entry: PackEntry) -> pb.Pack:
         message.takes_notes = spec.takes_notes
         message.codebooks.extend(codebooks(spec.codebooks, spec))
         message.takes.extend(codebooks(spec.takes, spec))
+        if entry.pack is not None and (spec.codebooks or spec.takes):
+            message.tokenizer = entry.pack.tokenizer(spec.tokenizer)
         message.tasks.extend(
             pb.Task(
                 name=task.name,
@@ -239,6 +243,7 @@ def pack(entry: PackEntry) -> pb.Pack:
                 inputs=task.inputs,
                 texts=task.texts,
                 parameters=task.parameters,
+                takes=task.takes,
             )
             for task in spec.tasks
         )
@@ -251,6 +256,23 @@ def pack(entry: PackEntry) -> pb.Pack:
         message.frame_rate = float(spec.frame_rate)
         message.metres.extend(spec.metre_names)
     return message
+
+
+VERDICTS = {
+    Verdict.SAFE: pb.VERDICT_SAFE,
+    Verdict.TIGHT: pb.VERDICT_TIGHT,
+    Verdict.INFEASIBLE: pb.VERDICT_INFEASIBLE,
+}
+
+
+def advice(given: Advice) -> pb.Advice:
+    return pb.Advice(
+        verdict=VERDICTS[given.verdict],
+        chunk_seconds=float(given.chunk_seconds),
+        visibility_seconds=given.visibility_seconds,
+        latency_seconds=given.latency_seconds,
+        reason=given.reason,
+    )
 
 
 def session(playing: Session, now: float) -> pb.Session:

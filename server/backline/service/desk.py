@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from backline.engine.engine import Engine
-from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, Unauthenticated
+from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, TooLarge, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
 from backline.service import convert
@@ -18,7 +18,8 @@ from backline.service.access import OWNER, Guest
 from backline.service.call import SessionCall, check_first
 from backline.service.carrier import Carrier, Gone
 from backline.service.loads import Loads
-from backline.service.seat import Outbox, Seat
+from backline.service.seat import LogLine, Outbox, Seat
+from backline.service.session_log import LineSink, LogFolder, SessionLog, Sink
 from backline_protos.v1 import backline_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ class Desk:
         idle_seconds: float,
         lease_seconds: float,
         count: Callable[[], None],
+        logs: LogFolder | None = None,
     ) -> None:
         """
         Args:
@@ -49,7 +51,9 @@ class Desk:
             idle_seconds: after which a client that neither sends nor takes its output is ended.
             lease_seconds: that a client is granted at most.
             count: called for every message of either direction.
+            logs: where the event log of every session is kept.
         """
+        self._logs = logs
         self._engine, self._loads, self._max_sessions = engine, loads, max_sessions
         self._idle_seconds, self._lease_seconds, self._count = idle_seconds, lease_seconds, count
         self._taken = 0
@@ -191,6 +195,8 @@ class Desk:
                     self._taken, guest.sessions = self._taken - 1, guest.sessions - 1
                     raise
                 break
+            except TooLarge:
+                raise  # nobody's going makes room for it
             except Refused:
                 detached = [
                     each for each in self._seats.values() if each.detached and each.has_place and each.guest is guest
@@ -204,6 +210,15 @@ class Desk:
         seat = self._seats[session.token] = Seat(session, guest, outbox, want_frames, lease)
         facts = {"session": session.id, "pack": opening.pack, "client": opening.client_name, "key": guest.name}
         log.info("session %s opened on %r by %r", session.id, opening.pack, opening.client_name, extra=facts)
+        if opening.want_log or self._logs is not None:
+            making = asyncio.ensure_future(asyncio.to_thread(self._log, session, outbox if opening.want_log else None))
+            try:
+                seat.log = await asyncio.shield(making)
+            except BaseException:
+                making.add_done_callback(_end_log)  # its thread must not stay
+                self._give_up(seat, "its client has gone")
+                raise
+            seat.want_log = opening.want_log
         return seat
 
     def _check_room(self, guest: Guest) -> None:
@@ -257,6 +272,8 @@ class Desk:
         session.abort()  # has no effect on one that has ended
         del self._seats[session.token]
         self._free_place(seat)
+        if seat.log is not None:
+            seat.log.finish()
         if seat.lease_seconds:
             self._endings[session.token] = why
             while len(self._endings) > REMEMBERED:
@@ -266,6 +283,20 @@ class Desk:
         facts: dict[str, object] = {"session": session.id, "pack": session.stream_name, "client": session.client_name}
         facts |= {"key": seat.guest.name, "chunks": chunks, "late_chunks": late}
         log.info("session %s ended after %d chunks: %s", session.id, chunks, why, extra=facts)
+
+    def _log(self, session: Session, outbox: Outbox | None) -> SessionLog | None:
+        """Writes its event log from now on, where that is wanted; `outbox`: of a client that wants it."""
+        sinks: list[Sink] = [] if outbox is None else [LineSink(lambda line: outbox.put(LogLine(line)))]
+        if self._logs is not None:
+            try:
+                sinks.append(self._logs.sink(session))
+            except OSError as error:
+                log.warning("session %s is not logged: %s", session.id, error)
+        if not sinks:
+            return None
+        resident = self._engine.residents.get(session.stream_name)
+        pack = None if resident is None or resident.entry is None else resident.entry.pack
+        return SessionLog(session, "" if pack is None else pack.digest, sinks)
 
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
         """Opens the session on a thread: an engine's call in progress is waited for."""
@@ -293,3 +324,8 @@ class Desk:
 def _abandon(task: Future[Session]) -> None:
     if not task.cancelled() and task.exception() is None:
         task.result().abort()
+
+
+def _end_log(making: asyncio.Future[SessionLog | None]) -> None:
+    if not making.cancelled() and making.exception() is None and (made := making.result()) is not None:
+        made.finish()

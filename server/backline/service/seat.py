@@ -10,19 +10,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from backline.engine.errors import BadInput
 from backline.engine.events import Event
-from backline.engine.limits import KEPT_BYTES
+from backline.engine.limits import KEPT_BYTES, UNSENT_EVENTS
 from backline.engine.session import Session
 from backline.service.access import Guest
+from backline.service.session_log import SessionLog
 from backline_protos.v1 import backline_pb2 as pb
 
 if TYPE_CHECKING:
     from backline.service.call import SessionCall
 
 KEPT_SECONDS = 10  # of output that is kept for a client that has not acknowledged it
+OBJECT_BYTES = 1_000  # that a message in memory takes beside what is on the wire: measured, with its place in the queue
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """A line of the session's log, which its client has asked for."""
+
+    line: str
 
 
 class Outbox:
@@ -30,25 +40,46 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._events: deque[Event] = deque()
+        self._events: deque[Event | LogLine] = deque()
         self._arrived = asyncio.Event()
+        self._taken = asyncio.Event()
         self._signalled = False
 
-    def put(self, event: Event) -> None:
-        """Any thread. The engine bounds what waits here: it pauses a session whose blocks are not acknowledged."""
+    def put(self, event: Event | LogLine) -> None:
+        """Any thread. The engine bounds what output waits here: it pauses a session whose blocks are not acknowledged.
+        What answers a client's own messages is bounded by whoever reads them, who waits for `room`.
+        """
         self._events.append(event)
         if not self._signalled:
             self._signalled = True
             with contextlib.suppress(RuntimeError):  # the loop has ended, and with it everyone who would read this
                 self._loop.call_soon_threadsafe(self._arrived.set)
 
-    async def get(self) -> Event:
+    def next_line(self) -> LogLine | None:
+        """The next line of the log that waits, which is taken out, with all before it. The event loop."""
+        while self._events:
+            if isinstance(event := self._events.popleft(), LogLine):
+                return event
+        return None
+
+    def put_back(self, event: Event | LogLine) -> None:
+        """What was got, and could not be passed on, is the next again. The event loop."""
+        self._events.appendleft(event)
+
+    async def room(self) -> None:
+        """Until no more waits than may. The event loop, one at a time."""
+        while len(self._events) >= UNSENT_EVENTS:
+            self._taken.clear()
+            await self._taken.wait()
+
+    async def get(self) -> Event | LogLine:
         """The next event. The event loop."""
         while not self._events:
             self._arrived.clear()
             self._signalled = False  # from here on, a put wakes us; what came before is seen below
             if not self._events:
                 await self._arrived.wait()
+        self._taken.set()
         return self._events.popleft()
 
 
@@ -56,7 +87,7 @@ class Kept:
     """The newest messages that a client may not have got, by their numbers: the first of a session is message 0."""
 
     def __init__(self, samples: int, limit: int = KEPT_BYTES) -> None:
-        """`samples` of output are kept at most, and `limit` bytes; the newest message in any case."""
+        """`samples` of output are kept at most, and `limit` bytes of memory; the newest message in any case."""
         self.sent = 0  # messages so far: the number of the next one
         self._samples, self._limit = samples, limit
         self._messages: deque[tuple[Any, int, int]] = deque()  # with their sizes, and how far output had come by then
@@ -76,7 +107,7 @@ class Kept:
         """The next message is about to be sent."""
         if message.WhichOneof("message") == "audio":
             self._end = message.audio.committed
-        size = message.ByteSize()
+        size = message.ByteSize() + OBJECT_BYTES
         self._messages.append((message, size, self._end))
         self._bytes += size
         self.sent += 1
@@ -123,6 +154,8 @@ class Seat:
         self.want_frames, self.lease_seconds = want_frames, lease_seconds
         self.received = 0  # messages of the client that the session has, over all calls
         self.kept = Kept(KEPT_SECONDS * session.config.sample_rate)
+        self.log: SessionLog | None = None
+        self.want_log = False  # the client wants its lines
         self.stopped = False  # the client has said that its transport stands still
         self.call: SessionCall | None = None  # that has it
         self.expiry: asyncio.TimerHandle | None = None  # of its lease

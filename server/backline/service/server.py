@@ -36,6 +36,7 @@ from backline.service.idle import IDLE_SECONDS, LEASE_SECONDS
 from backline.service.loads import Loads
 from backline.service.operations import Readiness, operations
 from backline.service.servicer import Servicer
+from backline.service.session_log import LogFolder
 from backline.service.unix_socket import claim, others_shut_out
 from backline_client.unix_socket import socket_path
 from backline_protos.v1 import backline_pb2 as pb
@@ -115,6 +116,7 @@ async def serve(
     names: Sequence[str] = (),
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
+    logs: LogFolder | None = None,
     on_ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
@@ -138,6 +140,7 @@ async def serve(
         names: by which other machines may ask for them, beside those of this network.
         clock: by which sessions play; whether a client is idle, the event loop's says.
         doors: other ways in, open once clients may come and until it stops.
+        logs: where the event log of every session is kept; without, nowhere.
         on_ready: called with each address, its port filled in, once clients may come; `address` is the last. Before
             all others, as soon as it answers, comes http://host:port of `metrics`.
         stop: ends the serving, for whoever has no signals.
@@ -156,7 +159,8 @@ async def serve(
     device = choose_device(device)
     engine = Engine(device, load_limit, clock=clock)
     loads = Loads(engine, PackRegistry(packs, device, rows))
-    desk = Desk(engine, loads, max_sessions, idle_seconds, lease_seconds, Handling(engine.observe_handling).count)
+    count = Handling(engine.observe_handling).count
+    desk = Desk(engine, loads, max_sessions, idle_seconds, lease_seconds, count, logs)
     started: grpc.aio.Server | None = None
     admission = Admission(guests, engine.figures)
     if guests is not None:
@@ -235,6 +239,7 @@ def start_server(
     metrics: str | None = None,
     clock: Clock = CLOCK,
     doors: Sequence[Door] = (),
+    logs: LogFolder | None = None,
 ) -> Iterator[RunningServer]:
     """A server in a thread of this process, as long as the block; arguments and exceptions are those of `serve`."""
     started = threading.Event()
@@ -253,7 +258,7 @@ def start_server(
         await serve(
             address, beside=beside, packs=packs, load=load, device=device, rows=rows, max_sessions=max_sessions,
             load_limit=load_limit, idle_seconds=idle_seconds, lease_seconds=lease_seconds, drain_seconds=drain_seconds,
-            gate=gate, metrics=metrics, clock=clock, doors=doors, on_ready=ready, stop=stop,
+            gate=gate, metrics=metrics, clock=clock, doors=doors, logs=logs, on_ready=ready, stop=stop,
         )  # fmt: skip
 
     def work() -> None:

@@ -78,6 +78,27 @@ class Servicer(BacklineServicer):
         now = self._engine.clock()
         return [convert.session(session, now) for session in self._desk.sessions(current.get())]
 
+    async def Advise(self, request: pb.AdviseRequest, context: Context) -> pb.Advice:
+        async def advised() -> pb.Advice:
+            opening = request.open
+            current.get().check_pack(opening.pack)
+            for field in ("chunk_seconds", "visibility_seconds"):
+                opening.ClearField(field)
+            resident = await self._loads.load(opening.pack)
+            given = await asyncio.to_thread(
+                self._engine.advise,
+                opening.pack,
+                convert.session_config(opening, resident.stream.spec, offline=False),
+                block_size=opening.block_size,
+                round_trip_seconds=request.round_trip_seconds,
+                latency_seconds=request.latency_seconds,
+                tempo=request.tempo,
+                jitter_buffer_seconds=opening.jitter_buffer_seconds,
+            )
+            return convert.advice(given)
+
+        return await _answer(context, advised())
+
     # ---- packs ---------------------------------------------------------------------------------------
 
     async def ListPacks(self, _: pb.ListPacksRequest, context: Context) -> pb.ListPacksResponse:

@@ -104,7 +104,7 @@ def readme(pack: Pack, reports: Sequence[Report]) -> str:
         lines += ["\n".join(f"- {note}" for note in report.notes)]
     pictures = sorted(path.name for path in pack.folder.glob("*.png") if path.name != LOSSES)
     if pictures:
-        lines += ["## How it sounds", *(f"![{name.removesuffix('.png')}]({name})" for name in pictures)]
+        lines += ["## In pictures", *(f"![{name.removesuffix('.png')}]({name})" for name in pictures)]
     if card.get("limits"):
         lines += ["## What it cannot do", card["limits"]]
     if "command" in card:

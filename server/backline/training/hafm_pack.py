@@ -19,7 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from backline.codecs.duotok.codec import DuoTokSemantics
+from backline.codecs.duotok.config import ROLES
 from backline.corpus.pair_tokens import PairTokenizer, Say, Tokens, read_tokens, shards, tokenize
 from backline.corpus.songs import Passage, Songs
 from backline.measures.pictures import NoPicture
@@ -70,15 +73,31 @@ class HafmRecipe:
             raise ValueError(f"there are no songs for {split}: prepare more, see `backline data show`")
         return found
 
-    def network(self, vocabulary: int, codebooks: int, entries: int) -> InterleavedConfig:
-        """The stages for these tokens. Raises ValueError: there is no such size or number of stages."""
+    def network(
+        self, vocabulary: int, codebooks: int, entries: int, rate: int = 50, code_width: int = 0
+    ) -> InterleavedConfig:
+        """The stages for these tokens.
+
+        Args:
+            vocabulary, rate, code_width: of the semantic ones; the last of their vectors, where they have some.
+
+        Raises:
+            ValueError: there is no such size or number of stages.
+        """
         if self.size not in self.sizes:
             raise ValueError(f"there is no size {self.size!r}: use {', '.join(self.sizes)}")
         if self.stages not in (2, 3):
             raise ValueError(f"there are no {self.stages} stages: use 3, or 2 to do without the semantic one")
         if codebooks < 2:
             raise ValueError("the codec has one codebook: a coarse and a fine stage need two")
-        found = three_stages(**self.sizes[self.size], vocabulary=vocabulary, codebooks=codebooks, entries=entries)
+        found = three_stages(
+            **self.sizes[self.size],
+            vocabulary=vocabulary,
+            rate=rate,
+            codebooks=codebooks,
+            entries=entries,
+            code_width=code_width,
+        )
         return found if self.stages == 3 else without_semantic(found)
 
 
@@ -162,6 +181,7 @@ def train_stages(
     team: Team,
 ) -> bool:
     """Whether they were interrupted. Stages whose steps are done are left as they are."""
+    vectors = token_vectors(load_tokenizer(run, "cpu"))
     wanted = [
         name
         for name in network.stages()
@@ -174,7 +194,8 @@ def train_stages(
         training = recipe.training[name]
         loop = LoopConfig(run / name, steps=training.steps, seed=recipe.seed)
         stage = network.stages()[name]
-        if train_stage(name, stage, training, loop, songs, held_out, device, recipe.precision, team).interrupted:
+        trained = train_stage(name, stage, training, loop, songs, held_out, device, recipe.precision, team, vectors)
+        if trained.interrupted:
             return True
     return False
 
@@ -217,8 +238,8 @@ def load_tokenizer(run: Path, device: str) -> PairTokenizer:
     """What makes tokens for a run."""
     place = str(pick_device(device))
     semantics, codec = read_part(run / SEMANTICS), read_part(run / CODEC)
-    encoder = load_encoder(semantics.table, semantics.tensors, place)
-    return PairTokenizer(encoder, load_codec(codec.table, codec.tensors, place), semantics.table["vocal_noise"])
+    voice, band = (load_encoder(semantics.table, semantics.tensors, place, role) for role in ROLES)
+    return PairTokenizer(voice, load_codec(codec.table, codec.tensors, place), semantics.table["vocal_noise"], band)
 
 
 def token_folder(run: Path, recipe: HafmRecipe) -> Path:
@@ -251,8 +272,20 @@ def songs_of(folder: Path) -> list[Tokens]:
 def run_network(run: Path, recipe: HafmRecipe) -> InterleavedConfig:
     """The stages for a run's tokens."""
     tokenizer = load_tokenizer(run, "cpu")
-    codec = tokenizer.codec
-    return recipe.network(tokenizer.encoder.vocabulary, codec.codebooks, codec.codebook_size)
+    codec, encoder, vectors = tokenizer.codec, tokenizer.encoder, token_vectors(tokenizer)
+    width = vectors["vocal"].shape[1] if vectors else 0
+    rate = int(encoder.frame_rate)
+    return recipe.network(encoder.vocabulary, codec.codebooks, codec.codebook_size, rate, width)
+
+
+def token_vectors(tokenizer: PairTokenizer) -> dict[str, Tensor]:
+    """What a tokenizer itself knows its tokens by [token, code_dim], by source; nothing where they are clusters."""
+    sides = {"vocal": tokenizer.encoder, "instrumental": tokenizer.band_encoder}
+    return {
+        name: vectors
+        for name, encoder in sides.items()
+        if isinstance(encoder, DuoTokSemantics) and (vectors := encoder.token_vectors()) is not None
+    }
 
 
 def export(run: Path, out: Path, recipe: HafmRecipe, network: InterleavedConfig) -> None:

@@ -4,7 +4,7 @@ paper's layout; or in the chunk-interleaved one, in which a stage is played live
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from backline.corpus.pair_tokens import Tokens, batch_of, crop, quanta_of
 from backline.measures.stages import StageLosses, stage_losses
 from backline.models.hafm.grid import CHUNK_QUANTUM, Grid
+from backline.models.hafm.interleaved.band import PREDICTED
 from backline.models.hafm.interleaved.config import CLIPS, StageConfig
 from backline.models.hafm.interleaved.layout import Layout, interleaved, paper
 from backline.models.hafm.interleaved.network import StageNetwork, quantizer_losses
@@ -25,6 +26,7 @@ from backline.nn.precision import faster_in_bfloat16
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, train
 from backline.training.team import ALONE, Team
 
+NO_VECTORS: Mapping[str, Tensor] = {}
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Order = Literal["paper", "stream"]
 
@@ -76,8 +78,12 @@ def train_stage(
     device: torch.device,
     precision: Precision = "auto",
     team: Team = ALONE,
+    vectors: Mapping[str, Tensor] = NO_VECTORS,
 ) -> Outcome:
     """Trains stage `name` for the steps of `loop`, or goes on with what is in its folder.
+
+    Args:
+        vectors: [token, code_width] that factorised tables begin with, by the source whose tokens they are.
 
     Raises:
         ValueError: no song is as long as a clip, the batch cannot be shared by the team, or there is no such precision
@@ -85,8 +91,24 @@ def train_stage(
     """
     torch.manual_seed(loop.seed)
     trainer = StageTrainer(name, stage, training, songs, loop.seed, device, precision, team)
+    begin_with(trainer.network, PREDICTED[name], vectors)
     judge = Judge(name, stage, training, held_out)
     return train(loop, trainer.step, trainer.state(), lambda: judge(trainer.network), "loss", team=team)
+
+
+@torch.no_grad()
+def begin_with(network: StageNetwork, predicted: str, vectors: Mapping[str, Tensor]) -> None:
+    """Gives factorised tables of one codebook what is known of their tokens, at the length that embeddings have here.
+
+    Args:
+        predicted: the source that the stage's own tokens become.
+    """
+    tables = {name: network.conditions[name] for name in network.entrances}
+    if network.factorised:
+        tables[predicted] = network.prediction
+    for name in tables.keys() & vectors.keys():
+        known = vectors[name].to(tables[name])
+        tables[name][0, :-1] = known * (known.shape[1] * known.square().mean()) ** -0.5
 
 
 class StageTrainer:

@@ -208,7 +208,12 @@ def restore(path: Path, config: LoopConfig, state: Mapping[str, Stateful]) -> tu
     if content["state"].keys() != state.keys():
         raise ValueError(f"{path} holds {sorted(content['state'])}, not {sorted(state)}: use another folder")
     for name, part in state.items():
-        part.load_state_dict(content["state"][name])
+        try:
+            part.load_state_dict(content["state"][name])
+        except (RuntimeError, ValueError, KeyError) as error:  # torch's, of shapes and parameter groups
+            raise ValueError(
+                f"{path} holds another {name}: use the options that it was trained with, or another folder"
+            ) from error
     random.setstate(content["random"]["python"])
     torch.set_rng_state(content["random"]["torch"])
     if torch.cuda.is_available() and content["random"]["cuda"]:

@@ -1,6 +1,7 @@
 """Makes a whole MGE-LDM pack: a VAE, towers that hear texts and sounds, and the network in their latents.
 
-    RUN/vae/vae.safetensors   RUN/towers/towers.safetensors   RUN/latents-<what made them>/   RUN/network/
+    RUN/vae/vae.safetensors   RUN/towers/towers.safetensors   RUN/network/
+    RUN/latents-<what made them, of which songs>/
 
 Each part goes on from where it was; VAE and towers may be lent, as files of other runs.
 """
@@ -29,7 +30,8 @@ from backline.measures.pictures import NoPicture
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.minilm import MiniLM, read_minilm
 from backline.models.mge.network import PREFIX, read_network
-from backline.models.mge.stream import live_table
+from backline.models.mge.stream import DESCRIPTIONS, live_table
+from backline.models.mge.tasks import PORTS
 from backline.models.mge.towers import Towers, TowersConfig, load_towers
 from backline.music.seeds import HELD_OUT_SEED
 from backline.music.stems import SAMPLE_RATE
@@ -37,7 +39,7 @@ from backline.music.world import ENSEMBLE
 from backline.nn.tables import read_table
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import write_pack
-from backline.packs.parts import read_part, save_part
+from backline.packs.parts import read_part, save_part, stored
 from backline.packs.quantized import quantize
 from backline.training import towers as teaching
 from backline.training.loop import LoopConfig
@@ -47,7 +49,7 @@ from backline.training.report import hardware, plot_losses
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.towers import TowersTraining, best_towers, train_towers
-from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, train_vae
+from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, origin_of, train_vae, vae_card
 from backline.training.vae import WATCHED as VAE_WATCHED
 
 SHARES = {"vae": 0.35, "towers": 0.08, "network": 0.57}  # of the minutes given
@@ -72,6 +74,7 @@ class MgeRecipe:
     rows: int | None = None  # of a batch; None: the size's own
     vae: Path | None = None  # lent, and so are the next: files as `train vae` and `train towers` write them
     towers: Path | None = None
+    tasks: tuple[str, ...] = tuple(PORTS)  # that the pack plays
     minilm: MiniLM | None = None  # in place of the installed one
     vae_training: VaeTraining = field(default_factory=VaeTraining)
     towers_training: TowersTraining = field(default_factory=TowersTraining)
@@ -79,6 +82,8 @@ class MgeRecipe:
     songs_per_shard: int = SONGS_PER_SHARD
 
     def __post_init__(self) -> None:
+        if unknown := set(self.tasks) - set(PORTS):
+            raise ValueError(f"there is no task {min(unknown)!r}: use {', '.join(PORTS)}")
         if self.size not in TRAININGS:
             raise ValueError(f"there is no size {self.size!r}: use {', '.join(TRAININGS)}")
 
@@ -214,7 +219,9 @@ def vae_part(run: Path, recipe: MgeRecipe) -> bool:
     def make(seed: int) -> Any:
         return four_tracks(recipe.songs.song(seed), SAMPLE_RATE)
 
-    _, outcome = train_vae(recipe.loop(run, "vae"), recipe.vae_training, make, held_out, recipe.device)
+    _, outcome = train_vae(
+        recipe.loop(run, "vae"), recipe.vae_training, make, held_out, recipe.device, origin=origin_of(recipe.songs)
+    )
     return outcome.interrupted
 
 
@@ -247,7 +254,7 @@ def network_part(run: Path, recipe: MgeRecipe) -> bool:
         )
     noted.parent.mkdir(parents=True, exist_ok=True)
     noted.write_text(fingerprint)
-    folder = run / f"latents-{fingerprint}"
+    folder = run / f"latents-{hashlib.sha256(f'{fingerprint} {recipe.songs.options()}'.encode()).hexdigest()[:12]}"
     folder.mkdir(exist_ok=True)
     encoder = Encoder(latents.vae, latents.towers.network.audio, recipe.songs)
     held_out = held_out_songs(folder, encoder, recipe.held_out_songs)
@@ -291,42 +298,40 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
 
 
 def contents(run: Path, recipe: MgeRecipe) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16.
-
-    Those of the VAE's file are in int8 already, and come out as they were: the network has learnt these very latents.
-    """
+    """Table and tensors of the pack: each part at its best validation, matrices in int8, the rest in float16."""
     latents = latents_of(run, recipe)
     weights: Mapping[str, Tensor] = best_weights(run / "network")
     config = recipe.training(latents).mge
     network = read_network(config, {PREFIX + name: tensor for name, tensor in weights.items()})
     table, tensors = packed(network)
     vae, towers = read_part(latents.vae_file), read_part(latents.towers_file)
-    halved = {name: tensor.half() for name, tensor in vae.tensors.items()}
     written: dict[str, Any] = {
         "format": 1,
         "name": "mge",
         "version": "0.1.0",
         "family": "mge",
-        "description": "Plays what is asked for by text: an instrument out of a song, or one that joins in",
+        "description": "By text: " + "; ".join(DESCRIPTIONS[task] for task in recipe.tasks),
         "license": "Apache-2.0",
         "mge": table,
         "vae": vae.table,
         "towers": towers.table,
-        "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames),
+        "stream": live_table(Fraction(latents.vae.hop, latents.vae.sample_rate), config.window_frames, recipe.tasks),
         "card": card(run, recipe),
     }
-    return written, quantize({**tensors, **halved, **towers.tensors})
+    return written, quantize({**tensors, **towers.tensors}) | stored(vae)
 
 
 def card(run: Path, recipe: MgeRecipe) -> dict[str, Any]:
     """Where the pack comes from and what was measured on the way."""
     budget = f"--minutes {recipe.minutes:g}" if recipe.steps is None else f"--steps {recipe.steps:g}"
     told = [f"backline train mge-pack {budget} --seed {recipe.seed} {recipe.songs.options()} --size {recipe.size}"]
+    told += [f"--task {task}" for task in recipe.tasks if len(recipe.tasks) < len(PORTS)]
     told += [f"--{part} {file.name}" for part, file in (("vae", recipe.vae), ("towers", recipe.towers)) if file]
     watched = {"vae": VAE_WATCHED, "towers": teaching.WATCHED, "network": WATCHED}
     return {
         **recipe.songs.card(),
         "text": MEANINGS,
+        **vae_card(latents_of(run, recipe).vae_file),
         "seed": recipe.seed,
         "trained_minutes": {part: round(seconds(run / part) / 60, 1) for part in recipe.parts},
         "steps": {part: last_entry(run / part)["step"] for part in recipe.parts},

@@ -11,6 +11,7 @@ with producer(folder, partial(write_songs, encoder=encoder, seed=0, songs=16)):
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -31,7 +32,7 @@ from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.music.seeds import training_seed
 from backline.training.augmentation import vary_equalization, vary_gain, vary_polarity
-from backline.training.tokens import await_shard, check_producer, note_read
+from backline.training.tokens import await_shard, check_producer, first_shard, note_read, shard_path
 
 SONGS_PER_SHARD = 8
 READER = "network"
@@ -138,11 +139,15 @@ def write_songs(path: Path, number: int, encoder: Encoder, seed: int, songs: int
 
 
 class Pool:
-    """The newest songs of a folder of shards, as many as there are yet, all of which stay at hand."""
+    """The newest songs of a folder of shards, as many as there are yet, all of which stay at hand; older shards go."""
 
     def __init__(self, folder: Path, most: int = 1500) -> None:
-        self.folder, self.most, self.number = folder, most, 0
-        self.songs: list[Encoded] = []
+        self.folder, self.most, self.number = folder, most, first_shard(folder)
+        self.shards: deque[list[Encoded]] = deque()
+
+    @property
+    def songs(self) -> list[Encoded]:
+        return [song for shard in self.shards for song in shard]
 
     def refresh(self) -> None:
         """Reads all shards that have come; waits where there is no song yet.
@@ -151,12 +156,13 @@ class Pool:
             RuntimeError: the side process that writes them has failed: old songs alone would be learnt by heart.
         """
         check_producer(self.folder)
-        there = sum(1 for _ in self.folder.glob("shard-*.npz"))  # they come in order
-        while not self.songs or self.number < there:
-            fresh = read_songs(await_shard(self.folder, self.number))
-            self.songs = [*self.songs, *fresh][-self.most :]
+        while not self.shards or shard_path(self.folder, self.number).exists():  # they come in order
+            self.shards.append(read_songs(await_shard(self.folder, self.number)))
             self.number += 1
             note_read(self.folder, READER, self.number)
+            while sum(map(len, self.shards)) - len(self.shards[0]) >= self.most:
+                shard_path(self.folder, self.number - len(self.shards)).unlink()
+                self.shards.popleft()
 
 
 def read_songs(path: Path) -> list[Encoded]:

@@ -59,7 +59,7 @@ class Rehearsed(Generic[Batch]):
 
     def next(self) -> Batch:
         if len(self.batches) < self.passes or self.generator.random() < 1 / self.passes:
-            self.batches = [*self.batches[-self.kept + 1 :], self.make()]
+            self.batches = [*self.batches, self.make()][-self.kept :]
             return self.batches[-1]
         return self.batches[int(self.generator.integers(len(self.batches)))]
 

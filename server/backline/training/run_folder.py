@@ -61,3 +61,15 @@ def best_weights(part: Path) -> Any:
     if not path.exists():
         raise ValueError(f"{path} is missing: train the part {part.name!r} first")
     return torch.load(path, map_location="cpu", weights_only=False)["state"]["model"]
+
+
+def hold_to_songs(folder: Path, told: str) -> None:
+    """Holds a folder of shards to the songs that it was begun with, by how a command is told of them.
+
+    Raises:
+        ValueError: it was begun with others, which would go on being learnt from.
+    """
+    noted = folder / "songs.txt"
+    if noted.exists() and (before := noted.read_text(encoding="utf-8")) != told:
+        raise ValueError(f"{folder} holds songs of {before}, not of {told}: use another run folder, or move it away")
+    noted.write_text(told, encoding="utf-8")

@@ -139,7 +139,7 @@ def _produce(folder: Path, write: Callable[[Path, int], None]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the trainer, which ends this process when it is done
     os.nice(5)
     torch.set_num_threads(1)
-    trainer, number = multiprocessing.parent_process(), 0
+    trainer, number = multiprocessing.parent_process(), first_shard(folder)
     assert trainer is not None
     try:
         with (folder / "lock").open("w") as lock:
@@ -154,6 +154,11 @@ def _produce(folder: Path, write: Callable[[Path, int], None]) -> None:
     except Exception:
         _failure(folder).write_text(traceback.format_exc())
         raise
+
+
+def first_shard(folder: Path) -> int:
+    """Number of the oldest shard that is there: those before it have been read by all, and deleted."""
+    return min((int(path.stem.removeprefix("shard-")) for path in folder.glob("shard-*.npz")), default=0)
 
 
 def _failure(folder: Path) -> Path:

@@ -23,7 +23,16 @@ from torch.nn import functional as F
 from backline.corpus.labelled import Labelled, Labels
 from backline.measures.queries import hear, query_accuracy
 from backline.models.mge.towers import PREFIX, WHERE_MEL_LIES, TowersConfig, TowersNetwork
-from backline.models.mge.words import INSTRUMENTS, VOICE, ask_for_all, can_be_asked_for, mistyped, phrases, phrases_for
+from backline.models.mge.words import (
+    ASKED,
+    INSTRUMENTS,
+    VOICE,
+    ask_for_all,
+    can_be_asked_for,
+    mistyped,
+    phrases,
+    phrases_for,
+)
 from backline.music.people import levelled
 from backline.music.recording import recorded
 from backline.music.seeds import HELD_OUT_SEED, training_seed
@@ -342,7 +351,7 @@ class TowersTrainer:
         `.._missed` is the share of the stems asked for to whose name another stem of the song is nearer, `.._confused`
         of all stems to which another name is nearer; `missed` is the mean of all four.
         """
-        names = [f"the sound of the {name}" for name in INSTRUMENTS]
+        names = [ASKED.format(name) for name in INSTRUMENTS]
         with evaluating(self.network):
             rate = self.config.towers.sample_rate
             heard = [hear(lambda sounds: self.network.audio(sounds.to(self.device)), song, rate) for song in songs]

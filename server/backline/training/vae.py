@@ -23,6 +23,7 @@ from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.codecs.vae.config import SpectralConfig
 from backline.codecs.vae.load import packed
 from backline.codecs.vae.spectral import SpectralVae
+from backline.corpus.songs import Songs
 from backline.measures.spectra import SMALLEST_MEL, log_mel_distance, si_sdr
 from backline.music.seeds import training_seed
 from backline.music.stems import TRACKS, Stems
@@ -31,18 +32,18 @@ from backline.nn.mel import mel_filters
 from backline.nn.precision import faster_in_bfloat16
 from backline.packs.importers.checkpoint import Component
 from backline.packs.pack import Pack, read_tensors
-from backline.packs.parts import save_part
+from backline.packs.parts import read_part, save_part
 from backline.packs.quantized import quantize
 from backline.training.codec import evaluating
 from backline.training.discriminator import Opponent
 from backline.training.hcodec import QUIET, SMALL, magnitude_loss
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mixtures import Feed, Mixtures, Rehearsed, StemsMaker
-from backline.training.run_folder import best_weights
+from backline.training.run_folder import best_weights, commit
 from backline.training.spectral_losses import reconstruction_losses
 from backline.training.stems_pack import codec_of
 
-FILE = "vae.safetensors"
+FILE, LICENSE = "vae.safetensors", "Apache-2.0"
 WATCHED = "worse"  # the validation result by which the best is told
 LOUDEST = 1e-3  # what is never louder counts as silent
 MOST_BATCHES = 1000  # that are drawn for one in which something sounds
@@ -83,12 +84,14 @@ def train_vae(
     held_out: range,
     device: str = "auto",
     start: HCodec | None = None,
+    origin: str = "",
 ) -> tuple[SpectralVae, Outcome]:
     """Trains until the budget of `loop` is used up, or goes on with what is in its folder, and writes FILE there.
 
     Args:
         make_stems: the four tracks of the song of a seed.
         start: a codec of the configuration's sizes to begin with instead of random weights; see `principal`.
+        origin: what FILE says of where it comes from.
 
     Raises:
         ValueError: the folder was trained with another seed, or the codec has other sizes.
@@ -105,16 +108,28 @@ def train_vae(
         return evaluate(trainer.vae, held, place)
 
     outcome = train(loop, trainer.step, trainer.state(), judge, WATCHED, validate_first=start is not None)
-    return export(loop.out, config.vae), outcome
+    return export(loop.out, config.vae, origin), outcome
 
 
-def export(run: Path, config: SpectralConfig) -> SpectralVae:
+def export(run: Path, config: SpectralConfig, origin: str = "") -> SpectralVae:
     """Writes FILE of a run folder, the best that it has, and returns it: matrices in int8, the rest in float16."""
     vae = SpectralVae(config)
     vae.load_state_dict(best_weights(run))
     table, tensors = packed(vae)
-    save_part(Component(table, quantize(tensors)), run / FILE)
+    save_part(Component(table, quantize(tensors), license=LICENSE, origin=origin), run / FILE)
     return vae.eval()
+
+
+def vae_card(file: Path) -> dict[str, str]:
+    """Whose a VAE is and where it comes from, for the card of a pack, as far as its file says so."""
+    part = read_part(file)
+    return {f"vae_{name}": text for name, text in (("license", part.license), ("origin", part.origin)) if text}
+
+
+def origin_of(songs: Songs, start: Pack | None = None) -> str:
+    """Where a VAE comes from that learns from these songs, and begins with the codec of a pack."""
+    begun = "" if start is None else f"; begun with the codec of {start.name} {start.version} ({start.license})"
+    return f"backline train vae {songs.options()}, commit {commit()}; {songs.card()['data']}{begun}"
 
 
 def codec_to_start_from(pack: Pack) -> HCodec:
@@ -220,7 +235,12 @@ def quiet_loss(found: Tensor, wanted: Tensor, filters: Tensor) -> Tensor:
 
 def divergence(mean: Tensor, variance: Tensor) -> Tensor:
     """Of posteriors [row, channel, frame], variances as logarithms, from the unit Gaussian: nats a frame."""
-    return 0.5 * (mean.square() + variance.exp() - variance - 1).sum(dim=1).mean()
+    return nats_of(mean, variance).sum(dim=1).mean()
+
+
+def nats_of(mean: Tensor, variance: Tensor) -> Tensor:
+    """`divergence` of each channel of each frame."""
+    return 0.5 * (mean.square() + variance.exp() - variance - 1)
 
 
 @torch.no_grad()
@@ -293,7 +313,7 @@ def evaluate(vae: SpectralVae, songs: Sequence[Stems], device: torch.device, fra
                 continue
             audio = torch.from_numpy(np.stack(list(wanted.values()))).to(device)
             mean, variance = vae.posterior(audio)
-            nats.append(0.5 * (mean.square() + variance.exp() - variance - 1).mean(dim=(0, 2)))
+            nats.append(nats_of(mean, variance).mean(dim=(0, 2)))
             spectra = vae.spectra(mean)
             phased = torch.polar(spectra.abs(), vae.true_spectra(audio).angle())
             found, true = (vae.decoder.sound(each)[:, 0].float().cpu().numpy() for each in (spectra, phased))

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backline.evaluation.accompaniment import ONSETS, Sung, figures_of
 from backline.evaluation.live import default_setting, piece_take, play, song_rate
@@ -95,3 +97,44 @@ def test_the_band_that_ships_plays_on_the_hosts_eighths(signature: tuple[int, in
         for sound, one in zip(sounds, songs, strict=True)
     ]
     assert np.mean(onsets) >= 0.8
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    start=st.integers(0, 12),
+    length=st.integers(1, 9),
+    metre=st.sampled_from([(4, 4), (3, 4), (2, 4), (6, 8)]),
+    into=st.floats(0.0, 1.0),
+)
+def test_a_loop_is_gone_through_again_and_again(start: int, length: int, metre: tuple[int, int], into: float) -> None:
+    """At every moment the phase is that of the place where the song is, and bars are only counted on."""
+    loop = (float(start), float(start + length))
+    straight = Transport(1.0, True, 60.0, *metre, song_position=start + into * length * 0.999, bar_start=0.0)
+    looping = replace(straight, loop=loop)
+    seconds = 1.0 + np.arange(0, 25, 0.25)
+    bars = bars_since(looping, seconds)
+    assert (np.diff(bars) >= -1e-9).all()
+    for second, bar in zip(seconds, bars, strict=True):
+        place = straight.song_position + second - 1.0
+        while place >= loop[1] - 1e-9:
+            place -= length
+        (expected,) = bars_since(replace(straight, song_position=place, at_seconds=float(second)), np.array([second]))
+        apart = (bar - expected) % 1.0
+        assert min(apart, 1.0 - apart) < 1e-6
+        if (place - start) % 1 > 1e-6:
+            assert looping.song_position_at(float(second)) == pytest.approx(place)
+
+
+def test_a_song_beyond_the_loop_goes_on() -> None:
+    told = Transport(0.0, True, 60.0, song_position=9.0, loop=(0.0, 8.0))
+    assert told.song_position_at(3.0) == 12.0
+    np.testing.assert_allclose(bars_since(told, np.array([3.0])), [3.0])
+
+
+def test_what_a_transport_has_become_means_the_same() -> None:
+    told = Transport(0.0, True, 60.0, 3, 4, song_position=7.5, bar_start=6.0, loop=(6.0, 12.0))
+    moved = told.moved_to(7.0, zero=7.0)
+    assert (moved.at_seconds, moved.song_position, moved.bar_start) == (0.0, 8.5, 6.0)
+    for later in (0.25, 3.0, 3.75, 11.0):
+        assert moved.song_position_at(later) == told.song_position_at(7.0 + later)
+        assert moved.bar_phase_at(later) == pytest.approx(told.bar_phase_at(7.0 + later))

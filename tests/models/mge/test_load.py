@@ -95,3 +95,17 @@ def test_the_small_network_is_played_in_chunks_of_about_a_second() -> None:
     assert live_table(Fraction(2, 25), 64) == {
         "chunk_seconds": "24/25", "guard_seconds": "12/25", "fade_seconds": "1/25"
     }  # fmt: skip
+
+
+def test_a_pack_may_play_some_of_the_tasks_alone() -> None:
+    config, tensors = tiny_random()
+    table = live_table(Fraction(2, 25), 8, ("extract",))
+    assert table["tasks"] == ["extract"]
+    spec = load({**config, "stream": config["stream"] | {"tasks": ["extract"]}}, tensors, "cpu").spec
+    assert [task.name for task in spec.tasks] == ["extract"]
+    assert [port.name for port in spec.ports] == ["source", "rest"]
+    assert "gain" not in {parameter.name for parameter in spec.parameters}
+    with pytest.raises(ValueError, match="use extract"):
+        spec.for_task("impute")
+    with pytest.raises(PackError, match="tasks"):
+        load({**config, "stream": config["stream"] | {"tasks": ["sing"]}}, tensors, "cpu")

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from backline.models.mge import offline
+from backline.codecs.vae import whole
+from backline.codecs.vae.whole import Sound, by_blocks, decoded, encoded
 from backline.models.mge.config import TINY, MgeConfig
 from backline.models.mge.network import MgeNetwork
-from backline.models.mge.offline import OfflinePlayer, Sampling, Sound, by_blocks, decoded, encoded, noise_at, windows
+from backline.models.mge.offline import OfflinePlayer, Sampling
 from backline.models.mge.tasks import MIXTURE, SOURCE, SUBMIXTURE, TASKS
-from backline.nn.diffusion import shares
+from backline.nn.diffusion import noise_at, shares, windows
 from tests.support.toy_mge import CHANNELS, DIMENSION, HOP, Named, ToyVae
 
 PAPER_LIKE = replace(TINY.network, condition=DIMENSION, norm="group", time="token")
@@ -201,7 +202,7 @@ def test_blocks_are_the_same_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> No
     vae, sound = Reaching(), noise(20 * HOP - 13)
     latents = encoded(vae, sound, 20)
     back = decoded(vae, latents)
-    monkeypatch.setattr(offline, "BLOCK", 3)
+    monkeypatch.setattr(whole, "BLOCK", 3)
     torch.testing.assert_close(encoded(vae, sound, 20), latents, atol=1e-5, rtol=0)
     np.testing.assert_allclose(decoded(vae, latents), back, atol=1e-5)
 

@@ -18,7 +18,7 @@ from backline.models.mge import stream as streaming
 from backline.models.mge.load import Parts, build, read_parts, tiny_random
 from backline.models.mge.offline import OfflinePlayer, Sampling
 from backline.models.mge.stream import MgeStream, Spoken
-from backline.models.mge.tasks import PORTS, SOURCE, SUBMIXTURE
+from backline.models.mge.tasks import MIXTURE, PORTS, SOURCE, SUBMIXTURE
 from backline.models.mge.words import LABELS
 from backline.models.stream import Audio, ChunkInput, ChunkOutput, RowFailed, SessionConfig
 from backline.models.windowed.consistency import OFF
@@ -42,6 +42,14 @@ def parts(**changes: Any) -> Parts:
 
 def make_stream(**changes: Any) -> MgeStream:
     return build(*tiny_random(**changes), "cpu", "float32")
+
+
+def obedient() -> MgeStream:
+    """One whose random weights make much of what they are asked."""
+    stream = make_stream()
+    embed = stream.reader.embed
+    stream.reader.embed = lambda text: 100 * embed(text)  # type: ignore[method-assign]
+    return stream
 
 
 def music(samples: int, channels: int = 2, seed: int = 0) -> Audio:
@@ -226,18 +234,31 @@ def test_texts_are_read_one_at_a_time_wherever_they_come_from() -> None:
 def test_another_question_lets_go_of_the_past_for_one_chunk() -> None:
     stream = make_stream()
     calls = watched(stream)
-    row, audio = stream.open(session()), music(3 * RATE)
+    row, audio = stream.open(session("impute")), music(3 * RATE)
     audio += 0.01  # without a pause
     bass, drums = (stream.prepare("query", text) for text in ("bass", "drums"))
     for prompt in (bass, drums, drums, drums, bass, bass):
-        feed(stream, row, audio, prompt)
+        feed(stream, row, audio, prompt, {"steps": 1, "guidance": 1.0})
     noisy = [times[0, SOURCE].gt(0).sum().item() for times, _ in calls]
     # Chunk and guard are 3 of 8 frames. The second chunk's window begins before the session, with 3 frames of silence.
     assert noisy == [3, 5, 3, 3, 8, 3]
-    assert all(times[0, SUBMIXTURE].equal(times[0, SOURCE]) for times, _ in calls)
-    assert not any(times[0, 0].any() for times, _ in calls), "the song is given"
+    assert all(times[0, MIXTURE].equal(times[0, SOURCE]) for times, _ in calls)
+    assert not any(times[0, SUBMIXTURE].any() for times, _ in calls), "the band is given"
     for (_, condition), prompt in zip(calls, (bass, drums, drums, drums, bass, bass), strict=True):
         assert condition[0, SOURCE].equal(prompt)
+
+
+def test_what_is_taken_out_of_a_song_is_told_anew_by_each_chunk() -> None:
+    """So a rest that was silent before the session, or while one instrument was alone, cannot stay so."""
+    stream = make_stream()
+    calls = watched(stream)
+    row, audio = stream.open(session()), music(3 * RATE) + np.float32(0.01)
+    for _ in range(5):
+        feed(stream, row, audio, stream.prepare("query", "bass"))
+    # Of the 8 frames of a window, before the session was silence.
+    assert [times[0, SOURCE].gt(0).sum().item() for times, _ in calls] == [3, 5, 7, 8, 8]
+    assert all(times[0, SUBMIXTURE].equal(times[0, SOURCE]) for times, _ in calls)
+    assert not any(times[0, MIXTURE].any() for times, _ in calls), "the song is given"
 
 
 @pytest.mark.parametrize("task", ["extract", "impute"])
@@ -245,8 +266,8 @@ def test_a_text_is_in_force_from_the_first_chunk_that_starts_at_or_after_its_pos
     audio = music(2 * RATE, seed=1)
     audio += 0.01
     parameters = {"steps": 1}
-    plain = streamed(make_stream(), audio, task, parameters=parameters)
-    with running(mge=make_stream()) as engine:
+    plain = streamed(obedient(), audio, task, parameters=parameters)
+    with running(mge=obedient()) as engine:
         playing, heard = open_session(engine, "mge", 5_000, task=task, parameters=parameters, **CUT, **BASS)
         playing.set_text("query", "drums", 4 * HOP - 10)
         write_blocks(playing, audio, 5_000)
@@ -255,14 +276,14 @@ def test_a_text_is_in_force_from_the_first_chunk_that_starts_at_or_after_its_pos
     changed = np.stack([heard.audio(port) for port in range(len(PORTS[task]))])
     difference = np.abs(changed - plain).max(axis=(0, 1))
     assert not difference[: 4 * HOP].any()
-    assert difference[4 * HOP + 2_000 : 5 * HOP].max() > 0.02
+    assert difference[4 * HOP + 2_000 : 5 * HOP].max() > 1e-3
     assert difference[4 * HOP : 4 * HOP + 20].max() < 0.1 * difference.max(), "it is faded in"
 
 
 def test_a_text_changed_live_is_heard_within_a_chunk_its_guard_and_a_fifth_of_a_second() -> None:
     """From the sample that is being recorded when it is typed, to when the first that obeys it is due to be played."""
     audio, typed = music(3 * RATE, seed=1) + np.float32(0.01), 5 * HOP // 2
-    with running(mge=make_stream()) as engine:
+    with running(mge=obedient()) as engine:
         playing, heard = open_session(engine, "mge", 4_800, offline=False, **CUT, **BASS)
         write_blocks(playing, audio[:, :typed], 480)
         settle(engine)
@@ -273,8 +294,8 @@ def test_a_text_changed_live_is_heard_within_a_chunk_its_guard_and_a_fifth_of_a_
         playing.close_input()
         heard.finished()
         latency = sum(item.seconds for item in playing.ledger.items if item.name in {"front_end", "visibility"})
-    changed, plain = np.stack([heard.audio(port) for port in range(2)]), streamed(make_stream(), audio)
-    first = int(np.flatnonzero(np.abs(changed - plain).max(axis=(0, 1)) > 1e-4)[0])
+    changed, plain = np.stack([heard.audio(port) for port in range(2)]), streamed(obedient(), audio)
+    first = int(np.flatnonzero(np.abs(changed - plain).max(axis=(0, 1)) > 1e-6)[0])
     waited = first / RATE + latency - typed / RATE  # and what the machine computes in
     assert latency == pytest.approx(float(CHUNK + GUARD))
     assert 0 < waited <= float(CHUNK) + 0.01
@@ -291,7 +312,7 @@ def test_a_live_session_gives_what_a_render_of_the_same_events_gives() -> None:
     audio = music(3 * RATE)
     played = []
     for offline in (True, False):
-        with running(mge=make_stream()) as engine:
+        with running(mge=obedient()) as engine:
             playing, heard = open_session(engine, "mge", 5_000, offline=offline, **CUT, **BASS)
             playing.set_text("query", "drums", 3 * HOP)
             playing.control("steps", 2.0, 5 * HOP)
@@ -307,10 +328,10 @@ def test_a_live_session_gives_what_a_render_of_the_same_events_gives() -> None:
 
 def test_a_seed_says_what_is_made_and_gain_how_loud() -> None:
     audio = music(RATE)
-    one, again, other = (streamed(make_stream(), audio, "impute", seed=seed) for seed in (1, 1, 2))
+    one, again, other = (streamed(obedient(), audio, "impute", seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).max() > 1e-3
-    half = streamed(make_stream(), audio, "impute", seed=1, parameters={"gain": 0.5})
+    half = streamed(obedient(), audio, "impute", seed=1, parameters={"gain": 0.5})
     np.testing.assert_allclose(half, 0.5 * one, atol=1e-6)
 
 
@@ -334,10 +355,10 @@ def test_a_question_may_change_by_and_by() -> None:
 def test_a_morph_keeps_the_past_and_asks_for_what_lies_between() -> None:
     stream = make_stream()
     calls = watched(stream)
-    row, audio = stream.open(session()), music(3 * RATE) + np.float32(0.01)
+    row, audio = stream.open(session("impute")), music(3 * RATE) + np.float32(0.01)
     bass, drums = (stream.prepare("query", text) for text in ("bass", "drums"))
     for prompt in (bass, drums, drums, drums):
-        feed(stream, row, audio, prompt, {"morph": 2 * float(CHUNK)})
+        feed(stream, row, audio, prompt, {"morph": 2 * float(CHUNK), "steps": 1, "guidance": 1.0})
     assert [times[0, SOURCE].gt(0).sum().item() for times, _ in calls] == [3] * 4
     torch.testing.assert_close(calls[1][1][0, SOURCE], 0.5 * (bass + drums))
     assert calls[2][1][0, SOURCE].equal(drums)
@@ -378,13 +399,13 @@ def test_rows_that_share_calls_as_on_a_gpu_play_the_same(changes: dict[str, Any]
         ]
         for chunk in range(4):
             end, start = WINDOWS.end(chunk), WINDOWS.end(chunk - 1) if chunk else 0
-            prompts = [stream.prepare("query", "strings" if (row, chunk) == (2, 2) else texts[row]) for row in rows]
+            prompts = [stream.prepare("query", "strings" if (row, chunk) == (1, 2) else texts[row]) for row in rows]
             answers = stream.step(
                 [ChunkInput(row, audio[:, start:end], None, {"steps": 1, "guidance": 1.0}, {"query": prompt})
                  for row, prompt in zip(rows, prompts, strict=True)]
             )  # fmt: skip
             heard.append([np.stack(answer.audio) for answer in answers if isinstance(answer, ChunkOutput)])
-    assert [len(times) for times, _ in calls] == ([4, 4, 3, 1, 3, 1] if changes else [4, 4, 4, 4])
+    assert sorted(len(times) for times, _ in calls) == ([1, 1, 2, 2, 3, 3, 4] if changes else [4, 4, 4, 4])
     for apart, together in zip(heard[:4], heard[4:], strict=True):
         assert len(apart) == len(together) == 4
         for one, other in zip(apart, together, strict=True):

@@ -50,6 +50,10 @@ class WindowedHCodec:
         return self.network.encode(audio).transpose(1, 2).flatten(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
+        return self.network.decode_vectors(self.vectors(codes))
+
+    def vectors(self, codes: Tensor) -> Tensor:
+        """Codes, or the first ones, -> what the network decodes [row, path * latent, n]."""
         by_path = [codes[:, at :: len(PATHS)] for at in range(len(PATHS))]
         vectors = [
             self.network.quantizer(path).decode(own)
@@ -57,7 +61,7 @@ class WindowedHCodec:
             else codes.new_zeros(len(codes), self.network.config.latent, codes.shape[-1], dtype=torch.float32)
             for path, own in zip(PATHS, by_path, strict=True)
         ]
-        return self.network.decode_vectors(torch.cat(vectors, dim=1))
+        return torch.cat(vectors, dim=1)
 
     def init_encode_state(self, rows: int) -> Heard:
         return Heard(torch.zeros(rows, 1, WINDOW * self.hop, device=self._device))

@@ -17,7 +17,7 @@ Factor = Annotated[int, Meta(ge=1, le=64)]
 
 
 class Vae(Protocol):
-    """Mono sound to latents and back. All that a signal's ends lack is silence.
+    """Sound to latents and back. All that a signal's ends lack is silence.
 
     A stream plays it in windows, of which only the middle counts: what lies within `reach` of a window's ends, or
     within `decode_reach` of a run of latents' ends, is other than in a longer one.
@@ -25,20 +25,27 @@ class Vae(Protocol):
 
     sample_rate: int
     hop: int  # samples of a latent frame
+    channels: int  # of sound, that it hears and says apart
     latent_channels: int
     reach: tuple[int, int]  # samples before and after its own hop that a latent frame hears
     decode_reach: tuple[int, int]  # latent frames before and after its own that a hop of sound is made of
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[row, frame * hop] -> the posterior's mean [row, channel, frame], which is what serving takes."""
+        """[row, frame * hop], which all channels hear, or [row, channel, frame * hop] -> the posterior's mean
+        [row, channel, frame], which is what serving takes.
+        """
         ...
 
     def posterior(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """[row, frame * hop] -> its mean and the logarithm of its variance, each [row, channel, frame]."""
+        """Likewise, its mean and the logarithm of its variance, each [row, channel, frame]."""
+        ...
+
+    def sound(self, latents: Tensor) -> Tensor:
+        """[row, channel, frame] -> float32 [row, channel, frame * hop]."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[row, channel, frame] -> float32 [row, frame * hop]."""
+        """The mean of that over its channels, [row, frame * hop]."""
         ...
 
 
@@ -101,8 +108,16 @@ def read_vae_table(table: Any) -> Config:
     return read_table(CONFIGS[kind], table, "vae", known_elsewhere=("kind",))
 
 
-def frames_of(audio: Tensor, hop: int) -> int:
-    """How many latent frames [row, sample] makes. Raises ValueError: it is no whole number of them."""
-    if audio.dim() != 2 or audio.shape[-1] % hop or not audio.shape[-1]:
-        raise ValueError(f"audio is {list(audio.shape)}: give [row, sample], a multiple of {hop} samples; pad its end")
-    return audio.shape[-1] // hop
+def by_channel(audio: Tensor, hop: int, channels: int) -> Tensor:
+    """[row, sample], or what has its channels already, as [row, channel, sample].
+
+    Raises:
+        ValueError: it has others, or no whole number of latent frames.
+    """
+    whole = audio.dim() in (2, 3) and audio.shape[-1] and not audio.shape[-1] % hop
+    if not whole or (audio.dim() == 3 and audio.shape[1] != channels):
+        raise ValueError(
+            f"audio is {list(audio.shape)}: give [row, sample], or [row, {channels}, sample], a multiple of {hop} "
+            "samples; pad its end"
+        )
+    return audio if audio.dim() == 3 else audio[:, None].expand(-1, channels, -1)

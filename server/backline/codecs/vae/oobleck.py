@@ -2,7 +2,7 @@
 
 MGE-LDM's at 16 kHz (the default sizes), Stable Audio's own at 44.1 kHz and Ear-VAE's at 48 kHz are this network. Layers
 are named as in the published files, but that a convolution's weight is one tensor: weight norm is folded on import.
-Two-channel models hear a mono signal on both channels, and the mean of what they say is taken.
+Two-channel models hear a mono signal on both channels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from backline.codecs.vae.config import OobleckConfig, frames_of
+from backline.codecs.vae.config import OobleckConfig, by_channel
 from backline.codecs.vae.reach import span
 
 DILATIONS = (1, 3, 9)  # of a level's residual units
@@ -27,6 +27,7 @@ class Oobleck(nn.Module):
         super().__init__()
         self.config = config
         self.sample_rate, self.hop, self.latent_channels = config.sample_rate, config.hop, config.latent_channels
+        self.channels = config.audio_channels
         self.encoder, self.decoder = Encoder(config), Decoder(config)
         first, last = span(self.encoder, 0, 0)
         self.reach = -first, last - self.hop + 1
@@ -41,13 +42,15 @@ class Oobleck(nn.Module):
         return mean, 2 * (F.softplus(scale) + LEAST_DEVIATION).log()
 
     def decode(self, latents: Tensor) -> Tensor:
-        sound: Tensor = self.decoder(latents)
-        return sound.mean(dim=1).float()
+        return self.sound(latents).mean(dim=1)
+
+    def sound(self, latents: Tensor) -> Tensor:
+        said: Tensor = self.decoder(latents)
+        return said.float()
 
     def _statistics(self, audio: Tensor) -> tuple[Tensor, ...]:
         """The mean, and what the deviation is made of."""
-        frames_of(audio, self.hop)
-        heard: Tensor = self.encoder(audio[:, None].expand(-1, self.config.audio_channels, -1))
+        heard: Tensor = self.encoder(by_channel(audio, self.hop, self.channels))
         return heard.chunk(2, dim=1)
 
 

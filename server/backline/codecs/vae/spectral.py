@@ -20,7 +20,7 @@ from backline.codecs.hcodec.network import (
     normalized,
     spectra_of,
 )
-from backline.codecs.vae.config import SpectralConfig, frames_of
+from backline.codecs.vae.config import SpectralConfig, by_channel
 from backline.codecs.vae.reach import span
 from backline.nn.mel import LogMel
 
@@ -33,7 +33,7 @@ class SpectralVae(nn.Module):
         self.config = config
         codec = config.codec
         self.sample_rate, self.hop = codec.sample_rate, codec.hop * codec.frames_per_code
-        self.latent_channels = config.latent_channels
+        self.channels, self.latent_channels = 1, config.latent_channels
         self.acoustic = AcousticEncoder(codec)
         self.mel = LogMel(codec.sample_rate, codec.feature_width, FEATURE_WINDOW, codec.hop, FEATURE_FLOOR)
         self.semantic = SemanticEncoder(codec.feature_width, codec.semantic_width, codec.latent)
@@ -52,12 +52,14 @@ class SpectralVae(nn.Module):
         return mean, variance
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.decoder.sound(self.spectra(latents))[:, 0].float()
+        return self.sound(latents)[:, 0]
+
+    def sound(self, latents: Tensor) -> Tensor:
+        return self.decoder.sound(self.spectra(latents)).float()
 
     def vectors(self, audio: Tensor) -> Tensor:
         """What the encoders say of [row, frame * hop]: [row, path * dim, frame]."""
-        frames_of(audio, self.hop)
-        signal = audio[:, None]
+        signal = by_channel(audio, self.hop, self.channels)
         with torch.autocast(signal.device.type, enabled=False):  # where training is in bfloat16: logarithms are not
             features = self.mel(signal)
         told = [self.acoustic(signal), self.semantic(features)]

@@ -20,9 +20,17 @@ def transformer_arrays(transformer: Transformer) -> dict[str, Any]:
     def stacked(name: str) -> Floats:
         return as_array(torch.stack([block.get_parameter(name) for block in transformer.blocks]))
 
+    config, qkv = transformer.config, stacked("qkv.weight")
+    if config.kv_heads:  # the step knows one of keys and values for every head
+        heads = np.arange(config.heads + 2 * config.kv_heads)
+        keys = heads[config.heads :].reshape(2, -1).repeat(config.heads // config.kv_heads, axis=1)
+        order = np.concatenate([heads[: config.heads], keys.ravel()])
+        qkv = qkv.reshape(config.layers, len(heads), config.head_width, -1)[:, order].reshape(
+            config.layers, -1, config.width
+        )
     return {
         "norm1": stacked("norm1.weight"),
-        "qkv": stacked("qkv.weight"),
+        "qkv": np.ascontiguousarray(qkv),
         "q_norm": stacked("q_norm.weight"),
         "k_norm": stacked("k_norm.weight"),
         "out": stacked("out.weight"),

@@ -37,7 +37,7 @@ class Gate:
     """One session's: `hear` takes the input of a chunk, `apply` then answers for the sound of that chunk."""
 
     def __init__(self, grid: Grid, hop: int, output_rate: int) -> None:
-        """`hop`: samples of input in a frame of the voice."""
+        """`hop`: samples of input in a frame, 20 ms; the grid's visibility is as far as input comes."""
         self._lag = max(0, grid.frames(VOCAL.rate) - math.floor(grid.visibility * VOCAL.rate))
         self._hop, self._output_rate = hop, output_rate
         self._heard = 0  # frames

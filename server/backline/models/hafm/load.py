@@ -13,6 +13,10 @@ from torch import Tensor
 
 from backline.codecs.base import Codec, SemanticEncoder
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
+from backline.codecs.duotok.codec import clustered_semantics, track_semantics
+from backline.codecs.duotok.config import DuoTokConfig, Role
+from backline.codecs.duotok.load import PREFIX as TOKENIZER
+from backline.codecs.duotok.load import load as load_tokenizer
 from backline.codecs.encodec import EncodecStream
 from backline.codecs.harmony import HarmonyEncoder, HarmonyTables
 from backline.codecs.hubert import HubertConfig, HubertEncoder
@@ -164,8 +168,11 @@ def _codec(sizes: ConvNeXtCodecConfig | EncodecConfig, tensors: Mapping[str, Ten
     return EncodecStream(part(tensors, "codec."), codebooks=sizes.codebooks, device=device)
 
 
-def load_encoder(table: Any, tensors: Mapping[str, Tensor], device: str) -> SemanticEncoder:
+def load_encoder(table: Any, tensors: Mapping[str, Tensor], device: str, role: Role = "vocals") -> SemanticEncoder:
     """What listens, by a pack's [semantics] table and its tensors "semantics.*".
+
+    Args:
+        role: whose tokens are wanted; only a tokenizer's own are others for a band than for a voice.
 
     Raises:
         ValueError: names everything that is missing or does not fit.
@@ -182,6 +189,8 @@ def load_encoder(table: Any, tensors: Mapping[str, Tensor], device: str) -> Sema
     prefix = f"semantics.{semantics.kind}."
     given = dict(part(tensors, prefix))
     centroids = given.pop("centroids", None)
+    if isinstance(sizes, DuoTokConfig):
+        return _tokens_as_semantics(sizes, given, centroids, vocabulary, device, role)
     if centroids is None:
         raise ValueError(f"{prefix}centroids is missing")
     dimension = sizes.dimension if isinstance(sizes, HubertConfig) else sizes.width
@@ -190,6 +199,26 @@ def load_encoder(table: Any, tensors: Mapping[str, Tensor], device: str) -> Sema
     if isinstance(sizes, HubertConfig):
         return HubertEncoder(given, centroids, sizes, device)
     return WhisperSemantics(given, centroids, sizes, device)
+
+
+def _tokens_as_semantics(
+    sizes: DuoTokConfig,
+    given: Mapping[str, Tensor],
+    centroids: Tensor | None,
+    vocabulary: int,
+    device: str,
+    role: Role,
+) -> SemanticEncoder:
+    """Raises ValueError: names everything that is missing or does not fit."""
+    found = {f"{TOKENIZER}{name}": tensor for name, tensor in given.items()}
+    tokenizer = load_tokenizer({"kind": "duotok", **sizes.to_table()}, found).to(device)
+    if centroids is None:
+        if vocabulary != sizes.entries:
+            raise ValueError(f"[semantics] vocabulary is {vocabulary}, and the tokenizer has {sizes.entries} tokens")
+        return track_semantics(tokenizer, role)
+    if wrong := misfits("semantics.duotok.centroids", centroids, (vocabulary, sizes.width)):
+        raise ValueError(wrong[0])
+    return clustered_semantics(tokenizer.encoder, centroids.to(device, torch.float32))
 
 
 def _key_profile(tables: PackTables, tensors: Mapping[str, Tensor]) -> NDArray[np.float32] | None:

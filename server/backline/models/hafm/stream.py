@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -80,6 +80,7 @@ class HafmStream:
     def __init__(self, parts: HafmParts, band: Band, capacity: int = CAPACITY) -> None:
         """`band` has a row more than sessions at once: for warming up."""
         self.parts, self.band, self.capacity = parts, band, capacity
+        self._vocal = replace(VOCAL, rate=int(parts.encoder.frame_rate))
         self.spec = parts.spec
         # Frames by which the encoder's step is late.
         self._encoder_delay = math.ceil(parts.encoder.lookahead / parts.encoder.hop)
@@ -96,7 +97,7 @@ class HafmStream:
 
     def required_input(self, row: int) -> int:
         state = self._rows[row]
-        frames = state.grid.source_frames(VOCAL, state.chunk)
+        frames = state.grid.source_frames(self._vocal, state.chunk)
         return (frames + self._encoder_delay) * self.parts.encoder.hop if frames else 0
 
     @torch.inference_mode()
@@ -117,7 +118,7 @@ class HafmStream:
                 answers[cue.row] = RowFailed(cue.row, error)
             row = self._rows[cue.row]
             row.chunk += 1
-            row.held.forget(float(min(row.chunk * row.grid.chunk, Fraction(row.frames_fed, VOCAL.rate))))
+            row.held.forget(float(min(row.chunk * row.grid.chunk, Fraction(row.frames_fed, self._vocal.rate))))
         return [answers[given.row] for given in inputs]
 
     def latency(self, config: SessionConfig) -> tuple[LatencyItem, ...]:
@@ -151,13 +152,15 @@ class HafmStream:
         return RowBytes(kv=self.band.kv_bytes(), other=states)
 
     def _start(self, row: int, config: SessionConfig) -> None:
-        grid = _grid(config, self.band.lookahead)
+        grid, encoder = _grid(config, self.band.lookahead), self.parts.encoder
+        frame = 1 / encoder.frame_rate  # the gate hears as far as whole frames do
+        gated = replace(grid, visibility=math.floor(grid.visibility / frame) * frame)
         self._rows[row] = Row(
             grid=grid,
             seed=config.seed,
-            encoder_state=self.parts.encoder.init_state(1),
+            encoder_state=encoder.init_state(1),
             decoder_state=self.parts.codec.init_decode_state(1),
-            gate=Gate(grid, self.parts.encoder.hop, self.parts.codec.sample_rate),
+            gate=Gate(gated, encoder.sample_rate // VOCAL.rate, self.parts.codec.sample_rate),
             held=HeldNotes(),
         )
         self.band.reset(row, config.seed)

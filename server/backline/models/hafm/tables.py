@@ -4,7 +4,7 @@
 [network.semantic] [network.coarse] [network.fine]   interleaved: fields of StageConfig
 [network.semantic] [network.acoustic]                aligned: fields of AlignedStageConfig
 [codec]      kind = "convnext" or "encodec", and its sizes
-[semantics]  kind = "harmony", "hubert" or "whisper", and the sizes of the latter two; vocal_noise
+[semantics]  kind = "harmony", or "hubert", "whisper" or "duotok" and the sizes of these; vocal_noise
 [sampling]   guidance, temperature, top_k: the parameters' defaults
 [stream]     default_chunk_seconds ("4/5"), default_visibility_seconds, cache = "evict" or "recompute"
 """
@@ -20,6 +20,7 @@ from msgspec import Meta
 
 from backline.codecs.clustered import ClusteredEncoder
 from backline.codecs.convnext import ConvNeXtCodecConfig
+from backline.codecs.duotok.config import DuoTokConfig
 from backline.codecs.harmony import HarmonyEncoder
 from backline.codecs.hcodec.network import HCodecConfig
 from backline.codecs.hubert import HubertConfig
@@ -35,6 +36,7 @@ from backline.models.hafm.held import CHORD_SOURCE
 from backline.models.hafm.interleaved.config import InterleavedConfig
 from backline.models.hafm.interleaved.fit import problems as interleaved_problems
 from backline.models.hafm.interleaved.player import Cache
+from backline.models.hafm.sources import VOCAL
 from backline.models.hafm.transport import BAND_BAR
 from backline.models.stream import Parameter, Port, StreamSpec
 from backline.nn.tables import Entries, Seconds, TableError, read_table, shortened
@@ -49,10 +51,13 @@ LAYOUTS: dict[str, type[InterleavedConfig | AlignedConfig]] = {
     "aligned": AlignedConfig,
 }
 
-# Kinds of semantics that are a network's features and k-means, and the sizes of the network.
-CLUSTERED: dict[str, type[HubertConfig | WhisperSemanticsConfig]] = {
+# Kinds of semantics that are a network's features and k-means, and the sizes of the network. A tokenizer's may be its
+# own tokens instead: then there are no centroids.
+Listener = HubertConfig | WhisperSemanticsConfig | DuoTokConfig
+CLUSTERED: dict[str, type[Listener]] = {
     "hubert": HubertConfig,
     "whisper": WhisperSemanticsConfig,
+    "duotok": DuoTokConfig,
 }
 
 Part = TypeVar("Part")
@@ -62,7 +67,7 @@ Part = TypeVar("Part")
 class SemanticsTable:
     """The [semantics] table, but for the sizes of a network."""
 
-    kind: Literal["harmony", "hubert", "whisper"]
+    kind: Literal["harmony", "hubert", "whisper", "duotok"]
     vocabulary: Entries = HarmonyEncoder.vocabulary
     vocal_noise: Annotated[float, Meta(ge=0, le=1)] = VOCAL_NOISE
 
@@ -91,7 +96,22 @@ class PackTables:
     network: InterleavedConfig | AlignedConfig
     codec: ConvNeXtCodecConfig | EncodecConfig
     semantics: SemanticsTable
-    listener: HubertConfig | WhisperSemanticsConfig | None  # where a network is what listens
+    listener: Listener | None  # where a network is what listens
+
+    @property
+    def input_rate(self) -> int:
+        """Hz, of the voice."""
+        if self.listener is None:
+            return HarmonyEncoder.sample_rate
+        return self.listener.sample_rate if isinstance(self.listener, DuoTokConfig) else ClusteredEncoder.sample_rate
+
+    @property
+    def semantic_rate(self) -> Fraction:
+        """Tokens of the voice in a second."""
+        if self.listener is None:
+            return HarmonyEncoder.frame_rate
+        return self.listener.frame_rate if isinstance(self.listener, DuoTokConfig) else ClusteredEncoder.frame_rate
+
     sampling: Sampling
     stream: StreamTable
 
@@ -125,11 +145,14 @@ def read_tables(config: Mapping[str, Any]) -> PackTables:
         else:
             problems += interleaved_problems(network, codec, semantics.vocabulary)
         if not problems and sampling is not None and stream is not None:
-            return PackTables(network, codec, semantics, listener, sampling, stream)
+            tables = PackTables(network, codec, semantics, listener, sampling, stream)
+            problems += _semantic_rate_problems(tables)
+            if not problems:
+                return tables
     raise PackError(problems, str(config.get("name", "")))
 
 
-def read_semantics(said: Any) -> tuple[SemanticsTable, HubertConfig | WhisperSemanticsConfig | None]:
+def read_semantics(said: Any) -> tuple[SemanticsTable, Listener | None]:
     """A [semantics] table: what every kind says, and the sizes of the network, where one listens.
 
     Raises:
@@ -162,7 +185,7 @@ def spec_of(tables: PackTables) -> StreamSpec:
     )
     return StreamSpec(
         takes_notes=aligned,
-        input_rate=(HarmonyEncoder if tables.listener is None else ClusteredEncoder).sample_rate,
+        input_rate=tables.input_rate,
         output_rate=CODEC_RATE,
         input_channels=1,
         ports=(Port("accompaniment", 1, "the band that plays along"),),
@@ -203,6 +226,17 @@ def _rate_problems(codec: ConvNeXtCodecConfig | EncodecConfig) -> list[str]:
     return [
         f"[codec] has frames of {codec.hop} samples at {codec.sample_rate} Hz: use a whole number of them a second at "
         f"{CODEC_RATE} Hz"
+    ]
+
+
+def _semantic_rate_problems(tables: PackTables) -> list[str]:
+    """Where stages and what listens count the voice's tokens at different rates."""
+    rate = tables.semantic_rate
+    return [
+        f"[network.{name}] hears {source.rate} vocal tokens a second, the semantic encoder gives {float(rate):g}"
+        for name, stage in tables.network.stages().items()
+        for source in stage.sources
+        if source.name == VOCAL.name and source.rate != rate
     ]
 
 

@@ -4,8 +4,9 @@
     (answered,) = answerer.answer([Asked(...)])          # keeps nothing of a session: a stream keeps what is between
 
 Of a window, the given track is heard anew, with as much before it as the VAE's encoder reaches; the past of the others
-is what the window before has said. Networks with a time for every frame are told all of that clean; others get the past
-as noisy as the rest, as the authors' code does. Noise is drawn by seed and absolute frame (offline.py).
+is what the window before has said, where a task goes on from that. Networks with a time for every frame are told all of
+that clean; others get the past as noisy as the rest, as the authors' code does. Noise is drawn by seed and absolute
+frame (offline.py).
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from torch import Tensor, nn
 
 from backline.codecs.vae.config import Vae
 from backline.models.mge.network import MgeNetwork
-from backline.models.mge.offline import noise_at
 from backline.models.mge.tasks import TASKS, TRACKS, Task
 from backline.models.rows import each, together
 from backline.models.stream import Audio
 from backline.models.windowed.finish import MARGIN
 from backline.models.windowed.polarity import polarity
-from backline.nn.diffusion import guided, sample
-from backline.nn.dit import GroupedLinear
+from backline.nn.diffusion import guided, noise_at, sample
+from backline.nn.dit import to_bfloat16
 from backline.nn.precision import faster_in_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -83,10 +83,8 @@ class Answerer:
         self.window_frames = network.config.window_frames
         self.lead = ceil(self.vae.reach[0] / self.vae.hop)
         self.bfloat16 = faster_in_bfloat16(place) if precision == "auto" else precision == "bfloat16"
-        if self.bfloat16:  # the products are made in it anyway, and need not convert their weights each time
-            for layer in network.dit.modules():
-                if isinstance(layer, nn.Linear | GroupedLinear):
-                    layer.to(torch.bfloat16)
+        if self.bfloat16:
+            to_bfloat16(network.dit)
         self.batches = place.type != "cpu"
 
     @torch.inference_mode()

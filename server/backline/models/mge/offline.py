@@ -12,7 +12,7 @@ VAE's rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Protocol
@@ -23,17 +23,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from backline.codecs.vae.config import Vae
-from backline.kernels.random import normal_array
+from backline.codecs.vae.whole import Sound, decoded, encoded
 from backline.models.mge.network import MgeNetwork
 from backline.models.mge.tasks import MIXTURE, PORTS, SOURCE, SUBMIXTURE, TASKS, TRACKS, Task
 from backline.models.stream import Audio
 from backline.models.windowed.finish import Finish
 from backline.models.windowed.polarity import polarity
 from backline.models.windowed.windows import Windows
-from backline.nn.diffusion import Denoiser, guided, sample
-
-Sound = NDArray[np.float32]  # [sample]
-BLOCK = 256  # latent frames that the VAE encodes or decodes at a time
+from backline.nn.diffusion import Denoiser, guided, noise_at, sample, windows
 
 
 class Reader(Protocol):
@@ -178,7 +175,8 @@ class OfflinePlayer:
             heard, span = padded[:, start:stop], slice(start // frame, stop // frame)
             sounds = np.zeros((len(ports), 1, windows.window), np.float32)
             if task.given is None or heard.any():
-                new = stop // frame - (windows.hop + windows.guard) // frame
+                told = windows.hop + windows.guard if task.goes_on else windows.end(chunk)
+                new = (stop - min(told, windows.window)) // frame
                 self._tell(latents, task, span, new, before // frame, denoise, sampling, padded[:, :stop], heard)
                 sounds[:, 0] = vae.decode(self.network.unnormed(latents[list(ports.values()), :, span]).cpu()).numpy()
             else:
@@ -216,59 +214,3 @@ class OfflinePlayer:
 
     def _decoded(self, latents: Tensor, samples: int) -> Sound:
         return decoded(self.vae, latents)[:samples]
-
-
-def windows(frames: int, window: int, overlap: float) -> Iterator[tuple[int, int, int]]:
-    """First frame of each window, the one after its last, and the first that is new; the last window ends the file."""
-    hop = max(1, window - round(overlap * window))
-    begun = 0
-    while begun < frames:
-        stop = min(frames, max(begun + hop, window))
-        yield max(0, stop - window), stop, begun
-        begun = stop
-
-
-def noise_at(seed: int, stream: int, shape: tuple[int, int], start: int, stop: int) -> Tensor:
-    """Noise [track, channel, frame] of some frames of a file: always the same for a seed."""
-    tracks, channels = shape
-    counters = np.arange(start, stop) * channels + np.arange(channels)[:, None]
-    drawn = [normal_array(seed, stream * tracks + track, counters) for track in range(tracks)]
-    return torch.from_numpy(np.stack(drawn))
-
-
-@torch.inference_mode()
-def encoded(vae: Vae, sound: Sound, frames: int) -> Tensor:
-    """Latents [channel, frame] of a sound and the silence after it, a block at a time, the same as at once."""
-    padded = torch.from_numpy(np.pad(sound, (0, frames * vae.hop - len(sound))))
-    before, after = (ceil(samples / vae.hop) for samples in vae.reach)
-
-    def block(start: int, stop: int) -> Tensor:
-        return vae.encode(padded[None, start * vae.hop : stop * vae.hop])[0]
-
-    return by_blocks(block, frames, before, after, 1)
-
-
-@torch.inference_mode()
-def decoded(vae: Vae, latents: Tensor) -> Sound:
-    """The sound of latents [channel, frame], a block at a time, the same as at once."""
-
-    def block(start: int, stop: int) -> Tensor:
-        return vae.decode(latents[None, :, start:stop].cpu())[0]
-
-    return by_blocks(block, latents.shape[1], *vae.decode_reach, vae.hop).numpy()
-
-
-def by_blocks(block: Callable[[int, int], Tensor], frames: int, before: int, after: int, scale: int) -> Tensor:
-    """What `block(start, stop)` gives of all frames, of each block without what hears too little of its neighbours.
-
-    Args:
-        before, after: frames that each frame's output depends on, beside its own.
-        scale: steps of output a frame.
-    """
-    pieces = []
-    for start in range(0, frames, BLOCK):
-        stop = min(frames, start + BLOCK)
-        first = max(0, start - before)
-        heard = block(first, min(frames, stop + after))
-        pieces.append(heard[..., (start - first) * scale : (stop - first) * scale])
-    return torch.cat(pieces, dim=-1)

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import torch
@@ -32,7 +32,7 @@ from torch import Tensor
 from backline.kernels.overlap import OverlapAdd
 from backline.models.mge.answers import Answered, Answerer, Asked
 from backline.models.mge.offline import Reader
-from backline.models.mge.tasks import PORTS, TASKS
+from backline.models.mge.tasks import PORTS, TASKS, TaskName
 from backline.models.mge.words import BASS, FAMILIES, INSTRUMENTS
 from backline.models.rows import each, free_row, one_by_one, raised
 from backline.models.stream import (
@@ -77,6 +77,7 @@ class MgeSettings(WindowedSettings):
     # 1: with 2, as the stems pack has it, even true stems come back farther off in log mels ("VAE, mask" of
     # `backline evaluate extraction`).
     mask_exponent: Annotated[float, Meta(gt=0, le=100)] = 1.0
+    tasks: Annotated[tuple[TaskName, ...], Meta(min_length=1)] = get_args(TaskName)  # that it does well enough
     extract_steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 1
     extract_guidance: Annotated[float, Meta(ge=0, le=MOST_GUIDANCE)] = 1.0
     steps: Annotated[int, Meta(ge=1, le=MOST_STEPS)] = 8  # of the other tasks, and so is the next
@@ -144,7 +145,7 @@ class MgeStream:
 
     def open(self, config: SessionConfig) -> int:
         free = free_row(self._rows, self.capacity)
-        windows, task = self._windows(config), config.task or next(iter(PORTS))
+        windows, task = self._windows(config), config.task or self.spec.tasks[0].name
         held = windows.window + self.answerer.lead * windows.frame
         self._rows[free] = Row(
             task=task,
@@ -208,11 +209,12 @@ class MgeStream:
     def _asked(self, given: ChunkInput) -> tuple[Asked, Spoken]:
         """The window of the row's next chunk and what is asked of it; the row stays where it is."""
         row = self._rows[given.row]
-        windows, frames = row.windows, self.answerer.window_frames
+        windows, frames, task = row.windows, self.answerer.window_frames, TASKS[row.task]
         wanted: Tensor = given.texts.get(QUERY, self._nothing)
         hop_seconds = windows.hop / self.answerer.sample_rate
         before = row.spoken or Spoken.first(wanted)
         spoken, other = before.then(wanted, given.parameters.get("morph", 0.0), hop_seconds)
+        new = (windows.hop + windows.guard) // windows.frame
         moved, ends = windows.new_frames(row.chunk), windows.end(row.chunk) // windows.frame
         steps, guidance = self.settings.sampling(row.task, given.parameters)
         asked = Asked(
@@ -221,9 +223,9 @@ class MgeStream:
             latents=row.latents.roll(-moved, dims=-1),
             first_frame=ends - frames,
             # Before the session was silence, whatever is asked for.
-            new_frames=min(frames, ends) if other else (windows.hop + windows.guard) // windows.frame,
+            new_frames=new if task.goes_on and not other else min(frames, ends),
             kept=windows.kept,
-            task=TASKS[row.task],
+            task=task,
             played=tuple(PORTS[row.task].values()),
             prompt=spoken.at,
             seed=row.seed,
@@ -275,18 +277,22 @@ def make_spec(settings: MgeSettings, sample_rate: int, frame_samples: int, windo
     )
     common = windowed.make_spec(settings, sample_rate, frame_samples, window_frames, (), parameters)
     made, heard = ("steps", "guidance", "morph", "gain"), ("consistency", "steps", "guidance", "morph")
+    told = {name: heard if name == "extract" else made for name in PORTS if name in settings.tasks}
+    used = {name for names in told.values() for name in names}
+    playing = {port for name in told for port in PORTS[name]}
+    ports = (
+        Port("source", 0, "what is asked for"),
+        Port("rest", 0, "the song without it"),
+        Port("accompaniment", 0, "a band around what is heard"),
+        Port("mix", 0, "a song"),
+    )
     return replace(
         common,
-        ports=(
-            Port("source", 0, "what is asked for"),
-            Port("rest", 0, "the song without it"),
-            Port("accompaniment", 0, "a band around what is heard"),
-            Port("mix", 0, "a song"),
-        ),
+        parameters=tuple(each for each in common.parameters if each.name in used),
+        ports=tuple(port for port in ports if port.name in playing),
         texts=(Text(QUERY, BASS, "what to play, in words", suggestions()),),
         tasks=tuple(
-            Task(name, DESCRIPTIONS[name], tuple(ports), (), (QUERY,), heard if name == "extract" else made)
-            for name, ports in PORTS.items()
+            Task(name, DESCRIPTIONS[name], tuple(PORTS[name]), (), (QUERY,), names) for name, names in told.items()
         ),
     )
 
@@ -298,10 +304,11 @@ def suggestions() -> tuple[str, ...]:
     return (*alone[:2], *FAMILIES, *alone[2:], *(name for name in INSTRUMENTS if name in members))
 
 
-def live_table(frame: Fraction, window_frames: int) -> dict[str, Any]:
+def live_table(frame: Fraction, window_frames: int, tasks: Sequence[str] = tuple(PORTS)) -> dict[str, Any]:
     """The [stream] table of a pack whose latent frames last `frame` seconds: 0.96 and 0.48 s of a window of 5.12 s."""
     chunk, guard = max(1, window_frames * 3 // 16), max(1, window_frames * 3 // 32)
     fade = min(frame, WindowedSettings.fade_seconds)
     return {
-        "chunk_seconds": str(chunk * frame), "guard_seconds": str(guard * frame), "fade_seconds": str(fade)
+        "chunk_seconds": str(chunk * frame), "guard_seconds": str(guard * frame), "fade_seconds": str(fade),
+        **({} if set(tasks) == set(PORTS) else {"tasks": list(tasks)}),
     }  # fmt: skip

@@ -7,11 +7,13 @@ none, and answers the others; its prompt is about one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 MIXTURE, SUBMIXTURE, SOURCE = range(3)
+TaskName = Literal["extract", "impute", "accompany", "generate"]
 TRACKS = ("mixture", "submixture", "source")
 
 
@@ -28,6 +30,15 @@ class Task:
         if self.given is not None:
             known[:, self.given] = True
         return known
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a window goes on from what the one before has said.
+
+        What joins in does. What is taken out of a mixture is told anew: a rest that was silent, as before a session,
+        stays silent for networks that are told so, whatever the mixture does.
+        """
+        return self.given != MIXTURE
 
 
 TASKS = {

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+ASKED = "the sound of the {}"  # the paper's phrase
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 
 # How one asks; the first is the paper's (Section 4.1).
 TEMPLATES = (
-    "the sound of the {}", "{}", "the {}", "only the {}", "just {}", "{} only", "solo {}", "isolate the {}",
+    ASKED, "{}", "the {}", "only the {}", "just {}", "{} only", "solo {}", "isolate the {}",
     "give me the {}", "extract {}", "I want to hear the {}", "{} stem", "{} please", "a {}", "play some {}", "add {}",
 )  # fmt: skip
 # What tells how it sounds, and no other instrument.

@@ -30,6 +30,8 @@ class Component:
     table: dict[str, Any]
     tensors: dict[str, Tensor]
     warnings: list[str] = field(default_factory=list)
+    license: str = ""  # of the weights; "" where nobody has said, and so is the next
+    origin: str = ""  # who has made them, and of what
 
 
 @dataclass(frozen=True)

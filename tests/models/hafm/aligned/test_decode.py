@@ -18,9 +18,10 @@ from tests.support.hafm import lively
 WINDOW = 48
 STEPS = 3 * WINDOW + 6
 STAGES = [replace(stage, window=WINDOW, max_distance=WINDOW) for stage in TINY.stages().values()]
+FACTORISED = replace(STAGES[1], code_width=12, delays=(0, 1), vocabulary=700, heads=4, kv_heads=2)
 SEED, STAGE = 5, 2
-GREEDY: dict[str, Any] = {"temperature": 0.0, "top_k": 0}
-SAMPLED: dict[str, Any] = {"temperature": 0.9, "top_k": 20}
+GREEDY: dict[str, Any] = {"temperature": 0.0, "top_k": 0, "top_p": 1.0}
+SAMPLED: dict[str, Any] = {"temperature": 0.9, "top_k": 20, "top_p": 0.9}
 Decoder = TorchFrameStage | DecodeStage
 
 
@@ -44,7 +45,13 @@ def random_conditions(network: AlignedNetwork, branches: int, steps: int = STEPS
 
 
 def forced_choice(
-    network: AlignedNetwork, conditions: np.ndarray, tokens: np.ndarray, guidance: float, temperature: float, top_k: int
+    network: AlignedNetwork,
+    conditions: np.ndarray,
+    tokens: np.ndarray,
+    guidance: float,
+    temperature: float,
+    top_k: int,
+    top_p: float,
 ) -> np.ndarray:
     """[step, codebook]: what the whole network chooses in every step, if before it `tokens` [step, codebook] came."""
     config = network.config
@@ -56,7 +63,9 @@ def forced_choice(
     count = logits.shape[1]
     mixed = guide(logits[0], logits[1], torch.full((count,), guidance)) if len(logits) == 2 else logits[0]
     u = torch.from_numpy(uniform_array(SEED, STAGE, np.arange(count)))
-    chosen = choose(mixed, torch.full((count,), temperature), torch.full((count,), top_k), u)
+    chosen = choose(
+        mixed, torch.full((count,), temperature), torch.full((count,), top_k), u, torch.full((count,), top_p)
+    )
     expected = chosen.view(STEPS, config.codebooks).numpy().copy()
     for codebook, delay in enumerate(config.delays):
         expected[:delay, codebook] = -1
@@ -65,7 +74,7 @@ def forced_choice(
 
 @pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("branches", [1, 2])
-@pytest.mark.parametrize("stage", STAGES, ids=["semantic", "acoustic"])
+@pytest.mark.parametrize("stage", [*STAGES, FACTORISED], ids=["semantic", "acoustic", "factorised, of shared keys"])
 def test_torch_and_the_kernel_choose_what_teacher_forcing_chooses_over_three_windows(
     stage: AlignedStageConfig, branches: int, sampling: dict[str, Any]
 ) -> None:
@@ -111,7 +120,7 @@ def test_a_row_alone_generates_what_it_generates_in_company(kind: str) -> None:
     company.reset(1, seed=1)
     both = np.concatenate([conditions[:, :, 20:40], conditions[:, :, :20]])
     first = company.generate_frames(
-        [0, 1], both, steps=[7, 15], guidance=[1.5, 2.0], temperature=[1.3, 0.9], top_k=[0, 20]
+        [0, 1], both, steps=[7, 15], guidance=[1.5, 2.0], temperature=[1.3, 0.9], top_k=[0, 20], top_p=[1.0, 0.9]
     )
     assert (first[0, 7:] == -1).all()
     rest = company.generate_frames([1], conditions[:, :, 15:], guidance=2.0, **SAMPLED)[0]

@@ -15,7 +15,16 @@ from backline.models.hafm.interleaved.decode import TorchDecodeStage, stage_arra
 from backline.models.hafm.interleaved.layout import Layout, interleaved
 from backline.models.hafm.interleaved.network import StageNetwork
 
-STAGES = list(TINY.stages().items())
+LARGE = {"vocabulary": 5_000, "code_width": 8}  # tables that are factorised
+STAGES = [
+    *TINY.stages().items(),
+    ("large semantic", replace(TINY.stages()["semantic"], **LARGE)),
+    ("large coarse", replace(TINY.coarse, **LARGE, token_table="target", first_head=1)),
+    (
+        "large source",
+        replace(TINY.coarse, code_width=8, sources=tuple(replace(s, vocabulary=5_000) for s in TINY.coarse.sources)),
+    ),
+]
 Decoder = TorchDecodeStage | DecodeStage
 
 
@@ -26,7 +35,11 @@ def network(config: StageConfig) -> StageNetwork:
     for parameter in (*built.conditions.values(), built.prediction, built.quantizer_offset, built.segment):
         parameter.normal_()
     built.transformer.bias.normal_()
-    built.heads.normal_(std=0.3)
+    if built.factorised:
+        built.leave.normal_(std=0.3)
+        built.head_bias.normal_()
+    else:
+        built.heads.normal_(std=0.3)
     return built
 
 

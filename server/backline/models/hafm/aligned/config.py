@@ -73,11 +73,14 @@ class AlignedStageConfig:
     feed_forward: Annotated[int, Meta(ge=0, le=65_536)] = 0  # 0: 8/3 of the width
     buckets: Buckets = 32
     norm_epsilon: Epsilon = 1e-6
+    kv_heads: Annotated[int, Meta(ge=0, le=256)] = 0  # shared by the heads' queries; 0: each has its own
+    code_width: Annotated[int, Meta(ge=0, le=16_384)] = 0  # of the predicted tokens' factorised tables; 0: they are not
 
     def __post_init__(self) -> None:
         if not self.delays or min(self.delays) != 0:
             raise ValueError(f"delays are {list(self.delays)}: give one per codebook, the least of them 0")
         check_stage(self.sources, self.buckets, self.max_distance)
+        _ = self.transformer
 
     @property
     def codebooks(self) -> int:
@@ -95,6 +98,7 @@ class AlignedStageConfig:
             max_distance=self.max_distance,
             window=self.window,
             norm_epsilon=self.norm_epsilon,
+            kv_heads=self.kv_heads,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +62,16 @@ class TorchFrameStage:
         self._ahead[row] = frames
 
     @torch.inference_mode()
+    def prefill(self, rows: Sequence[int], x: Floats) -> None:
+        """Appends positions x [row, branch, position, width] that predict nothing."""
+        for row, given in zip(rows, x, strict=True):
+            every = torch.zeros((self.branches * self.rows, *given.shape[1:]), device=self.device)
+            mine = torch.zeros(len(every), dtype=torch.bool, device=self.device)
+            branches = slice(self.branches * row, self.branches * (row + 1))
+            every[branches], mine[branches] = torch.from_numpy(np.ascontiguousarray(given, np.float32)).to(every), True
+            self.network.transformer.step_(every, self._state, mine)
+
+    @torch.inference_mode()
     def generate_frames(
         self,
         rows: Sequence[int],
@@ -70,6 +81,7 @@ class TorchFrameStage:
         guidance: float | Sequence[float] = 1.0,
         temperature: float | Sequence[float] = 1.0,
         top_k: int | Sequence[int] = 0,
+        top_p: float | Sequence[float] = 1.0,
     ) -> NDArray[np.int32]:
         """Predicts the next steps [row, step, codebook] under conditions [row, branch, step, width].
 
@@ -85,7 +97,7 @@ class TorchFrameStage:
             return torch.as_tensor(given, dtype=dtype, device=self.device).repeat_interleave(books)
 
         scale, heat = by_codebook(guidance, torch.float32), by_codebook(temperature, torch.float32)
-        kept = by_codebook(top_k, torch.int64)
+        kept, likeliest = by_codebook(top_k, torch.int64), by_codebook(top_p, torch.float32)
         given = torch.from_numpy(np.ascontiguousarray(conditions, np.float32)).to(self.device)
         chosen = torch.from_numpy(index).to(self.device)
         tokens = np.full((count, most, books), -1, np.int32)
@@ -99,7 +111,7 @@ class TorchFrameStage:
                 guided = guide(flat[:, 0], flat[:, 1], scale)
                 mixed = torch.where(scale[:, None] == 1, mixed, guided)  # to the bit, as in the kernel
             u = np.concatenate([self._uniform(row) for row in index])
-            token = choose(mixed, heat, kept, torch.from_numpy(u).to(self.device)).view(count, books)
+            token = choose(mixed, heat, kept, torch.from_numpy(u).to(self.device), likeliest).view(count, books)
             moves = active[:, None] & begun
             self._last[chosen] = torch.where(moves, token, self._last[chosen])
             tokens[:, step] = torch.where(moves, token, -1).cpu().numpy()
@@ -157,10 +169,20 @@ class TorchFrameStage:
 
 def frame_arrays(network: AlignedNetwork) -> StageArrays:
     """The network's weights as the fused step takes them."""
+    tokens, begin = as_array(network.tokens[:, :-1]), network.tokens[:, -1]
+    factors: dict[str, Any] = {}
+    if network.config.code_width:
+        begin = (begin[:, None] @ network.enter)[:, 0]
+        factors = {
+            "enter": as_array(network.enter.transpose(1, 2)),
+            "leave": as_array(network.leave.transpose(1, 2)),
+            "head_bias": as_array(network.head_bias),
+        }
     return StageArrays(
         **transformer_arrays(network.transformer),
-        heads=as_array(network.heads),
-        tokens=as_array(network.tokens[:, :-1]),
-        begin=as_array(network.tokens[:, -1]),
+        heads=tokens if factors else as_array(network.heads),
+        tokens=tokens,
+        begin=as_array(begin),
         delays=np.asarray(network.config.delays, np.int64),
+        **factors,
     )

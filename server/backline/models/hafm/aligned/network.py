@@ -21,18 +21,27 @@ IGNORED = -100  # as a target: not judged
 
 
 class AlignedNetwork(nn.Module):
-    """A stage as a torch module: what training trains and the reference for the fused CPU step."""
+    """A stage as a torch module: what training trains and the reference for the fused CPU step.
+
+    With a `code_width` the predicted tokens have one table of vectors so wide, for what goes in and what comes out:
+    `enter` leads from them to the width of the stage, `leave` back. A step's input is then W [E_1(c_1); ..; E_n(c_n)].
+    """
 
     def __init__(self, config: AlignedStageConfig) -> None:
         super().__init__()
         self.config = config
-        width, codebooks = config.width, config.codebooks
+        width, codebooks, code = config.width, config.codebooks, config.code_width
         self.conditions = nn.ParameterDict(
             {s.name: _embedding(s.codebooks, s.vocabulary + 1, width) for s in config.sources}
         )
-        self.tokens = _embedding(codebooks, config.vocabulary + 1, width)  # last entry: BOS
+        self.tokens = _embedding(codebooks, config.vocabulary + 1, code or width)  # last entry: BOS
         self.transformer = Transformer(config.transformer)
-        self.heads = _embedding(codebooks, config.vocabulary, width)
+        if code:
+            self.enter = nn.Parameter(torch.randn(codebooks, code, width) * code**-0.5)
+            self.leave = nn.Parameter(torch.randn(codebooks, width, code) * (width * code) ** -0.5)
+            self.head_bias = nn.Parameter(torch.zeros(codebooks, config.vocabulary))
+        else:
+            self.heads = _embedding(codebooks, config.vocabulary, width)
 
     def forward(self, conditions: Sequence[Tensor], targets: Tensor, played: Tensor | None = None) -> Tensor:
         """Logits [row, step, codebook, vocabulary] under teacher forcing, all steps at once.
@@ -53,7 +62,10 @@ class AlignedNetwork(nn.Module):
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
         """[row, step, width] of what each codebook got a step earlier, [row, codebook, step]; BOS before it began."""
-        return _embedded(self.tokens, tokens)
+        if not self.config.code_width:
+            return _embedded(self.tokens, tokens)
+        vectors = [F.embedding(tokens[:, k], table) for k, table in enumerate(self.tokens)]
+        return torch.cat(vectors, dim=2) @ self.enter.flatten(0, 1)
 
     def inputs(self, targets: Tensor) -> Tensor:
         """[row, codebook, step] what goes in when `targets` [row, codebook, frame] are predicted."""
@@ -64,8 +76,14 @@ class AlignedNetwork(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[row, step, codebook, vocabulary] of hidden states [row, step, width]."""
+        if self.config.code_width:
+            return torch.stack([self.logits_of(k, hidden) for k in range(self.config.codebooks)], dim=2)
         flat = hidden @ self.heads.flatten(0, 1).T
         return flat.unflatten(-1, self.heads.shape[:2])
+
+    def logits_of(self, codebook: int, hidden: Tensor) -> Tensor:
+        """[.., vocabulary] of one codebook of a factorised stage, of hidden states [.., width]."""
+        return hidden @ self.leave[codebook] @ self.tokens[codebook, :-1].T + self.head_bias[codebook]
 
 
 def delayed_losses(logits: Tensor, targets: Tensor, delays: Sequence[int]) -> Tensor:

@@ -31,6 +31,8 @@ QuantizerIndex = Literal["target", "token"]
 INSTRUMENTAL = SourceConfig("instrumental", vocabulary=500, rate=50, reach="chunk_end")
 COARSE_CODES = SourceConfig("coarse", vocabulary=1024, rate=75, reach="chunk_end", codebooks=4)
 
+FACTORISED = 4096  # entries, beyond which a table is factorised where a stage has a `code_width`
+
 CLIPS = {"semantic": Fraction(10), "coarse": Fraction(5), "fine": Fraction(3)}  # seconds, the paper's (table 1)
 
 
@@ -47,6 +49,8 @@ class StageConfig:
     max_distance: distance from which on the relative bias stays the same; the paper derives it from the clip.
     window: flat positions that a position sees, in training and in serving alike.
     chunk_clock: adds an embedding of the time within the chunk to every position (not in the paper).
+    code_width: of the tables of more than FACTORISED entries, which a matrix brings to `width`; a predicted token goes
+        in and comes out by the same one (not in the paper, whose vocabularies are small). 0: no table is factorised.
     """
 
     sources: Sources
@@ -67,6 +71,7 @@ class StageConfig:
     token_table: QuantizerIndex = "token"
     first_head: Annotated[int, Meta(ge=0)] = 0
     chunk_clock: bool = False
+    code_width: Annotated[int, Meta(ge=0, le=16_384)] = 0
 
     def __post_init__(self) -> None:
         for name, value, choices in (
@@ -81,6 +86,10 @@ class StageConfig:
         check_stage(self.sources, self.buckets, self.max_distance)
         if self.feed_forward < 1:
             raise ValueError(f"feed_forward_multiple is {self.feed_forward_multiple:g}: use {2 / self.width:g} or more")
+
+    def table_width(self, vocabulary: int) -> int:
+        """Of the table of so many tokens; 0: it is the stage's own width, and no matrix follows."""
+        return self.code_width if vocabulary > FACTORISED else 0
 
     @property
     def feed_forward(self) -> int:
@@ -140,6 +149,7 @@ def three_stages(
     distances: tuple[int, int, int] | None = None,
     transport: bool = False,
     vocabulary: int = 500,
+    rate: int = 50,
     codebooks: int = 8,
     entries: int = 1024,
     **options: Any,
@@ -149,30 +159,30 @@ def three_stages(
     Args:
         windows, distances: `window` and `max_distance` per stage; else all of a clip's positions, and the sequence
             lengths of table 1, which counts no conditioning in the latter two stages.
-        vocabulary: of the semantic tokens.
+        vocabulary, rate: of the semantic tokens.
         codebooks, entries: of the codec; the coarse stage predicts the first half of the codebooks.
         options: fields of StageConfig, for all stages.
     """
     coarse, fine = codebooks - codebooks // 2, codebooks // 2
     common = {"layers": layers, "width": width, "heads": heads, **options}
     lengths = [int(seconds) for seconds in CLIPS.values()]
-    positions = (50 + 50, 50 + 50 + 75 * coarse, 75 + 75 * fine)  # a second
-    predicted = (50 + 50, 75 * coarse, 75 * fine)
+    positions = (rate + rate, rate + rate + 75 * coarse, 75 + 75 * fine)  # a second
+    predicted = (rate + rate, 75 * coarse, 75 * fine)
     held = windows or tuple(n * each for n, each in zip(lengths, positions, strict=True))
     furthest = distances or tuple(n * each for n, each in zip(lengths, predicted, strict=True))
-    vocal = replace(VOCAL, vocabulary=vocabulary)
+    vocal = replace(VOCAL, vocabulary=vocabulary, rate=rate)
     return InterleavedConfig(
         semantic=StageConfig(
             sources=(vocal, TRANSPORT) if transport else (vocal,),
             vocabulary=vocabulary,
             quantizers=1,
-            rate=50,
+            rate=rate,
             window=held[0],
             max_distance=furthest[0],
             **common,
         ),
         coarse=StageConfig(
-            sources=(vocal, replace(INSTRUMENTAL, vocabulary=vocabulary)),
+            sources=(vocal, replace(INSTRUMENTAL, vocabulary=vocabulary, rate=rate)),
             vocabulary=entries,
             quantizers=coarse,
             rate=75,

@@ -44,6 +44,8 @@ class TorchDecodeStage:
         config = network.config
         self.quantizers, self.width = config.quantizers, config.width
         self._heads = network.served_heads()
+        self._leave = network.served(network.leave) if network.factorised else None
+        self._head_bias = network.served(network.head_bias) if network.factorised else None
         self._inputs = network.served_inputs()  # [quantizer, vocabulary + 1, width]
         self._state = network.transformer.init_state(2 * rows)
         self._counts = np.zeros(rows, np.int64)
@@ -120,6 +122,9 @@ class TorchDecodeStage:
     def step(self, rows: Sequence[int], x: Floats, quantizer: int = 0) -> Floats:
         """Appends one position x [row, 2, width]; the logits [row, 2, vocabulary] that a quantizer's head gives."""
         hidden = self._append(rows, x[:, :, None])[:, :, 0]
+        if self._leave is not None and self._head_bias is not None:
+            left = hidden @ self._leave[quantizer]
+            return (left @ self._heads[quantizer].T + self._head_bias[quantizer]).cpu().numpy()
         return (hidden @ self._heads[quantizer].T).cpu().numpy()
 
     def snapshot(self, row: int) -> RowSnapshot:
@@ -172,11 +177,18 @@ class TorchDecodeStage:
         x = self._inputs[previous, self._last] + self._clock
         branches = x.repeat_interleave(2, dim=0)[:, None]
         hidden = self.network.transformer.step_(branches, self._state, self._mask.repeat_interleave(2))
-        heads = self._heads[self._count % self.quantizers]  # [row, vocabulary, width]
-        logits = torch.einsum("rbd,rvd->brv", hidden.view(self.rows, 2, self.width), heads)
+        logits = self._logits(hidden.view(self.rows, 2, self.width), self._count % self.quantizers)
         token = choose(guide(logits[0], logits[1], self._guidance), self._temperature, self._top_k, self._u)
         self._last.copy_(torch.where(self._mask, token, self._last))
         self._count.add_(self._mask)
+
+    def _logits(self, hidden: Tensor, head: Tensor) -> Tensor:
+        """[branch, row, vocabulary] of hidden states [row, branch, width], each row by its own head [row]."""
+        if self._leave is None or self._head_bias is None:
+            return torch.einsum("rbd,rvd->brv", hidden, self._heads[head])
+        left = torch.einsum("rbd,rdc->brc", hidden, self._leave[head])
+        every = torch.einsum("brc,qvc->qbrv", left, self._heads)  # a large table is not copied for each row
+        return every[head, :, torch.arange(self.rows, device=self.device)].transpose(0, 1) + self._head_bias[head]
 
     def _captured(self) -> Callable[[], None]:
         """`_advance` as a CUDA graph; nothing moves in the capture, since no row is in the mask."""
@@ -195,10 +207,20 @@ class TorchDecodeStage:
 
 def stage_arrays(network: StageNetwork) -> StageArrays:
     """The network's weights as the fused step takes them: its options are folded into the tables."""
-    inputs = network.served_inputs()
+    common = {**transformer_arrays(network.transformer), "heads": as_array(network.served_heads())}
+    if not network.factorised:
+        inputs = network.served_inputs()
+        return StageArrays(**common, tokens=as_array(inputs[:, :-1]), begin=as_array(inputs[-1, -1]))
+    config = network.config
+    after = [1 if choice == "target" else 0 for choice in (config.token_table, config.quantizer_offset)]
+    with torch.no_grad():
+        begin = network.embed_prediction(torch.full((1, 1), config.vocabulary, device=network.segment.device), 0)
     return StageArrays(
-        **transformer_arrays(network.transformer),
-        heads=as_array(network.served_heads()),
-        tokens=as_array(inputs[:, :-1]),
-        begin=as_array(inputs[-1, -1]),
+        **common,
+        tokens=as_array(network.prediction[:, :-1].roll(-after[0], 0)),
+        begin=as_array(begin[0, 0]),
+        enter=as_array(network.enter.roll(-after[0], 0).transpose(1, 2)),
+        leave=as_array(network.served(network.leave).transpose(1, 2)),
+        head_bias=as_array(network.served(network.head_bias)),
+        after=as_array(network.quantizer_offset.roll(-after[1], 0) + network.segment[-1]),
     )

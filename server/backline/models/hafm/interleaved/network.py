@@ -28,15 +28,25 @@ class StageNetwork(nn.Module):
         super().__init__()
         self.config = config
         width, quantizers = config.width, config.quantizers
+        codes = {s.name: config.table_width(s.vocabulary) for s in config.sources}
         self.conditions = nn.ParameterDict(
-            {s.name: _embedding(s.codebooks, s.vocabulary + 1, width) for s in config.sources}
+            {s.name: _embedding(s.codebooks, s.vocabulary + 1, codes[s.name] or width) for s in config.sources}
         )
-        self.prediction = _embedding(quantizers, config.vocabulary + 1, width)  # last entry: BOS
+        # From the width of a factorised table to that of the stage.
+        self.entrances = nn.ParameterDict({name: _matrix(code, width) for name, code in codes.items() if code})
+        code = config.table_width(config.vocabulary)
+        self.prediction = _embedding(quantizers, config.vocabulary + 1, code or width)  # last entry: BOS
         self.quantizer_offset = _embedding(quantizers, width)
         self.segment = _embedding(len(config.sources) + 1, width)
         self.clock = _embedding(2 * len(CLOCK_PERIODS), width) if config.chunk_clock else None
         self.transformer = Transformer(config.transformer)
-        self.heads = _embedding(quantizers, config.vocabulary, width)
+        if code:
+            self.enter = _matrix(quantizers, code, width)
+            self.leave = _matrix(quantizers, width, code, spread=(width * code) ** -0.5)
+            self.head_bias = nn.Parameter(torch.zeros(quantizers, config.vocabulary))
+        else:
+            self.heads = _embedding(quantizers, config.vocabulary, width)
+        self.factorised = code > 0  # what is predicted
 
     def forward(
         self, conditions: Sequence[Tensor], targets: Tensor, layout: Layout, drop: Tensor | None = None
@@ -94,6 +104,9 @@ class StageNetwork(nn.Module):
         table = target if self.config.token_table == "target" else own
         offset = target if self.config.quantizer_offset == "target" else own
         x = F.embedding(tokens + table * (self.config.vocabulary + 1), self.prediction.flatten(0, 1))
+        if self.factorised:
+            entered = torch.einsum("rnc,qcd->rnqd", x, self.enter)
+            x = entered[:, torch.arange(len(table), device=x.device), table]
         return x + self.quantizer_offset[offset] + self.segment[-1]
 
     def embed_clock(self, clock: Tensor) -> Tensor:
@@ -106,15 +119,23 @@ class StageNetwork(nn.Module):
         """[row, quantizer, frame, vocabulary] from the hidden states [row, frame * quantizer, width] of predictions."""
         rows, quantizers = hidden.shape[0], self.config.quantizers
         by_frame = hidden.view(rows, -1, quantizers, self.config.width)
+        if self.factorised:
+            left = torch.einsum("rfqd,qdc->rqfc", by_frame, self.served(self.leave))
+            return left @ self.served_heads().transpose(1, 2) + self.served(self.head_bias)[:, None]
         return torch.einsum("rfqd,qvd->rqfv", by_frame, self.served_heads())
 
     def served_heads(self) -> Tensor:
-        """[quantizer, vocabulary, width] such that prediction n is made by head n mod quantizers."""
-        return self.heads.roll(-self.config.first_head, 0)
+        """[quantizer, vocabulary, width of the table] such that prediction n is made by head n mod quantizers."""
+        return self.served(self.prediction[:, :-1] if self.factorised else self.heads)
+
+    def served(self, by_head: Tensor) -> Tensor:
+        """What a head has of its own [quantizer, ..] in the order of the predictions."""
+        return by_head.roll(-self.config.first_head, 0)
 
     @torch.no_grad()
     def served_inputs(self) -> Tensor:
-        """[quantizer, vocabulary + 1, width] what goes in after a token of a quantizer, without clock.
+        """[quantizer, vocabulary + 1, width] what goes in after a token of a quantizer, without clock. For small
+        vocabularies: it is as large as a table that is not factorised.
 
         The last entry of the last quantizer is what goes in first of all (BOS).
         """
@@ -137,6 +158,8 @@ class StageNetwork(nn.Module):
         base = torch.arange(source.codebooks, device=tokens.device)[:, None] * (source.vocabulary + 1)
         table = self.conditions[source.name].flatten(0, 1)
         x = F.embedding(tokens + base, table).sum(dim=1)
+        if source.name in self.entrances:
+            x = x @ self.entrances[source.name]
         if drop is not None and self.config.null == "zero_token":
             x = x * ~drop[:, None, None]
         x = x + self.segment[number]
@@ -181,6 +204,11 @@ def parameter_count(network: nn.Module) -> int:
 
 def _embedding(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape) * EMBEDDING_STD)
+
+
+def _matrix(*shape: int, spread: float | None = None) -> nn.Parameter:
+    """Such that vectors keep their length, unless `spread` says otherwise."""
+    return nn.Parameter(torch.randn(shape) * (shape[-2] ** -0.5 if spread is None else spread))
 
 
 def _column(drop: Tensor | None, number: int) -> Tensor | None:

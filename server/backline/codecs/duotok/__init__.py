@@ -1,0 +1,1 @@
+"""DuoTok: voice and accompaniment as one token each, 25 times a second."""
