@@ -1,6 +1,7 @@
 // What a host's MIDI has come to: keys that are down, notes that the sustain pedal holds, and the pedal itself.
 #pragma once
 
+#include <array>
 #include <bitset>
 #include <cstddef>
 #include <cstdint>
@@ -46,6 +47,9 @@ class HeldNotes {
             if (channel.velocity[key] && !channel.down[key]) put(0x80, key, 0);
         return out;
     }
+
+    // By which nothing of the channel is held any more.
+    static std::array<uint8_t, 3> all_off(uint8_t number) { return {static_cast<uint8_t>(0xb0 | number), kNotesOff, 0}; }
 
   private:
     static constexpr size_t kKeys = 128;

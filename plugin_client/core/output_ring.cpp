@@ -43,6 +43,15 @@ uint32_t OutputRing::write(int64_t position, uint32_t count, const std::vector<P
     return late;
 }
 
+void OutputRing::skip(int64_t position) {
+    const int64_t released = released_.load(std::memory_order_acquire);
+    const int64_t end = end_.load(std::memory_order_relaxed);
+    const int64_t last = std::min(position, released + capacity_);
+    if (last <= std::max(end, released)) return;
+    for (int64_t p = std::max(end, released); p < last; ++p) ports_[p % capacity_] = 0;
+    end_.store(last, std::memory_order_release);
+}
+
 void OutputRing::rewind(int64_t position, uint32_t capacity) {
     capacity_ = capacity;
     if (end_.load(std::memory_order_relaxed) > position) end_.store(position, std::memory_order_release);

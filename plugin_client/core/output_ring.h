@@ -33,6 +33,8 @@ class OutputRing {
     // [worker] Lays down the ports' next `count` samples from `position` on. What was skipped since the last block is
     // missing; what was due already is dropped. Returns how many samples came too late.
     uint32_t write(int64_t position, uint32_t count, const std::vector<PortAudio>& ports);
+    // [worker] Nothing comes any more for what lies before `position`.
+    void skip(int64_t position);
     // [worker] Forgets what lies at `position` and later, while the audio thread is known not to read; from then on the
     // ring holds `capacity` samples, at most as many as it was made for.
     void rewind(int64_t position, uint32_t capacity);

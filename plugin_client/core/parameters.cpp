@@ -33,6 +33,7 @@ const ParameterInfo* parameters() {
         {"Pack parameter 8", "", 0, 1, 0, false, false, false, false, false},
         // Its steps have names, but no list of them: a list has no field to type into, and Ardour reads it but once.
         {"Prompt", "", 0, kPrompts - 1, 0, true, false, false, false, false},
+        {"On jump", "", 0, 1, 0, true, true, false, true, false},
     };
     return table;
 }

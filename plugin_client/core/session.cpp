@@ -13,6 +13,10 @@ namespace {
 constexpr double kLiveVisibility = -1.0;  // seconds: live mode plays what belongs to now, from what was heard till then
 constexpr uint32_t kLargestBlock = 8192;  // samples
 constexpr size_t kUnsentBytes = 64 << 10;
+constexpr double kLease = 30.0;           // seconds that a server is asked to keep a session whose call has broken off
+constexpr double kKeptSeconds = 10.0;     // of what has been said, beyond the latency; more than any way holds
+constexpr double kOverhead = 1.2;         // of a message over its audio, in the smallest blocks that are usual
+constexpr std::chrono::milliseconds kAcknowledge{500};
 
 // Of the pack's inputs, those that we have an input for.
 uint32_t inputs_of(const net::Pack& pack) {
@@ -68,6 +72,8 @@ net::Open Session::opening() const {
         open.visibility_seconds = std::min(std::max(wanted, pack_.minimum_visibility_seconds), latest);
     }
     open.seed = wishes_.seed;
+    open.lease_seconds = kLease;
+    if (wishes_.values[kJump] != 0.0) open.on_jump = net::OnJump::new_take;
     for (uint32_t index = 0; index < kParameterCount; ++index)
         if (const net::PackParameter* parameter = parameter_of(index))
             open.parameters[parameter->name] = sent(index, wishes_.values[index]);
@@ -95,11 +101,20 @@ double Session::sent(uint32_t index, double value) const {
 }
 
 bool Session::congested() const {
-    return call_->unsent() > kUnsentBytes;
+    return !linked_ || call_->unsent() > kUnsentBytes || (kept_ && kept_->waits());
+}
+
+double Session::waiting_seconds() const {
+    const size_t bytes = (call_ ? call_->unsent() : 0) + (kept_ ? kept_->waiting_bytes() : 0);
+    return static_cast<double>(bytes) / (exchange_.activation.sample_rate * frame_bytes());
+}
+
+size_t Session::frame_bytes() const {
+    return size_t{inputs_of(pack_)} * kChannels * sizeof(float);
 }
 
 size_t Session::sent_bytes() const {
-    return audio_bytes_ - std::min<size_t>(audio_bytes_, call_->unsent());
+    return audio_bytes_ - std::min<size_t>(audio_bytes_, call_ ? call_->unsent() : 0);
 }
 
 bool Session::fixes(uint32_t index) const {
@@ -118,7 +133,7 @@ void Session::send_audio(int64_t position, const Frame* frames, uint32_t count) 
     message.audio->position = position;
     message.audio->pcm = {reinterpret_cast<const uint8_t*>(pcm_.data()), pcm_.size() * sizeof(float)};
     audio_bytes_ += message.audio->pcm.size;
-    call_->send(message);
+    say(message);
 }
 
 void Session::send_transport(int64_t position, const Transport& transport) {
@@ -135,7 +150,7 @@ void Session::send_transport(int64_t position, const Transport& transport) {
     out.looping = transport.looping;
     out.loop_start = transport.loop_start;
     out.loop_end = transport.loop_end;
-    call_->send(message);
+    say(message);
 }
 
 void Session::send_midi(int64_t position, const uint8_t* data, size_t size) {
@@ -143,7 +158,7 @@ void Session::send_midi(int64_t position, const uint8_t* data, size_t size) {
     message.midi.emplace();
     message.midi->position = position;
     message.midi->data = {data, size};
-    call_->send(message);
+    say(message);
 }
 
 void Session::send_parameter(int64_t position, uint32_t index, double value) {
@@ -154,7 +169,7 @@ void Session::send_parameter(int64_t position, uint32_t index, double value) {
     message.control->parameter = parameter->name;
     message.control->value = sent(index, value);
     message.control->position = position;
-    call_->send(message);
+    say(message);
 }
 
 void Session::send_texts(const NamedTexts& texts, std::optional<int64_t> position) {
@@ -167,33 +182,93 @@ void Session::send_texts(const NamedTexts& texts, std::optional<int64_t> positio
         message.text->name = text.name;
         message.text->text = sent_texts_[text.name] = written->second;
         message.text->position = position;
-        call_->send(message);
+        say(message);
     }
 }
 
 void Session::finish() {
     net::ClientMessage message;
     message.close.emplace();
+    say(message);
+    if (!kept_) call_->finish();  // else the other half stays open, for what is acknowledged
+}
+
+void Session::say(const net::ClientMessage& message) {
+    if (!kept_) return call_->send(message);
+    message_.clear();
+    net::encode(message, message_);
+    kept_->add(message_);
+    go_on();
+}
+
+void Session::go_on() {
+    while (kept_ && linked_ && kept_->waits() && !call_->ended() && call_->unsent() <= kUnsentBytes)
+        kept_->pass_on(*call_);
+}
+
+// ---- over several calls ----------------------------------------------------------------------------------------
+
+// How a call ends that has been cut, wherever that was; a server ends one with other words.
+bool Session::resumable() const {
+    if (!kept_ || closed_ || !ended()) return false;
+    const int code = status().code;
+    return code == net::kUnavailable || code == net::kCancelled || code == net::kUnknown || code == net::kInternal;
+}
+
+void Session::break_off() {
+    ready_ = linked_ = false;
+    call_.reset();
+}
+
+void Session::resume(net::Connection& connection) {
+    ready_ = linked_ = false;
+    audio_bytes_ = 0;
+    call_ = connection.start(net::kStream, [this](net::Bytes bytes) { take(bytes); });
+    net::ClientMessage message;
+    message.resume = {token_, received_};
+    call_->send(message);
+}
+
+bool Session::repeat() {
+    if (!kept_->go_back(server_has_)) return false;
+    linked_ = true;
+    go_on();
+    return true;
+}
+
+int64_t Session::start_over() {
+    kept_->start_over(server_has_);
+    sent_texts_.clear();
+    linked_ = true;
+    return input_position_;
+}
+
+void Session::begin_take(int64_t position) {
+    net::ClientMessage message;
+    message.take.emplace();
+    message.take->position = position;
+    message.take->skipped = true;
+    say(message);
+}
+
+std::unique_ptr<net::Call> Session::leave() {
+    if (!kept_ || !ready_ || closed_ || call_->ended()) return nullptr;
+    call_->hear_nothing();
+    net::ClientMessage message;
+    message.close.emplace().discard = true;
     call_->send(message);
     call_->finish();
+    return std::move(call_);
 }
 
 // ---- what comes down -------------------------------------------------------------------------------------------
 
 void Session::take(net::Bytes bytes) {
     net::ServerMessage message;
-    if (!net::decode(bytes, message)) return;  // from a newer server: nothing that we have asked for
-    if (message.ready) {
-        const net::Ready& ready = *message.ready;
-        chunk_seconds_ = ready.chunk_seconds;
-        visibility_seconds_ = ready.visibility_seconds;
-        max_block_ = ready.max_block ? ready.max_block : kPiece;
-        for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
-        block_.resize(channels_.size());
-        take_ledger(ready.ledger);
-        texts_.begin(ready.texts);
-        ready_ = true;
-    }
+    const bool known = net::decode(bytes, message);
+    if (!message.ready && !message.error) ++received_;
+    if (!known) return;  // from a newer server: nothing that we have asked for
+    if (message.ready) take_ready(*message.ready);
     if (message.text) texts_.take_force(message.text->name, message.text->text, message.text->position);
     if (message.ledger) take_ledger(*message.ledger);
     if (message.warning && message.warning->code == "late_output") {
@@ -201,7 +276,42 @@ void Session::take(net::Bytes bytes) {
         late_at_server_ = message.warning->count;
     }
     if (message.audio && ready_) take_audio(*message.audio);
+    if (message.dry) exchange_.output.skip(message.dry->position + message.dry->samples);
+    if (message.take && message.take->skipped) exchange_.output.skip(message.take->position);  // silence follows
+    closed_ = closed_ || message.closed;
+    acknowledge(message.closed.has_value());
     exchange_.announce_progress();
+}
+
+void Session::take_ready(const net::Ready& ready) {
+    chunk_seconds_ = ready.chunk_seconds;
+    visibility_seconds_ = ready.visibility_seconds;
+    take_ledger(ready.ledger);
+    ready_ = true;
+    received_ = ready.sent;
+    server_has_ = ready.received;
+    input_position_ = ready.input_position.value_or(0);
+    if (opened_) return;
+    opened_ = linked_ = true;
+    max_block_ = ready.max_block ? ready.max_block : kPiece;
+    for (const net::OutputPort& port : ready.ports) channels_.push_back(std::max(1u, port.channels));
+    block_.resize(channels_.size());
+    texts_.begin(ready.texts);
+    token_ = ready.token;
+    if (!(ready.lease_seconds > 0.0) || token_.empty()) return;  // an old server's is 0
+    lease_seconds_ = ready.lease_seconds;
+    const double rate = exchange_.activation.sample_rate, seconds = kKeptSeconds + wishes_.timing.latency / rate;
+    kept_ = std::make_unique<Kept>(static_cast<size_t>(seconds * rate * kOverhead * frame_bytes()));
+}
+
+// What has come for good, the server need not keep.
+void Session::acknowledge(bool at_once) {
+    const auto now = Clock::now();
+    if (!kept_ || !ready_ || (!at_once && now - acknowledged_ < kAcknowledge)) return;
+    acknowledged_ = now;
+    net::ClientMessage message;
+    message.ack = {received_};
+    call_->send(message);
 }
 
 // The ports of a block come one after the other, all with the same position; together they go into the ring.
@@ -244,6 +354,8 @@ void Session::take_ledger(const net::Ledger& ledger) {
     needs_.seconds = std::max(0.0, need);
     needs_.answer_seconds = std::max(0.0, need - hearing);
     // An offline session's chunk waits for its own end, too; one that plays ahead must have come before its piece.
+    patience_ = std::max(ledger.latency_samples,
+                         static_cast<int64_t>(std::ceil(chunk_seconds_ * exchange_.activation.sample_rate)));
     const bool ahead = wishes_.timing.latency == 0;
     const double heard = ahead              ? visibility_seconds_ + kPiece / exchange_.activation.sample_rate
                          : wishes_.offline ? std::max(visibility_seconds_, chunk_seconds_)

@@ -17,6 +17,7 @@ constexpr const char* kKeys[] = {"listen",   "C major", "C# major", "D major", "
 constexpr const char* kModes[] = {"follow", "live"};
 constexpr const char* kInputs[] = {"main", "sidechain"};
 constexpr const char* kSwitch[] = {"off", "on"};
+constexpr const char* kJumps[] = {"play on", "new take"};
 constexpr const char* kStatuses[] = {"idle", "connecting",       "opening", "playing",
                                      "late", "budget too small", "refused", "failed"};
 
@@ -33,6 +34,8 @@ const char* const* names_of(uint32_t index) {
             return kSwitch;
         case kStatus:
             return kStatuses;
+        case kJump:
+            return kJumps;
         default:
             return nullptr;
     }

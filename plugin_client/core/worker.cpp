@@ -21,6 +21,8 @@ constexpr int kIdleMilliseconds = 20;                        // while none does
 constexpr int kAnswerMilliseconds = 10'000;  // a server that is gone shows sooner: the connection is lost
 constexpr double kSpareSeconds = 0.02;       // of the latency that is not filled with input from before a session
 constexpr double kBehindSeconds = 2.0;       // of input that may wait for a server that does not take it
+constexpr milliseconds kFarewell{250};       // that a server has to end a session before another one is asked for
+constexpr milliseconds kLastFarewell{60};    // and before this thread ends
 
 }  // namespace
 
@@ -51,13 +53,14 @@ void Worker::run() {
         try {
             if (!std::exchange(begun, true)) settings_.prompts.set_default(written_bank());
             if (!again) pause();
+            if (session_ && !returns()) leave();
             again = connect() && play();
         } catch (const std::exception& error) {
             again = false;
             recover(error.what());
         }
     }
-    session_.reset();
+    take_leave();
     connection_.reset();
 }
 
@@ -65,6 +68,7 @@ void Worker::run() {
 void Worker::recover(const char* what) noexcept {
     exchange_.session_start = kNoSession;
     session_.reset();
+    farewell_.reset();
     list_.reset();
     connection_.reset();
     back_off_ = kLongestBackOff;
@@ -85,7 +89,7 @@ bool Worker::connect() {
     endpoint_ = endpoint;
     list_.reset();
     connection_.reset();
-    pack_ = net::Pack();
+    if (!session_) pack_ = net::Pack();
     refusals_ = 0;
     waiting_ = false;
     std::vector<net::Address> addresses;
@@ -150,7 +154,9 @@ void Worker::pause() {
     const auto until = Clock::now() + (waiting_ ? refusals_ <= 1 ? kFirstLook : kNextLook : back_off_);
     if (!waiting_) back_off_ = std::min(2 * back_off_, kLongestBackOff);
     const uint32_t take = take_;
-    while (!stopping() && Clock::now() < until && take == take_ && !(waiting_ && may_be_taken()))
+    const bool returning = session_ != nullptr;
+    while (!stopping() && Clock::now() < until && take == take_ && !(waiting_ && may_be_taken()) &&
+           returning == returns())
         step(kIdleMilliseconds);
 }
 
@@ -161,7 +167,8 @@ bool Worker::may_be_taken() const {
            (!settle_ && stale());
 }
 
-// Lets time pass where nothing can be sent: the connection lives on, and input that is too old goes.
+// Lets time pass where nothing can be sent: the connection lives on, and input that is too old goes, unless a session
+// that is to be taken up again wants it.
 void Worker::step(int milliseconds) {
     if (connection_ && !connection_->lost()) {
         connection_->run(milliseconds, exchange_.wake_fd());
@@ -169,14 +176,24 @@ void Worker::step(int milliseconds) {
         exchange_.wait_for_wake(milliseconds);
     }
     exchange_.clear_wake();
-    discard();
+    if (farewell_ && farewell_->ended()) farewell_.reset();
+    if (session_ && briefed_)
+        carry();
+    else
+        discard();
     if (shown_dry_ != hurried_dry()) show();
 }
 
 // ---- a session -------------------------------------------------------------------------------------------------
 
-// From the first block on to whatever ends the session; false where the next attempt should wait.
+// From the first block on to whatever ends the session, or its call; false where the next attempt should wait.
 bool Worker::play() {
+    if (session_) {
+        const bool again = resume() ? stream() : session_->ended() && !session_->resumable();
+        if (returns()) return again;
+        leave();
+        return again || reopen_;
+    }
     version_ = settings_.version();
     for (bool told = false;; step(started_ ? kIdleMilliseconds : kCarryMilliseconds)) {
         look_at_host();
@@ -191,11 +208,66 @@ bool Worker::play() {
         if (shown_.status != Status::failed)  // of a bounce that is over: its user is about to look
             say(Status::idle, words::idle());
     }
-    const bool again = open() && stream();
-    if (session_) late_before_ += session_->late_samples();
-    session_.reset();
-    exchange_.session_start = kNoSession;
+    bool again = open();
+    if (again) {
+        begin();
+        again = stream();
+        if (returns()) return again;
+    }
+    leave();
     return again || reopen_;
+}
+
+// Takes the session up again whose call has broken off; true once it goes on. What is behind by more than can be played
+// is left out, unless somebody waits for it.
+bool Worker::resume() {
+    session_->resume(*connection_);
+    while (!session_->ready()) {
+        if (session_->ended() && !session_->resumable()) {  // there it is not known any more, or never was
+            net::Status forgotten = session_->status();
+            if (forgotten.code != net::kUnauthenticated) forgotten.code = net::kUnavailable;
+            fail(forgotten);
+        }
+        if (session_->ended() || stopping() || !wanted() || reopen_ || hopeless()) return false;
+        step(kCarryMilliseconds);
+    }
+    carry();
+    const bool late = !awaited() && session_->behind(position()) > session_->patience();
+    if (late || !session_->repeat()) {
+        if (awaited()) {
+            fail({net::kUnavailable, "too much was on its way when the connection broke off"});
+            return false;
+        }
+        begin(session_->start_over());
+    }
+    cut_at_.reset();
+    return true;
+}
+
+// Whether there is a session that is worth being taken up again.
+bool Worker::returns() const {
+    return session_ && session_->resumable() && cut_at_ && !stopping() && !reopen_ && !hopeless() && wanted() &&
+           version_ == settings_.version() &&
+           Clock::now() - *cut_at_ < std::chrono::duration<double>(session_->lease_seconds());
+}
+
+// The session is not wanted any more, or over.
+void Worker::leave() {
+    cut_at_.reset();
+    exchange_.session_start = kNoSession;
+    if (!session_) return;
+    late_before_ += session_->late_samples();
+    if (session_->resumable()) pack_ = net::Pack();  // of a server that may be another one by now
+    if (auto farewell = session_->leave()) farewell_ = std::move(farewell), farewell_since_ = Clock::now();
+    session_.reset();
+}
+
+// The last of it: what keeps a session for us learns that nobody comes back.
+void Worker::take_leave() {
+    leave();
+    const auto until = Clock::now() + kLastFarewell;
+    while (farewell_ && !farewell_->ended() && Clock::now() < until) connection_->run(kCarryMilliseconds);
+    farewell_.reset();
 }
 
 // Asks for the pack and then for a session on it; true once that is ready.
@@ -213,6 +285,11 @@ bool Worker::open() {
     wishes_.seed = seed();
     say(Status::opening, words::opening(wishes_.pack));
 
+    while (farewell_ && !farewell_->ended() && Clock::now() - farewell_since_ < kFarewell) {
+        step(kCarryMilliseconds);
+        if (stopping() || reopen_) return false;
+    }
+    farewell_.reset();
     if (!find_pack()) return false;
     follow_pack(number);
     std::copy(values_ + kFirstSlot, std::end(values_), wishes_.values + kFirstSlot);
@@ -283,9 +360,9 @@ bool Worker::fits() {
     return false;
 }
 
-// Carries audio until the session ends or is not what is wanted any more; false where it should have gone on.
+// Carries audio until the session or its call ends, or it is not what is wanted any more; false where it should have
+// gone on, and the next attempt should wait.
 bool Worker::stream() {
-    begin();
     const auto opened = Clock::now();
     while (!session_->ended() && !hopeless()) {
         look_at_host();
@@ -293,6 +370,10 @@ bool Worker::stream() {
         tell_texts();
         if (version_ != settings_.version()) reopen_ = true;
         if (!awaited() && seconds(exchange_.input.available()) > kBehindSeconds) reopen_ = true;
+        if (!awaited() && falls_behind()) {
+            session_->break_off();
+            break;
+        }
         if (reopen_ || stopping()) {
             if (drain_) drain();
             return true;
@@ -314,16 +395,28 @@ bool Worker::stream() {
     // The server needs the place of a session that the host has not played through for long.
     if (session_->ended() && ending.code == net::kDeadlineExceeded) idle_at_ = exchange_.input.written();
     note_end(ending, opened);
-    fail(ending);
+    if (session_->resumable() && !hopeless()) {
+        if (!cut_at_) cut_at_ = Clock::now();
+        say(Status::connecting, words::ended(ending, false, false));
+    } else {
+        fail(ending);
+    }
     return false;
+}
+
+// What a session with a lease keeps waiting is more than will be played: it begins anew at the present.
+bool Worker::falls_behind() const {
+    return session_->lease_seconds() > 0.0 &&
+           session_->waiting_seconds() > std::max(kBehindSeconds, seconds(static_cast<uint64_t>(session_->patience())));
 }
 
 // What the server must know before the first audio. Live, input from before the session helps as long as its output can
 // still be played: also what an earlier session has heard, so that the new one goes on where that has left off. The
-// first session of a take hears it from its beginning, so that the same take can be had again.
-void Worker::begin() {
+// first session of a take hears it from its beginning, so that the same take can be had again. `earliest`: of a
+// session that has been taken up again, and begins another take there at the earliest.
+void Worker::begin(std::optional<int64_t> earliest) {
     uint64_t repeated = 0;
-    if (!awaited() && !whole_take()) {
+    if (!awaited() && (earliest || !whole_take())) {
         const Needs& needs = session_->needs();
         const double budget = seconds(timing_.latency);
         const double spare = needs.seconds <= budget ? budget - needs.answer_seconds - kSpareSeconds : 0.0;
@@ -332,15 +425,17 @@ void Worker::begin() {
         walk(written - std::min(written, keep), false);
         const uint64_t waiting = exchange_.input.available();
         if (sent_end_ == position()) repeated = std::min<uint64_t>(sent_.size(), keep - std::min(keep, waiting));
+        if (earliest) repeated = std::min<uint64_t>(repeated, std::max<int64_t>(0, position() - *earliest));
     }
     const int64_t from = position() - static_cast<int64_t>(repeated);
     exchange_.wet_from = from;
+    if (earliest) session_->begin_take(from);
     if (known_transport_) session_->send_transport(transport_position_, transport_);
     for (uint32_t index = 0; index < kParameterCount; ++index)
-        if (values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
+        if (earliest || values_[index] != wishes_.values[index]) session_->send_parameter(from, index, values_[index]);
     session_->send_texts(texts(), from);
     if (stale() && !settle_) settle_ = position();
-    tell_notes(from);
+    tell_notes(from, earliest.has_value());
     briefed_ = true;
     for (uint64_t done = 0; done < repeated;) {
         const auto count = static_cast<uint32_t>(std::min<uint64_t>(repeated - done, session_->max_block()));
@@ -353,13 +448,15 @@ void Worker::begin() {
 }
 
 // What is held where the session begins, and what has been played since: keys stay down over whatever ends a session.
-void Worker::tell_notes(int64_t from) {
+// `anew`: it has been told of others, which may have been let go while it heard nothing.
+void Worker::tell_notes(int64_t from, bool anew) {
     if (!pack_.takes_notes) return;
     HeldNotes held = held_;
     auto next = played_.begin();
     for (; next != played_.end() && next->position <= from; ++next) held.take(next->midi);
     for (uint8_t channel = 0; channel < HeldNotes::kChannelsOfMidi; ++channel) {
         const std::vector<uint8_t> told = held.told(channel);
+        if (const auto off = HeldNotes::all_off(channel); anew) session_->send_midi(from, off.data(), off.size());
         if (!told.empty()) session_->send_midi(from, told.data(), told.size());
     }
     for (; next != played_.end(); ++next) session_->send_midi(next->position, next->midi, next->midi_size);

@@ -60,12 +60,17 @@ class Worker {
     void tell_texts();
     bool stream();
     bool fits();
-    void begin();
-    void tell_notes(int64_t from);
+    void begin(std::optional<int64_t> earliest = std::nullopt);
+    void tell_notes(int64_t from, bool anew);
     void drain();
     void pause();
     bool may_be_taken() const;
+    bool falls_behind() const;
     void step(int milliseconds);
+    bool resume();
+    bool returns() const;
+    void leave();
+    void take_leave();
 
     // The input's way, in worker_input.cpp.
     void carry();
@@ -109,7 +114,10 @@ class Worker {
     Exchange& exchange_;
     std::unique_ptr<net::Connection> connection_;
     std::unique_ptr<net::Call> list_;   // of the server's packs
+    std::unique_ptr<net::Call> farewell_;  // of the newest session that has been left
+    Clock::time_point farewell_since_;
     std::unique_ptr<Session> session_;  // after the connection, so that it goes first
+    std::optional<Clock::time_point> cut_at_;  // since when it has no call
     uint32_t version_ = 0;              // of the settings that are in force
     uint32_t texts_version_ = 0;        // of the texts that have been sent, or refused
     std::string endpoint_;              // that the connection is to

@@ -20,6 +20,7 @@ void Worker::carry() {
     if (awaited() && timing_.latency == 0 && !session_->begun())
         session_->send_audio(position(), nullptr, 0);
     walk(written, true);
+    session_->go_on();
 }
 
 // Drops what no session will want: live, all but what could still be played in time, and a take's beginning.
@@ -68,7 +69,8 @@ void Worker::walk(uint64_t until, bool send) {
             exchange_.input.skip(end - at);
             continue;
         }
-        if (session_->congested()) return;
+        // What somebody waits for must not be lost; live, a session with a lease keeps it.
+        if (session_->congested() && (awaited() || session_->lease_seconds() == 0.0)) return;
         send_on(static_cast<uint32_t>(std::min<uint64_t>(end - at, session_->max_block())));
     }
 }
@@ -140,7 +142,7 @@ void Worker::apply_parameter(const Change& change) {
     if (values_[index] == change.value) return;
     values_[index] = change.value;
     if (index == kSeed || index == kPack) take_seed_.reset();
-    if (session_ && session_->ready()) session_->send_parameter(change.position, index, change.value);
+    if (session_ && session_->opened()) session_->send_parameter(change.position, index, change.value);
     if (index == kPrompt && session_ && briefed_) session_->send_texts(texts(), change.position);
     if (!reopens(index)) return;
     if (change.index == take_index_ && !(session_ && session_->begun()))

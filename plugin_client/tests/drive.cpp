@@ -8,6 +8,7 @@
 //     bounce 0|1                   whether each call says of itself that it bounces
 //     roll -1|0|1                  no transport with the calls, one that stands, one that plays
 //     song QUARTERS                where the song is when a run begins; 0 at first
+//     loop START END               the region of the song that repeats, in quarters; of no length, as at first: none
 //     sing 0|1                     silence as input, or noise, from its beginning; noise at first
 //     sidechain 0|1                none, or other noise; none at first
 //     pack NAME                    chooses it, of the packs that are known
@@ -83,6 +84,8 @@ class Driver {
             words >> roll_;
         } else if (word == "song") {
             words >> song_begin_;
+        } else if (word == "loop") {
+            words >> loop_start_ >> loop_end_;
         } else if (word == "sing") {
             words >> sing_;
             random_.seed(1);
@@ -167,7 +170,13 @@ class Driver {
             call.offline = bounce_;
             Transport transport;
             transport.playing = roll_ > 0;
+            transport.looping = loop_end_ > loop_start_;
+            transport.loop_start = loop_start_;
+            transport.loop_end = loop_end_;
             transport.song_position = song_begin_ + static_cast<double>(done) / rate_ * transport.tempo / 60;
+            if (transport.looping && song_begin_ < loop_end_ && transport.song_position >= loop_end_)
+                transport.song_position =
+                    loop_start_ + std::fmod(transport.song_position - loop_end_, loop_end_ - loop_start_);
             transport.bar_start = std::floor(transport.song_position / 4) * 4;
             if (roll_ >= 0) call.transport = &transport;
             Event events[2];
@@ -262,7 +271,7 @@ class Driver {
     double rate_ = 0.0;
     bool offline_ = false, bounce_ = false, sing_ = true, sidechain_ = false;
     int roll_ = -1;
-    double song_begin_ = 0.0;  // quarter notes
+    double song_begin_ = 0.0, loop_start_ = 0.0, loop_end_ = 0.0;  // quarter notes
     uint32_t swept_ = 0;
     double sweep_low_ = 0.0, sweep_high_ = 0.0;
     size_t sweep_every_ = 0;

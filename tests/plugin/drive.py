@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tests.plugin import native
 
 PACK, DRY_WET, SEED, VISIBILITY, LATENCY_BUDGET, INPUT, BYPASS = 0, 2, 7, 8, 10, 11, 12
-PROMPT = 22  # of core/parameters.h, as these are
+PROMPT, ON_JUMP = 22, 23  # of core/parameters.h, as these are
 DEFAULT, PASSTHROUGH = 0, 1
 IDLE, CONNECTING, PLAYING, LATE, BUDGET_TOO_SMALL, REFUSED, FAILED = 0, 1, 3, 4, 5, 6, 7  # of Status in core/plugin.h
 COLUMNS = 16  # of what `run` writes: input, main output, five stems, sidechain, stereo each
@@ -55,6 +55,10 @@ class Drive:
     def sessions(self) -> int:
         """Opened since it was activated."""
         return int(self.say("status").split()[1])
+
+    def missing(self) -> int:
+        """Samples of output that were due and were not there, since it was activated."""
+        return int(self.say("status").split()[2])
 
     def message(self) -> str:
         """The status in words."""

@@ -41,13 +41,14 @@ KINDS: dict[str, Any] = {
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {
-    "ClientMessage": {"resume", "marker", "credit", "frames", "take", "ack"},
-    "ServerMessage": {"frames", "marker", "take", "log", "dry"},
-    "Open": {"want_frames", "on_jump", "task", "want_audio", "want_log", "lease_seconds"},
+    "ClientMessage": {"marker", "credit", "frames"},
+    "ServerMessage": {"frames", "marker", "log"},
+    "Open": {"want_frames", "task", "want_audio", "want_log"},
+    "Resume": {"last_sequence"},
+    "Take": {"number"},
     "Transport": {"after"},
     "Midi": {"after"},
-    "Close": {"discard"},
-    "Ready": {"task", "lease_seconds", "received", "sent", "input_position"},
+    "Ready": {"task"},
     "Pack": {"frame_rate", "latency", "resident_bytes", "sessions", "license", "codebooks", "tokenizer", "digest"},
     "Codebook": {"size", "rate", "track"},
     "Task": {"description", "ports", "takes"},

@@ -149,6 +149,17 @@ Call::~Call() {
         nghttp2_submit_rst_stream(state_->session, NGHTTP2_FLAG_NONE, state_->stream, NGHTTP2_CANCEL);
 }
 
+void Call::send_encoded(Bytes first, Bytes second) {
+    Buffer& out = begin_message();
+    out.insert(out.end(), first.data, first.data + first.size);
+    out.insert(out.end(), second.data, second.data + second.size);
+    end_message();
+}
+
+void Call::hear_nothing() {
+    state_->on_message = [](Bytes) {};
+}
+
 void Call::finish() {
     state_->finished = true;
     state_->resume();

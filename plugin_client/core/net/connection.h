@@ -64,7 +64,9 @@ class Call {
         encode(message, begin_message());
         end_message();
     }
+    void send_encoded(Bytes first, Bytes second);  // the same, of a message that lies in these two pieces
     void finish();          // after the last message
+    void hear_nothing();    // from now on its `on_message` is not called any more; the call goes on
     size_t unsent() const;  // bytes that neither the system nor the server has taken yet
 
     bool ended() const;            // no message will come any more

@@ -21,11 +21,23 @@ struct FieldsOf<Open> {
                                             at(7, &Open::chunk_seconds),
                                             at(8, &Open::seed),
                                             at(9, &Open::parameters),
+                                            at(11, &Open::on_jump),
                                             at(12, &Open::client_name),
                                             at(13, &Open::jitter_buffer_seconds),
                                             at(14, &Open::channel_layout),
                                             at(15, &Open::texts),
-                                            at(16, &Open::inputs)};
+                                            at(16, &Open::inputs),
+                                            at(20, &Open::lease_seconds)};
+};
+
+template <>
+struct FieldsOf<Resume> {
+    static constexpr auto list = std::tuple{at(1, &Resume::token), at(3, &Resume::received)};
+};
+
+template <>
+struct FieldsOf<Ack> {
+    static constexpr auto list = std::tuple{at(1, &Ack::received)};
 };
 
 template <>
@@ -62,16 +74,22 @@ struct FieldsOf<Midi> {
 };
 
 template <>
+struct FieldsOf<Take> {
+    static constexpr auto list = std::tuple{at(1, &Take::position), at(2, &Take::heard_from), at(3, &Take::skipped)};
+};
+
+template <>
 struct FieldsOf<Close> {
-    static constexpr auto list = std::tuple{};
+    static constexpr auto list = std::tuple{at(1, &Close::discard)};
 };
 
 template <>
 struct FieldsOf<ClientMessage> {
     static constexpr auto list =
-        std::tuple{at(1, &ClientMessage::open),      at(3, &ClientMessage::audio), at(4, &ClientMessage::control),
-                   at(5, &ClientMessage::transport), at(6, &ClientMessage::midi),  at(9, &ClientMessage::close),
-                   at(10, &ClientMessage::text)};
+        std::tuple{at(1, &ClientMessage::open),    at(2, &ClientMessage::resume),    at(3, &ClientMessage::audio),
+                   at(4, &ClientMessage::control), at(5, &ClientMessage::transport), at(6, &ClientMessage::midi),
+                   at(9, &ClientMessage::close),   at(10, &ClientMessage::text),     at(15, &ClientMessage::ack),
+                   at(30, &ClientMessage::take)};
 };
 
 template <>
@@ -103,7 +121,16 @@ struct FieldsOf<Ready> {
                                             at(7, &Ready::visibility_seconds),
                                             at(8, &Ready::parameters),
                                             at(9, &Ready::max_block),
-                                            at(10, &Ready::texts)};
+                                            at(10, &Ready::texts),
+                                            at(20, &Ready::lease_seconds),
+                                            at(21, &Ready::received),
+                                            at(22, &Ready::sent),
+                                            at(23, &Ready::input_position)};
+};
+
+template <>
+struct FieldsOf<Dry> {
+    static constexpr auto list = std::tuple{at(1, &Dry::position), at(2, &Dry::samples)};
 };
 
 template <>
@@ -129,7 +156,7 @@ struct FieldsOf<ServerMessage> {
     static constexpr auto list =
         std::tuple{at(1, &ServerMessage::ready),   at(2, &ServerMessage::audio), at(4, &ServerMessage::ledger),
                    at(6, &ServerMessage::warning), at(7, &ServerMessage::error), at(8, &ServerMessage::closed),
-                   at(9, &ServerMessage::text)};
+                   at(9, &ServerMessage::text),    at(15, &ServerMessage::dry),   at(30, &ServerMessage::take)};
 };
 
 template <>

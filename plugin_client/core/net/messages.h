@@ -21,6 +21,7 @@ struct Bytes {
 };
 
 enum class Mode : int32_t { unspecified = 0, live = 1, offline = 2 };
+enum class OnJump : int32_t { unspecified = 0, play_on = 1, new_take = 2 };
 enum class ChannelLayout : int32_t { unspecified = 0, stereo = 3 };  // of the contract's, what a plugin has
 enum class PackState : int32_t { unspecified = 0, available = 1, resident = 2, damaged = 3 };
 
@@ -42,11 +43,22 @@ struct Open {
     std::optional<double> chunk_seconds;
     std::optional<uint64_t> seed;
     std::map<std::string, double> parameters;
+    OnJump on_jump = OnJump::unspecified;
     std::string client_name;
     std::optional<double> jitter_buffer_seconds;
     ChannelLayout channel_layout = ChannelLayout::unspecified;
     std::map<std::string, std::string> texts;
     std::vector<InputGroup> inputs;
+    double lease_seconds = 0.0;
+};
+
+struct Resume {
+    std::string token;
+    std::optional<uint64_t> received;
+};
+
+struct Ack {
+    uint64_t received = 0;
 };
 
 // Both directions. `pcm` is little-endian float32, interleaved, and need not be aligned.
@@ -89,17 +101,29 @@ struct Midi {
     Bytes data;
 };
 
-struct Close {};
+// Both directions.
+struct Take {
+    int64_t position = 0;
+    std::optional<int64_t> heard_from;
+    bool skipped = false;
+};
+
+struct Close {
+    bool discard = false;
+};
 
 // Exactly one of them.
 struct ClientMessage {
     std::optional<Open> open;
+    std::optional<Resume> resume;
     std::optional<AudioBlock> audio;
     std::optional<Control> control;
     std::optional<TransportMessage> transport;
     std::optional<Midi> midi;
     std::optional<Close> close;
     std::optional<Text> text;
+    std::optional<Ack> ack;
+    std::optional<Take> take;
 };
 
 // ---- server to client ------------------------------------------------------------------------------------------
@@ -134,6 +158,16 @@ struct Ready {
     std::map<std::string, double> parameters;
     uint32_t max_block = 0;
     std::map<std::string, std::string> texts;
+    double lease_seconds = 0.0;
+    uint64_t received = 0;
+    uint64_t sent = 0;
+    std::optional<int64_t> input_position;
+};
+
+// There is no output for these positions.
+struct Dry {
+    int64_t position = 0;
+    int64_t samples = 0;
 };
 
 struct Warning {
@@ -165,6 +199,8 @@ struct ServerMessage {
     std::optional<Error> error;
     std::optional<Closed> closed;
     std::optional<Text> text;
+    std::optional<Dry> dry;
+    std::optional<Take> take;
 };
 
 // ---- packs -----------------------------------------------------------------------------------------------------
