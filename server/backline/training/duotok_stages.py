@@ -2,7 +2,7 @@
 
 recipe = DuoTokRecipe(minutes=40)
 train_duotok(Path("runs/duotok"), recipe, print)          # stages 1 to 3
-tokenizer = best_tokenizer(Path("runs/duotok"), recipe)   # of stage 3
+tokenizer = best_tokenizer(Path("runs/duotok"), recipe.training.tokenizer)   # of stage 3
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
+from backline.codecs.duotok.config import DuoTokConfig
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.corpus.corpus import Corpus
 from backline.corpus.manifest import CorpusError
@@ -138,10 +139,15 @@ def needed(run: Path, recipe: DuoTokRecipe, stage: int) -> Path | None:
     return before
 
 
-def best_tokenizer(run: Path, recipe: DuoTokRecipe) -> Tokenizer:
-    """Stage 3's, at its best validation. Raises ValueError: stage 3 has not been trained."""
+def best_tokenizer(run: Path, sizes: DuoTokConfig) -> Tokenizer:
+    """Stage 3's, at its best validation.
+
+    Raises:
+        ValueError: stage 3 has not been trained.
+        RuntimeError: it has other sizes.
+    """
     weights = best_weights(folder(run, 3))
-    tokenizer = Tokenizer(recipe.training.tokenizer)
+    tokenizer = Tokenizer(sizes)
     prefix = "tokenizer."
     tokenizer.load_state_dict(
         {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
