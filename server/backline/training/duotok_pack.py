@@ -11,7 +11,6 @@ anything learns from its tokens; once the others have, it must not change.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,7 +29,6 @@ from backline.codecs.vae.config import SpectralConfig, read_vae_table
 from backline.codecs.vae.load import make as make_vae
 from backline.corpus.multitrack import four_tracks
 from backline.corpus.songs import Composer, Mixed, Songs
-from backline.measures.pictures import NoPicture
 from backline.models.duotok.load import codebooks
 from backline.models.duotok.stream import Painting, live_table
 from backline.models.hafm.aligned.network import AlignedNetwork
@@ -50,7 +48,7 @@ from backline.training.duotok_stages import folder as stage_folder
 from backline.training.duotok_tokens import Pool, Tokenizing, held_out_songs, tokens_folder, write_songs
 from backline.training.loop import LoopConfig, Moment
 from backline.training.renderer import RendererRecipe, train_renderers
-from backline.training.report import hardware, plot_losses
+from backline.training.report import drawn_losses, finish_pack, hardware
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.vae import FILE as VAE_FILE
@@ -124,12 +122,7 @@ def train_duotok_pack(
         progress(f"no pack yet: {', '.join(missing)} is missing; the same command goes on in {run}")
         return out
     write_pack(out, *contents(run, recipe))
-    try:
-        shutil.copy(plot_losses(run), out)
-    except NoPicture as error:
-        progress(f"no picture of the losses: {error}")
-    progress(f"pack written to {out}")
-    return out
+    return finish_pack(out, drawn_losses(run, progress), progress)
 
 
 def files(run: Path) -> dict[str, Path]:

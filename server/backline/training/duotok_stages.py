@@ -16,7 +16,7 @@ from backline.codecs.duotok.config import DuoTokConfig
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.corpus.corpus import Corpus
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import has_four_tracks
+from backline.corpus.multitrack import has_four_tracks, made_of
 from backline.corpus.pair_tokens import write_tokens
 from backline.corpus.separator import SeparatorPack
 from backline.corpus.songs import Composer, CorpusSongs, Mixed, Songs
@@ -32,7 +32,6 @@ from backline.training.duotok_songs import (
     Pool,
     can_be_learnt,
     has_words,
-    heard,
     read_songs,
     write_songs,
 )
@@ -168,7 +167,8 @@ def held_out_songs(songs: Path, listener: Listener, count: int) -> list[DuoSong]
     """
     path = songs / "held-out.npz"
     if not path.exists():
-        made = list(heard(listener, range(HELD_OUT_SEED, HELD_OUT_SEED + count), varied=False))
+        seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + count)
+        made = list(made_of(partial(listener, varied=False), seeds))
         if not any((song.tones.sum(axis=2) > SILENT).any() for song in made):
             raise CorpusError(
                 "nothing sounds in the songs that are held out, or none has a voice apart from its band: "
