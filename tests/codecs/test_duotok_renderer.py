@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from backline.codecs.duotok.config import ROLES
 from backline.codecs.duotok.renderer import (
+    OVERLAP,
     PAPER,
     SMALL,
     TINY,
@@ -110,12 +112,16 @@ def test_a_track_is_as_long_as_its_tokens(config: OobleckConfig, count: int) -> 
 def test_windows_go_on_from_what_was_said() -> None:
     """What the first window says stays; and the second one hears it."""
     renderer, tokens = toy_renderer(), toy_tokens(64)
-    whole = renderer.latents(tokens, steps=2)
-    first = renderer.latents(tokens[:32], steps=2)
+
+    def latents(tokens: Tokens) -> Tensor:
+        return renderer.latents(tokens, steps=2, seed=0, overlap=OVERLAP, progress=lambda share: None)
+
+    whole = latents(tokens)
+    first = latents(tokens[:32])
     torch.testing.assert_close(whole[:, :16], first)
     other = toy_tokens(64, seed=1)
     other[32:] = tokens[32:]
-    assert not torch.allclose(renderer.latents(other, steps=2)[:, 16:20], whole[:, 16:20], atol=1e-3)
+    assert not torch.allclose(latents(other)[:, 16:20], whole[:, 16:20], atol=1e-3)
 
 
 def test_tokens_that_are_none_are_refused() -> None:

@@ -341,7 +341,7 @@ def test_a_run_trains_stage_after_stage_and_goes_on(tmp_path: Path, recipe: DuoT
     assert train_duotok(tmp_path, recipe, said.append, (1,))
     assert train_duotok(tmp_path, recipe, said.append, (2, 3))
     assert [line.split(":")[0] for line in said] == ["stage 1", "stage 2", "stage 3"]
-    tokenizer = best_tokenizer(tmp_path, recipe)
+    tokenizer = best_tokenizer(tmp_path, recipe.training.tokenizer)
     assert tokenizer.encode(torch.zeros(1, 9600), "vocals").shape == (1, 10)
     assert figures(tmp_path).keys() == {"stage 1", "stage 2", "stage 3"}
     said.clear()

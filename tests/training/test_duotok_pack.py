@@ -1,6 +1,7 @@
 """A whole DuoTok pack, trained at toy size: parts that follow each other, what a run refuses, what comes out."""
 
 import dataclasses
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from backline.codecs.duotok.load import load as load_tokenizer
+from backline.codecs.duotok.load import packed as packed_tokenizer
 from backline.codecs.vae.load import packed as packed_vae
 from backline.corpus.songs import Songs
 from backline.models.duotok.config import TINY
@@ -24,13 +26,15 @@ from backline.training.duotok_pack import (
     TOKENIZER_FILE,
     DuoPackRecipe,
     language_model_card,
+    renderers_part,
     tokenizer_of,
+    tokenizer_of_run,
     tokenizing,
     train_duotok_pack,
     train_language_model,
     with_language_model,
 )
-from backline.training.duotok_stages import DuoTokRecipe
+from backline.training.duotok_stages import DuoTokRecipe, best_tokenizer
 from backline.training.loop import LoopConfig
 from tests.support import toy_mge
 from tests.support.toy_duotok import TOY
@@ -114,6 +118,42 @@ def test_another_tokenizer_is_refused_once_something_has_learnt_from_it(
     loop = LoopConfig(folder / "lm", steps=3)
     with pytest.raises(ValueError, match="use another run folder"):
         train_language_model(folder, tokenizing(Component(part.table, other), SONGS), LM, loop, "cpu", print)
+
+
+def test_a_tokenizer_that_has_been_trained_further_is_renewed_or_refused(
+    trained: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    before = (run / TOKENIZER_FILE).read_bytes()
+    best = torch.load(run / "stage-3" / "best.pt", weights_only=False)
+    best["state"]["model"]["tokenizer.tracks.vocals.codebook.map.bias"] += 1.0  # as more steps would
+    torch.save(best, run / "stage-3" / "best.pt")
+    for part in ("lm", "renderers"):
+        with pytest.raises(ValueError, match=r"stage 3 of .* has been trained further since lm, stage-4 learnt"):
+            train_duotok_pack(run, tmp_path / "pack", recipe(run), (part,))
+    assert (run / TOKENIZER_FILE).read_bytes() == before
+    shutil.rmtree(run / "lm")
+    shutil.rmtree(run / "stage-4")
+    assert renderers_part(run, recipe(run), print)
+    wanted = packed_tokenizer(best_tokenizer(run, SIZES))[1]
+    part = read_part(run / TOKENIZER_FILE)
+    name = "tokenizer.tracks.vocals.codebook.map.bias"
+    torch.testing.assert_close(part.tensors[name], wanted[name])
+    renewed = (run / TOKENIZER_FILE).read_bytes()
+    assert renewed != before
+    assert renderers_part(run, recipe(run), print), "and goes on from there"
+    assert (run / TOKENIZER_FILE).read_bytes() == renewed
+
+
+def test_a_tokenizer_that_was_written_has_its_own_sizes(trained: tuple[Path, list[str]], tmp_path: Path) -> None:
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    before = (run / TOKENIZER_FILE).read_bytes()
+    small = DuoTokRecipe()
+    assert tokenizer_of_run(run, small).table["width"] == SIZES.width
+    assert (run / TOKENIZER_FILE).read_bytes() == before
+    (run / TOKENIZER_FILE).unlink()
+    with pytest.raises(ValueError, match="use the --size it was trained with"):
+        tokenizer_of_run(run, small)
 
 
 def test_a_pack_gets_another_language_model_and_keeps_the_rest(trained: tuple[Path, list[str]], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import Composed, Excerpt, StemsMissing, four_tracks
+from backline.corpus.multitrack import Composed, Excerpt, StemsMissing, four_tracks, made_of
 from backline.corpus.songs import Composer
 from backline.music.world import DUO, Band
 from backline.training.duotok_rows import (
@@ -28,7 +28,6 @@ from backline.training.duotok_songs import (
     SAMPLE_RATE,
     Listener,
     Pool,
-    heard,
     levels,
     read_songs,
     tones,
@@ -221,7 +220,7 @@ def test_a_song_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
 
 def test_songs_whose_voice_is_not_apart_are_passed_over(tmp_path: Path) -> None:
     listener = Listener(One(StemsMissing("it is a mix")))  # type: ignore[arg-type]
-    assert list(heard(listener, range(3), varied=False)) == []
+    assert list(made_of(listener, range(3))) == []
     with pytest.raises(CorpusError, match="backline data prepare"):
         write_songs(tmp_path / "shard.npz", 0, listener, 0, songs=2)
 

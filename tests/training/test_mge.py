@@ -76,14 +76,14 @@ def test_the_average_follows_the_weights(pool: Pool) -> None:
         trainer.step(Moment(step, 0.0, 0.0))
     away = [
         (a - b).abs().max().item()
-        for a, b in zip(trainer.average.parameters(), trainer.network.parameters(), strict=True)
+        for a, b in zip(trainer.learner.average.parameters(), trainer.learner.network.parameters(), strict=True)
     ]
     assert max(away) > 0
-    assert all(average.is_leaf for average in trainer.average.parameters()), "no graph grows behind the average"
+    assert all(average.is_leaf for average in trainer.learner.average.parameters()), "no graph grows behind the average"
     first = made(pool)
     moved = [
         (a - b).abs().max().item()
-        for a, b in zip(first.network.parameters(), trainer.network.parameters(), strict=True)
+        for a, b in zip(first.learner.network.parameters(), trainer.learner.network.parameters(), strict=True)
     ]
     assert sum(away) < 0.5 * sum(moved)
 
@@ -91,7 +91,7 @@ def test_the_average_follows_the_weights(pool: Pool) -> None:
 def test_latents_are_normed_by_the_first_songs(pool: Pool) -> None:
     trainer = made(pool)
     latents = np.concatenate([song.latents[1:].astype(np.float32) for song in pool.songs])
-    normed = trainer.network.normed(torch.from_numpy(latents))
+    normed = trainer.learner.network.normed(torch.from_numpy(latents))
     assert normed.mean().item() == pytest.approx(0, abs=0.05)
     assert normed.std().item() == pytest.approx(1, abs=0.05)
 

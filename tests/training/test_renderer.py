@@ -190,7 +190,7 @@ def test_only_what_is_noisy_and_there_counts(shards: Path) -> None:
     told: list[Tensor] = []
 
     class Knowing:
-        context = trainer.network.context
+        context = trainer.learner.network.context
 
         def normed(self, latents: Tensor) -> Tensor:
             told.append(latents[:, None])
@@ -210,11 +210,11 @@ def test_only_what_is_noisy_and_there_counts(shards: Path) -> None:
 def test_latents_and_vectors_are_normed_by_the_first_songs(shards: Path) -> None:
     trainer = made(shards)
     latents = np.concatenate([song.latents.astype(np.float32) for song in trainer.pool.songs], axis=1)
-    normed = trainer.network.normed(torch.from_numpy(latents))
+    normed = trainer.learner.network.normed(torch.from_numpy(latents))
     assert normed.mean().item() == pytest.approx(0, abs=0.05)
     assert normed.std().item() == pytest.approx(1, abs=0.05)
     tokens = np.concatenate([song.tokens for song in trainer.pool.songs])[None].astype(np.int64)
-    context = trainer.network.context(trainer.vectors(torch.from_numpy(tokens)))
+    context = trainer.learner.network.context(trainer.vectors(torch.from_numpy(tokens)))
     assert context.mean().item() == pytest.approx(0, abs=0.05)
     assert context.std().item() == pytest.approx(1, abs=0.05)
 
@@ -229,7 +229,7 @@ def test_validation_is_the_same_each_time_and_hears_what_is_rendered(shards: Pat
     # A renderer that knows the latents: then nothing lies between it and the VAE.
     wide = made(shards, replace(TOY, renderer=replace(TOY.renderer, window_frames=32)))
     song = trainer.pool.songs[0]
-    true = trainer.network.normed(torch.from_numpy(song.latents.astype(np.float32)))
+    true = trainer.learner.network.normed(torch.from_numpy(song.latents.astype(np.float32)))
     count = iter(range(100))
 
     def told(self: Renderer, noise: Tensor, context: Tensor, known: Tensor, clean: Tensor, *_: object) -> Tensor:
@@ -241,7 +241,7 @@ def test_validation_is_the_same_each_time_and_hears_what_is_rendered(shards: Pat
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Renderer, "told", told)
-        assert wide.distance(wide.network, song) < 0.01
+        assert wide.distance(wide.learner.network, song) < 0.01
 
 
 def test_training_goes_on_where_it_stopped(shards: Path, tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ voice_and_band(song, 24_000)                         # two sounds [sample], as H
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import soxr
@@ -34,10 +34,21 @@ from backline.sound_files import Audio
 
 Sound = NDArray[np.float32]  # [sample]
 TRACKS = (VOCALS, DRUMS, BASS, OTHER)
+Made = TypeVar("Made")
 
 
 class StemsMissing(ValueError):
     """A song does not have the stems that are asked of it; the message says which it has."""
+
+
+def made_of(make: Callable[[int], Made], seeds: Iterable[int]) -> Iterator[Made]:
+    """What is made of the songs of these seeds; those that lack stems are passed over."""
+    for seed in seeds:
+        try:
+            made = make(seed)
+        except StemsMissing:
+            continue
+        yield made
 
 
 class Multitrack(Protocol):

@@ -1,16 +1,38 @@
-"""Whether the tensors of a pack are those of a network, told before the network takes any memory.
+"""A network with the tensors of a pack, and whether they are its own, told before it takes any memory.
 
-with torch.device("meta"):
-    wanted = Network(config).state_dict()
-wrong = mismatches(wanted, part(tensors, "codec."), "codec.")
+network = filled(lambda: Network(config), part(tensors, "codec."), "codec.")
+wrong = mismatches(network.state_dict(), part(tensors, "codec."), "codec.")
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def filled(make: Callable[[], Network], given: Mapping[str, Tensor], prefix: str) -> Network:
+    """The network that `make` makes, with a pack's tensors in float32; those that are so already are not copied.
+
+    Args:
+        make: is called where its weights take no memory, and must not need their values.
+        given: by the network's own names.
+        prefix: of the names in the pack, for messages.
+
+    Raises:
+        ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
+    """
+    with torch.device("meta"):
+        network = make()
+    if wrong := mismatches(network.state_dict(), given, prefix):
+        raise ValueError("; ".join(wrong))
+    values = {name: t.detach().float() if t.is_floating_point() else t.detach() for name, t in given.items()}
+    network.load_state_dict(values, assign=True)
+    return network
 
 
 def part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -11,7 +11,6 @@ A part whose minutes are used up is not trained again; more minutes train it on.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -26,7 +25,6 @@ from torch import Tensor
 from backline.codecs.convnext import ConvNeXtCodec, ConvNeXtCodecConfig, convnext_codec
 from backline.codecs.harmony import SAMPLE_RATE, HarmonyEncoder, HarmonyTables
 from backline.corpus.songs import Composer, Songs, data
-from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.hafm.aligned.config import DEFAULT, AlignedConfig
 from backline.models.hafm.score import VOICE_VOCABULARY, semitones_from_c
@@ -42,7 +40,7 @@ from backline.training.codec import CodecTraining, best_codec, codec_song, first
 from backline.training.hints import HintSong, hinted, train_hints
 from backline.training.keeping import WARM, fine_tuned
 from backline.training.loop import LoopConfig
-from backline.training.report import hardware, plot_losses
+from backline.training.report import drawn_losses, finish_pack, hardware
 from backline.training.run_folder import best_validation, commit, last_entry, seconds
 from backline.training.semantics import VOCAL_NOISE, SungSong, train_semantics
 from backline.training.stages import TRAINING, StageTraining, best_network, train_stage
@@ -135,17 +133,14 @@ def train_default_pack(
     try:
         _train_parts(run, recipe, parts, progress)
     finally:
-        pictures = _draw_losses(run, progress)
+        pictures = drawn_losses(run, progress)
     lent = set() if recipe.start is None else {"codec"}
     missing = [part for part in SHARES if part not in lent and not (run / part / "checkpoint.pt").exists()]
     if missing:
         progress(f"no pack yet: {', '.join(missing)} not trained in {run}")
         return out
     export(run, out, recipe)
-    for picture in pictures:
-        shutil.copy(picture, out)
-    progress(f"pack written to {out}")
-    return out
+    return finish_pack(out, pictures, progress)
 
 
 def _train_parts(run: Path, recipe: Recipe, parts: tuple[str, ...], progress: Callable[[str], None]) -> None:
@@ -325,15 +320,6 @@ def _held_out(folder: Path, tokenizers: Tokenizers, recipe: Recipe) -> list[Toke
 
 
 # ---- what a run folder says of itself ----
-
-
-def _draw_losses(run: Path, progress: Callable[[str], None]) -> list[Path]:
-    """The picture of the losses; none where it cannot be drawn, which is no reason to lose a pack."""
-    try:
-        return [plot_losses(run)]
-    except NoPicture as error:
-        progress(f"no picture of the losses: {error}")
-        return []
 
 
 def _finished(run: Path, recipe: Recipe, part: str) -> bool:

@@ -6,6 +6,7 @@ with producer(folder, ...):                                       # see duotok_s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -185,7 +186,7 @@ class Model(nn.Module):
         self.widened = nn.ModuleDict({role: nn.Linear(sizes.code_dim, sizes.width) for role in ROLES})  # for the heads
 
 
-class Stage:
+class Stage(ABC):
     """What the stages share: the model, its data, and a step."""
 
     def __init__(
@@ -212,9 +213,9 @@ class Stage:
         self.bfloat16 = faster_in_bfloat16(device)
         self.judges: list[Any] = []  # batches of held-out songs, drawn when they are first asked for
 
+    @abstractmethod
     def parameters(self) -> list[nn.Parameter]:
         """What learns."""
-        raise NotImplementedError
 
     def begin(self, weights: Mapping[str, Tensor] | None) -> None:
         """Begins with the best weights of the stage before, or with none."""
@@ -264,9 +265,9 @@ class Stage:
         """The weighted sum (Eq. 2 and 5)."""
         return torch.stack([getattr(self.config.weights, name) * value for name, value in losses.items()]).sum()
 
+    @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
         """By the names of `Weights`."""
-        raise NotImplementedError
 
     def features(self, audio: Tensor) -> Tensor:
         with torch.no_grad():
@@ -309,9 +310,9 @@ class Stage:
                 **self.probed(songs),
             }
 
+    @abstractmethod
     def judged(self, batches: Sequence[Any]) -> dict[str, float]:
         """More figures of a stage."""
-        raise NotImplementedError
 
     def probed(self, songs: Sequence[DuoSong]) -> dict[str, float]:
         """`chord`: the share of frames whose chord a linear probe tells from the band's hidden states.

@@ -11,7 +11,6 @@ anything learns from its tokens; once the others have, it must not change.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from backline.codecs.duotok.config import ROLES
+from backline.codecs.duotok.config import ROLES, DuoTokConfig, read_tokenizer_table
 from backline.codecs.duotok.load import EXACT
 from backline.codecs.duotok.load import load as load_tokenizer
 from backline.codecs.duotok.load import packed as packed_tokenizer
@@ -30,7 +29,6 @@ from backline.codecs.vae.config import SpectralConfig, read_vae_table
 from backline.codecs.vae.load import make as make_vae
 from backline.corpus.multitrack import four_tracks
 from backline.corpus.songs import Composer, Mixed, Songs
-from backline.measures.pictures import NoPicture
 from backline.models.duotok.load import codebooks
 from backline.models.duotok.stream import Painting, live_table
 from backline.models.hafm.aligned.network import AlignedNetwork
@@ -50,7 +48,7 @@ from backline.training.duotok_stages import folder as stage_folder
 from backline.training.duotok_tokens import Pool, Tokenizing, held_out_songs, tokens_folder, write_songs
 from backline.training.loop import LoopConfig, Moment
 from backline.training.renderer import RendererRecipe, train_renderers
-from backline.training.report import hardware, plot_losses
+from backline.training.report import drawn_losses, finish_pack, hardware
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.vae import FILE as VAE_FILE
@@ -124,12 +122,7 @@ def train_duotok_pack(
         progress(f"no pack yet: {', '.join(missing)} is missing; the same command goes on in {run}")
         return out
     write_pack(out, *contents(run, recipe))
-    try:
-        shutil.copy(plot_losses(run), out)
-    except NoPicture as error:
-        progress(f"no picture of the losses: {error}")
-    progress(f"pack written to {out}")
-    return out
+    return finish_pack(out, drawn_losses(run, progress), progress)
 
 
 def files(run: Path) -> dict[str, Path]:
@@ -155,26 +148,27 @@ def tokenizer_part(run: Path, recipe: DuoPackRecipe, progress: Callable[[str], N
     )
     if not train_duotok(run, own, progress):
         return False
-    export_tokenizer(run, own)
+    export_tokenizer(run, own.training.tokenizer)
     return True
 
 
-def export_tokenizer(run: Path, recipe: DuoTokRecipe) -> None:
+def export_tokenizer(run: Path, sizes: DuoTokConfig) -> None:
     """Writes stage 3's best as packs have it.
 
     Raises:
         ValueError: another has been written, and something has learnt from its tokens.
+        RuntimeError: stage 3 has other sizes.
     """
     path = run / TOKENIZER_FILE
-    table, tensors = packed_tokenizer(best_tokenizer(run, recipe))
+    table, tensors = packed_tokenizer(best_tokenizer(run, sizes))
     fresh = path.with_suffix(".fresh")
     save_part(Component(table, quantize(tensors, EXACT)), fresh)
     learnt = [part for part in ("lm", "stage-4") if (run / part).exists()]
     if path.exists() and path.read_bytes() != fresh.read_bytes() and learnt:
         fresh.unlink()
         raise ValueError(
-            f"the tokenizer is another than {', '.join(learnt)} of {run} have learnt from: move them away, or use "
-            "another run folder"
+            f"stage 3 of {run} has been trained further since {', '.join(learnt)} learnt from its tokens: move "
+            "away what did, and it is begun anew, or use another run folder"
         )
     fresh.replace(path)
 
@@ -251,18 +245,20 @@ def tokenizing_of(run: Path, recipe: DuoPackRecipe) -> Tokenizing:
 
 
 def tokenizer_of_run(run: Path, recipe: DuoTokRecipe) -> Component:
-    """The tokenizer of a run of `train duotok-pack`, or of `train duotok` by such a recipe.
+    """The tokenizer of a run of `train duotok-pack`, or of `train duotok` by such a recipe, as stage 3 has it by now.
 
     Raises:
-        ValueError: it has none yet, or one of other sizes.
+        ValueError: it has none yet, or one of other sizes; or see `export_tokenizer`.
     """
     path = run / TOKENIZER_FILE
-    if not path.exists() and (stage_folder(run, 3) / "checkpoint.pt").exists():
+    known = read_tokenizer_table(read_part(path).table) if path.exists() else None
+    if (stage_folder(run, 3) / "checkpoint.pt").exists():
         try:
-            export_tokenizer(run, recipe)
+            export_tokenizer(run, known or recipe.training.tokenizer)
         except RuntimeError as error:  # torch's, of shapes
-            raise ValueError(f"the tokenizer of {run} has other sizes: use the --size it was trained with") from error
-    if not path.exists():
+            remedy = f"move {path} away" if known else "use the --size it was trained with"
+            raise ValueError(f"the tokenizer of {run} has other sizes: {remedy}") from error
+    elif known is None:
         raise ValueError(f"{path} is missing: train the part 'tokenizer' first, or name a run of `train duotok`")
     return read_part(path)
 

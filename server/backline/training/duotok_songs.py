@@ -31,10 +31,10 @@ from backline.corpus.multitrack import (
     Composed,
     Excerpt,
     Multitrack,
-    StemsMissing,
     four_tracks,
     has_four_tracks,
     has_voice_and_band,
+    made_of,
     mixture,
     mono,
     voice_and_band,
@@ -267,19 +267,10 @@ def chords_of(song: Multitrack, frames: int) -> NDArray[np.int8]:
 def write_songs(path: Path, number: int, listener: Listener, seed: int, songs: int = SONGS_PER_SHARD) -> None:
     """Shard `number` of a training run. Songs of a corpus whose voice is not apart are passed over."""
     first = training_seed(seed, number * songs)
-    made = list(heard(listener, range(first, first + songs), varied=True))
+    made = [song.arrays() for song in made_of(listener, range(first, first + songs))]
     if not made:
         raise CorpusError("no song has a voice that is apart from its band: `backline data prepare` separates them")
-    write_tokens(path, [song.arrays() for song in made])
-
-
-def heard(listener: Listener, seeds: range, varied: bool) -> Iterator[DuoSong]:
-    """The songs of these seeds that have what is needed."""
-    for seed in seeds:
-        try:
-            yield listener(seed, varied)
-        except StemsMissing:
-            continue
+    write_tokens(path, made)
 
 
 def read_songs(path: Path) -> list[DuoSong]:

@@ -2,7 +2,7 @@
 
 recipe = DuoTokRecipe(minutes=40)
 train_duotok(Path("runs/duotok"), recipe, print)          # stages 1 to 3
-tokenizer = best_tokenizer(Path("runs/duotok"), recipe)   # of stage 3
+tokenizer = best_tokenizer(Path("runs/duotok"), recipe.training.tokenizer)   # of stage 3
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
+from backline.codecs.duotok.config import DuoTokConfig
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.corpus.corpus import Corpus
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import has_four_tracks
+from backline.corpus.multitrack import has_four_tracks, made_of
 from backline.corpus.pair_tokens import write_tokens
 from backline.corpus.separator import SeparatorPack
 from backline.corpus.songs import Composer, CorpusSongs, Mixed, Songs
@@ -31,7 +32,6 @@ from backline.training.duotok_songs import (
     Pool,
     can_be_learnt,
     has_words,
-    heard,
     read_songs,
     write_songs,
 )
@@ -138,10 +138,15 @@ def needed(run: Path, recipe: DuoTokRecipe, stage: int) -> Path | None:
     return before
 
 
-def best_tokenizer(run: Path, recipe: DuoTokRecipe) -> Tokenizer:
-    """Stage 3's, at its best validation. Raises ValueError: stage 3 has not been trained."""
+def best_tokenizer(run: Path, sizes: DuoTokConfig) -> Tokenizer:
+    """Stage 3's, at its best validation.
+
+    Raises:
+        ValueError: stage 3 has not been trained.
+        RuntimeError: it has other sizes.
+    """
     weights = best_weights(folder(run, 3))
-    tokenizer = Tokenizer(recipe.training.tokenizer)
+    tokenizer = Tokenizer(sizes)
     prefix = "tokenizer."
     tokenizer.load_state_dict(
         {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
@@ -162,7 +167,8 @@ def held_out_songs(songs: Path, listener: Listener, count: int) -> list[DuoSong]
     """
     path = songs / "held-out.npz"
     if not path.exists():
-        made = list(heard(listener, range(HELD_OUT_SEED, HELD_OUT_SEED + count), varied=False))
+        seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + count)
+        made = list(made_of(partial(listener, varied=False), seeds))
         if not any((song.tones.sum(axis=2) > SILENT).any() for song in made):
             raise CorpusError(
                 "nothing sounds in the songs that are held out, or none has a voice apart from its band: "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from backline.codecs.duotok.config import ROLES
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import Composed, Multitrack, StemsMissing, voice_and_band
+from backline.corpus.multitrack import Composed, Multitrack, made_of, voice_and_band
 from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.models.duotok.config import BEAT, RATE
@@ -108,12 +108,7 @@ def tokens_folder(run: Path, tokenizing: Tokenizing) -> Path:
 def write_songs(path: Path, number: int, tokenizing: Tokenizing, seed: int, songs: int = SONGS_PER_SHARD) -> None:
     """Shard `number` of a training run. Songs of a corpus that have no voice apart from a band are passed over."""
     first = training_seed(seed, number * songs)
-    made = []
-    for song in range(first, first + songs):
-        try:
-            made.append(vars(tokenizing(song)))
-        except StemsMissing:
-            continue
+    made = [vars(song) for song in made_of(tokenizing, range(first, first + songs))]
     if not made:
         raise CorpusError("no song has a voice apart from its band: DuoTok learns from both")
     write_tokens(path, made)
@@ -123,13 +118,8 @@ def held_out_songs(folder: Path, tokenizing: Tokenizing, count: int) -> list[Son
     """Songs that the best weights are chosen by; made once."""
     path = folder / "held-out.npz"
     if not path.exists():
-        made = []
-        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
-            try:
-                made.append(vars(tokenizing(seed, varied=False)))
-            except StemsMissing:
-                continue
-        write_tokens(path, made)
+        seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + count)
+        write_tokens(path, [vars(song) for song in made_of(partial(tokenizing, varied=False), seeds)])
     return read_songs(path)
 
 

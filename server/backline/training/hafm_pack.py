@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -25,7 +24,6 @@ from backline.codecs.duotok.codec import DuoTokSemantics
 from backline.codecs.duotok.config import ROLES
 from backline.corpus.pair_tokens import PairTokenizer, Say, Tokens, read_tokens, shards, tokenize
 from backline.corpus.songs import Passage, Songs
-from backline.measures.pictures import NoPicture
 from backline.models.hafm.interleaved.config import (
     CLIPS,
     SIZES,
@@ -43,7 +41,7 @@ from backline.packs.parts import read_part, save_part
 from backline.training.interleaved import SERVED, TABLE_1, Precision, StageTraining, train_stage
 from backline.training.kmeans import fit_semantics, judge_semantics
 from backline.training.loop import LoopConfig, pick_device
-from backline.training.report import hardware, plot_losses
+from backline.training.report import drawn_losses, finish_pack, hardware
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry
 from backline.training.team import Team, joined
 
@@ -163,12 +161,7 @@ def train_hafm(
             progress(f"no pack yet: {', '.join(missing) or 'training was stopped'}; the same command goes on in {run}")
             return out
         export(run, out, recipe, network)
-        try:
-            shutil.copy(plot_losses(run), out)
-        except NoPicture as error:
-            progress(f"no picture of the losses: {error}")
-        progress(f"pack written to {out}")
-    return out
+        return finish_pack(out, drawn_losses(run, progress), progress)
 
 
 def train_stages(

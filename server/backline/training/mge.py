@@ -7,13 +7,12 @@ with producer(folder, ...):                                     # see mge_songs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from backline.models.mge import config as sizes
 from backline.models.mge.config import MgeConfig
@@ -21,8 +20,9 @@ from backline.models.mge.network import PREFIX, MgeNetwork
 from backline.models.mge.tasks import SOURCE, TASKS
 from backline.models.mge.words import TEMPLATES, phrase
 from backline.nn.diffusion import guided, noisy, sample, velocity
-from backline.nn.learning_rate import cosine_rate, inverse_rate, set_rate
+from backline.nn.learning_rate import cosine_rate, inverse_rate
 from backline.nn.precision import faster_in_bfloat16
+from backline.training.averaged import Averaged
 from backline.training.codec import evaluating
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.mge_rows import PAPER, SMALL, Drawing, Drawn, Reader, window
@@ -73,7 +73,7 @@ def train_mge(
     torch.manual_seed(loop.seed)
     trainer = MgeTrainer(config, readers, pool, loop.seed, pick_device(device))
     outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(held_out), WATCHED)
-    return trainer.average, outcome
+    return trainer.learner.average, outcome
 
 
 class MgeTrainer:
@@ -83,16 +83,12 @@ class MgeTrainer:
         self, config: MgeTraining, readers: Sequence[Reader], pool: Pool, seed: int, device: torch.device
     ) -> None:
         self.config, self.readers, self.pool, self.device = config, readers, pool, device
-        self.network = MgeNetwork(config.mge)
+        network = MgeNetwork(config.mge)
         pool.refresh()
         mean, deviation = spread(pool.songs)
-        self.network.mean.copy_(mean)
-        self.network.deviation.copy_(deviation)
-        self.network.to(device)
-        self.average = deepcopy(self.network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.rate, betas=config.betas, weight_decay=config.weight_decay
-        )
+        network.mean.copy_(mean)
+        network.deviation.copy_(deviation)
+        self.learner = Averaged(network.to(device), config)
         self.drawing = self.drawn_by(seed)
         self.bfloat16 = faster_in_bfloat16(device)
 
@@ -101,26 +97,14 @@ class MgeTrainer:
         return Drawing(self.config.drawn, self.readers, mge.window_frames, mge.network.time, seed)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds; packs are made of the average."""
-        return {
-            "model": self.average, "network": self.network, "optimizer": self.optimizer, "drawing": self.drawing
-        }  # fmt: skip
+        """What a checkpoint holds."""
+        return {**self.learner.state(), "drawing": self.drawing}
 
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
         if moment.step % REFRESHED == 0:
             self.pool.refresh()
-        rate = self.rate(moment)
-        set_rate(self.optimizer, rate)
-        loss = self.loss(self.network, self.drawing)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimizer.step()
-        kept = min(self.config.average, (1 + moment.step) / (10 + moment.step))  # the first weights mean nothing
-        with torch.no_grad():  # or every step would hang another node on a graph that nobody ever asks
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
-        return {"loss": float(loss.detach()), "norm": float(norm), "rate": rate}
+        return self.learner.step(self.loss(self.learner.network, self.drawing), self.rate(moment), moment)
 
     def rate(self, moment: Moment) -> float:
         """The learning rate of a step."""
@@ -147,7 +131,7 @@ class MgeTrainer:
         for, "the sound of the ..", and extracted in one step: `error` is the squared error of its latents, in units of
         their variance, and `found` the share for which no other stem of the song is nearer.
         """
-        network = self.average
+        network = self.learner.average
         errors, found = [], []
         with evaluating(network), torch.random.fork_rng():
             torch.manual_seed(0)

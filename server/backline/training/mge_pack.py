@@ -9,7 +9,6 @@ Each part goes on from where it was; VAE and towers may be lent, as files of oth
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -19,14 +18,12 @@ from typing import Any
 
 from torch import Tensor
 
-from backline.codecs.vae.load import load as load_vae
 from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
 from backline.corpus.labelled import stems_of
-from backline.corpus.multitrack import StemsMissing, four_tracks
+from backline.corpus.multitrack import four_tracks, made_of
 from backline.corpus.pair_tokens import write_tokens
 from backline.corpus.songs import Composer, Songs
-from backline.measures.pictures import NoPicture
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.minilm import MiniLM, read_minilm
 from backline.models.mge.network import PREFIX, read_network
@@ -45,11 +42,11 @@ from backline.training import towers as teaching
 from backline.training.loop import LoopConfig
 from backline.training.mge import TRAININGS, WATCHED, MgeTraining, packed, train_mge
 from backline.training.mge_songs import SONGS_PER_SHARD, Encoded, Encoder, Pool, read_songs, write_songs
-from backline.training.report import hardware, plot_losses
+from backline.training.report import drawn_losses, finish_pack, hardware
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.tokens import producer
 from backline.training.towers import TowersTraining, best_towers, train_towers
-from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, origin_of, train_vae, vae_card
+from backline.training.vae import FILE, HELD_OUT_SONGS, VaeTraining, origin_of, read_vae, train_vae, vae_card
 from backline.training.vae import WATCHED as VAE_WATCHED
 
 SHARES = {"vae": 0.35, "towers": 0.08, "network": 0.57}  # of the minutes given
@@ -126,11 +123,7 @@ class Latents:
 
     @cached_property
     def vae(self) -> Oobleck | SpectralVae:
-        part = read_part(self.vae_file)
-        try:
-            return load_vae(part.table, part.tensors)
-        except ValueError as error:
-            raise ValueError(f"{self.vae_file} holds no VAE: {error}; give a file of `backline train vae`") from error
+        return read_vae(self.vae_file)
 
     @cached_property
     def towers(self) -> Towers:
@@ -190,12 +183,7 @@ def train_mge_pack(
         progress(f"no pack yet: {', '.join(missing) or 'training was stopped'}; the same command goes on in {run}")
         return out
     write_pack(out, *contents(run, recipe))
-    try:
-        shutil.copy(plot_losses(run), out)
-    except NoPicture as error:
-        progress(f"no picture of the losses: {error}")
-    progress(f"pack written to {out}")
-    return out
+    return finish_pack(out, drawn_losses(run, progress), progress)
 
 
 def check(recipe: MgeRecipe, trained: Collection[str]) -> None:
@@ -287,13 +275,8 @@ def held_out_songs(folder: Path, encoder: Encoder, count: int) -> list[Encoded]:
     """Songs that the best weights are chosen by: of so many seeds, those that have two stems; made once."""
     path = folder / "held-out.npz"
     if not path.exists():
-        made = []
-        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + count):
-            try:
-                made.append(encoder(seed, varied=False).arrays())
-            except StemsMissing:
-                continue
-        write_tokens(path, made)
+        seeds = range(HELD_OUT_SEED, HELD_OUT_SEED + count)
+        write_tokens(path, [song.arrays() for song in made_of(partial(encoder, varied=False), seeds)])
     return read_songs(path)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from backline.codecs.vae.config import Vae
 from backline.corpus.labelled import Labels, stems_of
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import StemsMissing
+from backline.corpus.multitrack import made_of
 from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.music.seeds import training_seed
@@ -127,12 +127,7 @@ def subsets_of(stems: int) -> NDArray[np.bool_]:
 def write_songs(path: Path, number: int, encoder: Encoder, seed: int, songs: int = SONGS_PER_SHARD) -> None:
     """Shard `number` of a training run. Songs of a corpus that have no two stems are passed over."""
     first = training_seed(seed, number * songs)
-    made = []
-    for song in range(first, first + songs):
-        try:
-            made.append(encoder(song).arrays())
-        except StemsMissing:
-            continue
+    made = [song.arrays() for song in made_of(encoder, range(first, first + songs))]
     if not made:
         raise CorpusError("no song has two stems that are apart: MGE-LDM learns from stems")
     write_tokens(path, made)

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from backline.codecs.duotok import renderer as sizes
 from backline.codecs.duotok.config import ROLES, Role
@@ -29,7 +29,6 @@ from backline.codecs.duotok.renderer import LIVE_STEPS, Renderer, RendererConfig
 from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.codecs.duotok.windowed import Asked, WindowedRenderer
 from backline.codecs.vae.config import Vae
-from backline.codecs.vae.load import load as load_vae
 from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
 from backline.codecs.vae.whole import decoded_channels
@@ -38,11 +37,12 @@ from backline.corpus.songs import Songs
 from backline.measures.spectra import log_mel_distance
 from backline.music.seeds import HELD_OUT_SEED
 from backline.nn.diffusion import noisy, velocity
-from backline.nn.learning_rate import cosine_rate, inverse_rate, set_rate
+from backline.nn.learning_rate import cosine_rate, inverse_rate
 from backline.nn.precision import faster_in_bfloat16
 from backline.packs.importers.checkpoint import Component
-from backline.packs.parts import read_part, save_part
+from backline.packs.parts import save_part
 from backline.packs.quantized import quantize
+from backline.training.averaged import Averaged
 from backline.training.codec import evaluating
 from backline.training.loop import LoopConfig, Losses, Moment, Outcome, pick_device, train
 from backline.training.renderer_songs import (
@@ -60,6 +60,7 @@ from backline.training.renderer_songs import (
 )
 from backline.training.run_folder import best_validation, best_weights, hold_to_songs, last_entry, seconds
 from backline.training.tokens import producer
+from backline.training.vae import read_vae
 
 FILE = "renderer.safetensors"
 WATCHED = "loss"
@@ -100,7 +101,7 @@ class RendererTrainer:
     ) -> None:
         """`config` is of this tokenizer and this VAE, which stay on the CPU."""
         self.config, self.tokenizer, self.vae, self.pool, self.device = config, tokenizer, vae, pool, device
-        network = self.network = RendererNetwork(config.renderer)
+        network = RendererNetwork(config.renderer)
         pool.refresh()
         first = pool.songs[:STATISTICS]
         mean, deviation = spread(first)
@@ -109,11 +110,7 @@ class RendererTrainer:
         vectors = torch.cat([self.vectors(torch.from_numpy(song.tokens).long()[None])[0] for song in first])
         network.code_mean.copy_(vectors.mean(dim=0))
         network.code_deviation.copy_((vectors - vectors.mean(dim=0)).square().mean().sqrt())
-        network.to(device)
-        self.average = deepcopy(network).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), config.rate, betas=config.betas, weight_decay=config.weight_decay
-        )
+        self.learner = Averaged(network.to(device), config)
         self.drawing = self.drawn_by(seed)
         self.bfloat16 = faster_in_bfloat16(device)
 
@@ -127,26 +124,15 @@ class RendererTrainer:
         return self.tokenizer.vectors(tokens, self.pool.role)
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds; packs are made of the average."""
-        return {
-            "model": self.average, "network": self.network, "optimizer": self.optimizer, "drawing": self.drawing
-        }  # fmt: skip
+        """What a checkpoint holds."""
+        return {**self.learner.state(), "drawing": self.drawing}
 
     def step(self, moment: Moment) -> Losses:
         """One optimiser step on one batch."""
         if moment.step % REFRESHED == 0:
             self.pool.refresh()
-        rate = self.rate(moment)
-        set_rate(self.optimizer, rate)
-        loss = self.loss(self.network, self.drawing.batch(self.pool.songs))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self.optimizer.step()
-        kept = min(self.config.average, (1 + moment.step) / (10 + moment.step))  # the first weights mean nothing
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - kept)
-        return {"loss": float(loss.detach()), "norm": float(norm), "rate": rate}
+        loss = self.loss(self.learner.network, self.drawing.batch(self.pool.songs))
+        return self.learner.step(loss, self.rate(moment), moment)
 
     def rate(self, moment: Moment) -> float:
         """The learning rate of a step."""
@@ -175,7 +161,7 @@ class RendererTrainer:
         `loss` is that of training, on the same draws each time; `mel` is the log-mel distance of what is heard live,
         in four steps, from what the VAE alone makes of the true latents.
         """
-        network = self.average
+        network = self.learner.average
         with evaluating(network), torch.random.fork_rng():
             torch.manual_seed(0)
             drawing = self.drawn_by(0)
@@ -225,7 +211,7 @@ def train_renderer(
     torch.manual_seed(loop.seed)
     trainer = RendererTrainer(config, tokenizer, vae, pool, loop.seed, pick_device(device))
     outcome = train(loop, trainer.step, trainer.state(), lambda: trainer.validate(held_out), WATCHED)
-    return trainer.average, outcome
+    return trainer.learner.average, outcome
 
 
 # ---- the stage ----
@@ -255,11 +241,7 @@ class RendererRecipe:
     @cached_property
     def vae(self) -> Oobleck | SpectralVae:
         """Raises ValueError: the file holds none."""
-        part = read_part(self.vae_file)
-        try:
-            return load_vae(part.table, part.tensors)
-        except ValueError as error:
-            raise ValueError(f"{self.vae_file} holds no VAE: {error}; give a file of `backline train vae`") from error
+        return read_vae(self.vae_file)
 
     @property
     def training(self) -> RendererTraining:

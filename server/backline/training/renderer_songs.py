@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,15 @@ from backline.codecs.duotok.tokenizer import Tokenizer
 from backline.codecs.vae.config import Vae
 from backline.codecs.vae.whole import encoded
 from backline.corpus.manifest import CorpusError
-from backline.corpus.multitrack import Multitrack, StemsMissing, has_four_tracks, has_voice_and_band, mono, sum_of
+from backline.corpus.multitrack import (
+    Multitrack,
+    StemsMissing,
+    has_four_tracks,
+    has_voice_and_band,
+    made_of,
+    mono,
+    sum_of,
+)
 from backline.corpus.pair_tokens import read_tokens, write_tokens
 from backline.corpus.songs import Songs
 from backline.corpus.stem_names import MIX, VOCALS
@@ -132,12 +141,7 @@ def write_songs(path: Path, number: int, encoder: Encoder, seed: int, songs: int
 
 def encoded_songs(encoder: Encoder, seeds: range, varied: bool) -> list[dict[Role, Track]]:
     """The songs of these seeds that have what is needed. Raises CorpusError: none has."""
-    made = []
-    for seed in seeds:
-        try:
-            made.append(encoder(seed, varied))
-        except StemsMissing:
-            continue
+    made = list(made_of(partial(encoder, varied=varied), seeds))
     if not made:
         raise CorpusError("no song has a voice that is apart from its band: `backline data prepare` separates them")
     return made

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,23 @@ def plot_losses(run: Path) -> Path:
     with whole_file(run / LOSSES) as fresh:
         picture.savefig(fresh, dpi=100)
     return run / LOSSES
+
+
+def drawn_losses(run: Path, progress: Callable[[str], None]) -> list[Path]:
+    """The picture of the losses; none where it cannot be drawn, which is no reason to lose a pack."""
+    try:
+        return [plot_losses(run)]
+    except NoPicture as error:
+        progress(f"no picture of the losses: {error}")
+        return []
+
+
+def finish_pack(out: Path, pictures: Iterable[Path], progress: Callable[[str], None]) -> Path:
+    """Puts the pictures of a run beside the pack that came out of it, which is returned, and says where it lies."""
+    for picture in pictures:
+        shutil.copy(picture, out)
+    progress(f"pack written to {out}")
+    return out
 
 
 def hardware() -> str:

@@ -5,7 +5,6 @@ Everything lies in one run folder, RUN/codec and RUN/network, and goes on from t
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
@@ -21,7 +20,6 @@ from backline.codecs.hcodec.semantics import base_config
 from backline.codecs.tables import Kind, read_codec_table
 from backline.corpus.multitrack import four_tracks
 from backline.corpus.songs import Composer, Songs
-from backline.measures.pictures import NoPicture
 from backline.models.errors import PackError
 from backline.models.stems.config import StemsConfig
 from backline.models.stems.load import mismatched, read_network, read_tables
@@ -37,7 +35,7 @@ from backline.training.hcodec import WATCHED, HCodecTraining, train_hcodec
 from backline.training.hcodec import packed as packed_codec
 from backline.training.keeping import WARM, by, fine_tuned
 from backline.training.loop import LoopConfig
-from backline.training.report import hardware, plot_losses
+from backline.training.report import drawn_losses, finish_pack, hardware
 from backline.training.run_folder import best_validation, best_weights, commit, last_entry, seconds
 from backline.training.stems import OURS, PAPER, PAPER_SMALL, Ablation, StemsTraining, ablated, train_stems
 from backline.training.stems import packed as packed_network
@@ -287,12 +285,7 @@ def train_stems_pack(
         progress(f"no pack yet: {', '.join(missing) or 'training was stopped'}; the same command goes on in {run}")
         return out
     export(run, out, recipe)
-    try:
-        shutil.copy(plot_losses(run), out)
-    except NoPicture as error:
-        progress(f"no picture of the losses: {error}")
-    progress(f"pack written to {out}")
-    return out
+    return finish_pack(out, drawn_losses(run, progress), progress)
 
 
 def trained(run: Path, part: str) -> bool:

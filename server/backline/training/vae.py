@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from backline.codecs.hcodec.load import hcodec
 from backline.codecs.hcodec.network import PATHS, HCodec
 from backline.codecs.vae.config import SpectralConfig
-from backline.codecs.vae.load import packed
+from backline.codecs.vae.load import load, packed
+from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
 from backline.corpus.songs import Songs
 from backline.measures.spectra import SMALLEST_MEL, log_mel_distance, si_sdr
@@ -124,6 +125,20 @@ def vae_card(file: Path) -> dict[str, str]:
     """Whose a VAE is and where it comes from, for the card of a pack, as far as its file says so."""
     part = read_part(file)
     return {f"vae_{name}": text for name, text in (("license", part.license), ("origin", part.origin)) if text}
+
+
+def read_vae(file: Path) -> Oobleck | SpectralVae:
+    """The VAE of a file, as `train vae` writes it or as it is imported.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds none.
+    """
+    part = read_part(file)
+    try:
+        return load(part.table, part.tensors)
+    except ValueError as error:
+        raise ValueError(f"{file} holds no VAE: {error}; give a file of `backline train vae`") from error
 
 
 def origin_of(songs: Songs, start: Pack | None = None) -> str:

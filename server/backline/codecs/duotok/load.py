@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from backline.codecs.duotok.config import read_tokenizer_table
 from backline.codecs.duotok.tokenizer import Tokenizer
-from backline.nn.weights import mismatches, part
+from backline.nn.weights import filled, part
 
 PREFIX = "tokenizer."
 EXACT = (PREFIX + "tracks.",)  # what int8 would save nothing of, and tokens follow from: for `packs.quantized`
@@ -27,16 +26,9 @@ def load(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tokenizer:
         ValueError: table or tensors do not fit; every mismatch is named.
     """
     config = read_tokenizer_table(table)
-    with torch.device("meta"):
-        tokenizer = Tokenizer(config)
-    given = part(tensors, PREFIX)
-    wrong = mismatches(tokenizer.state_dict(), given, PREFIX)
-    if not wrong and not bool((given["encoder.mel.deviation"] > 0).all()):
-        wrong = [f"{PREFIX}encoder.mel.deviation must be more than 0 in every band"]
-    if wrong:
-        raise ValueError("; ".join(wrong))
-    values = {name: value.float() if value.is_floating_point() else value for name, value in given.items()}
-    tokenizer.load_state_dict(values, assign=True)
+    tokenizer = filled(lambda: Tokenizer(config), part(tensors, PREFIX), PREFIX)
+    if not bool((tokenizer.encoder.mel.deviation > 0).all()):
+        raise ValueError(f"{PREFIX}encoder.mel.deviation must be more than 0 in every band")
     return tokenizer.eval().requires_grad_(False)
 
 

@@ -211,12 +211,7 @@ class Renderer:
 
     @torch.inference_mode()
     def latents(
-        self,
-        tokens: Tokens,
-        steps: int = STEPS,
-        seed: int = 0,
-        overlap: float = OVERLAP,
-        progress: Callable[[float], None] = lambda share: None,
+        self, tokens: Tokens, steps: int, seed: int, overlap: float, progress: Callable[[float], None]
     ) -> Tensor:
         """The VAE's latents [channel, frame] of a whole track; the last token is held to a latent frame's end."""
         if tokens.ndim != 1 or not len(tokens):

@@ -12,7 +12,7 @@ from torch import Tensor
 from backline.codecs.vae.config import Config, OobleckConfig, read_vae_table
 from backline.codecs.vae.oobleck import Oobleck
 from backline.codecs.vae.spectral import SpectralVae
-from backline.nn.weights import mismatches, part
+from backline.nn.weights import filled, part
 
 PREFIX = "vae."
 
@@ -33,13 +33,7 @@ def load(table: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Oobleck | S
         ValueError: table or tensors do not fit; every mismatch is named.
     """
     config = read_vae_table(table)
-    with torch.device("meta"):
-        vae = make(config)
-    given = part(tensors, PREFIX)
-    if wrong := mismatches(vae.state_dict(), given, PREFIX):
-        raise ValueError("; ".join(wrong))
-    vae.load_state_dict({name: value.float() for name, value in given.items()}, assign=True)
-    return vae.eval().requires_grad_(False)
+    return filled(lambda: make(config), part(tensors, PREFIX), PREFIX).eval().requires_grad_(False)
 
 
 def packed(vae: Oobleck | SpectralVae, dtype: torch.dtype = torch.float16) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -6,7 +6,7 @@ pack_tokenizers(read_pack(folder))                                          # by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -111,33 +111,46 @@ class DualTokenizer:
 
 
 class CodecTokens:
-    """A codec's codes, of whichever track: a `Tokenizer` and a `Renderer`."""
+    """A codec's codes, of whichever track: a `Tokenizer` and a `Renderer`. They stand for what its decoder is given."""
 
     def __init__(self, codec: Codec) -> None:
+        """Raises ValueError: nothing is known that its codes stand for."""
         self.codec = codec
         self.sample_rate, self.hop, self.frame_rate = codec.sample_rate, codec.hop, codec.frame_rate
         self.sizes = (codec.codebook_size,) * codec.codebooks
+        self.dequantized = dequantizer(codec)
 
     def encode(self, audio: Tensor) -> Tensor:
         return self.codec.encode(audio)
 
     @torch.inference_mode()
     def vectors(self, codes: Tensor) -> Tensor:
-        """What the codec's decoder is given."""
-        rows = codes[None].long()
-        if isinstance(self.codec, ConvNeXtCodec):
-            return self.codec.quantizer.decode(rows)[0].T
-        if isinstance(self.codec, EncodecStream):
-            return self.codec.dequantize(rows)[0].T
-        if isinstance(self.codec, WindowedHCodec):
-            return self.codec.vectors(rows)[0].T
-        if isinstance(self.codec, DuoTokCodec):
-            return self.codec.tokenizer.vectors(rows[:, 0], self.codec.role)[0]
-        raise NotImplementedError(f"say here what the codes of {type(self.codec).__name__} stand for")
+        return self.dequantized(codes[None].long())[0]
 
     @torch.inference_mode()
     def render(self, codes: Tensor) -> Tensor:
         return self.codec.decode(codes[None].long())[0, 0].cpu()
+
+
+def dequantizer(codec: Codec) -> Callable[[Tensor], Tensor]:
+    """What makes of codes [row, codebook, n] the vectors that the codec's decoder is given, [row, n, dimension].
+
+    Raises:
+        ValueError: nothing is known that its codes stand for.
+    """
+    match codec:
+        case ConvNeXtCodec():
+            return lambda codes: codec.quantizer.decode(codes).mT
+        case EncodecStream():
+            return lambda codes: codec.dequantize(codes).mT
+        case WindowedHCodec():
+            return lambda codes: codec.vectors(codes).mT
+        case DuoTokCodec():
+            return lambda codes: codec.tokenizer.vectors(codes[:, 0], codec.role)
+    raise ValueError(
+        f"the codes of {type(codec).__name__} stand for no vectors that are known here: give a ConvNeXt codec, "
+        "EnCodec, HCodec or a DuoTok's"
+    )
 
 
 class SemanticTokens:

@@ -34,7 +34,7 @@ from backline.models.hafm.band import MOST_TEMPERATURE, Backend
 from backline.models.hafm.transport import BEAT_STEPS, transport_tokens
 from backline.models.rows import check_tokens, together
 from backline.models.stream import Transport
-from backline.nn.weights import mismatches, part
+from backline.nn.weights import filled, part
 
 PREFIX = "lm."
 ON_TIME = Fraction(0)
@@ -329,15 +329,10 @@ def read_network(config: LmConfig, tensors: Mapping[str, Tensor], tables: Tensor
     Raises:
         ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
     """
-    with torch.device("meta"):
-        network = AlignedNetwork(config.stage)
     given = dict(part(tensors, PREFIX))
     if TABLES not in given and tables is not None:
         given[TABLES] = with_nothing(tables)
-    if wrong := mismatches(network.state_dict(), given, PREFIX):
-        raise ValueError("; ".join(wrong))
-    network.load_state_dict({name: t.detach().to(torch.float32) for name, t in given.items()}, assign=True)
-    return network.eval()
+    return filled(lambda: AlignedNetwork(config.stage), given, PREFIX).eval()
 
 
 def with_nothing(tables: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from backline.models.hafm.stream import CAPACITY, HafmParts, HafmStream
 from backline.models.hafm.tables import PackTables, read_semantics, read_tables, spec_of
 from backline.models.rows import rows_of
 from backline.models.stream import StreamSpec
-from backline.nn.weights import misfits, mismatches, part
+from backline.nn.weights import filled, misfits, part
 
 TINY_CODEC = ConvNeXtCodecConfig(latent=16, encoder_width=16, encoder_blocks=1, decoder_width=16, decoder_blocks=1)
 
@@ -114,13 +114,7 @@ def read_network(
     Raises:
         ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
     """
-    with torch.device("meta"):
-        network = _empty_network(config)
-    given = part(tensors, f"{stage}.")
-    if wrong := mismatches(network.state_dict(), given, f"{stage}."):
-        raise ValueError("; ".join(wrong))
-    network.load_state_dict({name: t.detach().to(torch.float32) for name, t in given.items()}, assign=True)
-    return network
+    return filled(lambda: _empty_network(config), part(tensors, f"{stage}."), f"{stage}.")
 
 
 def tiny_random(seed: int = 0, layout: str = "interleaved") -> tuple[dict[str, Any], dict[str, Tensor]]:

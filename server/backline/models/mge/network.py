@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from backline.models.mge.config import MgeConfig
 from backline.models.mge.tasks import TRACKS, Task
 from backline.nn.dit import DiT
-from backline.nn.weights import mismatches, part
+from backline.nn.weights import filled, part
 
 PREFIX = "mge."
 
@@ -60,10 +60,4 @@ def read_network(config: MgeConfig, tensors: Mapping[str, Tensor]) -> MgeNetwork
     Raises:
         ValueError: names every tensor that is missing, unknown, of another shape or type, or not finite.
     """
-    with torch.device("meta"):
-        network = MgeNetwork(config)
-    given = part(tensors, PREFIX)
-    if wrong := mismatches(network.state_dict(), given, PREFIX):
-        raise ValueError("; ".join(wrong))
-    network.load_state_dict({name: tensor.detach().float() for name, tensor in given.items()}, assign=True)
-    return network.eval()
+    return filled(lambda: MgeNetwork(config), part(tensors, PREFIX), PREFIX).eval()
