@@ -437,6 +437,6 @@ def default_config(spec: StreamSpec, task: str = "") -> SessionConfig:
         chunk_seconds=spec.default_chunk_seconds,
         visibility_seconds=spec.visibility(spec.default_chunk_seconds),
         seed=0,
-        parameters={parameter.name: parameter.default for parameter in spec.parameters},
+        parameters=spec.defaults,
         texts={text.name: text.default for text in spec.texts},
     )
