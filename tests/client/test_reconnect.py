@@ -206,6 +206,38 @@ def test_a_client_that_dies_frees_its_place_after_the_lease(folder: Path) -> Non
         session.cancel()
 
 
+def test_a_session_that_has_missed_too_much_is_ended_and_another_one_opened(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not left to its lease, in which it would hold a place."""
+    monkeypatch.setattr("backline_client.session.LONGEST_GAP_SECONDS", 0.5)
+    with Network(server.address) as network, Client(network.address) as client, Client(server.address) as near:
+
+        def there() -> dict[str, str]:
+            return {each.id: each.state for each in near.sessions() if each.client_name == "late"}
+
+        session = opened(client, client_name="late")
+        session.send(noise(4 * CHUNK))
+        assert session.receive(20) is not None
+        first = session.ready.session
+        network.cut()
+        assert eventually(lambda: there() == {first: "detached"}, 5)
+        session.send(noise(RATE))
+        network.mend()
+        events: list[Event] = []
+        while not (events and isinstance(events[-1], Link) and events[-1].up):
+            events.append(session.receive_event(20))  # type: ignore[arg-type]
+        assert not events[-1].resumed
+        assert session.ready.session != first
+        assert list(there()) == [session.ready.session]
+        begins = session.position
+        session.send(np.ones((2, 4 * CHUNK), np.float32))
+        session.close(20)
+        after = of(drained(session), Block)
+    assert after[0].position == begins  # nothing of the one before comes among it
+    assert {block.audio.max() for block in after if block.audio.shape[1]} == {1.0}
+
+
 def test_within_the_latency_nothing_is_skipped_and_beyond_it_the_session_goes_on_at_the_present(
     server: RunningServer,
 ) -> None:
@@ -332,6 +364,20 @@ def test_whoever_is_too_far_behind_skips_audio_and_nothing_else() -> None:
     assert sequences(rest[:2]) == [8, 9]
     assert rest[2].text.text == "bass"
     assert upstream.dropped_samples == 80
+
+
+def test_a_call_whose_session_is_given_up_says_so_and_takes_nothing_of_the_next_ones() -> None:
+    upstream, hello = Upstream(1_000), pb.ClientMessage()
+    upstream.put(audio_message(0), 10)
+    given_up = upstream.requests(hello)
+    next(given_up)
+    upstream.give_up()
+    assert next(given_up).close.discard
+    new = upstream.requests(hello)
+    assert list(given_up) == []
+    next(new)
+    upstream.start_over([], 0)
+    assert sequences([next(new)]) == [0]
 
 
 def test_an_old_call_takes_nothing_more() -> None:

@@ -398,8 +398,8 @@ def test_a_revoked_key_ends_at_once(secured: Secured, tls: Tls, tmp_path: Path, 
         start_server(device="cpu", gate=Gate(tls, keys), drain_seconds=0.1) as server,
         Client(server.address, key=ending, ca=secured.ca) as out,
         Client(server.address, key=staying, ca=secured.ca) as other,
-        other.open("passthrough", RATE, 1, block_size=BLOCK, offline=True) as plays_on,
     ):
+        plays_on = other.open("passthrough", RATE, 1, block_size=BLOCK, offline=True)
         session = out.open("passthrough", RATE, 1, block_size=BLOCK)
         if how == "revoked":
             revoke_key(keys, "ending")
@@ -415,8 +415,10 @@ def test_a_revoked_key_ends_at_once(secured: Secured, tls: Tls, tmp_path: Path, 
         if how != "no file":
             plays_on.send(noise(1, BLOCK))
             assert len(other.sessions()) == 1
-        else:
             plays_on.cancel()
+        else:
+            with pytest.raises(AccessDenied, match="the access key 'staying' was revoked"):
+                plays_on.receive(timeout=10)
 
 
 def test_the_file_is_its_users_alone_and_holds_no_key(tmp_path: Path) -> None:

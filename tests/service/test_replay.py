@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,13 @@ from typer.testing import CliRunner
 from backline.cli.main import app
 from backline.cli.replay import TokenCheck, changes_of, session_options
 from backline.engine.event_log import EventLog, read_log
+from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio
 from backline.service.server import RunningServer, start_server
-from backline.service.session_log import LogFolder
+from backline.service.session_log import FileSink, LogFolder, SessionLog
 from backline_client import Block, Client, Control, Frames, LogLine, Take, Transport
 from tests.support.clock import TurnedClock
+from tests.support.playing import open_session, running
 
 RATE = 24_000
 WORDS = {"default": 6.0, "stems": 3.0, "passthrough": 6.0}  # seconds that each is played
@@ -129,6 +133,49 @@ def test_what_is_skipped_is_skipped_again(server: RunningServer, tmp_path: Path)
     assert not live[:, take.heard_from : 12_000].any()
     np.testing.assert_array_equal(live[:, 12_000:], audio[:, 12_000:])
     np.testing.assert_array_equal(live, again["main"])
+
+
+@pytest.mark.parametrize("stops", ["among takes", "in a gap"])
+def test_of_a_block_that_is_partly_taken_the_log_has_that_part(stops: str, tmp_path: Path) -> None:
+    """Chunks that nobody wants yet take no input, so that a block finds too little room; then the session is closed."""
+    audio, chunk, block = sung(0.5), RATE // 100, 4_800
+    options: dict[str, Any] = {
+        "channels": 1,
+        "sample_rate": RATE,
+        "chunk_seconds": Fraction(1, 100),
+        "visibility_seconds": 0.01,
+    }
+    with running(passthrough=PassthroughStream(PassthroughConfig())) as engine:
+        session, listener = open_session(engine, "passthrough", block, **options)
+        path = tmp_path / "log.jsonl"
+        writes = SessionLog(session, "", [FileSink(path, None)])
+        session.grant(0)
+        session.write(700, audio[:, :chunk])
+        at = 700 + chunk
+        if stops == "among takes":
+            for seam in range(at + chunk, at + block, 2 * chunk):
+                session.begin_take(seam)
+        else:
+            at += 50 * RATE
+        assert not session.try_write(at, audio[:, chunk : chunk + block])
+        session.close_input()
+        taken = listener.finished().totals.samples_in
+        writes.wait()
+        log = read_log(path)
+        assert chunk < taken < at - 700 + block
+        assert (log.end.start, log.end.samples) == (700, taken)
+        heard_audio = np.pad(audio[:, : chunk + block], ((0, 0), (0, taken)))[:, :taken]
+        if stops == "in a gap":
+            heard_audio[:, chunk:] = 0.0
+        assert log.end.audio == hashlib.sha256(heard_audio.T.astype("<f4", order="C").tobytes()).hexdigest()
+        again, replayed = open_session(engine, "passthrough", taken, **options)
+        for take in log.takes:
+            again.begin_take(take.position - 700, take.heard_from - 700)
+        again.write(0, heard_audio)
+        again.close_input()
+        replayed.finished()
+    assert (len(log.takes) > 1) == (stops == "among takes")
+    np.testing.assert_array_equal(listener.audio(), replayed.audio())
 
 
 def test_a_server_keeps_logs_where_it_is_told_to_for_its_user_alone(server: RunningServer, logs: Path) -> None:

@@ -21,7 +21,7 @@ from backline.engine.errors import BadInput, Idle, NotFound, Refused, TakenOver
 from backline.engine.limits import KEPT_BYTES
 from backline.models.passthrough import PassthroughConfig, PassthroughStream
 from backline.models.stream import Audio
-from backline.packs.registry import PackRegistry
+from backline.packs.registry import PackNotFound, PackRegistry
 from backline.service.access import Guest, Key
 from backline.service.carrier import Gone, Response
 from backline.service.desk import Desk
@@ -29,6 +29,7 @@ from backline.service.loads import Loads
 from backline.service.seat import Kept
 from backline_protos.v1 import backline_pb2 as pb
 from tests.service.test_idle import TurnedLoop
+from tests.support.streams import GainStream
 from tests.support.wire import block, blocks, client, noise, opening
 
 SEATS, LEASE, IDLE = 4, 30.0, 10.0
@@ -682,6 +683,61 @@ def test_what_no_session_may_hold_ends_none_that_waits() -> None:
         assert isinstance(line.error, Refused)
         assert "a session may hold" in str(line.error)
         assert phases(engine) == ["detached"]
+
+    at_a_desk(story)
+
+
+LIVE = {"mode": pb.MODE_LIVE, "chunk_seconds": 0.08}  # as a GainStream plays
+
+
+def names(engine: Engine) -> list[str]:
+    return sorted(session.client_name for session in engine.list_sessions())
+
+
+async def asked(desk: Desk, guest: Guest, **fields: Any) -> Line:
+    """A call whose Open is refused."""
+    line = Line()
+    line.send(client(opening(lease_seconds=LEASE, **fields)))
+    await desk.serve(line, guest)
+    assert line.error is not None
+    return line
+
+
+def test_nobody_is_ended_for_a_session_that_is_refused_even_so() -> None:
+    async def story(desk: Desk, engine: Engine) -> None:
+        mine, other = guests()
+        engine.add_stream("heavy", GainStream(rate=None, channels=None, cost=0.5))
+        heavy = {**LIVE, "pack": "heavy"}
+        await detached(desk, other, client_name="other", **heavy)
+        for index in range(SEATS - 1):
+            await detached(desk, mine, client_name=str(index))
+        everybody = names(engine)
+        too_much = await asked(desk, mine, **heavy)  # two of them are too many, and one of them is another's
+        assert isinstance(too_much.error, Refused)
+        assert isinstance((await asked(desk, mine, sample_rate=7)).error, BadInput)
+        assert isinstance((await asked(desk, mine, pack="nowhere")).error, PackNotFound)
+        assert names(engine) == everybody == ["0", "1", "2", "other"]
+        assert phases(engine) == ["detached"] * SEATS
+
+    at_a_desk(story)
+
+
+def test_only_those_are_ended_who_are_in_the_way() -> None:
+    async def story(desk: Desk, engine: Engine) -> None:
+        mine, other = guests()
+        engine.add_stream("heavy", GainStream(rate=None, channels=None, cost=0.5))
+        engine.add_stream("one", GainStream(rate=None, channels=None, capacity=1))
+        heavy, one = {**LIVE, "pack": "heavy"}, {**LIVE, "pack": "one"}
+        await detached(desk, mine, client_name="light")
+        await detached(desk, mine, client_name="heavy", **heavy)
+        await detached(desk, mine, client_name="one", **one)
+        await detached(desk, mine, client_name="heavy again", **heavy)
+        assert names(engine) == ["heavy again", "light", "one"]
+        await detached(desk, mine, client_name="one again", **one)
+        assert names(engine) == ["heavy again", "light", "one again"]
+        await detached(desk, other, client_name="other")  # the last place
+        await detached(desk, mine, client_name="heavy and a place", **heavy)
+        assert names(engine) == ["heavy and a place", "light", "one again", "other"]
 
     at_a_desk(story)
 

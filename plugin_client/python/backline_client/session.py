@@ -228,9 +228,7 @@ class SessionCall:
         call = self._call
         if self._patience and self._ready.is_set() and not self._ended.is_set():
             self._upstream.discard()  # a call that just broke off would leave it detached
-            farewell = threading.Timer(FAREWELL_SECONDS, lambda: None if call is None else call.cancel())
-            farewell.daemon = True
-            farewell.start()
+            self._part()
         elif call is not None:
             call.cancel()
 
@@ -252,6 +250,13 @@ class SessionCall:
         if self._input_ended or self._ended.is_set():
             raise SessionEnded("the session is closed: open a new one to send more", grpc.StatusCode.CANCELLED)
         self._upstream.put(message, samples)
+
+    def _part(self) -> None:
+        """The call at hand ends once the server has heard that its session does, or a little later."""
+        if (call := self._call) is not None:
+            farewell = threading.Timer(FAREWELL_SECONDS, call.cancel)
+            farewell.daemon = True
+            farewell.start()
 
     def _notice_stall(self) -> None:
         """A server that has stopped, or a connection that only seems to be there, is called anew: as soon as it answers
@@ -332,12 +337,14 @@ class SessionCall:
                 kind = message.WhichOneof("message")
                 if kind == "ready":
                     self._take_ready(message.ready, first)
-                elif kind != "error" and self._ready.is_set():
+                elif kind != "error" and self._linked:
                     self._take(message, kind)
         except grpc.RpcError as error:
             return from_rpc(error, self._endpoint, established=self._ready.is_set())
         if not self._ready.is_set():
             return BacklineError(f"the server at {self._endpoint} ended the call before it was ready")
+        if not self._linked:
+            return BacklineError("the session had missed too much of its input", grpc.StatusCode.CANCELLED)
         return None
 
     def _take(self, message: pb.ServerMessage, kind: str | None) -> None:
@@ -361,9 +368,9 @@ class SessionCall:
         if first.WhichOneof("message") == "resume":
             behind = present - ready.input_position
             if behind > LONGEST_GAP_SECONDS * rate:
-                self._linked = self._resumes = False  # another session is opened
-                if self._call is not None:
-                    self._call.cancel()
+                self._linked = self._resumes = False  # another session is opened, and this one not left to its lease
+                self._upstream.give_up()
+                self._part()
                 return
             self._incoming.renew(ready)
             self._received = ready.sent

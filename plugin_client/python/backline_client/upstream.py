@@ -32,6 +32,7 @@ class Upstream:
         self._call = 0  # that takes them
         self._open = False  # and knows from where on
         self._complete = False  # nothing more is said
+        self._unwanted = False  # the session of the call at hand is not gone on with
         self._ack: int | None = None
 
     def put(self, message: pb.ClientMessage, samples: int = 0) -> None:
@@ -58,8 +59,14 @@ class Upstream:
     def discard(self) -> None:
         """Only the end is said, and nothing that waits."""
         with self._changed:
-            self._waiting = deque([(pb.ClientMessage(close=pb.Close(discard=True)), 0)])
+            self._waiting = deque([(_discard(), 0)])
             self._complete = True
+            self._changed.notify_all()
+
+    def give_up(self) -> None:
+        """The call at hand says the end of its session; what waits is for another one."""
+        with self._changed:
+            self._unwanted = True
             self._changed.notify_all()
 
     def leave(self) -> None:
@@ -72,7 +79,7 @@ class Upstream:
         """What one call sends: `first`, and once it is known from where on, the rest. It ends with the next call."""
         with self._changed:
             self._call += 1
-            self._open, self._ack = False, None
+            self._open, self._unwanted, self._ack = False, False, None
             self._changed.notify_all()
             return self._requests(first, self._call)
 
@@ -120,6 +127,9 @@ class Upstream:
     def _next(self, call: int) -> pb.ClientMessage | None:
         with self._changed:
             while self._call == call:
+                if self._unwanted:
+                    self._unwanted = False
+                    return _discard()
                 if self._open and self._ack is not None:
                     received, self._ack = self._ack, None
                     return pb.ClientMessage(ack=pb.Ack(received=received))
@@ -156,3 +166,7 @@ class Upstream:
             del self._waiting[oldest]
             self._samples -= samples
             self.dropped_samples += samples
+
+
+def _discard() -> pb.ClientMessage:
+    return pb.ClientMessage(close=pb.Close(discard=True))

@@ -11,7 +11,7 @@ engine.shutdown(drain_seconds=5)
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -35,6 +35,7 @@ from backline.engine.resident import Resident
 from backline.engine.session import Session
 from backline.engine.take import Take
 from backline.engine.takes import Takes
+from backline.engine.texts import Prepared
 from backline.engine.warnings import Warnings
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
@@ -185,13 +186,7 @@ class Engine:
             BadInput: a value that cannot be served; the message names the range.
             Refused: no row is free, or the others' deadlines would break.
         """
-        resident = self.resident(name)
-        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
-        if new_takes:
-            check_one_line(spec)
-        self._check_open()
-        texts = resident.texts.opening(spec, config.texts)
-        config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
+        resident, spec, config, texts = self._asked(name, config, block_size, jitter_buffer_seconds, new_takes)
         claim = object()
         try:
             self._claim(claim, resident, config, block_size)
@@ -241,6 +236,34 @@ class Engine:
         with self._lock:
             resident.figures.sessions += 1
         return session
+
+    def check_session(
+        self,
+        name: str,
+        config: SessionConfig,
+        *,
+        block_size: int,
+        jitter_buffer_seconds: float = 0.0,
+        new_takes: bool = False,
+    ) -> None:
+        """Raises what `open_session` would, of all that has to do with nobody else's session. Prepares the texts."""
+        self._asked(name, config, block_size, jitter_buffer_seconds, new_takes)
+
+    def would_admit(self, name: str, config: SessionConfig, block_size: int, without: Collection[Session]) -> bool:
+        """Whether a session that `check_session` lets pass would find a row, and break nobody's deadline, if those
+        `without` had ended. Whether there is memory for it shows only when it is opened. Waits for nothing.
+
+        Raises:
+            NotFound: unknown model.
+        """
+        resident = self.resident(name)
+        with self._lock:
+            others = [*self._claims(without), *self._claimed.values()]
+        try:
+            admit(resident.asked(config, block_size), others, self._machine)
+        except Refused:
+            return False
+        return sum(other.pack == name for other in others) < resident.stream.capacity
 
     def list_sessions(self) -> list[Session]:
         """All open sessions."""
@@ -344,9 +367,26 @@ class Engine:
 
     # ---- parts ---------------------------------------------------------------------------------------
 
-    def _claims(self) -> list[Claim]:
-        residents = self.residents.values()
-        return [resident.claim(session) for resident in residents for session in resident.open_sessions()]
+    def _asked(
+        self, name: str, config: SessionConfig, block_size: int, jitter_buffer_seconds: float, new_takes: bool
+    ) -> tuple[Resident, StreamSpec, SessionConfig, dict[str, Prepared]]:
+        """What a session asks for, checked, with all parameters, and its texts prepared."""
+        resident = self.resident(name)
+        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
+        if new_takes:
+            check_one_line(spec)
+        self._check_open()
+        texts = resident.texts.opening(spec, config.texts)
+        config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
+        return resident, spec, config, texts
+
+    def _claims(self, without: Collection[Session] = ()) -> list[Claim]:
+        return [
+            resident.claim(session)
+            for resident in self.residents.values()
+            for session in resident.open_sessions()
+            if session not in without
+        ]
 
     def _claim(self, key: object, resident: Resident, config: SessionConfig, block_size: int) -> None:
         """Admits a session, or refuses it; until it is let in, its claim stands under `key`."""
@@ -397,6 +437,6 @@ def default_config(spec: StreamSpec, task: str = "") -> SessionConfig:
         chunk_seconds=spec.default_chunk_seconds,
         visibility_seconds=spec.visibility(spec.default_chunk_seconds),
         seed=0,
-        parameters={parameter.name: parameter.default for parameter in spec.parameters},
+        parameters=spec.defaults,
         texts={text.name: text.default for text in spec.texts},
     )

@@ -120,7 +120,7 @@ class ChunkBegan:
 
 @dataclass(frozen=True)
 class InputBlock:
-    """Audio that the client has sent, for those who listen beside it (`Session.listen`)."""
+    """Audio of the client's that the session has taken, for those who listen beside it (`Session.listen`)."""
 
     position: int  # the client's, at the session's rate
     audio: Audio  # [channel, sample] as it came: not everything need be finite

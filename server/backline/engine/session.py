@@ -135,9 +135,12 @@ class Session:
             raise BadInput("audio after the end of the input: open a new session")
         if self.state is State.CLOSED:
             return True  # nobody listens any more; the last event has said why
+        before = None if self.takes.timeline.origin is None else self.takes.timeline.end
         written = self.takes.write(position, audio)
-        if written and self._audience.listeners and self.takes.timeline.end >= position + count:
-            self._audience.show(InputBlock(position, audio))
+        if self._audience.listeners and (end := self.takes.timeline.end) != before:
+            # What has been taken, and no more: the rest of it may never be. Where that is silence only, it ends there.
+            start = min(end, position if before is None else max(position, before))
+            self._audience.show(InputBlock(start, audio[:, start - position : end - position]))
         self._begin()
         self._input_arrived()
         return written

@@ -163,6 +163,11 @@ class StreamSpec:
             "parameter": _names(self.parameters),
         }
 
+    @property
+    def defaults(self) -> dict[str, float]:
+        """Of every parameter, by its name."""
+        return {parameter.name: parameter.default for parameter in self.parameters}
+
     def for_task(self, name: str) -> StreamSpec:
         """What the model takes and gives in one of its tasks; "" is the first, or all there is where it has none.
 

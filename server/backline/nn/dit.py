@@ -143,6 +143,31 @@ class DiT(nn.Module):
         return embedded
 
 
+class LatentDiT(nn.Module):
+    """A DiT, and the mean and scale of the latents that it tells.
+
+    Noise has variance 1, so latents have to. One deviation for all channels: a channel in which little happens then
+    counts for little, as it does for the VAE's decoder.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.dit = DiT(config)
+        self.register_buffer("mean", torch.zeros(config.channels))
+        self.register_buffer("deviation", torch.ones(()))
+
+    def normed(self, latents: Tensor) -> Tensor:
+        """The VAE's latents [.., channel, frame] as the network knows them."""
+        return (latents - self.mean[:, None]) / self.deviation
+
+    def unnormed(self, latents: Tensor) -> Tensor:
+        """And back."""
+        return latents * self.deviation + self.mean[:, None]
+
+
 class Block(nn.Module):
     """One block on [row, frame, width of all tracks]."""
 

@@ -201,10 +201,9 @@ class Guest:
                 f"the access key {self.name!r} was revoked on {self.key.revoked}: ask the server's owner for another"
             )
 
-    @property
-    def full(self) -> bool:
-        """Whether it holds as many sessions as its key may."""
-        return self.key is not None and self.key.sessions is not None and self.sessions >= self.key.sessions
+    def full(self, ended: int = 0) -> bool:
+        """Whether it would hold as many sessions as its key may if so many of them had ended."""
+        return self.key is not None and self.key.sessions is not None and self.sessions - ended >= self.key.sessions
 
     def no_place(self) -> Refused:
         """What it is told then."""

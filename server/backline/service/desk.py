@@ -7,12 +7,14 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, TooLarge, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
+from backline.models.stream import SessionConfig
 from backline.service import convert
 from backline.service.access import OWNER, Guest
 from backline.service.call import SessionCall, check_first
@@ -171,8 +173,8 @@ class Desk:
     # ---- seats -----------------------------------------------------------------------------------------
 
     async def _take_seat(self, carrier: Carrier, opening: pb.Open, guest: Guest) -> Seat:
-        """A seat for a new session. Where there is none left, the guest's own session that has been detached for
-        longest makes room: whoever is there comes before whoever may come back.
+        """A seat for a new session. Where there is none left, sessions of the guest's own that are detached make room:
+        whoever is there comes before whoever may come back.
 
         Raises:
             Refused: there is no room.
@@ -184,13 +186,14 @@ class Desk:
             raise BadInput(f"a lease of {lease:g} s: use 0 or more")
         rendered = carrier.response is pb.RenderResponse
         lease = 0.0 if rendered else min(lease, self._lease_seconds)
+        offline = rendered or opening.mode == pb.MODE_OFFLINE
         while True:
             try:
                 self._check_room(guest)
                 self._taken, guest.sessions = self._taken + 1, guest.sessions + 1
                 try:
                     outbox = Outbox(asyncio.get_running_loop())
-                    session = await self._open(opening, rendered or opening.mode == pb.MODE_OFFLINE, outbox)
+                    session = await self._open(opening, offline, outbox)
                 except BaseException:
                     self._taken, guest.sessions = self._taken - 1, guest.sessions - 1
                     raise
@@ -198,14 +201,12 @@ class Desk:
             except TooLarge:
                 raise  # nobody's going makes room for it
             except Refused:
-                detached = [
-                    each for each in self._seats.values() if each.detached and each.has_place and each.guest is guest
-                ]
-                if not detached:
+                if not (going := await self._in_the_way(opening, offline, guest)):
                     raise
-                oldest = min(detached, key=lambda each: each.session.detached_until or 0.0)
-                self._give_up(oldest, "its place was wanted for another session of its client")
-                await asyncio.wrap_future(self._threads.submit(oldest.session.closed.wait, self._idle_seconds))
+                for each in going:
+                    self._give_up(each, "its place was wanted for another session of its client")
+                ends = [self._threads.submit(each.session.closed.wait, self._idle_seconds) for each in going]
+                await asyncio.gather(*map(asyncio.wrap_future, ends))
         want_frames = opening.want_frames or not session.config.want_audio
         seat = self._seats[session.token] = Seat(session, guest, outbox, want_frames, lease)
         facts = {"session": session.id, "pack": opening.pack, "client": opening.client_name, "key": guest.name}
@@ -221,12 +222,50 @@ class Desk:
             seat.want_log = opening.want_log
         return seat
 
+    async def _in_the_way(self, opening: pb.Open, offline: bool, guest: Guest) -> list[Seat]:
+        """The guest's detached sessions that have to end so that there is room for another one: as few as do, those
+        whose lease runs out first. None where it would be refused even so.
+
+        Raises:
+            Exception: what it would be refused for whoever had ended.
+        """
+        if not self._detached(guest):
+            return []
+        config = await self._config(opening, offline)
+        what_it_takes = partial(
+            self._engine.check_session,
+            opening.pack,
+            config,
+            block_size=opening.block_size,
+            jitter_buffer_seconds=opening.jitter_buffer_seconds,
+            new_takes=opening.on_jump == pb.ON_JUMP_NEW_TAKE,
+        )
+        await asyncio.wrap_future(self._threads.submit(what_it_takes))
+
+        def enough(seats: list[Seat]) -> bool:
+            room = self._taken - len(seats) < self._max_sessions and not guest.full(len(seats))
+            sessions = [seat.session for seat in seats]
+            return room and self._engine.would_admit(opening.pack, config, opening.block_size, sessions)
+
+        going = self._detached(guest)
+        if not enough(going):
+            return []
+        for spared in reversed(going):
+            without = [seat for seat in going if seat is not spared]
+            going = without if enough(without) else going
+        return going
+
+    def _detached(self, guest: Guest) -> list[Seat]:
+        """The guest's that hold a place and have no call, in the order in which their leases run out."""
+        found = [seat for seat in self._seats.values() if seat.detached and seat.has_place and seat.guest is guest]
+        return sorted(found, key=lambda seat: seat.session.detached_until or 0.0)
+
     def _check_room(self, guest: Guest) -> None:
         """Raises Refused where no session may be opened."""
         if self._taken >= self._max_sessions:
             self._engine.figures.count_refusal()
             raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
-        if guest.full:
+        if guest.full():
             self._engine.figures.count_refusal()
             raise guest.no_place()
 
@@ -298,13 +337,18 @@ class Desk:
         pack = None if resident is None or resident.entry is None else resident.entry.pack
         return SessionLog(session, "" if pack is None else pack.digest, sinks)
 
+    async def _config(self, opening: pb.Open, offline: bool) -> SessionConfig:
+        """What is asked of a model, which is resident from then on."""
+        resident = await self._loads.load(opening.pack)
+        return convert.session_config(opening, resident.stream.spec, offline)
+
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
         """Opens the session on a thread: an engine's call in progress is waited for."""
-        resident = await self._loads.load(opening.pack)
+        config = await self._config(opening, offline)
         task = self._threads.submit(
             self._engine.open_session,
             opening.pack,
-            convert.session_config(opening, resident.stream.spec, offline),
+            config,
             opening.client_name,
             outbox.put,
             block_size=opening.block_size,

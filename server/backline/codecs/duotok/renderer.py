@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from msgspec import Meta
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from backline.codecs.duotok.config import ROLES, Role
 from backline.codecs.vae.config import Config as VaeConfig
 from backline.codecs.vae.config import Vae
 from backline.codecs.vae.whole import decoded_channels
 from backline.nn.diffusion import noise_at, sample, windows
-from backline.nn.dit import DiT, DiTConfig, to_bfloat16
+from backline.nn.dit import DiTConfig, LatentDiT, to_bfloat16
 from backline.nn.precision import faster_in_bfloat16
 from backline.nn.tables import read_table
 from backline.nn.weights import mismatches, part
@@ -119,36 +119,22 @@ TINY = RendererConfig(
 )  # fmt: skip
 
 
-class RendererNetwork(nn.Module):
+class RendererNetwork(LatentDiT):
     """Noisy latents [row, 1, channel, frame] at times [row, 1, frame], beside what tokens say -> velocities."""
 
-    mean: Tensor
-    deviation: Tensor
     code_mean: Tensor
     code_deviation: Tensor
 
     def __init__(self, config: RendererConfig) -> None:
-        super().__init__()
+        super().__init__(config.network)
         self.config = config
-        self.dit = DiT(config.network)
-        # Noise has variance 1, so latents have to, by one deviation for all channels (models/mge/network.py); likewise
-        # tokens' vectors, of which no loss has said how long they are to be.
-        self.register_buffer("mean", torch.zeros(config.network.channels))
-        self.register_buffer("deviation", torch.ones(()))
+        # Tokens' vectors are normed as latents are: no loss has said how long they are to be.
         self.register_buffer("code_mean", torch.zeros(config.code_dim))
         self.register_buffer("code_deviation", torch.ones(()))
 
     def forward(self, noisy: Tensor, times: Tensor, context: Tensor, present: Tensor | None = None) -> Tensor:
         velocity: Tensor = self.dit(noisy, times, None, context, present)
         return velocity
-
-    def normed(self, latents: Tensor) -> Tensor:
-        """The VAE's latents [.., channel, frame] as the network knows them."""
-        return (latents - self.mean[:, None]) / self.deviation
-
-    def unnormed(self, latents: Tensor) -> Tensor:
-        """And back."""
-        return latents * self.deviation + self.mean[:, None]
 
     def context(self, vectors: Tensor) -> Tensor:
         """Vectors [row, token, code_dim] beside latent frames: [row, channel, frame]."""

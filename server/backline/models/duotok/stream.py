@@ -192,7 +192,7 @@ class DuoStream:
         self.painting = None if renderer is None else Painting.of(renderer.config, renderer.vae)
         self.spec = make_spec(tokenizer.config, settings, self.painting, lm is not None)
         self._pair, self._voice = token_stream(tokenizer), token_stream(tokenizer, ROLES[:1])
-        self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
+        self._defaults = self.spec.defaults
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:

@@ -84,7 +84,7 @@ class HafmStream:
         self.spec = parts.spec
         # Frames by which the encoder's step is late.
         self._encoder_delay = math.ceil(parts.encoder.lookahead / parts.encoder.hop)
-        self._defaults = {parameter.name: parameter.default for parameter in self.spec.parameters}
+        self._defaults = self.spec.defaults
         self._rows: dict[int, Row] = {}
 
     def open(self, config: SessionConfig) -> int:
