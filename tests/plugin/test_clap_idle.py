@@ -14,12 +14,12 @@ from tests.plugin.test_clap_parameters import BUDGET, DRY_WET
 from tests.plugin.test_clap_server import BLOCK, PACK, PASSTHROUGH, RATE, WET, await_playing, status
 from tests.support.wire import eventually
 
-LIMIT = 0.7  # seconds
+LIMIT, LEASE = 0.7, 0.5  # seconds
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with start_server(device="cpu", idle_seconds=LIMIT) as server, Client(server.address) as client:
+    with start_server(device="cpu", idle_seconds=LIMIT, lease_seconds=LEASE) as server, Client(server.address) as client:
         yield client
 
 
@@ -36,7 +36,7 @@ def plugin(bundle: Bundle, client: Client, monkeypatch: pytest.MonkeyPatch) -> I
 
 def test_a_session_that_idled_out_is_opened_again_with_the_next_audio_only(plugin: ClapPlugin, client: Client) -> None:
     assert len(client.sessions()) == 1
-    assert eventually(lambda: not client.sessions())
+    assert eventually(lambda: not client.sessions()), "detached, and ended with its lease"
     opened = client.stats().sessions_total
     time.sleep(2.5 * LIMIT)  # in which an eager plugin opens sessions that nobody hears
     assert client.stats().sessions_total == opened

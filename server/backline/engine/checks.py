@@ -11,7 +11,12 @@ from backline.models.stream import SessionConfig, StreamSpec
 
 
 def checked(
-    name: str, spec: StreamSpec, config: SessionConfig, block_size: int, jitter_buffer_seconds: float
+    name: str,
+    spec: StreamSpec,
+    config: SessionConfig,
+    block_size: int,
+    jitter_buffer_seconds: float = 0.0,
+    new_takes: bool = False,
 ) -> tuple[StreamSpec, SessionConfig]:
     """What model `name` takes and gives in the session's task, and `config` with every parameter.
 
@@ -47,6 +52,8 @@ def checked(
         raise BadInput(f"block size is {block_size}: use 1 to {MAXIMUM_BLOCK} samples")
     if not 0 <= jitter_buffer_seconds <= LONGEST_JITTER_BUFFER:
         raise BadInput(f"jitter buffer is {jitter_buffer_seconds:g} s: use 0 to {LONGEST_JITTER_BUFFER}")
+    if new_takes:
+        check_one_line(spec)
     return spec, config
 
 

@@ -22,7 +22,7 @@ from backline.engine.admission import LOAD_LIMIT, Claim, Machine, admit
 from backline.engine.advice import Advice, Costs, advise
 from backline.engine.audience import Audience
 from backline.engine.changes import Changes
-from backline.engine.checks import check_one_line, checked
+from backline.engine.checks import checked
 from backline.engine.clock import CLOCK, Clock
 from backline.engine.downmix import Downmix
 from backline.engine.errors import BadInput, NotFound, Refused, is_out_of_memory, out_of_memory
@@ -35,7 +35,6 @@ from backline.engine.resident import Resident
 from backline.engine.session import Session
 from backline.engine.take import Take
 from backline.engine.takes import Takes
-from backline.engine.texts import Prepared
 from backline.engine.warnings import Warnings
 from backline.kernels.overlap import crossfade
 from backline.kernels.resample import Resampler
@@ -186,7 +185,11 @@ class Engine:
             BadInput: a value that cannot be served; the message names the range.
             Refused: no row is free, or the others' deadlines would break.
         """
-        resident, spec, config, texts = self._asked(name, config, block_size, jitter_buffer_seconds, new_takes)
+        resident = self.resident(name)
+        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds, new_takes)
+        self._check_open()
+        texts = resident.texts.opening(spec, config.texts)
+        config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
         claim = object()
         try:
             self._claim(claim, resident, config, block_size)
@@ -247,7 +250,10 @@ class Engine:
         new_takes: bool = False,
     ) -> None:
         """Raises what `open_session` would, of all that has to do with nobody else's session. Prepares the texts."""
-        self._asked(name, config, block_size, jitter_buffer_seconds, new_takes)
+        resident = self.resident(name)
+        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds, new_takes)
+        self._check_open()
+        resident.texts.opening(spec, config.texts)
 
     def would_admit(self, name: str, config: SessionConfig, block_size: int, without: Collection[Session]) -> bool:
         """Whether a session that `check_session` lets pass would find a row, and break nobody's deadline, if those
@@ -366,19 +372,6 @@ class Engine:
             resident.stop()
 
     # ---- parts ---------------------------------------------------------------------------------------
-
-    def _asked(
-        self, name: str, config: SessionConfig, block_size: int, jitter_buffer_seconds: float, new_takes: bool
-    ) -> tuple[Resident, StreamSpec, SessionConfig, dict[str, Prepared]]:
-        """What a session asks for, checked, with all parameters, and its texts prepared."""
-        resident = self.resident(name)
-        spec, config = checked(name, resident.stream.spec, config, block_size, jitter_buffer_seconds)
-        if new_takes:
-            check_one_line(spec)
-        self._check_open()
-        texts = resident.texts.opening(spec, config.texts)
-        config = replace(config, texts={name: prepared.text for name, prepared in texts.items()})
-        return resident, spec, config, texts
 
     def _claims(self, without: Collection[Session] = ()) -> list[Claim]:
         return [

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import math
 import os
 import secrets
 import stat
@@ -201,9 +202,10 @@ class Guest:
                 f"the access key {self.name!r} was revoked on {self.key.revoked}: ask the server's owner for another"
             )
 
-    def full(self, ended: int = 0) -> bool:
-        """Whether it would hold as many sessions as its key may if so many of them had ended."""
-        return self.key is not None and self.key.sessions is not None and self.sessions - ended >= self.key.sessions
+    @property
+    def places(self) -> float:
+        """How many sessions more its key may hold."""
+        return math.inf if self.key is None or self.key.sessions is None else self.key.sessions - self.sessions
 
     def no_place(self) -> Refused:
         """What it is told then."""

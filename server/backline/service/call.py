@@ -60,8 +60,9 @@ class SessionCall:
         """`count` is called for every message of either direction."""
         self._carrier, self._seat, self._count = carrier, seat, count
         self._session, self._outbox = seat.session, seat.outbox
-        patience = idle_seconds * (OFFLINE_FACTOR if self._session.config.offline else 1)
-        self._idle = IdleWatch(patience, lambda: self._session.waits_for_client)
+        session = self._session  # the watch must not hold the call: a cycle waits for the collector, rings and all
+        patience = idle_seconds * (OFFLINE_FACTOR if session.config.offline else 1)
+        self._idle = IdleWatch(patience, lambda: session.waits_for_client)
         self._idle.stopped = seat.stopped
         self._broken: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.over = asyncio.Event()  # it touches the session no more

@@ -14,7 +14,6 @@ from backline.engine.engine import Engine
 from backline.engine.errors import BadInput, Forbidden, Idle, NotFound, Refused, TakenOver, TooLarge, Unauthenticated
 from backline.engine.limits import check_name
 from backline.engine.session import Session
-from backline.models.stream import SessionConfig
 from backline.service import convert
 from backline.service.access import OWNER, Guest
 from backline.service.call import SessionCall, check_first
@@ -231,7 +230,7 @@ class Desk:
         """
         if not self._detached(guest):
             return []
-        config = await self._config(opening, offline)
+        config = convert.session_config(opening, (await self._loads.load(opening.pack)).stream.spec, offline)
         what_it_takes = partial(
             self._engine.check_session,
             opening.pack,
@@ -243,7 +242,7 @@ class Desk:
         await asyncio.wrap_future(self._threads.submit(what_it_takes))
 
         def enough(seats: list[Seat]) -> bool:
-            room = self._taken - len(seats) < self._max_sessions and not guest.full(len(seats))
+            room = self._taken - len(seats) < self._max_sessions and guest.places + len(seats) > 0
             sessions = [seat.session for seat in seats]
             return room and self._engine.would_admit(opening.pack, config, opening.block_size, sessions)
 
@@ -265,7 +264,7 @@ class Desk:
         if self._taken >= self._max_sessions:
             self._engine.figures.count_refusal()
             raise Refused(f"all {self._max_sessions} sessions are taken: close one, or start the server with more")
-        if guest.full():
+        if guest.places <= 0:
             self._engine.figures.count_refusal()
             raise guest.no_place()
 
@@ -337,14 +336,9 @@ class Desk:
         pack = None if resident is None or resident.entry is None else resident.entry.pack
         return SessionLog(session, "" if pack is None else pack.digest, sinks)
 
-    async def _config(self, opening: pb.Open, offline: bool) -> SessionConfig:
-        """What is asked of a model, which is resident from then on."""
-        resident = await self._loads.load(opening.pack)
-        return convert.session_config(opening, resident.stream.spec, offline)
-
     async def _open(self, opening: pb.Open, offline: bool, outbox: Outbox) -> Session:
         """Opens the session on a thread: an engine's call in progress is waited for."""
-        config = await self._config(opening, offline)
+        config = convert.session_config(opening, (await self._loads.load(opening.pack)).stream.spec, offline)
         task = self._threads.submit(
             self._engine.open_session,
             opening.pack,
