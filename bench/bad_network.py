@@ -3,6 +3,7 @@
 python -m bench.bad_network --seconds 120                        # 100 ms there and back, jitter, down 2 % of the time
 python -m bench.bad_network --story stop-server --outage 20      # SIGSTOP; also stop-client, kill-server, kill-client
 python -m bench.bad_network --pack default --seconds 120
+python -m bench.bad_network --story soak --pack default --seconds 1800   # two sessions, one of them cut every minute
 
 With passthrough every sample that is heard is held against what was sent: in time, lost, or wrong (doubled, or at the
 wrong place), and left against right. With other packs only what was missing is counted.
@@ -36,6 +37,8 @@ from tests.support.network import Network, Weather
 
 RATE, BLOCK = 48_000, 256
 LOOPBACK_BAR, NETWORK_BAR = 0.995, 0.95  # share of the samples that must be in time
+LATE_BAR, GROWTH_BAR = 0.001, 0.05  # of a soak: share of chunks, and of the server's memory after its first minute
+EVERY, CUT = 60.0, 0.5  # seconds between its cuts, and of each
 BACK_BAR = 2.0  # seconds from the end of an outage until all is in time again
 LEASE = 30.0
 ROOT = Path(__file__).parent.parent
@@ -138,6 +141,31 @@ def _near(where: NDArray[np.bool_], samples: int) -> NDArray[np.bool_]:
     return near
 
 
+class Cuts(threading.Thread):
+    """Breaks a network off now and then, and weighs the server: before the first cut, and when it is stopped."""
+
+    def __init__(self, network: Network, server: ServerProcess) -> None:
+        super().__init__(name="cuts", daemon=True)
+        self._network, self._server, self._over = network, server, threading.Event()
+        self._early = 0
+
+    def run(self) -> None:
+        while not self._over.wait(EVERY):
+            self._early = self._early or self._weight()
+            self._network.cut()
+            time.sleep(CUT)
+            self._network.mend()
+
+    def stop(self) -> float:
+        """How much memory the server has taken since the first cut, as a share of what it had."""
+        self._over.set()
+        self.join()
+        return self._weight() / self._early - 1.0 if self._early else 0.0
+
+    def _weight(self) -> int:
+        return int(self._server.process.memory_info().rss)
+
+
 # ---- stories -------------------------------------------------------------------------------------------
 
 
@@ -173,7 +201,7 @@ def free_after(address: str) -> float:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stories = ("network", "stop-server", "stop-client", "kill-server", "kill-client", "play")
+    stories = ("network", "stop-server", "stop-client", "kill-server", "kill-client", "soak", "play")
     parser.add_argument("--story", choices=stories, default="network")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to play (default: 60)")
     parser.add_argument("--outage", type=float, default=5.0, help="seconds for which something is stopped (default: 5)")
@@ -209,6 +237,17 @@ def main() -> int:
             with Network(server.address, weather) as network:
                 heard = play(network.address, arguments.pack, seconds, arguments.jitter_buffer, told)
                 figures["cuts"] = network.broken_off
+        elif story == "soak":
+            other = child(server.address, arguments, seconds)
+            with Network(server.address, Weather()) as network, Client(server.address) as watcher:
+                cuts = Cuts(network, server)
+                cuts.start()
+                heard = play(network.address, arguments.pack, seconds, arguments.jitter_buffer, told)
+                figures = {"server memory growth": cuts.stop(), "cuts": network.broken_off}
+                said, _ = other.communicate()
+                beside = Heard(**json.loads(said))
+                stats = watcher.stats()
+            figures |= {"chunks": stats.chunks, "late chunks": stats.late_chunks, "in time beside it": beside.in_time}
         elif story == "stop-server":
             later(5.0, lambda: outage(server, arguments.outage, ended))
             heard = play(server.address, arguments.pack, seconds, arguments.jitter_buffer, told)
@@ -247,6 +286,10 @@ def main() -> int:
     if ended:
         report["all in time again after"] = heard.back_after(ended[-1])
         failed = failed or report["all in time again after"] > BACK_BAR + arguments.jitter_buffer
+    elif story == "soak":
+        late = figures["late chunks"] / max(1, figures["chunks"])
+        failed = failed or beside.wrong or late > LATE_BAR or figures["server memory growth"] > GROWTH_BAR
+        failed = failed or heard.opened or heard.resumed < figures["cuts"]
     elif story == "network":
         failed = failed or heard.in_time < (NETWORK_BAR if arguments.rtt or arguments.down else LOOPBACK_BAR)
     elif story == "kill-client":
