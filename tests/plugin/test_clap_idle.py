@@ -19,7 +19,10 @@ LIMIT, LEASE = 0.7, 0.5  # seconds
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with start_server(device="cpu", idle_seconds=LIMIT, lease_seconds=LEASE) as server, Client(server.address) as client:
+    with (
+        start_server(device="cpu", idle_seconds=LIMIT, lease_seconds=LEASE) as server,
+        Client(server.address) as client,
+    ):
         yield client
 
 

@@ -9,7 +9,7 @@ import torch
 
 from backline.models.duotok.config import ACCOMPANIMENT, TINY, VOCALS
 from backline.models.duotok.lm import accompanying, read_network, unconditional
-from backline.training.duotok_lm import TRAININGS, LmTrainer, LmTraining, crop, judged, losses, packed, train_lm
+from backline.training.duotok_lm import TRAININGS, Draw, LmTrainer, LmTraining, crop, judged, losses, packed, train_lm
 from backline.training.duotok_tokens import Pool, SongTokens
 from backline.training.loop import LoopConfig, Moment
 from backline.training.run_folder import best_weights
@@ -96,3 +96,17 @@ def test_a_step_counts_what_it_judges() -> None:
     trainer = LmTrainer(SMALLEST, Held([song(seed, 30) for seed in range(4)]), TABLES, 0, torch.device("cpu"))
     first = trainer.step(Moment())
     assert set(first) - {"led", "free"} == {"norm", "rate"}
+
+
+def test_a_batch_learns_from_a_share_of_its_tokens() -> None:
+    thinning = replace(SMALLEST, judged=0.25)
+    songs = [song(seed, 80) for seed in range(4)]
+    _, whole = Draw(SMALLEST, 0).batch(songs)
+    draw = Draw(thinning, 0)
+    kept = [np.stack([draw.thinned(row).targets for row in whole]) for _ in range(200)]
+    targets = np.stack([row.targets for row in whole])
+    assert all(((part == targets) | (part == -1)).all() for part in kept)
+    share = np.mean([(part >= 0) for part in kept], axis=0)
+    assert not share[targets < 0].any()
+    np.testing.assert_allclose(share[targets >= 0], 0.25, atol=0.15)  # each as likely as any
+    assert sum(judged([row]) for row in draw.batch(songs)[1]) < 0.5 * judged(whole)
