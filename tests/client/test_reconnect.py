@@ -407,3 +407,21 @@ def test_the_weather_is_as_it_was_ordered() -> None:
     cuts = list(itertools.islice(weather.cuts(), 2_000))
     assert max(down for _, down in cuts) <= 5.0
     assert sum(down for _, down in cuts) / sum(up + down for up, down in cuts) == pytest.approx(0.02, abs=0.002)
+
+
+def test_a_client_that_was_asleep_goes_on_where_it_was(folder: Path) -> None:
+    """To its server it was idle, as a laptop is whose lid was closed."""
+    with (
+        start_server(packs=[folder], device="cpu", idle_seconds=0.3, drain_seconds=0.1) as server,
+        Client(server.address) as client,
+        Client(server.address) as watcher,
+    ):
+        session, audio = opened(client), noise(4 * CHUNK)
+        session.send(audio[:, : 2 * CHUNK])
+        assert eventually(lambda: watcher.stats().sessions_detached == 1)
+        session.send(audio[:, 2 * CHUNK :])
+        session.close()
+        events = drained(session)
+    assert [(link.up, link.resumed) for link in of(events, Link)] == [(False, False), (True, True)]
+    for port in PORTS:
+        np.testing.assert_array_equal(heard(events)[port], audio)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from backline_client.endpoint import Endpoint
-from backline_client.errors import BacklineError, NotFound, ServerBusy, SessionEnded, from_rpc
+from backline_client.errors import BacklineError, NotFound, ServerBusy, SessionEnded, TimedOut, from_rpc
 from backline_client.upstream import Upstream
 from backline_client.wire import (
     Change,
@@ -41,6 +41,7 @@ LONGEST_GAP_SECONDS = 50  # of input that a session may miss; after more of it a
 STALL_SECONDS = 2.0  # beyond its latency and two chunks, for which a server that gets audio may say nothing
 ACK_SECONDS = 0.5  # between two acknowledgements
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between two calls that find no server; each is twice the one before
+AWAKE_SECONDS = 0.5  # within which a client that was taken for idle says something, if it plays on
 CLOSING_SECONDS = 2.0  # for which a server that is lost is looked for once the input has ended
 FAREWELL_SECONDS = 1.0  # that a server gets to hear that a session is not wanted any more
 LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
@@ -321,6 +322,8 @@ class SessionCall:
             return False
         if first.WhichOneof("message") == "resume" and isinstance(error, NotFound):
             return not self._input_ended  # the rest of an input that was closed is lost
+        if isinstance(error, TimedOut):  # whoever goes on after that was not idle: it was asleep
+            return self._upstream.await_news(AWAKE_SECONDS) and not self._cancelled
         opens_anew = not self._linked and first.WhichOneof("message") == "open"
         return error.status in LOST or (opens_anew and isinstance(error, ServerBusy))
 

@@ -50,6 +50,11 @@ class Upstream:
             self._ack = received
             self._changed.notify_all()
 
+    def await_news(self, seconds: float) -> bool:
+        """Whether something is there to say, or is put in within so many seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: bool(self._waiting), seconds)
+
     def complete(self) -> None:
         """Nothing more is put in: the call's half is closed once everything has been taken."""
         with self._changed:
