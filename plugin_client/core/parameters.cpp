@@ -34,6 +34,7 @@ const ParameterInfo* parameters() {
         // Its steps have names, but no list of them: a list has no field to type into, and Ardour reads it but once.
         {"Prompt", "", 0, kPrompts - 1, 0, true, false, false, false, false},
         {"On jump", "", 0, 1, 0, true, true, false, true, false},
+        {"Timing", "", 0, 1, 0, true, true, false, true, false},
     };
     return table;
 }

@@ -29,6 +29,7 @@ enum Parameter : uint32_t {
     kFirstSlot,      // of those that the pack names, 0 to 1 each: see slots.h
     kPrompt = kFirstSlot + kSlots,  // slot of the bank whose words the pack's text is: see prompts.h
     kJump,           // 0: where the song jumps the session plays on, 1: a new take begins there, and at a loop's end
+    kTiming,         // 0: Visibility and Chunk as set, 1: as the server advises for the network and the budget
     kParameterCount
 };
 

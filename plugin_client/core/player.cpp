@@ -18,7 +18,7 @@ constexpr double kInTime = 0.02;              // seconds of lead, before this ca
 constexpr double kSameSongPosition = 1e-3;  // quarter notes (hosts count 1/1920): what follows anyway is no news
 
 // The server hears these; the others end here.
-constexpr uint32_t kTold[] = {kPack, kGuidance, kTemperature, kKey, kSeed, kVisibility, kChunk, kPrompt, kJump};
+constexpr uint32_t kTold[] = {kPack, kGuidance, kTemperature, kKey, kSeed, kVisibility, kChunk, kPrompt, kJump, kTiming};
 
 bool in_a_song(double quarters) {
     return std::fabs(quarters) <= kFurthestQuarter;  // false for NaN, too

@@ -25,15 +25,18 @@ uint32_t inputs_of(const net::Pack& pack) {
 
 }  // namespace
 
-Session::Session(net::Connection& connection, Exchange& exchange, PackTexts& texts, const net::Pack& pack,
-                 const Wishes& wishes)
+Session::Session(Exchange& exchange, PackTexts& texts, const net::Pack& pack, const Wishes& wishes)
     : exchange_(exchange),
       texts_(texts),
       pack_(pack),
       slots_(slots_of(pack)),
-      wishes_(wishes),
-      call_(connection.start(net::kStream, [this](net::Bytes bytes) { take(bytes); })) {
+      wishes_(wishes) {
     exchange_.inputs = inputs_of(pack);
+}
+
+void Session::open(net::Connection& connection, const std::optional<net::Advice>& advice) {
+    advice_ = advice;
+    call_ = connection.start(net::kStream, [this](net::Bytes bytes) { take(bytes); });
     net::ClientMessage message;
     message.open = opening();
     sent_texts_ = message.open->texts;
@@ -70,6 +73,10 @@ net::Open Session::opening() const {
         const double wanted = given ? wishes_.values[kVisibility] : kLiveVisibility;
         const double latest = chunk + pack_.lookahead_seconds;
         open.visibility_seconds = std::min(std::max(wanted, pack_.minimum_visibility_seconds), latest);
+    }
+    if (advice_) {
+        open.chunk_seconds = advice_->chunk_seconds;
+        open.visibility_seconds = advice_->visibility_seconds;
     }
     open.seed = wishes_.seed;
     open.lease_seconds = kLease;

@@ -40,9 +40,11 @@ struct Needs {
 // there is to say is kept, and said on the call that resume() makes, where the server says how much of it is news.
 class Session {
   public:
-    // Asks for the session; it is open once `ready`.
-    Session(net::Connection& connection, Exchange& exchange, PackTexts& texts, const net::Pack& pack,
-            const Wishes& wishes);
+    Session(Exchange& exchange, PackTexts& texts, const net::Pack& pack, const Wishes& wishes);
+
+    // Asks for the session, with the advised chunk and visibility where there are any; it is open once `ready`.
+    void open(net::Connection& connection, const std::optional<net::Advice>& advice);
+    net::Open opening() const;  // what it asks for
 
     bool opened() const { return opened_; }  // has been ready once
     bool ready() const { return ready_; }    // on the call at hand
@@ -96,7 +98,6 @@ class Session {
     void take_ledger(const net::Ledger& ledger);
     const net::PackParameter* parameter_of(uint32_t index) const;
     double sent(uint32_t index, double value) const;
-    net::Open opening() const;
     size_t frame_bytes() const;  // of what goes up
 
     Exchange& exchange_;
@@ -104,6 +105,7 @@ class Session {
     const net::Pack pack_;
     const std::vector<net::PackParameter> slots_;
     const Wishes wishes_;
+    std::optional<net::Advice> advice_;
     NamedTexts sent_texts_;
     std::vector<float> pcm_;  // of the block that goes up
     net::Buffer message_;     // that goes up

@@ -18,6 +18,7 @@ constexpr const char* kModes[] = {"follow", "live"};
 constexpr const char* kInputs[] = {"main", "sidechain"};
 constexpr const char* kSwitch[] = {"off", "on"};
 constexpr const char* kJumps[] = {"play on", "new take"};
+constexpr const char* kTimings[] = {"as set", "auto"};
 constexpr const char* kStatuses[] = {"idle", "connecting",       "opening", "playing",
                                      "late", "budget too small", "refused", "failed"};
 
@@ -36,6 +37,8 @@ const char* const* names_of(uint32_t index) {
             return kStatuses;
         case kJump:
             return kJumps;
+        case kTiming:
+            return kTimings;
         default:
             return nullptr;
     }

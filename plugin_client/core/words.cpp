@@ -135,6 +135,13 @@ Words playing(const Play& play) {
     }
     if (play.lost_midi > 0)
         whole += " " + std::to_string(play.lost_midi) + " MIDI messages came too fast and were left out.";
+    if (play.advice) {
+        static constexpr const char* kVerdicts[] = {"unknown", "safe", "tight", "infeasible"};
+        const auto verdict = static_cast<size_t>(play.advice->verdict);
+        whole += " Timing auto chose chunks of " + in_seconds(play.advice->chunk_seconds) + " and a visibility of " +
+                 in_seconds(play.advice->visibility_seconds) + ": " + kVerdicts[verdict < 4 ? verdict : 0] + " (" +
+                 play.advice->reason + ").";
+    }
     if (!play.metre.empty())
         whole += " It has learnt " + play.learnt + ": in " + play.metre +
                  " it keeps your beats and begins its bar on yours.";

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "net/connection.h"
@@ -43,6 +44,7 @@ struct Play {
     bool cut = false;        // streams end as if a proxy allowed no more
     bool frames = false;     // the pack takes codec frames
     uint64_t lost_midi = 0;
+    std::optional<net::Advice> advice;  // that it was opened with
     std::string learnt, metre;  // the metres that the pack has learnt, and the host's, where that is none of them
 };
 Words playing(const Play& play);

@@ -19,6 +19,7 @@ constexpr milliseconds kServerPatience{1000};                // of a bounce, unt
 constexpr int kCarryMilliseconds = 2;                        // between looks at the rings while audio comes
 constexpr int kIdleMilliseconds = 20;                        // while none does
 constexpr int kAnswerMilliseconds = 10'000;  // a server that is gone shows sooner: the connection is lost
+constexpr int kRoundTrips = 4;               // that are measured
 constexpr double kSpareSeconds = 0.02;       // of the latency that is not filled with input from before a session
 constexpr double kBehindSeconds = 2.0;       // of input that may wait for a server that does not take it
 constexpr milliseconds kFarewell{250};       // that a server has to end a session before another one is asked for
@@ -295,7 +296,11 @@ bool Worker::open() {
     std::copy(values_ + kFirstSlot, std::end(values_), wishes_.values + kFirstSlot);
     texts_version_ = settings_.texts_version();  // with what the pack suggests
     wishes_.texts = texts();
-    session_ = std::make_unique<Session>(*connection_, exchange_, settings_.texts, pack_, wishes_);
+    auto session = std::make_unique<Session>(exchange_, settings_.texts, pack_, wishes_);
+    const bool automatic = wishes_.values[kTiming] != 0.0;
+    if (automatic && !awaited() && !advise(session->opening())) return false;
+    session->open(*connection_, automatic && advised_ == wishes_.pack ? advice_ : std::nullopt);
+    session_ = std::move(session);
     while (!session_->ready()) {
         if (session_->ended()) fail(session_->status());
         if (session_->ended() || stopping() || reopen_ || hopeless()) return false;
@@ -330,6 +335,38 @@ bool Worker::find_pack() {
     if (!found.ok()) return false;
     settings_.packs.describe(pack_);
     narrow_to_first_task(pack_);
+    return true;
+}
+
+// Asks what chunk and visibility come in time over this network; false where the session is not wanted any more. Whoever
+// bounces must not ask: what the network does would be heard.
+bool Worker::advise(net::Open open) {
+    const auto needed = [this] { return discard(), !stopping() && !reopen_ && !hopeless() && !awaited(); };
+    net::AdviseRequest request;
+    for (int trip = 0; trip < kRoundTrips; ++trip) {
+        net::Pack ignored;
+        const auto asked = Clock::now();
+        const net::Status answer = net::ask(*connection_, net::kGetPack, net::GetPackRequest{wishes_.pack}, ignored,
+                                            kAnswerMilliseconds, needed);
+        if (!answer.ok() && needed()) fail(answer);
+        if (!answer.ok()) return false;
+        const std::chrono::duration<double> took = Clock::now() - asked;
+        request.round_trip_seconds = std::max(request.round_trip_seconds, took.count());
+    }
+    request.latency_seconds = seconds(timing_.latency);
+    request.tempo = known_transport_ ? transport_.tempo : 0.0;
+    open.jitter_buffer_seconds = 0.0;  // that is the latency itself
+    request.open = std::move(open);
+    net::Advice advice;
+    const net::Status answer =
+        net::ask(*connection_, net::kAdvise, request, advice, kAnswerMilliseconds, needed);
+    if (!answer.ok() && answer.code != net::kUnimplemented) {
+        if (needed()) fail(answer);
+        return false;
+    }
+    advised_ = wishes_.pack;
+    advice_.reset();
+    if (answer.ok()) advice_ = std::move(advice);
     return true;
 }
 

@@ -55,6 +55,7 @@ class Worker {
     bool open();
     uint64_t seed();
     bool find_pack();
+    bool advise(net::Open open);
     void follow_pack(uint32_t number);
     NamedTexts texts() const;
     void tell_texts();
@@ -148,6 +149,8 @@ class Worker {
     bool drain_ = false;    // but what is due from it is
     uint64_t idle_at_ = std::numeric_limits<uint64_t>::max();  // samples that had come when the last session idled out
     bool bounced_ = false;  // awaited: this take has had a session, and none can go on where it ended
+    std::optional<net::Advice> advice_;  // on `advised_`, that the newest live session has been given
+    std::string advised_;                // a pack
     Wishes wishes_;         // that it was opened with
     std::vector<Frame> sent_;  // the newest input that a session has got, up to `sent_end_`
     int64_t sent_end_ = 0;

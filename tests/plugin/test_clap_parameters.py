@@ -14,7 +14,7 @@ from tests.plugin.clap_host import Bundle, ClapPlugin
 NAMES = [
     "Pack", "Mode", "Dry/Wet", "Gain", "Guidance", "Temperature", "Key", "Seed", "Visibility", "Chunk",
     "Latency budget", "Input", "Bypass", "Status", *(f"Pack parameter {slot}" for slot in range(1, 9)),
-    "Prompt", "On jump",
+    "Prompt", "On jump", "Timing",
 ]  # fmt: skip
 UNUSED = range(NAMES.index("Status") + 1, NAMES.index("Prompt"))  # as long as no pack names them
 MODE, DRY_WET, GAIN, KEY, BUDGET, BYPASS, STATUS = (
@@ -87,7 +87,7 @@ def test_what_no_pack_names_is_hidden_and_inert(plugin: ClapPlugin) -> None:
 def test_choices_are_lists_of_names(plugin: ClapPlugin) -> None:
     for info in plugin.params():
         named = bool(info.flags & abi.PARAM_ENUM)
-        assert named == (NAMES[info.id] in {"Pack", "Mode", "Key", "Input", "Bypass", "Status", "On jump"})
+        assert named == (NAMES[info.id] in {"Pack", "Mode", "Key", "Input", "Bypass", "Status", "On jump", "Timing"})
         if named:
             assert info.flags & abi.PARAM_STEPPED
             names = [plugin.text(info.id, value) for value in range(int(info.min_value), int(info.max_value) + 1)]

@@ -211,7 +211,7 @@ def test_the_pack_names_parameters_where_hosts_read_them(
             plugin.serve_callbacks()
             time.sleep(0.01)
         assert plugin.host.rescans[-1] & abi.RESCAN_VALUES
-        assert names(plugin)[-4:] == ["style", "depth", "Prompt", "On jump"]
+        assert names(plugin)[-5:] == ["style", "depth", "Prompt", "On jump", "Timing"]
         assert not any(flags & abi.RESCAN_ALL for flags in plugin.host.rescans), "no range has changed"
         infos = plugin.params()
         assert [infos[slot].default_value for slot in (STYLE, DEPTH)] == [plugin.value(STYLE), plugin.value(DEPTH)]

@@ -17,6 +17,7 @@
 namespace backline::net {
 
 constexpr const char* kListPacks = "/backline.v1.Backline/ListPacks";
+constexpr const char* kAdvise = "/backline.v1.Backline/Advise";
 constexpr const char* kGetPack = "/backline.v1.Backline/GetPack";
 constexpr const char* kStream = "/backline.v1.Backline/Stream";
 

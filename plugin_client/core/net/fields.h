@@ -231,4 +231,18 @@ struct FieldsOf<GetPackRequest> {
     static constexpr auto list = std::tuple{at(1, &GetPackRequest::name)};
 };
 
+template <>
+struct FieldsOf<AdviseRequest> {
+    static constexpr auto list =
+        std::tuple{at(1, &AdviseRequest::open), at(2, &AdviseRequest::round_trip_seconds),
+                   at(3, &AdviseRequest::latency_seconds), at(4, &AdviseRequest::tempo)};
+};
+
+template <>
+struct FieldsOf<Advice> {
+    static constexpr auto list = std::tuple{at(1, &Advice::verdict), at(2, &Advice::chunk_seconds),
+                                            at(3, &Advice::visibility_seconds), at(4, &Advice::latency_seconds),
+                                            at(5, &Advice::reason)};
+};
+
 }  // namespace backline::net::protobuf

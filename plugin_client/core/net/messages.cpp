@@ -26,6 +26,9 @@ void encode(const ListPacksRequest& message, Buffer& out) {
 void encode(const GetPackRequest& message, Buffer& out) {
     append(message, out);
 }
+void encode(const AdviseRequest& message, Buffer& out) {
+    append(message, out);
+}
 
 bool decode(Bytes bytes, ServerMessage& message) {
     return protobuf::read(bytes, message);
@@ -34,6 +37,9 @@ bool decode(Bytes bytes, ListPacksResponse& message) {
     return protobuf::read(bytes, message);
 }
 bool decode(Bytes bytes, Pack& message) {
+    return protobuf::read(bytes, message);
+}
+bool decode(Bytes bytes, Advice& message) {
     return protobuf::read(bytes, message);
 }
 

@@ -276,16 +276,35 @@ struct GetPackRequest {
     std::string name;
 };
 
+struct AdviseRequest {
+    Open open;
+    double round_trip_seconds = 0.0;
+    double latency_seconds = 0.0;
+    double tempo = 0.0;  // quarter notes per minute; 0: none
+};
+
+enum class Verdict { unspecified, safe, tight, infeasible };
+
+struct Advice {
+    Verdict verdict = Verdict::unspecified;
+    double chunk_seconds = 0.0;
+    double visibility_seconds = 0.0;
+    double latency_seconds = 0.0;
+    std::string reason;
+};
+
 // ---- bytes -----------------------------------------------------------------------------------------------------
 
 // Appends the message to `out`.
 void encode(const ClientMessage& message, Buffer& out);
 void encode(const ListPacksRequest& message, Buffer& out);
 void encode(const GetPackRequest& message, Buffer& out);
+void encode(const AdviseRequest& message, Buffer& out);
 
 // False where the bytes are no such message; then `message` is of no use. Views in it are of `bytes`.
 bool decode(Bytes bytes, ServerMessage& message);
 bool decode(Bytes bytes, ListPacksResponse& message);
 bool decode(Bytes bytes, Pack& message);
+bool decode(Bytes bytes, Advice& message);
 
 }  // namespace backline::net
