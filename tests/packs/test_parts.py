@@ -19,7 +19,23 @@ def test_a_part_is_read_as_it_was_saved(tmp_path: Path) -> None:
     assert torch.equal(read.tensors["a.weight"], saved.tensors["a.weight"])
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"table": "no json"}])
+def test_the_same_part_is_the_same_file(tmp_path: Path) -> None:
+    part = Component({"width": 3}, {"a": torch.zeros(2)}, license="CC0-1.0", origin="tones")
+    files = [tmp_path / f"{number}.safetensors" for number in range(20)]
+    for file in files:
+        save_part(part, file)
+    assert len({file.read_bytes() for file in files}) == 1
+    assert read_part(files[0]).license == "CC0-1.0"
+
+
+def test_a_part_of_an_older_version_is_read(tmp_path: Path) -> None:
+    said = {"table": '{"width": 3}', "origin": "tones"}
+    save_file({"a": torch.zeros(2)}, tmp_path / "part.safetensors", metadata=said)
+    part = read_part(tmp_path / "part.safetensors")
+    assert (part.table, part.license, part.origin) == ({"width": 3}, "", "tones")
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"table": "no json"}, {"part": "{}"}, {"part": "[]"}])
 def test_tensors_without_a_table_are_no_part(metadata: dict[str, str] | None, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors", metadata=metadata)
     with pytest.raises(PackError, match=r"other.safetensors is no part that `backline train` has written"):

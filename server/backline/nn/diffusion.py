@@ -85,12 +85,12 @@ def sample(
     held, given = known[:, :, None], noise if clean is None else clean
     begun = torch.arange(noise.shape[-1], device=noise.device) < past
     z = torch.where(held, given, noise)
-    for now, after in pairwise(schedule(steps)):
-        times = now * unknown
+    for tau, following in pairwise(schedule(steps)):
+        times = tau * unknown
         told, rest = clean_and_noise(z, denoise(z, times), times)
         if past:
             told, rest = torch.where(begun, given, told), torch.where(begun, noise, rest)
-        z = torch.where(held, given, noisy(told, rest, after * unknown))
+        z = torch.where(held, given, noisy(told, rest, following * unknown))
     return z
 
 
@@ -112,13 +112,13 @@ def repaint(
     """
     held, z = known[:, :, None], draw()
     everywhere = torch.ones(*z.shape[:2], 1, dtype=z.dtype, device=z.device)
-    for now, after in pairwise(schedule(steps)):
-        for repeat in range(repeats if after else 1):  # the last step leaves no noise to begin again from
-            told, rest = clean_and_noise(z, denoise(z, now * everywhere), now * everywhere)
-            known_then = noisy(clean, draw(), after * everywhere) if after else clean
-            z = torch.where(held, known_then, noisy(told, rest, after * everywhere))
-            if after and repeat < repeats - 1:
-                kept = shares(now * everywhere)[0] / shares(after * everywhere)[0]
+    for tau, following in pairwise(schedule(steps)):
+        for repeat in range(repeats if following else 1):  # the last step leaves no noise to begin again from
+            told, rest = clean_and_noise(z, denoise(z, tau * everywhere), tau * everywhere)
+            known_then = noisy(clean, draw(), following * everywhere) if following else clean
+            z = torch.where(held, known_then, noisy(told, rest, following * everywhere))
+            if following and repeat < repeats - 1:
+                kept = shares(tau * everywhere)[0] / shares(following * everywhere)[0]
                 z = kept * z + (1 - kept**2).sqrt() * draw()
     return z
 

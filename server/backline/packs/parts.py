@@ -84,8 +84,9 @@ def read_codec_part(source: str, registry: PackRegistry) -> Component:
 def save_part(component: Component, path: Path) -> None:
     """One file with the table, the tensors, their licence and their origin; it appears whole or not at all."""
     partial = path.with_suffix(".partial")
-    said = {"table": json.dumps(component.table), "license": component.license, "origin": component.origin}
-    save_tensors(component.tensors, partial, {key: text for key, text in said.items() if text})
+    said = {"table": component.table, "license": component.license, "origin": component.origin}
+    # One entry: safetensors writes several in another order each time, and the same part is to be the same file.
+    save_tensors(component.tensors, partial, {"part": json.dumps(said)})
     partial.replace(path)
 
 
@@ -101,9 +102,13 @@ def read_part(path: Path) -> Component:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            said = file.metadata()
-            table = json.loads(said["table"])
-            return Component(table, restore(tensors), license=said.get("license", ""), origin=said.get("origin", ""))
+            written = file.metadata()
+            if "part" in written:
+                said = json.loads(written["part"])
+            else:  # of before all stood in one entry
+                said = {**written, "table": json.loads(written["table"])}
+            said = {"license": "", "origin": "", **said}
+            return Component(said["table"], restore(tensors), license=said["license"], origin=said["origin"])
     except (SafetensorError, TypeError, KeyError, ValueError) as error:  # TypeError: no metadata at all
         raise PackError([f"{path} is no part that `backline train` has written: {error!r}"]) from error
 

@@ -53,7 +53,7 @@ class LmTraining:
     served: float = 0.5  # share of those rows that hear it in time
     beatless: float = 0.5  # share of the rows that are not told the beat
     judged: float = (
-        1.0  # share of the tokens that a batch learns from, drawn anew each time: logits are most of its cost
+        1.0  # share of the tokens that a batch learns from, drawn anew each time: logits cost as much as all else
     )
 
     @property

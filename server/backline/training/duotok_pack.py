@@ -164,7 +164,10 @@ def export_tokenizer(run: Path, sizes: DuoTokConfig) -> None:
     fresh = path.with_suffix(".fresh")
     save_part(Component(table, quantize(tensors, EXACT)), fresh)
     learnt = [part for part in ("lm", "stage-4") if (run / part).exists()]
-    if path.exists() and path.read_bytes() != fresh.read_bytes() and learnt:
+    if path.exists() and digest_of(read_part(path)) == digest_of(read_part(fresh)):
+        fresh.unlink()
+        return
+    if path.exists() and learnt:
         fresh.unlink()
         raise ValueError(
             f"stage 3 of {run} has been trained further since {', '.join(learnt)} learnt from its tokens: move "
@@ -265,11 +268,15 @@ def tokenizer_of_run(run: Path, recipe: DuoTokRecipe) -> Component:
 
 def tokenizing(part: Component, songs: Songs) -> Tokenizing:
     """Likewise, of a tokenizer as a file or a pack has it. Raises ValueError: it is none."""
-    tokenizer = load_tokenizer(part.table, part.tensors)
+    return Tokenizing(load_tokenizer(part.table, part.tensors), songs, digest_of(part))
+
+
+def digest_of(part: Component) -> str:
+    """Of all that a tokenizer's tokens follow from, however its file is written. Raises ValueError: it is none."""
     digest = hashlib.sha256(repr(sorted(part.table.items())).encode())
-    for name, tensor in sorted(tokenizer.state_dict().items()):
+    for name, tensor in sorted(load_tokenizer(part.table, part.tensors).state_dict().items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    return Tokenizing(tokenizer, songs, digest.hexdigest())
+    return digest.hexdigest()
 
 
 def vae_file(run: Path, recipe: DuoPackRecipe, progress: Callable[[str], None]) -> Path:

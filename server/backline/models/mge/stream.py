@@ -107,7 +107,7 @@ class Spoken:
         """After `seconds` more, the time of a chunk, and whether that is another question than the chunk before had.
 
         Args:
-            wanted: what is asked for now.
+            wanted: the prompt in force.
             morph: seconds from one prompt to the next; less than a chunk is none.
         """
         fresh = not torch.equal(wanted, self.target)
