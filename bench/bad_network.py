@@ -3,6 +3,7 @@
 python -m bench.bad_network --seconds 120                        # 100 ms there and back, jitter, down 2 % of the time
 python -m bench.bad_network --story stop-server --outage 20      # SIGSTOP; also stop-client, kill-server, kill-client
 python -m bench.bad_network --pack default --seconds 120
+python -m bench.bad_network --in-plugin --seconds 600             # the same in the plugin's core, after `make plugin`
 python -m bench.bad_network --story soak --pack default --seconds 1800   # two sessions, one of them cut every minute
 
 With passthrough every sample that is heard is held against what was sent: in time, lost, or wrong (doubled, or at the
@@ -17,6 +18,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +35,8 @@ from backline.cli.connection import ServerProcess, server_process
 from backline.cli.paced import FADE_SECONDS, INPUT, Audio, Host, play_paced
 from backline.cli.phrase import sung_phrase
 from backline_client import Client, Link, SessionOptions
+from tests.plugin import native
+from tests.plugin.drive import AUTO, PASSTHROUGH, PLAYING, ROLLING, TIMING, driver
 from tests.support.network import Network, Weather
 
 RATE, BLOCK = 48_000, 256
@@ -132,6 +136,43 @@ def play(address: str, pack: str, seconds: float, jitter_buffer: float, progress
     return heard
 
 
+def play_in_plugin(address: str, seconds: float, budget: float, progress: Callable[[float], None]) -> Heard:
+    """As `play` with passthrough, in the plugin's core with this latency budget and Timing auto.
+
+    What is heard is its first stem, which carries nothing where the main output is dry: the input times a gain from 0
+    (missing) to 1, the same left and right; but for the last sample, which is held and fades where nothing follows it.
+    """
+    heard, plugins = Heard(), native.build(ROOT / "build" / "plugin", "", "drive")
+    with tempfile.TemporaryDirectory() as folder, driver(plugins, Path(folder), address) as drive:
+        drive.say("set", TIMING, AUTO)
+        drive.say("roll", ROLLING)
+        latency = drive.activate(RATE, BLOCK, seconds=budget, pack=PASSTHROUGH)
+        if int(drive.say("await", PLAYING, 30, BLOCK)) < 0:
+            raise SystemExit(f"the plugin does not play: {drive.message()}")
+        audio = drive.run(latency + RATE, BLOCK, 1)[-latency:]
+        while heard.samples < seconds * RATE:
+            audio = np.concatenate([audio[-latency:], drive.run(RATE, BLOCK, 1)])
+            due, main, stem = audio[:-latency, :2], audio[latency:, 2:4], audio[latency:, 4:6]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                gains = np.where(due == 0.0, 1.0, stem / due)
+            heard.samples += len(due)
+            missing = (gains != 1.0).any(axis=1)
+            wanted = np.ones_like(missing)
+            for broken in np.flatnonzero(missing & ~np.roll(missing, 1)):
+                wanted[broken : broken + round(FADE_SECONDS * RATE)] = False
+            skewed = wanted & (np.abs(gains[:, 0] - gains[:, 1]) > 1e-3)
+            misplaced = ~missing & (np.abs(main - due).max(axis=1) > 1e-6)
+            wrong = misplaced | wanted & ((gains < -1e-3) | (gains > 1.0 + 1e-3)).any(axis=1)
+            heard.skewed += int(np.count_nonzero(skewed))
+            heard.wrong += int(np.count_nonzero(wrong))
+            heard.missing += int(np.count_nonzero(missing & ~wrong))
+            if missing.any():
+                heard.bad_at.append(time.monotonic())
+            progress(heard.samples / RATE)
+        heard.opened = drive.sessions() - 1
+    return heard
+
+
 def _near(where: NDArray[np.bool_], samples: int) -> NDArray[np.bool_]:
     """True within so many samples of a true one, or of the block's edges: a fade may come from the block before."""
     if where.size <= 2 * samples:
@@ -214,10 +255,13 @@ def main() -> int:
     parser.add_argument("--longest-cut", type=float, default=5.0, help="seconds (default: 5)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--lease", type=float, default=LEASE, help="of the server (default: 30)")
+    parser.add_argument("--in-plugin", action="store_true", help="the story `network` in the plugin, with passthrough")
     parser.add_argument("--address", help="of a server, for the story `play`")
     arguments = parser.parse_args()
 
     seconds, story = arguments.seconds, arguments.story
+    if arguments.in_plugin and (story, arguments.pack) != ("network", "passthrough"):
+        parser.error("--in-plugin plays the story `network` with passthrough")
     if story == "play":
         heard = play(arguments.address, arguments.pack, seconds, arguments.jitter_buffer, lambda _: None)
         print(json.dumps(asdict(heard)))
@@ -235,7 +279,10 @@ def main() -> int:
         heard = Heard()
         if story == "network":
             with Network(server.address, weather) as network:
-                heard = play(network.address, arguments.pack, seconds, arguments.jitter_buffer, told)
+                if arguments.in_plugin:
+                    heard = play_in_plugin(network.address, seconds, arguments.jitter_buffer, told)
+                else:
+                    heard = play(network.address, arguments.pack, seconds, arguments.jitter_buffer, told)
                 figures["cuts"] = network.broken_off
         elif story == "soak":
             other = child(server.address, arguments, seconds)

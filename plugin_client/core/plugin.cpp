@@ -20,8 +20,8 @@ constexpr double kLowestRate = 8000.0, kHighestRate = 192000.0;
 
 // What exists between activate and deactivate. The worker is last, so that it ends first.
 struct Active {
-    Active(Settings& settings, const Activation& activation, Shown& shown)
-        : exchange(activation), player(settings, exchange), worker(settings, exchange, shown) {}
+    Active(Settings& settings, const Activation& activation, Shown& shown, Advised& advised)
+        : exchange(activation), player(settings, exchange), worker(settings, exchange, shown, advised) {}
 
     Exchange exchange;
     Player player;
@@ -33,6 +33,7 @@ struct Plugin::Impl {
     std::atomic<bool> offline{false};
     // Changed by the main thread only, under the lock; the audio thread reads it while the host keeps it active.
     mutable std::mutex mutex;
+    Advised advised;  // while active the worker's
     std::unique_ptr<Active> active;
     std::atomic<bool> is_active{false};
     Shown shown;
@@ -83,7 +84,7 @@ bool Plugin::activate(double sample_rate, uint32_t max_frames, bool retimes) {
     const double most = retimes ? std::ceil(parameters()[kLatencyBudget].maximum * sample_rate) : timing.latency;
     const Activation activation{sample_rate, max_frames, timing, static_cast<uint32_t>(most)};
     try {
-        auto active = std::make_unique<Active>(impl.settings, activation, impl.shown);
+        auto active = std::make_unique<Active>(impl.settings, activation, impl.shown, impl.advised);
         active->exchange.offline = impl.offline.load();
         const std::lock_guard lock(impl.mutex);
         impl.active = std::move(active);

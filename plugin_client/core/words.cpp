@@ -2,6 +2,7 @@
 #include "words.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 
 #include "parameters.h"
@@ -34,13 +35,18 @@ Words words(const std::string& whole, const std::string& brief_words) {
     return {whole, cut(brief_words, kBrief)};
 }
 
+// What asks less of the network and the machine: with Timing auto, Visibility and Chunk are what the server advised.
+const char* easier(bool automatic) {
+    return automatic ? "use a nearer or faster server" : "lower Visibility or Chunk";
+}
+
 // The latency budget that would do, in tenths of a second: what a user sets.
-std::string budget_for(double seconds) {
+std::string budget_for(double seconds, bool automatic) {
     const double most = parameters()[kLatencyBudget].maximum, wanted = std::ceil(10.0 * seconds - 1e-6) / 10.0;
-    if (wanted > most) return "lower Visibility or Chunk";
+    if (wanted > most) return easier(automatic);
     std::string text = in_seconds(wanted);
     text.erase(text.find('.') + 2, 2);
-    return "raise Latency budget to " + text + ", or lower Visibility or Chunk";
+    return "raise Latency budget to " + text + ", or " + easier(automatic);
 }
 
 std::string remedy_for(const net::Status& status) {
@@ -104,23 +110,29 @@ Words no_server(const net::Status& why, bool bounces) {
                  brief(remedy + (bounces ? "; bounce again" : ""), why.message));
 }
 
-Words too_late_for_bounce(double least_seconds, double budget_seconds) {
+Words too_late_for_bounce(double least_seconds, double budget_seconds, bool automatic) {
     return words("Waiting cannot help a bounce whose output needs input from " + in_seconds(least_seconds) +
-                     " later: raise the latency budget (" + in_seconds(budget_seconds) +
-                     "), or choose a smaller visibility or chunk. It holds dry.",
-                 budget_for(least_seconds) + "; bounce again");
+                     " later: raise the latency budget (" + in_seconds(budget_seconds) + "), or " +
+                     easier(automatic) + ". It holds dry.",
+                 budget_for(least_seconds, automatic) + "; bounce again");
 }
 
 Words playing(const Play& play) {
     std::string whole = "Pack '" + play.pack + "' needs a latency of " + in_seconds(play.needed_seconds) + " and has " +
                         in_seconds(play.budget_seconds) + ".";
     std::string what_to_do;
+    const bool automatic = play.advice.has_value();
     if (play.too_small && play.live) {
-        whole += " Choose a smaller visibility or chunk, or follow mode.";
-        what_to_do = "lower Visibility or Chunk, or set Mode to follow";
+        what_to_do = std::string(easier(automatic)) + ", or set Mode to follow";
     } else if (play.too_small) {
-        whole += " Raise the latency budget, or choose a smaller visibility or chunk.";
-        what_to_do = budget_for(play.needed_seconds);
+        what_to_do = budget_for(play.needed_seconds, automatic);
+    } else if (automatic && play.advice->verdict == net::Verdict::infeasible) {
+        what_to_do = std::string(easier(automatic)) + ", or a smaller pack";
+    }
+    if (!what_to_do.empty()) {
+        std::string sentence = what_to_do + ".";
+        sentence[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(sentence[0])));
+        whole += " " + sentence;
     } else if (play.missed) {
         whole += " Some output came too late lately; the input passed dry where it was missing.";
         what_to_do = "give the server's machine less to do";
@@ -139,7 +151,7 @@ Words playing(const Play& play) {
         static constexpr const char* kVerdicts[] = {"unknown", "safe", "tight", "infeasible"};
         const auto verdict = static_cast<size_t>(play.advice->verdict);
         whole += " Timing auto chose chunks of " + in_seconds(play.advice->chunk_seconds) + " and a visibility of " +
-                 in_seconds(play.advice->visibility_seconds) + ": " + kVerdicts[verdict < 4 ? verdict : 0] + " (" +
+                 parameter_to_text(kVisibility, play.advice->visibility_seconds) + ": " + kVerdicts[verdict < 4 ? verdict : 0] + " (" +
                  play.advice->reason + ").";
     }
     if (!play.metre.empty())

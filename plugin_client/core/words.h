@@ -32,7 +32,7 @@ Words own_problem(const std::string& what);
 Words no_server(const net::Status& why, bool bounces);
 
 // A bounce whose output cannot come in time, however long anybody waits.
-Words too_late_for_bounce(double least_seconds, double budget_seconds);
+Words too_late_for_bounce(double least_seconds, double budget_seconds, bool automatic);
 
 struct Play {
     std::string pack;

@@ -19,6 +19,7 @@ constexpr milliseconds kServerPatience{1000};                // of a bounce, unt
 constexpr int kCarryMilliseconds = 2;                        // between looks at the rings while audio comes
 constexpr int kIdleMilliseconds = 20;                        // while none does
 constexpr int kAnswerMilliseconds = 10'000;  // a server that is gone shows sooner: the connection is lost
+constexpr int kLoadMilliseconds = 600'000;   // until it can advise: it loads the pack and warms it up first
 constexpr int kRoundTrips = 4;               // that are measured
 constexpr double kSpareSeconds = 0.02;       // of the latency that is not filled with input from before a session
 constexpr double kBehindSeconds = 2.0;       // of input that may wait for a server that does not take it
@@ -27,12 +28,13 @@ constexpr milliseconds kLastFarewell{60};    // and before this thread ends
 
 }  // namespace
 
-Worker::Worker(Settings& settings, Exchange& exchange, Shown& shown)
+Worker::Worker(Settings& settings, Exchange& exchange, Shown& shown, Advised& advised)
     : settings_(settings),
       exchange_(exchange),
       back_off_(kShortestBackOff),
       timing_(exchange.activation.timing),
-      shown_(shown) {
+      shown_(shown),
+      advised_(advised) {
     say(Status::connecting, words::looking());
     thread_ = std::thread([this] { run(); });
 }
@@ -298,8 +300,10 @@ bool Worker::open() {
     wishes_.texts = texts();
     auto session = std::make_unique<Session>(exchange_, settings_.texts, pack_, wishes_);
     const bool automatic = wishes_.values[kTiming] != 0.0;
-    if (automatic && !awaited() && !advise(session->opening())) return false;
-    session->open(*connection_, automatic && advised_ == wishes_.pack ? advice_ : std::nullopt);
+    // Who bounces plays by what was heard; who asks again only to be refused again is not told again.
+    const bool told = advised_.about(wishes_.pack, seconds(wishes_.timing.latency)) && (awaited() || refusals_ > 0);
+    if (automatic && !told && !advise(session->opening())) return false;
+    session->open(*connection_, automatic ? advised_.advice : std::nullopt);
     session_ = std::move(session);
     while (!session_->ready()) {
         if (session_->ended()) fail(session_->status());
@@ -338,10 +342,9 @@ bool Worker::find_pack() {
     return true;
 }
 
-// Asks what chunk and visibility come in time over this network; false where the session is not wanted any more. Whoever
-// bounces must not ask: what the network does would be heard.
+// Asks what chunk and visibility come in time over this network; false where the session is not wanted any more.
 bool Worker::advise(net::Open open) {
-    const auto needed = [this] { return discard(), !stopping() && !reopen_ && !hopeless() && !awaited(); };
+    const auto needed = [this] { return discard(), !stopping() && !reopen_ && !hopeless(); };
     net::AdviseRequest request;
     for (int trip = 0; trip < kRoundTrips; ++trip) {
         net::Pack ignored;
@@ -353,20 +356,18 @@ bool Worker::advise(net::Open open) {
         const std::chrono::duration<double> took = Clock::now() - asked;
         request.round_trip_seconds = std::max(request.round_trip_seconds, took.count());
     }
-    request.latency_seconds = seconds(timing_.latency);
+    request.latency_seconds = seconds(wishes_.timing.latency);
     request.tempo = known_transport_ ? transport_.tempo : 0.0;
     open.jitter_buffer_seconds = 0.0;  // that is the latency itself
     request.open = std::move(open);
     net::Advice advice;
-    const net::Status answer =
-        net::ask(*connection_, net::kAdvise, request, advice, kAnswerMilliseconds, needed);
+    const net::Status answer = net::ask(*connection_, net::kAdvise, request, advice, kLoadMilliseconds, needed);
     if (!answer.ok() && answer.code != net::kUnimplemented) {
         if (needed()) fail(answer);
         return false;
     }
-    advised_ = wishes_.pack;
-    advice_.reset();
-    if (answer.ok()) advice_ = std::move(advice);
+    advised_ = {wishes_.pack, request.latency_seconds, std::nullopt};
+    if (answer.ok()) advised_.advice = std::move(advice);
     return true;
 }
 
@@ -393,7 +394,7 @@ void Worker::tell_texts() {
 bool Worker::fits() {
     const double least = session_->needs().least_seconds, budget = seconds(timing_.latency);
     if (!awaited() || least <= budget) return true;
-    give_up(Status::budget_too_small, words::too_late_for_bounce(least, budget));
+    give_up(Status::budget_too_small, words::too_late_for_bounce(least, budget, wishes_.values[kTiming] != 0.0));
     return false;
 }
 

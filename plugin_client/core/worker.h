@@ -28,10 +28,20 @@ struct Shown {
     std::atomic<uint64_t> changes{0};  // of any of this, and of the words
 };
 
+// What the newest advice was about. It outlives the worker: hosts deactivate before they bounce, and a bounce plays as
+// what was heard.
+struct Advised {
+    std::string pack;
+    double latency = 0.0;  // seconds
+    std::optional<net::Advice> advice;  // none of a server that gives none
+
+    bool about(const std::string& wished, double seconds) const { return pack == wished && latency == seconds; }
+};
+
 class Worker {
   public:
     // Starts the thread, which keeps `shown` up to date.
-    Worker(Settings& settings, Exchange& exchange, Shown& shown);
+    Worker(Settings& settings, Exchange& exchange, Shown& shown, Advised& advised);
     ~Worker();  // ends it, wherever it is, within some 20 ms
 
     // Any thread but the audio thread.
@@ -149,8 +159,6 @@ class Worker {
     bool drain_ = false;    // but what is due from it is
     uint64_t idle_at_ = std::numeric_limits<uint64_t>::max();  // samples that had come when the last session idled out
     bool bounced_ = false;  // awaited: this take has had a session, and none can go on where it ended
-    std::optional<net::Advice> advice_;  // on `advised_`, that the newest live session has been given
-    std::string advised_;                // a pack
     Wishes wishes_;         // that it was opened with
     std::vector<Frame> sent_;  // the newest input that a session has got, up to `sent_end_`
     int64_t sent_end_ = 0;
@@ -168,6 +176,7 @@ class Worker {
     uint64_t shown_dry_ = 0;  // of the hurry, in the words
 
     Shown& shown_;
+    Advised& advised_;
     mutable std::mutex mutex_;
     Words shown_words_;
     std::atomic<uint64_t> sessions_{0}, late_samples_{0};

@@ -168,6 +168,7 @@ void Worker::settle() {
 
 // Whether a change of it wants another session. Where there is none, the text may be what the server refuses.
 bool Worker::reopens(uint32_t index) const {
+    if (values_[kTiming] != 0.0 && (index == kVisibility || index == kChunk)) return false;  // as advised
     return parameters()[index].reopens || (session_ ? session_->fixes(index) : index == kPrompt);
 }
 

@@ -62,7 +62,7 @@ void Worker::say_playing() {
     play.cut = cuts_ >= kCutStreams;
     play.frames = !pack_.takes.empty();
     play.lost_midi = lost;
-    if (wishes_.values[kTiming] != 0.0 && advised_ == wishes_.pack) play.advice = advice_;
+    if (wishes_.values[kTiming] != 0.0) play.advice = advised_.advice;
     play.metre = metre;
     for (const std::string& learnt : pack_.metres) play.learnt += (play.learnt.empty() ? "" : ", ") + learnt;
     say(status, words::playing(play));

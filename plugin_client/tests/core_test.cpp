@@ -762,8 +762,9 @@ void every_status_says_what_to_do_within_what_vst3_shows() {
                                                                          : ""});
             }
         }
-        said.push_back({words::too_late_for_bounce(2.44, 1.0), "raise Latency budget to 2.5 s"});
-        said.push_back({words::too_late_for_bounce(12.0, 10.0), "lower Visibility or Chunk"});
+        said.push_back({words::too_late_for_bounce(2.44, 1.0, false), "raise Latency budget to 2.5 s"});
+        said.push_back({words::too_late_for_bounce(12.0, 10.0, false), "lower Visibility or Chunk"});
+        said.push_back({words::too_late_for_bounce(12.0, 10.0, true), "use a nearer or faster server"});
         words::Play play;
         play.pack = name;
         play.seed = 999'999;
@@ -780,6 +781,13 @@ void every_status_says_what_to_do_within_what_vst3_shows() {
         said.push_back({words::playing(play), "raise Latency budget to 2.7 s, or lower Visibility or Chunk"});
         play.live = true;
         said.push_back({words::playing(play), "lower Visibility or Chunk, or set Mode to follow"});
+        play.advice = net::Advice{net::Verdict::infeasible, 0.2, -1.0, 3.0, "network 900 ms"};
+        said.push_back({words::playing(play), "use a nearer or faster server, or set Mode to follow"});
+        play.too_small = false;
+        said.push_back({words::playing(play), "use a nearer or faster server, or a smaller pack"});
+        CHECK(said.back().first.whole.find("infeasible (network 900 ms)") != std::string::npos);
+        play.advice->verdict = net::Verdict::tight;
+        said.push_back({words::playing(play), "give the server's machine less to do"});
         play.cut = true;
         said.push_back({words::playing(play), "in nginx, client_max_body_size 0"});
         const size_t plain = said.size();

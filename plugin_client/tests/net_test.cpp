@@ -243,6 +243,10 @@ bool again(char kind, Bytes bytes, Buffer& out) {
             return again<GetPackRequest>(bytes, out);
         case 'p':
             return again<Pack>(bytes, out);
+        case 'a':
+            return again<AdviseRequest>(bytes, out);
+        case 'A':
+            return again<Advice>(bytes, out);
     }
     CHECK(!"a kind of message");
 }

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from tests.plugin import native
 
-PACK, DRY_WET, SEED, VISIBILITY, LATENCY_BUDGET, INPUT, BYPASS = 0, 2, 7, 8, 10, 11, 12
-PROMPT, ON_JUMP = 22, 23  # of core/parameters.h, as these are
+PACK, DRY_WET, SEED, VISIBILITY, CHUNK, LATENCY_BUDGET, INPUT, BYPASS = 0, 2, 7, 8, 9, 10, 11, 12
+PROMPT, ON_JUMP, TIMING = 22, 23, 24  # of core/parameters.h, as these are
 DEFAULT, PASSTHROUGH = 0, 1
 IDLE, CONNECTING, PLAYING, LATE, BUDGET_TOO_SMALL, REFUSED, FAILED = 0, 1, 3, 4, 5, 6, 7  # of Status in core/plugin.h
 COLUMNS = 16  # of what `run` writes: input, main output, five stems, sidechain, stereo each
+AS_SET, AUTO = 0, 1  # of Timing
 STOPPED, ROLLING = 0, 1  # of the transport that calls tell
 
 

@@ -38,6 +38,8 @@ KINDS: dict[str, Any] = {
     "L": pb.ListPacksResponse,
     "g": pb.GetPackRequest,
     "p": pb.Pack,
+    "a": pb.AdviseRequest,
+    "A": pb.Advice,
 }
 # What a plugin has no use for, by message: it passes over these fields.
 UNUSED = {

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ import grpc
 import numpy as np
 import pytest
 
-from backline.service.server import CHANNEL_OPTIONS, start_server
+from backline.service.server import start_server
 from backline_client import Client
 from backline_protos.v1 import backline_pb2 as pb
+from tests.plugin.answers import PASSTHROUGH, Answers, ready, serving
 from tests.plugin.drive import (
     BYPASS,
     DEFAULT,
@@ -158,59 +158,6 @@ def test_bypassed_or_no_longer_called_an_instance_leaves_its_place(built: Path, 
 # ---- what a server may say ---------------------------------------------------------
 
 
-PASSTHROUGH = pb.Pack(name="passthrough", ports=[pb.OutputPort(name="main", channels=2)])
-
-
-class Answers:
-    """A server of one pack, or of none, whose Stream ends as the test says; it writes down when it was asked."""
-
-    def __init__(
-        self,
-        end: Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]],
-        pack: pb.Pack | None = PASSTHROUGH,
-    ) -> None:
-        self.streams: list[float] = []
-        self.seeds: list[int] = []
-        self.unary = 0
-        self._end, self._pack = end, pack
-        self._lock = threading.Lock()
-
-    def stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        opening = pb.ClientMessage.FromString(next(requests)).open
-        with self._lock:
-            self.streams.append(time.monotonic())
-            self.seeds.append(opening.seed)
-        yield from self._end(requests, context)
-
-    def pack(self, _: bytes, context: grpc.ServicerContext) -> bytes:
-        self.unary += 1
-        if self._pack is None:
-            context.abort(grpc.StatusCode.NOT_FOUND, "there is no such pack")
-        return self._pack.SerializeToString()
-
-
-def ready() -> bytes:
-    return pb.ServerMessage(
-        ready=pb.Ready(session="s", ports=[pb.OutputPort(name="main", channels=2)], max_block=8192, chunk_seconds=0.01)
-    ).SerializeToString()
-
-
-@contextmanager
-def serving(answers: Answers) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(4), options=CHANNEL_OPTIONS)
-    handlers = {
-        "Stream": grpc.stream_stream_rpc_method_handler(answers.stream),
-        "GetPack": grpc.unary_unary_rpc_method_handler(answers.pack),
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("backline.v1.Backline", handlers),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(0)
-
-
 @pytest.mark.slow
 def test_who_waits_for_a_place_asks_seldom_and_at_once_on_play(built: Path, tmp_path: Path) -> None:
     def full(_: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -281,7 +228,7 @@ def test_who_comes_back_has_the_seed_of_the_take(built: Path, tmp_path: Path) ->
             drive.say("roll", ROLLING)
             drive.run(RATE // 2, BLOCK, 1)
             drive.say("deactivate")
-    first, again, another, once_more = answers.seeds
+    first, again, another, once_more = (opening.seed for opening in answers.openings)
     assert first == again
     assert another == once_more
     assert first != another
@@ -297,7 +244,7 @@ def test_a_session_that_the_server_ends_as_idle_is_opened_again_without_haste(bu
         drive.activate(RATE, seconds=0.5)
         drive.run(4 * RATE, BLOCK, 1)
         assert 2 <= len(answers.streams) <= 9, "each time later"
-        (seed,) = set(answers.seeds)  # the take's, though it was left to chance
+        (seed,) = {opening.seed for opening in answers.openings}  # the take's, though it was left to chance
         assert 1 <= seed <= 999_999, "as the parameter Seed takes it"
 
 
@@ -443,4 +390,4 @@ def test_a_ledger_that_exceeds_the_budget_is_no_matter_while_nothing_is_missed(b
         drive.run(3 * RATE // 2, BLOCK, 1)
         assert drive.status() == PLAYING, drive.message()
         drive.run(2 * RATE, BLOCK, 1)
-        assert "Raise the latency budget" in drive.message(), "now something is"
+        assert "Raise Latency budget" in drive.message(), "now something is"
