@@ -150,6 +150,7 @@ def play_in_plugin(address: str, seconds: float, budget: float, progress: Callab
         if int(drive.say("await", PLAYING, 30, BLOCK)) < 0:
             raise SystemExit(f"the plugin does not play: {drive.message()}")
         audio = drive.run(latency + RATE, BLOCK, 1)[-latency:]
+        fade, fades, before = round(FADE_SECONDS * RATE), list[int](), False  # where they begin in what comes next
         while heard.samples < seconds * RATE:
             audio = np.concatenate([audio[-latency:], drive.run(RATE, BLOCK, 1)])
             due, main, stem = audio[:-latency, :2], audio[latency:, 2:4], audio[latency:, 4:6]
@@ -158,8 +159,11 @@ def play_in_plugin(address: str, seconds: float, budget: float, progress: Callab
             heard.samples += len(due)
             missing = (gains != 1.0).any(axis=1)
             wanted = np.ones_like(missing)
-            for broken in np.flatnonzero(missing & ~np.roll(missing, 1)):
-                wanted[broken : broken + round(FADE_SECONDS * RATE)] = False
+            begin = missing & ~np.concatenate([[before], missing[:-1]])
+            fades = [*(at for at in fades if at + fade > 0), *np.flatnonzero(begin)]
+            for at in fades:
+                wanted[max(0, at) : max(0, at + fade)] = False
+            fades, before = [at - len(due) for at in fades], bool(missing[-1])
             skewed = wanted & (np.abs(gains[:, 0] - gains[:, 1]) > 1e-3)
             misplaced = ~missing & (np.abs(main - due).max(axis=1) > 1e-6)
             wrong = misplaced | wanted & ((gains < -1e-3) | (gains > 1.0 + 1e-3)).any(axis=1)
