@@ -148,7 +148,7 @@ def test_a_longer_list_of_a_project_is_told(bundle: Bundle, nothing_remembered: 
 
 
 def of_an_older_version(state: bytes, chosen: int) -> bytes:
-    """The state as versions wrote it whose list had 64 places: before Prompt, On jump, Timing and notes on automation."""
+    """The state as versions wrote it whose list had 64 places: before Prompt, On jump, Timing and automation notes."""
     head, body = state[:8], bytearray(state[16:-48])
     at = body.index(struct.pack("<II", 17, PACK))  # how many parameters, and the first one's number
     struct.pack_into("<IId", body, at, 13, PACK, chosen)
